@@ -1,0 +1,23 @@
+"""Array types and the one error that a user of the package is meant to see.
+
+Public arrays are `float32`, shape (frames, height, width), display intensity in [0, 1], black = 0.
+"""
+
+from jaxtyping import Array, Bool, Float
+from numpy import ndarray
+
+Scalar = Float[Array, ""]
+"""A float with no axes."""
+
+Frame = Float[Array, "height width"]
+"""One image, display intensity in [0, 1]."""
+
+Video = Float[Array, "frames height width"]
+"""A clip, display intensity in [0, 1]; the n x p matrix of the paper is its transpose, flattened."""
+
+Mask = Bool[ndarray, "height width"]
+"""A region of interest."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence: what is wrong and what to do."""
