@@ -1,0 +1,106 @@
+"""What a person may choose about one separation, with the defaults of each method in one table.
+
+This module stays light (no JAX): the command line reads its flags, help and defaults from here.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+Method = Literal["nuclear", "paper", "mmse", "rpca"]
+
+DEFAULTS: dict[Method, dict[str, Any]] = {
+    "nuclear": {"prior": "echo", "mu": 25.0, "gamma": 50.0, "steps": 20, "window": 15, "overlap": 5},
+    "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
+    "mmse": {"prior": "echo", "sigma": 0.15},
+    "rpca": {"lam": 1.0},
+}
+"""The settings that each method has, with their defaults. A setting that is not listed does not apply."""
+
+
+def _by_method(name: str, metavar: str, text: str):
+    """A flag whose default depends on the method; the help shows the default of each."""
+    shown = ", ".join(f"{values[name]} {method}" for method, values in DEFAULTS.items() if name in values)
+    return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {shown})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a clip is separated. `None` stands for the method's own default, see `DEFAULTS`."""
+
+    method: Annotated[
+        Method,
+        arg(
+            help="nuclear: a posterior mean under a diffusion prior and a low-rank background. "
+            "paper: Algorithm 1 with the paper's gamma, mu, window and steps, and the largest step sizes that "
+            "converge (its unit steps diverge). mmse: one pass of the prior's denoiser. "
+            "rpca: robust principal component analysis, no learned prior."
+        ),
+    ] = "nuclear"
+    prior: Annotated[
+        str | None,
+        _by_method("prior", "echo|PATH", "Diffusion prior: 'echo' (shipped) or a .safetensors file you trained."),
+    ] = None
+    mu: Annotated[
+        float | None,
+        _by_method("mu", "FLOAT", "Precision of the noise, 1/variance, with intensity in [0, 1]."),
+    ] = None
+    gamma: Annotated[
+        float | None,
+        _by_method("gamma", "FLOAT", "Weight of the background's nuclear norm, with intensity in [0, 1]."),
+    ] = None
+    steps: Annotated[int | None, _by_method("steps", "INT", "Denoising steps a window.")] = None
+    window: Annotated[
+        int | None, _by_method("window", "INT", "Frames separated at a time; at most the clip's length is used.")
+    ] = None
+    overlap: Annotated[
+        int | None, _by_method("overlap", "INT", "Frames shared by neighbouring windows and cross-faded.")
+    ] = None
+    sigma: Annotated[
+        float | None,
+        _by_method("sigma", "FLOAT", "Noise level that the denoiser is told, with intensity in [0, 1]."),
+    ] = None
+    lam: Annotated[
+        float | None,
+        _by_method("lam", "FLOAT", "Weight of the sparse signal, in units of 1/sqrt(pixels in the sector)."),
+    ] = None
+    seed: Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")] = 0
+
+    def resolved(self) -> "Settings":
+        """The same settings with the method's defaults filled in.
+
+        Raises `InputError` for a value that cannot be used or a setting that the method does not have.
+        """
+        from nuclear_diffusion.types import InputError
+
+        defaults = DEFAULTS[self.method]
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name in given.keys() - defaults.keys() - {"method", "seed"}:
+            if given[name] is not None:
+                raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
+        filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
+        for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
+            if not (math.isfinite(filled[name]) and filled[name] > 0):
+                raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
+        for name in filled.keys() & {"steps", "window"}:
+            if filled[name] < 1:
+                raise InputError(f"--{name} must be at least 1, got {filled[name]}.")
+        if not 0 <= filled.get("overlap", 0) < filled.get("window", 1):
+            raise InputError(
+                f"--overlap must be at least 0 and less than --window, got {filled['overlap']} of {filled['window']}."
+            )
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed must be between 0 and 2^32 - 1, got {self.seed}.")
+        return dataclasses.replace(self, **filled)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Only the settings that the method has, for a report."""
+        names = ["method", *DEFAULTS[self.method], "seed"]
+        return {name: getattr(self, name) for name in names}
+
+    def as_json(self) -> str:
+        """`as_dict` as one line of JSON with sorted keys, so that equal settings give equal text."""
+        return json.dumps(self.as_dict(), sort_keys=True)
