@@ -1,0 +1,39 @@
+"""What a sampler asks of p(X): a denoiser and the range of noise it is good for."""
+
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from nuclear_diffusion.types import Scalar
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """p(X) through its minimum-mean-square-error denoiser.
+
+    Anything with these three members is a prior; frames are independent and in [0, 1].
+    """
+
+    @property
+    def sigma_min(self) -> float:
+        """Smallest noise standard deviation the denoiser is good for, in display intensity."""
+        ...
+
+    @property
+    def sigma_max(self) -> float:
+        """Largest noise standard deviation the denoiser is good for, in display intensity."""
+        ...
+
+    def denoise(
+        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
+    ) -> Float[Array, "*batch height width"]:
+        """E[x0 | x] where x = x0 + sigma * noise, noise ~ N(0, I)."""
+        ...
+
+
+def per_frame(
+    sigma: float | Scalar | Float[Array, "..."], x: Float[Array, "*batch height width"]
+) -> Float[Array, "*batch 1 1"]:
+    """`sigma`, a scalar or one value a frame, in a shape that multiplies the frames `x`."""
+    return jnp.broadcast_to(jnp.asarray(sigma, x.dtype), x.shape[:-2])[..., None, None]
