@@ -1,0 +1,7 @@
+"""Echocardiograms with ground truth: anatomy, motion, a scanner in beam space, and haze."""
+
+from .anatomy import VIEWS
+from .bank import frame_bank
+from .clip import SPLITS, SimulatedClip, patient_seed, simulate
+
+__all__ = ["SPLITS", "VIEWS", "SimulatedClip", "frame_bank", "patient_seed", "simulate"]

@@ -1,0 +1,183 @@
+"""From moving scatterers to an image: a phased-array scanner in beam space.
+
+scatterers -> complex baseband on the (range, angle) grid -> point-spread function -> + clutter -> envelope
+-> log compression -> scan conversion. Clutter is added between the last two linear steps, as in a real scanner.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import fft
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+
+@dataclass(frozen=True)
+class Scanner:
+    """Geometry and signal chain of one acquisition.
+
+    Attributes:
+        depth: deepest range in cm.
+        near: range at which the image begins, cm.
+        half_angle: half the opening of the sector, radians.
+        ranges, beams: samples of the beam-space grid.
+        wavelength: cm.
+        axial: standard deviation of the pulse, cm.
+        lateral: standard deviation of the beam at its focus, radians.
+        focus: focal depth, cm; beams are wider away from it.
+        dynamic_range: decibels between black and white.
+        gain: decibels that place the median myocardium below white.
+        reject: fraction of the grey scale that is shown as black.
+        gamma: exponent of the grey map.
+        smoothing: standard deviation (range, beam samples) of the vendor's filter on the compressed image.
+        noise: level of the receiver's noise, dB below myocardium, and its rise with depth in dB/cm.
+        size: side of the square image, pixels.
+        top, scale: row of the probe's face; centimetres a pixel.
+        fps: frames a second.
+    """
+
+    depth: float
+    near: float
+    half_angle: float
+    ranges: int
+    beams: int
+    wavelength: float
+    axial: float
+    lateral: float
+    focus: float
+    dynamic_range: float
+    gain: float
+    reject: float
+    gamma: float
+    smoothing: tuple[float, float]
+    noise: tuple[float, float]
+    size: int
+    top: float
+    scale: float
+    fps: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, size: int = 256) -> "Scanner":
+        """Draw a scanner and its settings."""
+        depth = rng.uniform(12.5, 18)
+        half_angle = np.deg2rad(rng.uniform(33, 50))
+        top = rng.uniform(0.0, 0.04) * size
+        height = depth / (size * rng.uniform(0.9, 1.0) - top)
+        width = 2 * depth * np.sin(half_angle) / (size * rng.uniform(0.94, 1.0))
+        return cls(
+            depth=depth,
+            near=rng.uniform(0.15, 0.9),
+            half_angle=half_angle,
+            ranges=384,
+            beams=160,
+            wavelength=rng.uniform(0.045, 0.085),
+            axial=rng.uniform(0.028, 0.06),
+            lateral=np.deg2rad(rng.uniform(0.5, 1.1)),
+            focus=rng.uniform(6, 11),
+            dynamic_range=rng.uniform(44, 72),
+            gain=rng.uniform(-34, -11),
+            reject=rng.uniform(0.0, 0.22),
+            gamma=rng.uniform(0.85, 1.5),
+            smoothing=(rng.uniform(0.2, 1.1), rng.uniform(0.2, 1.2)),
+            noise=(rng.uniform(-52, -28), rng.uniform(0.0, 1.4)),
+            size=size,
+            top=top,
+            scale=max(height, width),
+            fps=rng.uniform(22, 60),
+        )
+
+    @cached_property
+    def grid(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ranges (ranges, 1) in cm and angles (1, beams) in radians; the angles overhang the sector a little."""
+        r = np.linspace(0, self.depth * 1.02, self.ranges)[:, None]
+        a = np.linspace(-1.08, 1.08, self.beams)[None, :] * self.half_angle
+        return r, a
+
+    @cached_property
+    def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        rows, columns = np.mgrid[: self.size, : self.size]
+        x = (columns - (self.size - 1) / 2) * self.scale
+        z = (rows - self.top) * self.scale + self.near * np.cos(self.half_angle)
+        r, a = np.hypot(x, z), np.arctan2(x, z)
+        ranges, angles = self.grid
+        index = np.stack(
+            [
+                r / ranges[-1, 0] * (self.ranges - 1),
+                (a - angles[0, 0]) / (angles[0, -1] - angles[0, 0]) * (self.beams - 1),
+            ]
+        )
+        inside = (r >= self.near) & (r <= self.depth) & (np.abs(a) <= self.half_angle) & (z > 0)
+        return index, inside
+
+    @property
+    def sector(self) -> np.ndarray:
+        """Mask (size, size): where the image is."""
+        return self._pixels[1]
+
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Column and row (n, 2) of positions (n, 2) in cm."""
+        column = points[:, 0] / self.scale + (self.size - 1) / 2
+        row = (points[:, 1] - self.near * np.cos(self.half_angle)) / self.scale + self.top
+        return np.stack([column, row], axis=1)
+
+    def receive(self, points: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+        """Baseband (ranges, beams), complex64, of scatterers at `points` (n, 2) cm before the point-spread function.
+
+        Each scatterer is laid on its four neighbouring samples with the phase of its two-way path.
+        """
+        ranges, angles = self.grid
+        r = np.hypot(points[:, 0], points[:, 1])
+        a = np.arctan2(points[:, 0], points[:, 1])
+        i = r / ranges[-1, 0] * (self.ranges - 1)
+        j = (a - angles[0, 0]) / (angles[0, -1] - angles[0, 0]) * (self.beams - 1)
+        keep = (i >= 0) & (i < self.ranges - 1) & (j >= 0) & (j < self.beams - 1)
+        i, j, r = i[keep], j[keep], r[keep]
+        value = amplitude[keep] * np.exp(-4j * np.pi / self.wavelength * r)
+        i0, j0 = i.astype(np.int64), j.astype(np.int64)
+        fi, fj = i - i0, j - j0
+        flat = i0 * self.beams + j0
+        out = np.zeros(self.ranges * self.beams, np.complex128)
+        for di, wi in ((0, 1 - fi), (1, fi)):
+            for dj, wj in ((0, 1 - fj), (1, fj)):
+                w, k = wi * wj, flat + di * self.beams + dj
+                out.real += np.bincount(k, w * value.real, out.size)
+                out.imag += np.bincount(k, w * value.imag, out.size)
+        return out.reshape(self.ranges, self.beams).astype(np.complex64)
+
+    def blur(self, field: np.ndarray, lateral: float = 1.0, axial: float = 1.0) -> np.ndarray:
+        """Point-spread function: a Gaussian pulse in range, and in angle a Gaussian beam that widens off focus.
+
+        `lateral` and `axial` widen it, for clutter that travelled by other paths.
+        """
+        ranges, angles = self.grid
+        r = ranges[:, 0]
+        step_r, step_a = r[1] - r[0], angles[0, 1] - angles[0, 0]
+        width = self.lateral * np.sqrt(1 + ((self.focus / np.maximum(r, 0.8) - 1) * 1.1) ** 2) * lateral
+        width = np.minimum(width, 0.12 * lateral) / step_a
+        k_a = 2 * np.pi * np.fft.fftfreq(self.beams)
+        k_r = 2 * np.pi * np.fft.fftfreq(self.ranges)
+        spectrum = fft.fft(field, axis=1) * np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(
+            np.float32
+        )
+        field = fft.ifft(spectrum, axis=1)
+        pulse = np.exp(-0.5 * (self.axial * axial / step_r * k_r) ** 2).astype(np.float32)
+        out = fft.ifft(fft.fft(field, axis=0) * pulse[:, None], axis=0)
+        # constant energy for white scatterers at every depth
+        return out * np.sqrt(width)[:, None].astype(np.float32)
+
+    def compress(self, envelope: np.ndarray, reference: float) -> np.ndarray:
+        """Display intensity in [0, 1] (ranges, beams): log compression, vendor filter, reject and grey map.
+
+        `reference` is the envelope of median myocardium, shown `gain` decibels below white.
+        """
+        decibel = 20 * np.log10(np.maximum(envelope, 1e-12) / reference)
+        shade = np.clip(1 + (decibel + self.gain) / self.dynamic_range, 0, 1)
+        shade = gaussian_filter(shade, self.smoothing, mode="nearest")
+        return (np.clip((shade - self.reject) / (1 - self.reject), 0, 1) ** self.gamma).astype(np.float32)
+
+    def scan_convert(self, shade: np.ndarray) -> np.ndarray:
+        """Image (size, size) of the beam-space `shade`, black outside the sector."""
+        index, inside = self._pixels
+        image = np.zeros(inside.shape, np.float32)
+        image[inside] = map_coordinates(shade, index[:, inside], order=1, prefilter=False)
+        return image

@@ -1,0 +1,346 @@
+"""The heart at rest: chambers, walls and echogenicity in the scan plane of each view.
+
+Coordinates are centimetres: x to the right, z into the body, the probe at the origin. Chambers are ellipses;
+everything else (walls, septa, pericardium, surroundings) follows from distances to them.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
+
+VIEWS = ("a4c", "a2c", "plax", "psax")
+"""Apical four-chamber, apical two-chamber, parasternal long axis, parasternal short axis."""
+
+SPACING = 0.05  # cm, grid of the rest maps
+EXTENT = ((-11.0, 11.0), (0.0, 19.0))  # cm, x and z covered by the rest maps
+
+
+class Chamber(NamedTuple):
+    """An ellipse: `centre` (cm), unit vector `axis`, half-axes `length` and `width` (cm), wall thickness (cm)."""
+
+    name: str  # lv, rv, la, ra or ao
+    centre: np.ndarray
+    axis: np.ndarray
+    length: float
+    width: float
+    wall: float
+
+    @property
+    def across(self) -> np.ndarray:
+        """Unit vector a quarter turn from `axis`."""
+        return np.array([-self.axis[1], self.axis[0]])
+
+    def radius(self, points: np.ndarray) -> np.ndarray:
+        """Elliptic radius of `points` (..., 2): below 1 inside, 1 on the boundary."""
+        offset = points - self.centre
+        return np.hypot(offset @ self.axis / self.length, offset @ self.across / self.width)
+
+    def boundary(
+        self, angles: np.ndarray, outset: float | np.ndarray = 0.0, scale: float = 1.0
+    ) -> np.ndarray:
+        """Points (len(angles), 2) on the ellipse times `scale`, moved outwards by `outset` cm along the normal."""
+        cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        point = self.length * scale * cos * self.axis + self.width * scale * sin * self.across
+        normal = cos / self.length * self.axis + sin / self.width * self.across
+        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+        return self.centre + point + np.reshape(outset, (-1, 1)) * normal
+
+    def angle_towards(self, point: np.ndarray) -> float:
+        """Ellipse parameter of the boundary point that faces `point`."""
+        offset = point - self.centre
+        return float(np.arctan2(offset @ self.across / self.width, offset @ self.axis / self.length))
+
+
+class Leaflet(NamedTuple):
+    """A valve leaflet: a curved line from `hinge` (cm) of `length` cm, turning between two directions (radians)."""
+
+    hinge: np.ndarray
+    length: float
+    closed: float
+    opened: float
+    diastolic: bool  # open in diastole (mitral, tricuspid) or in systole (aortic)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A heart at rest (end-diastole).
+
+    Attributes:
+        view: one of `VIEWS`.
+        ventricle: the left ventricle; the motion model and the regions of interest refer to it.
+        chambers: all blood-filled chambers, the left ventricle first.
+        leaflets: moving valves.
+        decibel: echogenicity on the rest grid (z, x), dB relative to myocardium.
+        septum: polygon (vertices, 2) in cm inside the septal wall. In the two-chamber view, which has no
+            septum, the wall on the left of the image stands in.
+        cavity: polygon (vertices, 2) in cm inside the left ventricle.
+        extent: distance (cm) from the left ventricle's centre at which the heart has stopped moving.
+    """
+
+    view: str
+    ventricle: Chamber
+    chambers: tuple[Chamber, ...]
+    leaflets: tuple[Leaflet, ...]
+    decibel: np.ndarray
+    septum: np.ndarray
+    cavity: np.ndarray
+    extent: float
+
+    def echogenicity(self, points: np.ndarray) -> np.ndarray:
+        """Scattering amplitude (linear, myocardium = 1) at `points` (n, 2), bilinear on the rest grid."""
+        (x0, _), (z0, _) = EXTENT
+        index = np.stack([(points[:, 1] - z0) / SPACING, (points[:, 0] - x0) / SPACING])
+        return 10 ** (map_coordinates(self.decibel, index, order=1, mode="nearest") / 20)
+
+
+def _unit(degrees: float) -> np.ndarray:
+    """Direction `degrees` away from straight down, positive to the right."""
+    a = np.deg2rad(degrees)
+    return np.array([np.sin(a), np.cos(a)])
+
+
+def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float]:
+    """Chambers of a view, the left ventricle first, and the septal thickness in cm."""
+    size = rng.uniform(0.85, 1.15)
+    septal = rng.uniform(0.8, 1.35) * size
+    wall = rng.uniform(0.75, 1.2) * size
+    thin = rng.uniform(0.2, 0.4)
+
+    def vary(value: float, by: float = 0.12) -> float:
+        return value * size * rng.uniform(1 - by, 1 + by)
+
+    if view in ("a4c", "a2c"):
+        down = _unit(rng.uniform(-16, 16))
+        left = np.array([-down[1], down[0]])
+        apex = np.array([rng.uniform(-0.8, 1.8 if view == "a4c" else 0.8), rng.uniform(1.8, 4.2)])
+        length, width = vary(4.3), vary(2.25, 0.2)
+        lv = Chamber("lv", apex + length * down, down, length, width, wall)
+        atrium = vary(2.3, 0.2)
+        la = Chamber(
+            "la",
+            lv.centre + (length + 0.82 * atrium) * down + rng.uniform(-0.3, 0.3) * left,
+            down,
+            atrium,
+            vary(2.2, 0.15),
+            thin,
+        )
+        if view == "a2c":
+            return [lv, la], wall
+        rv_width = vary(1.75, 0.25)
+        rv_axis = _unit(np.rad2deg(np.arctan2(*down)) + rng.uniform(2, 16))
+        rv_length = vary(3.5)
+        rv = Chamber("rv", lv.centre + (width + septal + 0.72 * rv_width) * left + vary(0.7, 0.6) * down,
+            rv_axis, rv_length, rv_width, rng.uniform(0.3, 0.55),
+        )  # fmt: skip
+        ra_size = vary(2.1, 0.2)
+        ra = Chamber("ra", la.centre + (la.width + 0.25 + vary(2.05, 0.05)) * left + rng.uniform(-0.4, 0.4) * down,
+            down, ra_size, vary(2.0, 0.15), thin,
+        )  # fmt: skip
+        return [lv, rv, la, ra], septal
+    if view == "plax":
+        axis = _unit(rng.uniform(70, 100))
+        up = np.array([axis[1], -axis[0]])  # towards the probe
+        lv = Chamber(
+            "lv",
+            np.array([rng.uniform(-2.2, -0.6), rng.uniform(7.0, 8.6)]),
+            axis,
+            vary(4.0),
+            vary(2.3, 0.15),
+            wall,
+        )
+        base = lv.centre + 0.98 * lv.length * axis
+        la = Chamber("la", base + 1.5 * size * axis - 1.35 * size * up, axis, vary(2.1), vary(1.75), thin)
+        ao = Chamber(
+            "ao",
+            base + 1.3 * size * axis + 0.95 * size * up,
+            _unit(rng.uniform(85, 115)),
+            vary(2.6),
+            vary(1.25),
+            0.3,
+        )
+        rv = Chamber(
+            "rv",
+            lv.centre + (lv.width + septal + 0.7) * up + rng.uniform(0, 1.5) * axis,
+            axis,
+            vary(3.2),
+            vary(1.15, 0.25),
+            0.4,
+        )
+        return [lv, la, ao, rv], septal
+    radius = vary(2.35, 0.15)
+    lv = Chamber(
+        "lv",
+        np.array([rng.uniform(-0.5, 1.2), rng.uniform(6.5, 8.5)]),
+        _unit(rng.uniform(-30, 30)),
+        radius,
+        radius * rng.uniform(0.88, 1.0),
+        wall,
+    )
+    towards = _unit(180 + rng.uniform(20, 75))
+    rv = Chamber(
+        "rv", lv.centre + vary(3.0) * towards, _unit(rng.uniform(-70, -20)), vary(3.1), vary(2.1), 0.4
+    )
+    return [lv, rv], septal
+
+
+def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> tuple[Leaflet, ...]:
+    """Valve leaflets, hinged where two chambers meet."""
+
+    def pair(inflow: Chamber, outflow: Chamber, diastolic: bool) -> list[Leaflet]:
+        # `inflow` empties into `outflow`; hinges on either side of the opening between the two ellipses
+        along = outflow.centre - inflow.centre
+        distance = np.linalg.norm(along)
+        along = along / distance
+        side = np.array([-along[1], along[0]])
+        plane = inflow.centre + along * (distance * inflow.length / (inflow.length + outflow.length))
+        half = 0.62 * min(inflow.width, outflow.width)
+        forward = np.arctan2(along[0], along[1])
+        out = []
+        for sign in (-1, 1):
+            inward = np.arctan2(*(-sign * side))
+            turn = (inward - forward + np.pi) % (2 * np.pi) - np.pi  # from the flow to the closed position
+            out.append(
+                Leaflet(
+                    plane + sign * half * side,
+                    half * rng.uniform(0.9, 1.15),
+                    forward + turn * rng.uniform(0.8, 0.95),
+                    forward + turn * rng.uniform(-0.05, 0.3),
+                    diastolic,
+                )
+            )
+        return out
+
+    if view == "a4c":
+        lv, rv, la, ra = chambers
+        return tuple(pair(la, lv, True) + pair(ra, rv, True))
+    if view == "a2c":
+        lv, la = chambers
+        return tuple(pair(la, lv, True))
+    if view == "plax":
+        lv, la, ao, _ = chambers
+        return tuple(pair(la, lv, True) + pair(lv, ao, False))
+    return ()
+
+
+def _smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple[float, float]
+) -> np.ndarray:
+    """Gaussian random field of unit variance, correlation `sigma` grid points."""
+    field = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
+    return field / field.std()
+
+
+def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generator) -> np.ndarray:
+    """Echogenicity map in dB relative to myocardium on the rest grid (z, x)."""
+    (x0, x1), (z0, z1) = EXTENT
+    x, z = np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING))
+    points = np.stack([x, z], axis=-1)
+    shape = x.shape
+
+    # a slow warp of space keeps the outlines from being perfect ellipses
+    warp = np.stack([_smooth_noise(rng, shape, 24), _smooth_noise(rng, shape, 24)], -1) * rng.uniform(
+        0.05, 0.2
+    )
+    warped = points + warp
+    inside = [chamber.radius(warped) < 1 for chamber in chambers]
+
+    def outside_distance(mask: np.ndarray) -> np.ndarray:
+        return np.asarray(distance_transform_edt(~mask)) * SPACING
+
+    from_lv = outside_distance(inside[0])
+    # the right heart ends where the septa begin
+    left = np.logical_or.reduce(
+        [m for m, c in zip(inside, chambers, strict=True) if c.name in ("la", "ao")] + [inside[0]]
+    )
+    from_left = outside_distance(left)
+    for mask, chamber in zip(inside, chambers, strict=True):
+        if chamber.name in ("rv", "ra"):
+            mask &= (from_lv > septal) & (from_left > 0.3)
+    blood = np.logical_or.reduce(inside)
+
+    distances = [from_lv] + [outside_distance(mask) for mask in inside[1:]]
+    muscle = np.logical_or.reduce([d < c.wall for d, c in zip(distances, chambers, strict=True)]) & ~blood
+    heart = blood | muscle
+    outside = np.asarray(distance_transform_edt(~heart)) * SPACING  # cm from the heart's surface
+    depth_in_muscle = np.asarray(distance_transform_edt(heart)) * SPACING
+
+    # papillary muscles and trabeculae: blobs on the inner side of the left ventricle's wall
+    lv = chambers[0]
+    for _ in range(rng.integers(0, 4)):
+        angle = lv.angle_towards(lv.centre * 2 - chambers[-1].centre) + rng.uniform(-1.5, 1.5)
+        at = lv.boundary(np.array([angle]), scale=rng.uniform(0.78, 0.95))[0]
+        blob = (
+            Chamber("lv", at, lv.axis, rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.4), 0.0).radius(warped) < 1
+        )
+        blood &= ~blob
+        muscle |= blob
+
+    # tissue levels, each with texture of its own
+    decibel = np.full(shape, rng.uniform(-30, -5))  # what surrounds the heart
+    surroundings = rng.uniform(2, 5) * _smooth_noise(rng, shape, (6, 14)) + rng.uniform(0, 3) * _smooth_noise(
+        rng, shape, (2, 12)
+    )
+    decibel += surroundings
+    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(
+        0, 4
+    )  # lung: nothing comes back
+    muscle_level = (
+        rng.uniform(2, 6) * _smooth_noise(rng, shape, 11)
+        + rng.uniform(1, 4) * _smooth_noise(rng, shape, (2, 6))
+        + rng.uniform(0, 3) * _smooth_noise(rng, shape, 3)
+    )
+    muscle_level -= rng.uniform(0, 16) * np.clip(
+        _smooth_noise(rng, shape, 14) - 0.7, 0, None
+    )  # thin, drop-out
+    decibel[muscle] = muscle_level[muscle]
+    decibel[blood] = rng.uniform(-52, -26)
+
+    # specular surfaces answer best when they face the probe
+    def facing(distance: np.ndarray) -> np.ndarray:
+        gz, gx = np.gradient(gaussian_filter(distance, 3))
+        norm = np.hypot(gx, gz) * np.hypot(x, z) + 1e-6
+        return np.abs(gx * x + gz * z) / norm
+
+    surface = np.exp(-((outside / rng.uniform(0.1, 0.22)) ** 2)) * ~heart
+    deep = 1 / (1 + np.exp(-(z - lv.centre[1]) / 1.5))
+    pericardium = rng.uniform(8, 20) * (0.25 + 0.75 * facing(outside) ** 2) * (0.35 + 0.65 * deep)
+    decibel += surface * np.clip(pericardium - np.minimum(decibel, 0), 0, None)
+    behind = np.exp(-np.clip(outside, 0, None) / rng.uniform(0.5, 1.6)) * deep * ~heart
+    decibel += behind * rng.uniform(2, 10)  # bright tissue behind the pericardium
+    inner = np.exp(-((np.asarray(distance_transform_edt(~blood)) * SPACING / 0.12) ** 2)) * muscle
+    decibel += inner * rng.uniform(0, 9) * facing(from_lv) ** 2
+    # muscle fibres along the beam scatter less: lateral walls drop out
+    decibel += muscle * rng.uniform(-16, -2) * (1 - facing(depth_in_muscle) ** 0.5) * (depth_in_muscle > 0)
+
+    # the chest wall: layers across the first centimetres
+    layers = _smooth_noise(rng, shape, (3, 60)) * rng.uniform(2, 6)
+    chest = 1 / (1 + np.exp((z - rng.uniform(0.8, 2.2)) / 0.3)) * ~heart
+    decibel += chest * (layers + rng.uniform(0, 10) - np.minimum(decibel, 0) * 0.5)
+    return gaussian_filter(decibel, 0.8).astype(np.float32)
+
+
+def make_anatomy(view: str, rng: np.random.Generator) -> Anatomy:
+    """Draw a heart for `view` (one of `VIEWS`)."""
+    if view not in VIEWS:
+        raise ValueError(f"`view` must be one of {', '.join(VIEWS)}, got {view!r}")
+    chambers, septal = _chambers(view, rng)
+    lv = chambers[0]
+    right = next((c.centre for c in chambers if c.name == "rv"), lv.centre + np.array([-9.0, 0.0]))
+    middle = lv.angle_towards(right)
+    if view in ("a4c", "a2c"):
+        middle = np.pi / 2 * np.sign(middle)
+    arc = middle + np.linspace(-0.45, 0.45, 24)
+    septum = np.concatenate([lv.boundary(arc, 0.2 * septal), lv.boundary(arc[::-1], 0.8 * septal)])
+    cavity = lv.boundary(np.linspace(0, 2 * np.pi, 48, endpoint=False), scale=0.62)
+    return Anatomy(
+        view=view,
+        ventricle=lv,
+        chambers=tuple(chambers),
+        leaflets=_leaflets(view, chambers, rng),
+        decibel=_echogenicity(chambers, septal, rng),
+        septum=septum,
+        cavity=cavity,
+        extent=float(lv.length * rng.uniform(2.2, 3.0)),
+    )

@@ -1,0 +1,209 @@
+"""Simulated patients: hazy and clean clips of the same heartbeat, with regions of interest."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter1d
+
+from .acoustics import Scanner
+from .anatomy import VIEWS, make_anatomy
+from .haze import Haze
+from .motion import Motion
+
+SPLITS = {"train": 0, "development": 1_000_000, "test": 2_000_000}
+"""First seed of each split of simulated patients; a split holds a million."""
+
+SCATTERERS = 110_000
+LEAFLET_SCATTERERS = 500
+
+
+class SimulatedClip(NamedTuple):
+    """A simulated acquisition with its truth.
+
+    Attributes:
+        hazy, clean: display intensity in [0, 1], float32 (frames, height, width): with and without clutter.
+        septum, ventricle: regions of interest, bool (frames, height, width).
+        sector: where the image is, bool (height, width).
+        fps: frames a second.
+        view: one of `VIEWS`.
+        seed: the patient.
+    """
+
+    hazy: np.ndarray
+    clean: np.ndarray
+    septum: np.ndarray
+    ventricle: np.ndarray
+    sector: np.ndarray
+    fps: float
+    view: str
+    seed: int
+
+
+def patient_seed(split: str, index: int) -> int:
+    """Seed of patient `index` (from 0) of `split`: "train", "development" or "test"; splits never share a patient."""
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, got {split!r}")
+    if not 0 <= index < 1_000_000:
+        raise ValueError(f"`index` must be in [0, 1000000), got {index}")
+    return SPLITS[split] + index
+
+
+def simulate(
+    *,
+    seed: int,
+    frames: int = 60,
+    size: int = 256,
+    view: str | None = None,
+    haze: float = 1.0,
+    overlay: bool | None = None,
+    times: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulatedClip:
+    """Simulate one patient: a beating heart, scanned with and without haze.
+
+    A complex scatterer field moves with the tissue; a depth-dependent point-spread function in beam space, complex
+    clutter, envelope, log compression and scan conversion follow.
+
+    Args:
+        seed: the patient; all of anatomy, motion, scanner and haze follow from it. See `patient_seed`.
+        frames: length of the clip.
+        size: side of the square frames, pixels.
+        view: one of `VIEWS`; drawn (four-chamber most often) where None.
+        haze: factor on the clutter's amplitude; 0 leaves the hazy clip equal to the clean one.
+        overlay: burn in ECG and text; drawn where None.
+        times: moments in seconds to render, instead of `frames` at the scanner's frame rate.
+        progress: called with (frames done, frames in all).
+
+    Returns:
+        The clip and its truth. Same arguments, same bits.
+
+    Raises:
+        ValueError: a size or count below 1, or an unknown view.
+    """
+    if frames < 1:
+        raise ValueError(f"`frames` must be at least 1, got {frames}")
+    if size < 16:
+        raise ValueError(f"`size` must be at least 16 pixels, got {size}")
+    if not haze >= 0:
+        raise ValueError(f"`haze` must be at least 0, got {haze}")
+    rng = np.random.default_rng(seed)
+    drawn = str(rng.choice(VIEWS, p=(0.55, 0.15, 0.15, 0.15)))
+    view = drawn if view is None else view
+    anatomy = make_anatomy(view, rng)
+    scanner = Scanner.draw(rng, size)
+    motion = Motion.draw(view, rng)
+    gain = _gain_map(scanner, rng)
+
+    # scatterers, evenly over beam space, in the material's rest frame
+    r = rng.uniform(0, scanner.depth * 1.1, SCATTERERS)
+    a = rng.uniform(-1.2, 1.2, SCATTERERS) * scanner.half_angle
+    points = np.stack([r * np.sin(a), r * np.cos(a)], axis=1)
+    amplitude = anatomy.echogenicity(points) * np.exp(2j * np.pi * rng.random(SCATTERERS))
+    strong = rng.random(SCATTERERS) < 0.002
+    amplitude = amplitude * np.where(strong, rng.uniform(1, 5, SCATTERERS), 1.0)
+    modes = motion.modes(anatomy, points)
+
+    leaflets = []
+    for valve in anatomy.leaflets:
+        along = rng.random(LEAFLET_SCATTERERS)
+        spread = rng.normal(0, 0.05, (LEAFLET_SCATTERERS, 2))
+        echo = 10 ** (rng.uniform(-4, 8) / 20) * np.exp(2j * np.pi * rng.random(LEAFLET_SCATTERERS))
+        hinge_modes = motion.modes(anatomy, valve.hinge[None])
+        leaflets.append((valve, along, spread, echo, hinge_modes))
+    outlines = [(o, motion.modes(anatomy, o)) for o in (anatomy.septum, anatomy.cavity)]
+
+    def tissue(time: float) -> np.ndarray:
+        where = [motion.move(points, modes, time)]
+        what = [amplitude]
+        for valve, along, spread, echo, hinge_modes in leaflets:
+            hinge = motion.move(valve.hinge[None], hinge_modes, time)
+            where.append(motion.leaflet(valve, hinge, along, time) + spread)
+            what.append(echo)
+        return gain * scanner.blur(scanner.receive(np.concatenate(where), np.concatenate(what)))
+
+    moments = np.arange(frames) / scanner.fps if times is None else np.asarray(times, float)
+    first = tissue(float(moments[0]))
+    reference = _myocardium(first)
+    clutter = Haze.draw(scanner, reference, rng, haze)
+    burn = _overlay(scanner, motion, rng) if (rng.random() < 0.3 if overlay is None else overlay) else None
+
+    noise_level, noise_slope = scanner.noise
+    noise_amplitude = reference * 10 ** ((noise_level + noise_slope * (scanner.grid[0] - 8)) / 20)
+    hazy, clean, masks = [], [], []
+    for k, time in enumerate(moments):
+        signal = first if k == 0 else tissue(float(time))
+        white = rng.standard_normal((2, scanner.ranges, scanner.beams), np.float32)
+        signal = signal + noise_amplitude * (white[0] + 1j * white[1])
+        for out, field in (
+            (clean, signal),
+            (hazy, signal + clutter.at(float(time), signal) if haze > 0 else signal),
+        ):
+            image = scanner.scan_convert(scanner.compress(np.abs(field), reference))
+            if burn is not None:
+                image = np.where(burn > 0, burn, image)
+            out.append(image)
+        masks.append(
+            [_polygon(scanner, motion.move(o, m, float(time))) & scanner.sector for o, m in outlines]
+        )
+        if progress is not None:
+            progress(k + 1, len(moments))
+    septum, ventricle = np.moveaxis(np.array(masks), 1, 0)
+    return SimulatedClip(
+        np.array(hazy, np.float32),
+        np.array(clean, np.float32),
+        septum,
+        ventricle,
+        scanner.sector,
+        scanner.fps,
+        view,
+        seed,
+    )
+
+
+def _myocardium(signal: np.ndarray) -> float:
+    """Envelope level that stands for myocardium: the 75th percentile over the middle of the sector."""
+    envelope = np.abs(signal)
+    n = envelope.shape[0]
+    return float(np.percentile(envelope[n // 8 :], 75)) + 1e-12
+
+
+def _gain_map(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """Amplitude over beam space: imperfect time-gain compensation, weak flanks, rib shadows, drop-out."""
+    r, a = scanner.grid
+    ripple = gaussian_filter1d(rng.standard_normal(scanner.ranges), 45, mode="nearest")
+    decibel = rng.uniform(0, 4) * (ripple / ripple.std())[:, None] - rng.uniform(-0.3, 1.6) * np.clip(
+        r - 6, 0, None
+    )
+    decibel = decibel - rng.uniform(0, 26) * np.abs(a / scanner.half_angle) ** rng.uniform(2, 5)
+    for _ in range(rng.integers(0, 3)):
+        centre, width = rng.uniform(-1, 1) * scanner.half_angle, rng.uniform(0.03, 0.2)
+        start = rng.uniform(0.5, 8)
+        shade = np.exp(-(((a - centre) / width) ** 2)) / (1 + np.exp(-(r - start) / 0.5))
+        decibel = decibel - rng.uniform(3, 28) * shade
+    return (10 ** (decibel / 20)).astype(np.float32)
+
+
+def _polygon(scanner: Scanner, points: np.ndarray) -> np.ndarray:
+    """Mask (size, size) of the polygon with vertices `points` (n, 2) in cm."""
+    image = Image.new("1", (scanner.size, scanner.size))
+    ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in scanner.to_image(points)], fill=1)
+    return np.asarray(image, bool)
+
+
+def _overlay(scanner: Scanner, motion: Motion, rng: np.random.Generator) -> np.ndarray:
+    """Burned-in ECG trace, heart rate and probe mark; 0 where nothing is drawn."""
+    size = scanner.size
+    image = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(image)
+    shade = int(rng.uniform(120, 255))
+    x = np.arange(size)
+    beat = (motion.phase + x / size * rng.uniform(1.5, 4)) % 1
+    wave = np.exp(-(((beat - 0.03) / 0.012) ** 2)) - 0.25 * np.exp(-(((beat - 0.07) / 0.015) ** 2))
+    wave += 0.22 * np.exp(-(((beat - 0.35) / 0.05) ** 2)) + 0.12 * np.exp(-(((beat - 0.87) / 0.03) ** 2))
+    base, height = size * rng.uniform(0.92, 0.98), size * rng.uniform(0.04, 0.09)
+    draw.line([(int(i), float(base - height * w)) for i, w in zip(x, wave, strict=True)], fill=shade)
+    draw.text((size * 0.78, size * 0.03), f"{motion.rate:.0f} bpm", fill=shade)
+    draw.ellipse((size * 0.56, size * 0.01, size * 0.58, size * 0.03), fill=shade)
+    return np.asarray(image, np.float32) / 255

@@ -1,0 +1,126 @@
+"""Haze: clutter that is added to the complex signal before the envelope.
+
+Each family is a complex field in beam space, static up to slow complex modulation, except side lobes, which move
+with the tissue that causes them. Levels are in decibels relative to median myocardium.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from .acoustics import Scanner
+
+
+@dataclass(frozen=True)
+class Haze:
+    """The clutter of one clip.
+
+    Attributes:
+        fields: static complex fields (components, ranges, beams).
+        rates: modulation frequencies (components,) in Hz.
+        depths: modulation depths (components,) in [0, 1].
+        phases: modulation phases (components,) in radians.
+        side_lobe: level of the laterally smeared tissue signal (linear), and its width in beams.
+    """
+
+    fields: np.ndarray
+    rates: np.ndarray
+    depths: np.ndarray
+    phases: np.ndarray
+    side_lobe: tuple[float, float]
+
+    @classmethod
+    def draw(
+        cls, scanner: Scanner, reference: float, rng: np.random.Generator, strength: float = 1.0
+    ) -> "Haze":
+        """Draw clutter against tissue whose median envelope is `reference`.
+
+        `strength` scales all amplitudes; 0 is a clean acquisition.
+        """
+        envelopes = [
+            _near_field(scanner, rng),
+            _diffuse(scanner, rng, -9),
+            *(_diffuse(scanner, rng, -17) for _ in range(rng.integers(0, 3))),
+        ]
+        if rng.random() < 0.5:
+            envelopes.append(_reverberation(scanner, rng))
+        if rng.random() < 0.35:
+            envelopes.append(_rib(scanner, rng))
+        fields = []
+        for envelope in envelopes:
+            # two realisations a family: their sum, modulated apart, is slowly varying clutter of rank above one
+            for share in (1.0, rng.uniform(0.1, 0.7)):
+                fields.append(share * strength * reference * envelope * _speckle(scanner, rng))
+        count = len(fields)
+        return cls(
+            fields=np.stack(fields).astype(np.complex64),
+            rates=rng.uniform(0.05, 1.2, count),
+            depths=rng.uniform(0.0, 0.35, count),
+            phases=rng.uniform(0, 2 * np.pi, count),
+            side_lobe=(strength * 10 ** (rng.uniform(-38, -20) / 20), rng.uniform(8, 25)),
+        )
+
+    def at(self, time: float, tissue: np.ndarray) -> np.ndarray:
+        """Complex clutter (ranges, beams) at `time` seconds, given the complex tissue signal of that moment."""
+        angle = 2 * np.pi * self.rates * time + self.phases
+        weight = (1 - self.depths + self.depths * np.exp(1j * angle)).astype(np.complex64)
+        static = np.tensordot(weight, self.fields, axes=1)
+        level, width = self.side_lobe
+        if level == 0:
+            return static
+        # side lobes: neighbours' energy without their phase relation
+        smeared = np.sqrt(gaussian_filter(np.abs(tissue) ** 2, (1.5, width)))
+        carrier = self.fields[0] / (np.abs(self.fields[0]) + 1e-12 * np.abs(self.fields[0]).max())
+        return static + level * smeared * carrier
+
+
+def _speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """Fully developed speckle of unit median envelope, coarser than the tissue's."""
+    white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array(
+        [1, 1j], np.complex64
+    )
+    field = scanner.blur(white, lateral=rng.uniform(1.2, 3.5), axial=rng.uniform(1.0, 2.2))
+    return field / np.median(np.abs(field))
+
+
+def _level(low: float, high: float, rng: np.random.Generator) -> float:
+    return 10 ** (rng.uniform(low, high) / 20)
+
+
+def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """Reverberation under the probe: strong at the skin, decaying with range."""
+    r, a = scanner.grid
+    decay = rng.uniform(8, 30) / rng.uniform(2.5, 6)  # dB per cm
+    tilt = 1 + rng.uniform(-0.8, 0.8) * a / scanner.half_angle
+    ripple = 1 + rng.uniform(0, 0.6) * np.cos(2 * np.pi * r / rng.uniform(0.4, 1.2))
+    return _level(-4, 14, rng) * 10 ** (-decay * r / 20) * np.clip(tilt, 0.1, None) * ripple
+
+
+def _diffuse(scanner: Scanner, rng: np.random.Generator, weakest: float) -> np.ndarray:
+    """Multipath haze: a broad cloud over the chambers."""
+    r, a = scanner.grid
+    centre = (rng.uniform(0.2, 0.65) * scanner.depth, rng.uniform(-0.5, 0.5) * scanner.half_angle)
+    extent = (rng.uniform(1.5, 5.5), rng.uniform(0.25, 1.0) * scanner.half_angle)
+    cloud = np.exp(-0.5 * ((r - centre[0]) / extent[0]) ** 2 - 0.5 * ((a - centre[1]) / extent[1]) ** 2)
+    uneven = gaussian_filter(rng.standard_normal((scanner.ranges, scanner.beams)), (25, 14), mode="nearest")
+    return _level(weakest, 2, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
+
+
+def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """Arcs at multiples of the depth of a strong reflector."""
+    r, a = scanner.grid
+    first, width, fall = rng.uniform(1.5, 4.5), rng.uniform(0.1, 0.4), rng.uniform(3, 8)
+    window = np.exp(-0.5 * ((a - rng.uniform(-0.6, 0.6) * scanner.half_angle) / rng.uniform(0.15, 0.6)) ** 2)
+    arcs = sum(10 ** (-fall * m / 20) * np.exp(-0.5 * ((r - m * first) / width) ** 2) for m in range(1, 5))
+    return _level(-12, 3, rng) * arcs * window
+
+
+def _rib(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+    """A bright patch towards one flank, as ribs and lung edges throw."""
+    r, a = scanner.grid
+    angle = rng.choice([-1, 1]) * rng.uniform(0.35, 0.95) * scanner.half_angle
+    blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + (
+        (a - angle) / rng.uniform(0.05, 0.18)
+    ) ** 2
+    return _level(-8, 8, rng) * np.exp(-0.5 * blob)

@@ -1,0 +1,118 @@
+"""How the heart moves: a few fixed displacement modes, each driven by a curve of the cardiac cycle.
+
+A material point at rest position x0 is, at time t, at x(t) = x0 + sum_m q_m(t) D_m(x0). The modes are the inward
+motion of the left ventricle's wall, the descent of the base towards the apex, and the heart's translation with
+breathing. Fixed modes make a frame a matter of one multiply-add per scatterer.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .anatomy import Anatomy, Leaflet
+
+
+def _rise(x: np.ndarray, start: float, stop: float) -> np.ndarray:
+    """0 before `start`, 1 after `stop`, smooth between (raised cosine)."""
+    return 0.5 - 0.5 * np.cos(np.pi * np.clip((x - start) / (stop - start), 0, 1))
+
+
+def contraction(phase: np.ndarray) -> np.ndarray:
+    """Contraction of the ventricle in [0, 1] over the cardiac cycle, `phase` in [0, 1) from the R wave.
+
+    Systole to 0.35, rapid filling to 0.58, diastasis, atrial kick before the next beat.
+    """
+    return _rise(phase, 0.02, 0.35) - 0.75 * _rise(phase, 0.42, 0.58) - 0.25 * _rise(phase, 0.85, 0.99)
+
+
+def opening(phase: np.ndarray, diastolic: bool) -> np.ndarray:
+    """Opening of a valve in [0, 1] over the cardiac cycle."""
+    if diastolic:
+        early = _rise(phase, 0.42, 0.48) * (1 - 0.7 * _rise(phase, 0.56, 0.68))
+        return np.clip(early + 0.6 * _rise(phase, 0.84, 0.88) * (1 - _rise(phase, 0.95, 1.0)), 0, 1) * (
+            1 - _rise(phase, 0.96, 1.0)
+        )
+    return _rise(phase, 0.04, 0.09) * (1 - _rise(phase, 0.36, 0.41))
+
+
+class Modes(NamedTuple):
+    """Displacements (n, 2) in cm at unit drive, for n material points."""
+
+    inward: np.ndarray
+    base: np.ndarray
+    heart: np.ndarray  # (n, 1): 1 in the heart, 0 far from it
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The cardiac cycle of one patient.
+
+    Attributes:
+        rate: heart rate, beats per minute.
+        phase: phase of the first frame.
+        shortening: fractional inward motion of the left ventricle's inner wall at end-systole.
+        descent: travel of the base towards the apex, cm.
+        swing: translation of the whole heart over the cycle (x, z), cm.
+        breathing: amplitude (x, z) in cm of the slow drift, and its period in seconds.
+    """
+
+    rate: float
+    phase: float
+    shortening: float
+    descent: float
+    swing: tuple[float, float]
+    breathing: tuple[float, float, float]
+
+    @classmethod
+    def draw(cls, view: str, rng: np.random.Generator) -> "Motion":
+        """Draw a healthy to poor heart function."""
+        return cls(
+            rate=rng.uniform(48, 115),
+            phase=rng.uniform(0, 1),
+            shortening=rng.uniform(0.12, 0.38),
+            descent=0.0 if view == "psax" else rng.uniform(0.4, 1.5),
+            swing=(rng.uniform(-0.25, 0.25), rng.uniform(-0.3, 0.3)),
+            breathing=(rng.uniform(0, 0.25), rng.uniform(0, 0.3), rng.uniform(2.5, 5)),
+        )
+
+    def modes(self, anatomy: Anatomy, points: np.ndarray) -> Modes:
+        """Displacement modes at the rest positions `points` (n, 2)."""
+        lv = anatomy.ventricle
+        offset = points - lv.centre
+        along, across = offset @ lv.axis, offset @ lv.across
+        radius = lv.radius(points)
+        # the inner wall moves fully, the outer wall little: the muscle thickens
+        reach = np.exp(-((np.clip(radius - 1, 0, None) / 0.42) ** 2))[:, None]
+        round_view = anatomy.view == "psax"
+        inward = -reach * (offset if round_view else across[:, None] * lv.across)
+        # zero at the apex, full at the base, fading over the atria
+        position = (along + lv.length) / (2 * lv.length)
+        base = -(_rise(position, 0.0, 1.0) * (1 - _rise(position, 1.1, 1.9)))[:, None] * lv.axis
+        distance = np.linalg.norm(offset, axis=1)
+        heart = (1 - _rise(distance, 0.55 * anatomy.extent, anatomy.extent))[:, None]
+        # the chest wall under the probe stays
+        heart = heart * _rise(points[:, 1], 0.5, 2.5)[:, None]
+        return Modes(inward * heart, base * heart, heart)
+
+    def cycle(self, time: float) -> float:
+        """Phase in [0, 1) at `time` seconds."""
+        return float((self.phase + time * self.rate / 60) % 1)
+
+    def move(self, points: np.ndarray, modes: Modes, time: float) -> np.ndarray:
+        """Positions (n, 2) in cm at `time` seconds of material points at rest positions `points`."""
+        squeeze = float(contraction(np.array(self.cycle(time))))
+        breath = np.sin(2 * np.pi * time / self.breathing[2])
+        shift = squeeze * np.array(self.swing) + breath * np.array(self.breathing[:2])
+        return (
+            points
+            + squeeze * (self.shortening * modes.inward + self.descent * modes.base)
+            + modes.heart * shift
+        )
+
+    def leaflet(self, valve: Leaflet, hinge: np.ndarray, along: np.ndarray, time: float) -> np.ndarray:
+        """Positions (n, 2) of points at fractions `along` in [0, 1] of a leaflet whose hinge is at `hinge` now."""
+        open_ = float(opening(np.array(self.cycle(time)), valve.diastolic))
+        angle = valve.closed + open_ * (valve.opened - valve.closed)
+        bend = angle + 0.5 * (along - 0.5) * (1 - 0.5 * open_)  # leaflets are curved, most when shut
+        return hinge + valve.length * along[:, None] * np.stack([np.sin(bend), np.cos(bend)], axis=1)
