@@ -1,0 +1,111 @@
+"""The sector of a clip of any size in the square frame of a prior, and back."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from numpy import ndarray
+from PIL import Image
+from scipy import ndimage
+
+from nuclear_diffusion.types import Mask
+
+_MARGIN = 0.02  # of the sector's longer side, on each side
+_WHOLE = 0.95  # a sector that spans this much of a frame of the prior's size stays where it is
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A square window on the clip, scaled by one factor to the prior's frame: circles stay circles.
+
+    The window stands on the sector's bounding box: centred on it horizontally, aligned with its top. It may
+    stick out of the clip's frame. Resampling is bicubic, widened to the target's pixel when shrinking
+    (anti-aliasing). Just outside the mask the nearest value inside stands in, so that neither black nor
+    burned-in text bleeds over the edge.
+
+    Attributes:
+        mask: (size, size), the sector in the prior's frame.
+        source: (h, w), the sector in the clip's frame.
+        top, left, side: the window, in pixels of the clip; `top` and `left` may be negative.
+    """
+
+    mask: Mask
+    source: Mask
+    top: int
+    left: int
+    side: int
+    _outward: Int[ndarray, "axis height width"] = field(repr=False)
+    _inward: Int[ndarray, "axis size size"] = field(repr=False)
+
+    @classmethod
+    def to_prior(cls, mask: Mask, size: int = 256) -> "Fit":
+        """Fit the sector `mask` (h, w) to frames of `size` x `size` pixels.
+
+        Where the clip has that size already and the sector spans nearly all of it, the fit is the identity.
+        """
+        mask = np.asarray(mask, bool)
+        if mask.ndim != 2 or not mask.any():
+            raise ValueError(f"`mask` must be (height, width) with some True, got shape {mask.shape}.")
+        if size < 1:
+            raise ValueError(f"`size` must be positive, got {size}.")
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
+        top, left, side = 0, 0, size
+        if mask.shape != (size, size) or max(height, width) < _WHOLE * size:
+            margin = round(_MARGIN * max(height, width))
+            side = int(max(height, width)) + 2 * margin
+            top = int(rows[0]) - margin
+            left = int(columns[0] + columns[-1] + 1 - side) // 2
+        fitted = _resize(_window(mask.astype(np.float32), top, left, side), size) >= 0.5
+        if not fitted.any():
+            raise ValueError(f"`size` must leave pixels of the mask, got {size}.")
+        return cls(fitted, mask, top, left, side, _nearest(mask), _nearest(fitted))
+
+    @property
+    def size(self) -> int:
+        """Side of the prior's frame, pixels."""
+        return len(self.mask)
+
+    def forward(self, frames: Float[ndarray, "frames height width"]) -> Float32[ndarray, "frames size size"]:
+        """Clip (t, h, w) in [0, 1] to the prior's frame (t, size, size) in [0, 1], 0 outside the mask."""
+        frames = np.asarray(frames, np.float32)
+        if frames.shape[1:] != self.source.shape:
+            raise ValueError(f"`frames` must be (t, {self.source.shape}), got shape {frames.shape}.")
+        fitted = np.zeros((len(frames), self.size, self.size), np.float32)
+        for target, frame in zip(fitted, frames, strict=True):
+            filled = frame[tuple(self._outward)]
+            scaled = _resize(_window(filled, self.top, self.left, self.side), self.size)
+            target[self.mask] = np.clip(scaled, 0, 1)[self.mask]
+        return fitted
+
+    def backward(self, field: Float[ndarray, "frames size size"]) -> Float32[ndarray, "frames height width"]:
+        """A field of any range (t, size, size) to the clip's frame (t, h, w), 0 outside the mask."""
+        field = np.asarray(field, np.float32)
+        if field.shape[1:] != self.mask.shape:
+            raise ValueError(f"`field` must be (t, {self.size}, {self.size}), got shape {field.shape}.")
+        frames = np.zeros((len(field), *self.source.shape), np.float32)
+        for target, part in zip(frames, field, strict=True):
+            scaled = _resize(part[tuple(self._inward)], self.side)
+            target[self.source] = _window(scaled, -self.top, -self.left, *self.source.shape)[self.source]
+        return frames
+
+
+def _nearest(mask: Mask) -> Int[ndarray, "axis height width"]:
+    """Row and column, for each pixel, of the nearest one in the mask."""
+    return ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)  # pyright: ignore
+
+
+def _window(
+    image: Float32[ndarray, "h w"], top: int, left: int, height: int, width: int | None = None
+) -> Float32[ndarray, "height width"]:
+    """A cut-out that may stick out of the image, where it repeats the edge."""
+    width = height if width is None else width
+    rows = np.clip(np.arange(top, top + height), 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + width), 0, image.shape[1] - 1)
+    return image[rows[:, None], columns]
+
+
+def _resize(image: Float32[ndarray, "n n"], size: int) -> Float32[ndarray, "size size"]:
+    if len(image) == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
