@@ -1,0 +1,128 @@
+"""Clips to one bank of 8-bit frames, and the bank to augmented batches."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from nuclear_diffusion.types import InputError
+
+if TYPE_CHECKING:
+    from nuclear_diffusion.learning.training import TrainConfig
+
+CROP_TRIES = 4
+CROP_FILLED = 0.25
+
+
+class Bank(NamedTuple):
+    """Clean frames for training and, of other patients, for validation; 0-255."""
+
+    train: UInt8[np.ndarray, "frames height width"]
+    val: UInt8[np.ndarray, "more_frames height width"]
+
+
+def pack_clips(
+    clips: Iterable[tuple[str, Float[np.ndarray, "frames height width"]]],
+    *,
+    size: int = 256,
+    val_every: int = 10,
+) -> Bank:
+    """Fit clips to size x size without distortion and pack them; every `val_every`-th patient is for validation.
+
+    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width); all clips under
+    one name stay on one side of the split. With two patients or more at least one of them is for validation.
+
+    Raises InputError if there is no clip, or values are not finite or outside [0, 1].
+    """
+    packed: dict[str, list[np.ndarray]] = {}
+    for patient, clip in clips:
+        clip = np.asarray(clip, np.float32)
+        clip = clip[None] if clip.ndim == 2 else clip
+        if clip.ndim != 3 or clip.size == 0:
+            raise InputError(f"Clip {patient!r} must be frames of shape (frames, height, width), got {clip.shape}.")
+        if not np.isfinite(clip).all() or clip.min() < 0 or clip.max() > 1:
+            raise InputError(f"Clip {patient!r} must hold finite intensities in [0, 1]: scale it first.")
+        packed.setdefault(patient, []).append(np.stack([letterbox(frame, size) for frame in clip]))
+    if not packed:
+        raise InputError("There is nothing to train on: no clip and no image was given.")
+    patients = list(packed)
+    held_out = set(patients[val_every - 1 :: val_every]) or set(patients[1:][-1:])
+    empty = np.zeros((0, size, size), np.uint8)
+    train = [clip for patient in patients if patient not in held_out for clip in packed[patient]]
+    val = [clip for patient in patients if patient in held_out for clip in packed[patient]]
+    return Bank(np.concatenate(train), np.concatenate(val) if val else empty)
+
+
+def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.ndarray, "size size"]:
+    """Scale a frame in [0, 1] by one factor to fit size x size, centred on black, as 0-255."""
+    height, width = frame.shape
+    ratio = size / max(height, width)
+    fitted = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+    if fitted != frame.shape:
+        image = Image.fromarray(np.ascontiguousarray(frame, np.float32))
+        frame = np.asarray(image.resize(fitted[::-1], Image.Resampling.BICUBIC))
+    out = np.zeros((size, size), np.uint8)
+    top, left = (size - fitted[0]) // 2, (size - fitted[1]) // 2
+    out[top : top + fitted[0], left : left + fitted[1]] = np.rint(255 * np.clip(frame, 0, 1))
+    return out
+
+
+class Batches:
+    """Augmented batches; that of step k depends on (seed, k) alone."""
+
+    def __init__(self, frames: UInt8[np.ndarray, "frames height width"], config: "TrainConfig", seed: int):
+        self.frames, self.config, self.seed = frames, config, seed
+
+    def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch height width"]:
+        """`config.full_batch` whole frames, or `config.batch` crops, in [0, 1]."""
+        config = self.config
+        rng = np.random.default_rng((self.seed, step))
+        count, height, width = self.frames.shape
+        side = (min(config.crop, height), min(config.crop, width))
+        whole = whole or config.crop == 0 or side == (height, width)
+        chosen = rng.integers(count, size=config.full_batch if whole else config.batch)
+        return np.stack([self._frame(self.frames[i], whole, side, rng) for i in chosen])
+
+    def _frame(self, frame: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        frame = np.asarray(frame)
+        if not whole:
+            frame = _filled_crop(frame, side, rng)
+        elif self.config.augment:
+            frame = _shift_and_zoom(frame, rng)
+        if not self.config.augment:
+            return frame.astype(np.float32) / 255
+        if rng.random() < 0.5:
+            frame = frame[:, ::-1]
+        # Gain and display gamma as a look-up table: 256 powers instead of one for each pixel. Black stays black.
+        gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
+        table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
+        return table[frame]
+
+
+def _filled_crop(frame: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """A random crop; one that is nearly all black (most of a sector's surroundings) is drawn again a few times."""
+    crop = frame
+    for _ in range(CROP_TRIES):
+        top = rng.integers(frame.shape[0] - side[0] + 1)
+        left = rng.integers(frame.shape[1] - side[1] + 1)
+        crop = frame[top : top + side[0], left : left + side[1]]
+        if np.count_nonzero(crop) > CROP_FILLED * crop.size:
+            break
+    return crop
+
+
+def _shift_and_zoom(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Move a frame by up to 1/16 of its side and, every other time, scale it by up to 10 %; black comes in."""
+    height, width = frame.shape
+    dy, dx = np.rint(rng.uniform(-1, 1, 2) * np.array(frame.shape) / 16)
+    zooms = rng.random() < 0.5
+    zoom = np.exp(rng.uniform(-0.1, 0.1)) if zooms else 1.0
+    # Whole pixels without a zoom, so that at least half of the frames keep their speckle unsmoothed.
+    method = Image.Resampling.BICUBIC if zooms else Image.Resampling.NEAREST
+    y0, x0 = height / 2 * (1 - 1 / zoom) + dy, width / 2 * (1 - 1 / zoom) + dx
+    moved = Image.fromarray(frame).transform(
+        (width, height), Image.Transform.AFFINE, (1 / zoom, 0, x0, 0, 1 / zoom, y0), method
+    )
+    return np.asarray(moved)

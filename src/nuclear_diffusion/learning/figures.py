@@ -1,0 +1,88 @@
+"""The two pictures of a training run, as PNG bytes."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.types import Frame, Video
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHEET_SIGMAS = (0.03, 0.1, 0.3, 1.0)
+SAMPLER_STEPS = 24
+
+
+@eqx.filter_jit
+def sample_prior(prior: DiffusionPrior, shape: tuple[int, int, int], key: PRNGKeyArray) -> Video:
+    """Frames drawn from the prior: Euler's method on the probability flow, 24 steps.
+
+        dx / d sigma = (x - D(x; sigma)) / sigma,   sigma_i from sigma_max to sigma_min with rho = 7
+
+    Source: Karras et al. 2022, eq. 5 and algorithm 1 without its correction. Ends in a denoised frame.
+    """
+    rho = 7
+    sigmas = jnp.linspace(prior.sigma_max ** (1 / rho), prior.sigma_min ** (1 / rho), SAMPLER_STEPS) ** rho
+
+    def step(x, pair):
+        sigma, following = pair
+        x0 = prior.denoise(x, sigma)
+        return x0 + following / sigma * (x - x0), None
+
+    x = prior.sigma_max * jax.random.normal(key, shape)
+    x, _ = jax.lax.scan(step, x, (sigmas, jnp.append(sigmas[1:], 0.0)))
+    return x
+
+
+def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> bytes:
+    """Training loss, and validation error relative to the noise, against the step."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], lw=1)
+    left.set(xlabel="step", ylabel="weighted denoising loss", yscale="log")
+    validated = [row for row in rows if row[f"rmse_{sigmas[0]:g}"]]
+    for sigma in sigmas:
+        errors = [float(row[f"rmse_{sigma:g}"]) for row in validated]
+        right.plot([int(row["step"]) for row in validated], errors, ".-", label=f"{sigma:g}")
+    right.set(xlabel="step", ylabel="validation RMSE, display intensity", yscale="log")
+    right.legend(title="noise level")
+    return _png(figure)
+
+
+def draw_samples(prior: DiffusionPrior, clean: Frame, seed: int) -> bytes:
+    """One frame, noisy and denoised at several noise levels, above a row of unconditional samples."""
+    from matplotlib.figure import Figure
+
+    sigmas = jnp.asarray(SHEET_SIGMAS)
+    noise_key, sample_key = jax.random.split(jax.random.key(seed))
+    noisy = clean + sigmas[:, None, None] * jax.random.normal(noise_key, (len(sigmas), *clean.shape))
+    columns = len(sigmas) + 1
+    denoised = eqx.filter_jit(DiffusionPrior.denoise)(prior, noisy, sigmas)
+    samples = sample_prior(prior, (columns, *clean.shape), sample_key)
+    figure = Figure(figsize=(2.2 * columns, 7), layout="constrained")
+    axes = figure.subplots(3, columns)
+    for axis in axes.flat:
+        axis.axis("off")
+    labels = [f"noise {s:g}" for s in SHEET_SIGMAS]
+    top = zip(axes[0], [clean, *noisy], ["clean", *labels], strict=True)
+    middle = zip(axes[1, 1:], denoised, ["denoised"] * len(SHEET_SIGMAS), strict=True)
+    bottom = zip(axes[2], samples, ["sample"] * columns, strict=True)
+    for axis, frame, title in (*top, *middle, *bottom):
+        axis.imshow(np.asarray(frame), cmap="gray", vmin=0, vmax=1)
+        axis.set_title(title, fontsize=9)
+    return _png(figure)
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,469 @@
+"""Denoising score matching for the prior: EDM's noise, weights and preconditioning (Karras et al. 2022).
+
+    L(theta) = E_{x0, sigma, n}  lambda(sigma) || D_theta(x0 + sigma n; sigma) - x0 ||^2          (eq. 2, 8)
+    lambda(sigma) = (sigma^2 + d^2) / (sigma d)^2 = 1 / c_out^2,   d = the data's standard deviation
+
+Differences from the source:
+1. ln sigma is a mixture: EDM's normal, and a log-uniform tail over the whole range, so that no noise level that a
+   sampler may ask for goes untrained.
+2. The noise levels of one batch are stratified, which lowers the variance of the loss.
+3. A run starts on crops, which cost a quarter of a frame or less, and ends on whole frames.
+
+Every random number of step k is derived from (seed, k), so a run that was killed and resumed ends with the same
+bits as one that was not, as long as its length is given in steps; a budget in minutes follows the clock.
+"""
+
+import collections
+import csv
+import dataclasses
+import io
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from safetensors.numpy import save
+
+from nuclear_diffusion.learning.checkpoint import (
+    fill_arrays,
+    load_prior,
+    named_arrays,
+    prior_hash,
+    read_safetensors,
+    save_prior,
+    write_atomically,
+)
+from nuclear_diffusion.learning.data import Batches
+from nuclear_diffusion.learning.figures import draw_curves, draw_samples
+from nuclear_diffusion.learning.unet import UNet, UNetConfig
+from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.types import InputError, Scalar
+
+CHECKPOINT_FORMAT = "nuclear-diffusion training 1"
+VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+VALIDATION_FRAMES = 16
+
+Frames = Float[Array, "batch height width"]
+FrameBank = UInt8[np.ndarray, "frames height width"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Lengths in optimiser steps unless said otherwise; noise in display intensity [0, 1].
+
+    - `steps`: length of the run; `minutes`: wall-clock budget, whichever ends first (the learning rate follows both).
+    - `batch` crops of `crop` pixels a step (0: never crop); from the fraction `full_from` of the run on,
+      `full_batch` whole frames.
+    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: gradient norm.
+    - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
+    - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of log-uniform.
+    - `augment`: flips, gain and gamma, and for whole frames shift and zoom.
+    - `mixed`: network in bfloat16; None: on a GPU only.
+    """
+
+    network: UNetConfig = UNetConfig()
+    steps: int = 20_000
+    minutes: float | None = None
+    batch: int = 16
+    crop: int = 128
+    full_from: float = 0.6
+    full_batch: int = 4
+    lr: float = 1e-3
+    warmup: int = 200
+    final_lr: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    sigma_min: float = 0.002
+    sigma_max: float = 10.0
+    p_mean: float = -2.0
+    p_std: float = 1.3
+    tail: float = 0.2
+    augment: bool = True
+    mixed: bool | None = None
+    log_every: int = 20
+    validate_every: int = 250
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "full_batch", "log_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("lr", "clip", "p_std", "sigma_min"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"`{name}` must be positive, got {getattr(self, name)}.")
+        for name in ("tail", "full_from", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+        if not self.sigma_min < self.sigma_max:
+            raise InputError(f"`sigma_max` must be above `sigma_min`, got {self.sigma_max} and {self.sigma_min}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"`minutes` must be positive, got {self.minutes}.")
+        if self.crop < 0 or self.warmup < 0:
+            raise InputError(f"`crop` and `warmup` must not be negative, got {self.crop} and {self.warmup}.")
+
+
+class Progress(NamedTuple):
+    """What the progress callback is told every `log_every` steps and after each validation."""
+
+    step: int
+    fraction: float
+    """Of the run, in [0, 1], by steps or by minutes, whichever is further."""
+    seconds: float
+    """Spent training, resumed runs included."""
+    loss: float
+    lr: float
+    validation: dict[float, float] | None
+    """Root mean square error of the averaged network for each noise level, if just measured."""
+
+
+class TrainResult(NamedTuple):
+    """End of a run: the best prior by validation, and whether the run was asked to stop before its end."""
+
+    prior: DiffusionPrior
+    step: int
+    interrupted: bool
+
+
+class TrainState(NamedTuple):
+    """What the next step needs: weights, their moving average, Adam's moments, the number of steps done."""
+
+    network: UNet
+    average: UNet
+    optimizer: optax.OptState
+    step: Int[Array, ""]
+
+
+def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:
+    """Stratified noise levels: log-uniform with probability `tail`, else ln sigma ~ N(p_mean, p_std^2), in range."""
+    u = (jnp.arange(count) + jax.random.uniform(key, (count,))) / count
+    low, high = math.log(config.sigma_min), math.log(config.sigma_max)
+    uniform = low + (high - low) * u / max(config.tail, 1e-6)
+    within = jnp.clip((u - config.tail) / max(1 - config.tail, 1e-6), 1e-6, 1 - 1e-6)
+    normal = config.p_mean + config.p_std * jax.scipy.special.ndtri(within)
+    return jnp.exp(jnp.clip(jnp.where(u < config.tail, uniform, normal), low, high))
+
+
+def score_matching_loss(
+    prior: DiffusionPrior, frames: Frames, sigma: Float[Array, " batch"], key: PRNGKeyArray
+) -> Scalar:
+    """EDM's loss: mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; 1 at F = 0 or so."""
+    noisy = frames + sigma[:, None, None] * jax.random.normal(key, frames.shape)
+    weight = (sigma**2 + prior.scale**2) / (sigma * prior.scale) ** 2
+    return jnp.mean(weight[:, None, None] * (prior.denoise(noisy, sigma) - frames) ** 2)
+
+
+def train(
+    frames: FrameBank,
+    out: Path,
+    config: TrainConfig | None = None,
+    *,
+    seed: int = 0,
+    val_frames: FrameBank | None = None,
+    resume: bool = True,
+    init: Path | str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> TrainResult:
+    """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
+
+    `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
+    watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one. `init`:
+    a prior to start from (`load_prior`); its architecture, intensities and noise range are kept.
+
+    Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume), loss.csv,
+    loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second one stops at once.
+
+    Raises InputError for frames of another kind, or a checkpoint of another run.
+    """
+    config = TrainConfig() if config is None else config
+    frames = _checked(frames, "frames")
+    monitored = frames if val_frames is None or len(val_frames) == 0 else _checked(val_frames, "val_frames")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+
+    if init is None:
+        sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int)] / np.float32(255)
+        mean, scale = float(sample.mean()), float(sample.std())
+        network = UNet(config.network, key=jax.random.key(seed))
+        limits = (config.sigma_min, config.sigma_max, config.network.stride)
+        prior = DiffusionPrior(network, mean, scale, *limits)
+    else:
+        prior = load_prior(init)
+        network = prior.network
+        config = dataclasses.replace(
+            config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
+        )
+    run = _Run(prior, config, out, seed)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b2=0.99))
+    weights = eqx.filter(network, eqx.is_array)
+    # The step donates its state's memory, so weights and average must not share theirs.
+    average = jax.tree.map(jnp.copy, weights)
+    state = TrainState(jax.tree.map(jnp.copy, weights), average, optimizer.init(weights), jnp.zeros((), jnp.int32))
+    if resume and run.checkpoint_path.exists():
+        state = run.restore(state)
+    else:
+        run.start_records()
+
+    take_step = _make_step(prior, config, optimizer, seed)
+    chosen = np.linspace(0, len(monitored) - 1, min(VALIDATION_FRAMES, len(monitored))).astype(int)
+    clean = jnp.asarray(monitored[chosen], jnp.float32) / 255
+    step = int(state.step)
+    losses: list[Scalar] = []
+    saved_at = time.monotonic()
+    with _stop_on_signal() as stop, _prefetched(Batches(frames, config, seed), step, run) as batches:
+        while run.fraction(step) < 1 and not stop.is_set():
+            lr = run.lr(step)
+            state, loss = take_step(state, next(batches), lr)
+            losses.append(loss)
+            step += 1
+            ends = run.fraction(step) >= 1
+            if not (ends or step % config.log_every == 0 or step % config.validate_every == 0):
+                continue
+            mean_loss = float(jnp.mean(jnp.stack(losses)))
+            losses.clear()
+            if not math.isfinite(mean_loss):
+                raise RuntimeError(f"the loss is {mean_loss} at step {step}: resume with a smaller `lr`")
+            errors = None
+            if ends or step % config.validate_every == 0:
+                errors = run.validate(state, clean, step)
+            run.record(step, lr, mean_loss, errors)
+            if progress is not None:
+                progress(Progress(step, min(run.fraction(step), 1.0), run.seconds, mean_loss, lr, errors))
+            if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                run.save(state)
+                run.draw(state, clean)
+                saved_at = time.monotonic()
+    if not run.prior_path.exists():
+        run.validate(state, clean, step)
+    run.save(state)
+    run.draw(state, clean)
+    return TrainResult(load_prior(run.prior_path), step, run.fraction(step) < 1)
+
+
+def _make_step(prior: DiffusionPrior, config: TrainConfig, optimizer: optax.GradientTransformation, seed: int):
+    """The jitted step (state, frames, lr) -> (state, loss)."""
+    static = eqx.filter(prior.network, eqx.is_array, inverse=True)
+    mixed = jax.default_backend() != "cpu" if config.mixed is None else config.mixed
+
+    def loss_of(weights: UNet, frames: Frames, key: PRNGKeyArray) -> Scalar:
+        if mixed:
+            weights = jax.tree.map(lambda w: w.astype(jnp.bfloat16), weights)
+        level_key, noise_key = jax.random.split(key)
+        sigma = sample_sigma(level_key, len(frames), config)
+        model = dataclasses.replace(prior, network=eqx.combine(weights, static))
+        return score_matching_loss(model, frames, sigma, noise_key)
+
+    @partial(jax.jit, donate_argnums=0)
+    def take_step(state: TrainState, frames: Frames, lr: Scalar) -> tuple[TrainState, Scalar]:
+        key = jax.random.fold_in(jax.random.key(seed + 1), state.step)
+        loss, gradient = jax.value_and_grad(loss_of)(state.network, frames, key)
+        direction, moments = optimizer.update(gradient, state.optimizer)
+        network = jax.tree.map(lambda w, d: w - lr * d, state.network, direction)
+        decay = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step))
+        average = jax.tree.map(lambda a, w: decay * a + (1 - decay) * w, state.average, network)
+        return TrainState(network, average, moments, state.step + 1), loss
+
+    return take_step
+
+
+class _Run:
+    """The clock, the files and the records of one training run."""
+
+    def __init__(self, prior: DiffusionPrior, config: TrainConfig, out: Path, seed: int):
+        self.prior, self.config, self.out, self.seed = prior, config, out, seed
+        self.checkpoint_path = out / "checkpoint.safetensors"
+        self.prior_path = out / "prior.safetensors"
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
+        self.best = math.inf
+        self.columns = ["step", "seconds", "lr", "loss", *(f"rmse_{s:g}" for s in VALIDATION_SIGMAS)]
+        self._errors = eqx.filter_jit(_denoising_errors)
+
+    @property
+    def seconds(self) -> float:
+        """Spent training, earlier parts of a resumed run included."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def fraction(self, step: int) -> float:
+        """Of the run, by steps or by the clock, whichever is further."""
+        by_steps = step / self.config.steps
+        return by_steps if self.config.minutes is None else max(by_steps, self.seconds / (60 * self.config.minutes))
+
+    def lr(self, step: int) -> float:
+        """Linear warm-up, then half a cosine over the run."""
+        config = self.config
+        cosine = 0.5 * (1 + math.cos(math.pi * min(self.fraction(step), 1.0)))
+        return config.lr * min(1.0, (step + 1) / max(config.warmup, 1)) * (
+            config.final_lr + (1 - config.final_lr) * cosine
+        )
+
+    def averaged(self, state: TrainState) -> DiffusionPrior:
+        """The prior with the averaged weights."""
+        static = eqx.filter(self.prior.network, eqx.is_array, inverse=True)
+        return dataclasses.replace(self.prior, network=eqx.combine(state.average, static))
+
+    def validate(self, state: TrainState, clean: Frames, step: int) -> dict[float, float]:
+        """Denoising error of the average for each noise level, always with the same noise; keeps the best prior."""
+        prior = self.averaged(state)
+        errors = {s: float(self._errors(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
+        score = sum(math.log(e) for e in errors.values()) / len(errors)
+        if score < self.best or not self.prior_path.exists():
+            self.best = score
+            info = {"step": step, "seed": self.seed, "seconds": round(self.seconds), "rmse": errors,
+                    "config": dataclasses.asdict(self.config)}  # fmt: skip
+            save_prior(self.prior_path, prior, info)
+        return errors
+
+    def start_records(self) -> None:
+        """Begin a new run in this folder."""
+        for path in (self.checkpoint_path, self.prior_path):
+            path.unlink(missing_ok=True)
+        (self.out / "loss.csv").write_text(",".join(self.columns) + "\n")
+
+    def record(self, step: int, lr: float, loss: float, errors: dict[float, float] | None) -> None:
+        """Append one row to loss.csv."""
+        measured = [""] * len(VALIDATION_SIGMAS) if errors is None else [f"{e:.6f}" for e in errors.values()]
+        row = [str(step), f"{self.seconds:.1f}", f"{lr:.3g}", f"{loss:.6f}", *measured]
+        with open(self.out / "loss.csv", "a") as file:
+            file.write(",".join(row) + "\n")
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of loss.csv."""
+        with open(self.out / "loss.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def save(self, state: TrainState) -> None:
+        """Write the checkpoint, from which `restore` goes on exactly."""
+        metadata = {
+            "format": CHECKPOINT_FORMAT,
+            "run": json.dumps(self._identity()),
+            "seconds": repr(self.seconds),
+            "best": repr(self.best),
+            "config": json.dumps(dataclasses.asdict(self.config)),
+        }
+        tensors = {name: np.ascontiguousarray(array) for name, array in named_arrays(state).items()}
+        write_atomically(self.checkpoint_path, save(tensors, metadata))
+
+    def restore(self, template: TrainState) -> TrainState:
+        """Read the checkpoint; rows that were logged after it are dropped, for they will be logged again."""
+        tensors, metadata = read_safetensors(self.checkpoint_path)
+        if metadata.get("format") != CHECKPOINT_FORMAT or json.loads(metadata["run"]) != self._identity():
+            raise InputError(
+                f"{self.checkpoint_path} is of a run with another network, seed or data: choose another folder, or do "
+                "not resume."
+            )
+        state = fill_arrays(template, tensors, str(self.checkpoint_path))
+        self.seconds_before, self.best = float(metadata["seconds"]), float(metadata["best"])
+        self.started = time.monotonic()
+        done = int(state.step)
+        kept = [row for row in self.rows() if int(row["step"]) <= done] if (self.out / "loss.csv").exists() else []
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(self.out / "loss.csv", text.getvalue().encode())
+        return state
+
+    def draw(self, state: TrainState, clean: Frames) -> None:
+        """Write loss.png, samples.png and log.json."""
+        rows = self.rows()
+        if not rows:
+            return
+        prior = self.averaged(state)
+        write_atomically(self.out / "loss.png", draw_curves(rows, VALIDATION_SIGMAS))
+        write_atomically(self.out / "samples.png", draw_samples(prior, clean[len(clean) // 2], self.seed))
+        validated = [row for row in rows if row[self.columns[-1]]]
+        log: dict[str, Any] = {
+            "config": dataclasses.asdict(self.config),
+            "seed": self.seed,
+            "step": int(state.step),
+            "seconds": round(self.seconds, 1),
+            "device": jax.devices()[0].device_kind,
+            "parameters": sum(a.size for a in jax.tree.leaves(state.network)),
+            "mean": self.prior.mean,
+            "scale": self.prior.scale,
+            "last": rows[-1],
+            "last_validation": validated[-1] if validated else None,
+            "prior_sha256": prior_hash(load_prior(self.prior_path)),
+        }
+        write_atomically(self.out / "log.json", (json.dumps(log, indent=2) + "\n").encode())
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change between a run and its resumption. The length may: a run can be prolonged."""
+        network = json.loads(json.dumps(dataclasses.asdict(self.config.network)))
+        return {"network": network, "seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
+
+
+def _denoising_errors(prior: DiffusionPrior, clean: Frames, sigma: Scalar) -> Scalar:
+    """Root mean square error over all pixels, with fixed noise."""
+    noise = jax.random.normal(jax.random.key(7), clean.shape)
+    return jnp.sqrt(jnp.mean((prior.denoise(clean + sigma * noise, sigma) - clean) ** 2))
+
+
+@contextmanager
+def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Float[np.ndarray, "b h w"]]]:
+    """Batches from step `first` on, made three ahead in a thread, so that the cores stay with the network."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting: collections.deque[Future] = collections.deque()
+
+        def generate() -> Iterator[np.ndarray]:
+            step = first
+            while True:
+                while len(waiting) < 3:
+                    whole = run.fraction(step) >= run.config.full_from
+                    waiting.append(pool.submit(batches.at, step, whole))
+                    step += 1
+                yield waiting.popleft().result()
+
+        try:
+            yield generate()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """An event set by the first SIGINT or SIGTERM; the second acts as usual. Only the main thread can listen."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def request(_number: int, _frame: Any) -> None:
+        stop.set()
+        restore()
+
+    for number in previous:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def _checked(frames: FrameBank, name: str) -> FrameBank:
+    if frames.dtype != np.uint8 or frames.ndim != 3:
+        raise InputError(
+            f"`{name}` must be uint8 of shape (frames, height, width), got {frames.dtype} of shape {frames.shape}: "
+            "pack clips with `pack_clips`."
+        )
+    if len(frames) == 0 or not np.any(frames[:: max(1, len(frames) // 512)]):
+        raise InputError(f"`{name}` holds no picture: every frame is black, or there is none.")
+    return frames
