@@ -60,6 +60,7 @@ class Scanner:
     def draw(cls, rng: np.random.Generator, size: int = 256) -> "Scanner":
         """Draw a scanner and its settings."""
         depth = rng.uniform(12.5, 18)
+        dynamic_range, gain = rng.uniform(44, 72), rng.uniform(-34, -11)
         half_angle = np.deg2rad(rng.uniform(33, 50))
         top = rng.uniform(0.0, 0.04) * size
         height = depth / (size * rng.uniform(0.9, 1.0) - top)
@@ -74,12 +75,13 @@ class Scanner:
             axial=rng.uniform(0.028, 0.06),
             lateral=np.deg2rad(rng.uniform(0.5, 1.1)),
             focus=rng.uniform(6, 11),
-            dynamic_range=rng.uniform(44, 72),
-            gain=rng.uniform(-34, -11),
-            reject=rng.uniform(0.0, 0.22),
+            dynamic_range=dynamic_range,
+            gain=gain,
+            # operators turn the cavities dark: what lies 36 dB below myocardium is near black
+            reject=max(0.0, 1 + (gain - 36) / dynamic_range) * rng.uniform(0.5, 1.1),
             gamma=rng.uniform(0.85, 1.5),
             smoothing=(rng.uniform(0.2, 1.1), rng.uniform(0.2, 1.2)),
-            noise=(rng.uniform(-52, -28), rng.uniform(0.0, 1.4)),
+            noise=(rng.uniform(-56, -36), rng.uniform(0.0, 1.0)),
             size=size,
             top=top,
             scale=max(height, width),
@@ -156,9 +158,7 @@ class Scanner:
         width = np.minimum(width, 0.12 * lateral) / step_a
         k_a = 2 * np.pi * np.fft.fftfreq(self.beams)
         k_r = 2 * np.pi * np.fft.fftfreq(self.ranges)
-        spectrum = fft.fft(field, axis=1) * np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(
-            np.float32
-        )
+        spectrum = fft.fft(field, axis=1) * np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(np.float32)
         field = fft.ifft(spectrum, axis=1)
         pulse = np.exp(-0.5 * (self.axial * axial / step_r * k_r) ** 2).astype(np.float32)
         out = fft.ifft(fft.fft(field, axis=0) * pulse[:, None], axis=0)

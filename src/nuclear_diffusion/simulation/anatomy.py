@@ -37,9 +37,7 @@ class Chamber(NamedTuple):
         offset = points - self.centre
         return np.hypot(offset @ self.axis / self.length, offset @ self.across / self.width)
 
-    def boundary(
-        self, angles: np.ndarray, outset: float | np.ndarray = 0.0, scale: float = 1.0
-    ) -> np.ndarray:
+    def boundary(self, angles: np.ndarray, outset: float | np.ndarray = 0.0, scale: float = 1.0) -> np.ndarray:
         """Points (len(angles), 2) on the ellipse times `scale`, moved outwards by `outset` cm along the normal."""
         cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
         point = self.length * scale * cos * self.axis + self.width * scale * sin * self.across
@@ -179,9 +177,7 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
         wall,
     )
     towards = _unit(180 + rng.uniform(20, 75))
-    rv = Chamber(
-        "rv", lv.centre + vary(3.0) * towards, _unit(rng.uniform(-70, -20)), vary(3.1), vary(2.1), 0.4
-    )
+    rv = Chamber("rv", lv.centre + vary(3.0) * towards, _unit(rng.uniform(-70, -20)), vary(3.1), vary(2.1), 0.4)
     return [lv, rv], septal
 
 
@@ -224,9 +220,7 @@ def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> t
     return ()
 
 
-def _smooth_noise(
-    rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple[float, float]
-) -> np.ndarray:
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple[float, float]) -> np.ndarray:
     """Gaussian random field of unit variance, correlation `sigma` grid points."""
     field = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
     return field / field.std()
@@ -240,9 +234,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     shape = x.shape
 
     # a slow warp of space keeps the outlines from being perfect ellipses
-    warp = np.stack([_smooth_noise(rng, shape, 24), _smooth_noise(rng, shape, 24)], -1) * rng.uniform(
-        0.05, 0.2
-    )
+    warp = np.stack([_smooth_noise(rng, shape, 24), _smooth_noise(rng, shape, 24)], -1) * rng.uniform(0.05, 0.2)
     warped = points + warp
     inside = [chamber.radius(warped) < 1 for chamber in chambers]
 
@@ -271,9 +263,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     for _ in range(rng.integers(0, 4)):
         angle = lv.angle_towards(lv.centre * 2 - chambers[-1].centre) + rng.uniform(-1.5, 1.5)
         at = lv.boundary(np.array([angle]), scale=rng.uniform(0.78, 0.95))[0]
-        blob = (
-            Chamber("lv", at, lv.axis, rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.4), 0.0).radius(warped) < 1
-        )
+        blob = Chamber("lv", at, lv.axis, rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.4), 0.0).radius(warped) < 1
         blood &= ~blob
         muscle |= blob
 
@@ -283,19 +273,15 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
         rng, shape, (2, 12)
     )
     decibel += surroundings
-    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(
-        0, 4
-    )  # lung: nothing comes back
+    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(0, 4)  # lung: nothing comes back
     muscle_level = (
         rng.uniform(2, 6) * _smooth_noise(rng, shape, 11)
         + rng.uniform(1, 4) * _smooth_noise(rng, shape, (2, 6))
         + rng.uniform(0, 3) * _smooth_noise(rng, shape, 3)
     )
-    muscle_level -= rng.uniform(0, 16) * np.clip(
-        _smooth_noise(rng, shape, 14) - 0.7, 0, None
-    )  # thin, drop-out
+    muscle_level -= rng.uniform(0, 16) * np.clip(_smooth_noise(rng, shape, 14) - 0.7, 0, None)  # thin, drop-out
     decibel[muscle] = muscle_level[muscle]
-    decibel[blood] = rng.uniform(-52, -26)
+    decibel[blood] = rng.uniform(-52, -30)
 
     # specular surfaces answer best when they face the probe
     def facing(distance: np.ndarray) -> np.ndarray:

@@ -45,10 +45,7 @@ def frame_bank(
     shape = (patients, frames_per_patient, size, size)
     hazy, clean = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {
-            pool.submit(_patient, patient_seed(split, k), frames_per_patient, size): k
-            for k in range(patients)
-        }
+        jobs = {pool.submit(_patient, patient_seed(split, k), frames_per_patient, size): k for k in range(patients)}
         try:
             for done, job in enumerate(as_completed(jobs), 1):
                 hazy[jobs[job]], clean[jobs[job]] = job.result()

@@ -144,9 +144,7 @@ def simulate(
             if burn is not None:
                 image = np.where(burn > 0, burn, image)
             out.append(image)
-        masks.append(
-            [_polygon(scanner, motion.move(o, m, float(time))) & scanner.sector for o, m in outlines]
-        )
+        masks.append([_polygon(scanner, motion.move(o, m, float(time))) & scanner.sector for o, m in outlines])
         if progress is not None:
             progress(k + 1, len(moments))
     septum, ventricle = np.moveaxis(np.array(masks), 1, 0)
@@ -173,9 +171,7 @@ def _gain_map(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """Amplitude over beam space: imperfect time-gain compensation, weak flanks, rib shadows, drop-out."""
     r, a = scanner.grid
     ripple = gaussian_filter1d(rng.standard_normal(scanner.ranges), 45, mode="nearest")
-    decibel = rng.uniform(0, 4) * (ripple / ripple.std())[:, None] - rng.uniform(-0.3, 1.6) * np.clip(
-        r - 6, 0, None
-    )
+    decibel = rng.uniform(0, 4) * (ripple / ripple.std())[:, None] - rng.uniform(-0.3, 1.6) * np.clip(r - 6, 0, None)
     decibel = decibel - rng.uniform(0, 26) * np.abs(a / scanner.half_angle) ** rng.uniform(2, 5)
     for _ in range(rng.integers(0, 3)):
         centre, width = rng.uniform(-1, 1) * scanner.half_angle, rng.uniform(0.03, 0.2)

@@ -31,9 +31,7 @@ class Haze:
     side_lobe: tuple[float, float]
 
     @classmethod
-    def draw(
-        cls, scanner: Scanner, reference: float, rng: np.random.Generator, strength: float = 1.0
-    ) -> "Haze":
+    def draw(cls, scanner: Scanner, reference: float, rng: np.random.Generator, strength: float = 1.0) -> "Haze":
         """Draw clutter against tissue whose median envelope is `reference`.
 
         `strength` scales all amplitudes; 0 is a clean acquisition.
@@ -77,9 +75,7 @@ class Haze:
 
 def _speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """Fully developed speckle of unit median envelope, coarser than the tissue's."""
-    white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array(
-        [1, 1j], np.complex64
-    )
+    white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array([1, 1j], np.complex64)
     field = scanner.blur(white, lateral=rng.uniform(1.2, 3.5), axial=rng.uniform(1.0, 2.2))
     return field / np.median(np.abs(field))
 
@@ -104,7 +100,7 @@ def _diffuse(scanner: Scanner, rng: np.random.Generator, weakest: float) -> np.n
     extent = (rng.uniform(1.5, 5.5), rng.uniform(0.25, 1.0) * scanner.half_angle)
     cloud = np.exp(-0.5 * ((r - centre[0]) / extent[0]) ** 2 - 0.5 * ((a - centre[1]) / extent[1]) ** 2)
     uneven = gaussian_filter(rng.standard_normal((scanner.ranges, scanner.beams)), (25, 14), mode="nearest")
-    return _level(weakest, 2, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
+    return _level(weakest, 0, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
 
 
 def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
@@ -120,7 +116,5 @@ def _rib(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """A bright patch towards one flank, as ribs and lung edges throw."""
     r, a = scanner.grid
     angle = rng.choice([-1, 1]) * rng.uniform(0.35, 0.95) * scanner.half_angle
-    blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + (
-        (a - angle) / rng.uniform(0.05, 0.18)
-    ) ** 2
+    blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + ((a - angle) / rng.uniform(0.05, 0.18)) ** 2
     return _level(-8, 8, rng) * np.exp(-0.5 * blob)

@@ -104,11 +104,7 @@ class Motion:
         squeeze = float(contraction(np.array(self.cycle(time))))
         breath = np.sin(2 * np.pi * time / self.breathing[2])
         shift = squeeze * np.array(self.swing) + breath * np.array(self.breathing[:2])
-        return (
-            points
-            + squeeze * (self.shortening * modes.inward + self.descent * modes.base)
-            + modes.heart * shift
-        )
+        return points + squeeze * (self.shortening * modes.inward + self.descent * modes.base) + modes.heart * shift
 
     def leaflet(self, valve: Leaflet, hinge: np.ndarray, along: np.ndarray, time: float) -> np.ndarray:
         """Positions (n, 2) of points at fractions `along` in [0, 1] of a leaflet whose hinge is at `hinge` now."""

@@ -1,0 +1,55 @@
+"""Files appear whole or not at all."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nuclear_diffusion.types import InputError
+
+_NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with its suffix, that becomes `path` if the block succeeds.
+
+    The block makes a file or a folder there. It is flushed to disk and renamed at the end, and removed if the
+    block raises. Parents of `path` are made. A folder never replaces one that holds anything.
+
+    Raises:
+        InputError: the place cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.open("xb").close()  # fails here, with a clear reason, rather than inside a library
+        temporary.unlink()
+        if path.is_dir() and (path.suffix or any(path.iterdir())):
+            raise InputError(f"{path} is already a folder: choose another output or remove it.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        yield temporary
+        if temporary.is_file():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _unwritable(path, error) from error
+        raise
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return InputError(f"{path} cannot be written ({reason}): choose another output or free the place.")

@@ -1,0 +1,33 @@
+"""News from inside a compiled loop."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import jax
+from jaxtyping import Array, Int
+
+_listeners: list[Callable[[int], None]] = []
+
+
+def report(step: Int[Array, ""]) -> None:
+    """Tell whoever is `listening` that the loop has come to `step`; call it inside the loop's body."""
+    jax.debug.callback(_notify, step)
+
+
+def _notify(step: Int[Array, ""]) -> None:
+    for listener in _listeners:
+        listener(int(step))
+
+
+@contextmanager
+def listening(listener: Callable[[int], None] | None) -> Iterator[None]:
+    """While open, `listener` is called with the number of each step that begins."""
+    if listener is None:
+        yield
+        return
+    _listeners.append(listener)
+    try:
+        yield
+        jax.effects_barrier()
+    finally:
+        _listeners.remove(listener)

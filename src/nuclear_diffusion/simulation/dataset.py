@@ -1,0 +1,95 @@
+"""Simulated data sets on disk, in the folder layout of the DehazingEcho2025 challenge plus the truth."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
+from PIL import Image
+
+from nuclear_diffusion.files import atomic
+
+from .clip import SimulatedClip, simulate
+
+SEPTUM, VENTRICLE = 255, 128
+"""Values of the region-of-interest masks."""
+MASK_EVERY = 10
+"""The challenge has masks on frames 1, 11, 21, ..."""
+CLEAN_PATIENTS = 500_000
+"""Offset of the clean set's patients: other people than the hazy ones, as in the challenge."""
+
+
+def write_dataset(
+    directory: str | Path,
+    clips: int,
+    *,
+    seed: int = 0,
+    frames: int = 60,
+    size: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Simulate patients and write them as 8-bit PNGs named `patient-{P}-4C-frame-{F}.png`, P and F from 1.
+
+    Folders of `directory`:
+
+    - `noisy`: hazy clips of `clips` patients; `noisy_roi`: their masks on every tenth frame (255 septum,
+      128 ventricle);
+    - `clean`: clean clips of as many *other* patients;
+    - `truth`, `truth_roi`: what `noisy` and `noisy_roi` show without haze, and the masks of every frame.
+
+    `patients` holds the seed, view and frame rate of each. The file names say 4C, as the challenge's do, whatever the
+    view. A patient that is complete is not simulated again, so that an interrupted run goes on where it stopped.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        ValueError: a count below 1.
+    """
+    if clips < 1:
+        raise ValueError(f"`clips` must be at least 1, got {clips}")
+    directory = Path(directory)
+    request = {"seed": seed, "frames": frames, "size": size}
+    for number in range(1, clips + 1):
+        record = directory / "patients" / f"patient-{number}.json"
+        if not (record.is_file() and _same(record, request)):
+            hazy = simulate(seed=seed + number - 1, frames=frames, size=size)
+            other = simulate(seed=seed + CLEAN_PATIENTS + number - 1, frames=frames, size=size, haze=0.0)
+            _write_patient(directory, number, hazy, other)
+            about = {
+                **request,
+                "patient": number,
+                "view": hazy.view,
+                "fps": hazy.fps,
+                "patient_seed": hazy.seed,
+            }
+            with atomic(record) as path:
+                path.write_text(json.dumps(about, indent=2))
+        if progress is not None:
+            progress(number, clips)
+
+
+def _same(record: Path, request: dict[str, int]) -> bool:
+    known = json.loads(record.read_text())
+    return all(known.get(name) == value for name, value in request.items())
+
+
+def _write_patient(directory: Path, number: int, hazy: SimulatedClip, other: SimulatedClip) -> None:
+    masks = np.where(hazy.septum, SEPTUM, np.where(hazy.ventricle, VENTRICLE, 0)).astype(np.uint8)
+    for k in range(len(hazy.hazy)):
+        name = f"patient-{number}-4C-frame-{k + 1}.png"
+        _write_png(directory / "noisy" / name, _to_uint8(hazy.hazy[k]))
+        _write_png(directory / "truth" / name, _to_uint8(hazy.clean[k]))
+        _write_png(directory / "truth_roi" / name, masks[k])
+        _write_png(directory / "clean" / name, _to_uint8(other.clean[k]))
+        if k % MASK_EVERY == 0:
+            _write_png(directory / "noisy_roi" / name, masks[k])
+
+
+def _to_uint8(frame: Shaped[ndarray, "height width"]) -> Shaped[ndarray, "height width"]:
+    return np.rint(frame * 255).astype(np.uint8)
+
+
+def _write_png(path: Path, image: Shaped[ndarray, "height width"]) -> None:
+    with atomic(path) as temporary:
+        Image.fromarray(image).save(temporary)

@@ -1,0 +1,202 @@
+"""The simulator against the physics it claims: Rayleigh speckle, moving scatterers, additive complex clutter."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from nuclear_diffusion.simulation import VIEWS, patient_seed, simulate, write_dataset
+from nuclear_diffusion.simulation.acoustics import Scanner
+from nuclear_diffusion.simulation.anatomy import make_anatomy
+from nuclear_diffusion.simulation.haze import Haze
+from nuclear_diffusion.simulation.motion import Motion, contraction, opening
+
+
+@pytest.fixture
+def scanner():
+    return Scanner.draw(np.random.default_rng(3), size=64)
+
+
+def homogeneous(scanner: Scanner, rng: np.random.Generator, count: int = 150_000) -> tuple[np.ndarray, np.ndarray]:
+    r = rng.uniform(0, scanner.depth * 1.1, count)
+    a = rng.uniform(-1.2, 1.2, count) * scanner.half_angle
+    points = np.stack([r * np.sin(a), r * np.cos(a)], axis=1)
+    return points, np.exp(2j * np.pi * rng.random(count))
+
+
+def test_homogeneous_tissue_has_rayleigh_speckle(scanner):
+    rng = np.random.default_rng(0)
+    envelope = np.abs(scanner.blur(scanner.receive(*homogeneous(scanner, rng))))
+    # around the focus, where the beam and so the mean level is constant; samples farther apart than speckle
+    focus = int(scanner.focus / scanner.depth * scanner.ranges)
+    samples = envelope[focus - 60 : focus + 60 : 10, 10:-10:12].ravel()
+    ratio = samples.mean() / samples.std()
+    assert ratio == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), abs=0.25)  # 1.91 for Rayleigh
+    scale = np.sqrt(np.mean(samples**2) / 2)
+    assert stats.kstest(samples, stats.rayleigh(scale=scale).cdf).pvalue > 0.01
+
+
+def test_too_few_scatterers_are_not_rayleigh(scanner):
+    """The check above can fail: sparse scatterers are brighter and darker than Rayleigh's law allows."""
+    rng = np.random.default_rng(0)
+    envelope = np.abs(scanner.blur(scanner.receive(*homogeneous(scanner, rng, 3_000))))
+    samples = envelope[60:-60:3, 10:-10:3].ravel()
+    assert samples.mean() / samples.std() < 1.6
+
+
+def test_point_spread_function_has_the_stated_widths(scanner):
+    scanner = dataclasses.replace(scanner, focus=8.0, axial=0.08)
+    field = np.zeros((scanner.ranges, scanner.beams), np.complex64)
+    row, column = int(8.0 / (scanner.depth * 1.02) * (scanner.ranges - 1)), scanner.beams // 2
+    field[row, column] = 1
+    power = np.abs(scanner.blur(field))  # a Gaussian amplitude
+    ranges, angles = scanner.grid
+
+    def spread(weight, at):
+        mean = (weight * at).sum() / weight.sum()
+        return np.sqrt((weight * (at - mean) ** 2).sum() / weight.sum())
+
+    assert spread(power[:, column], ranges[:, 0]) == pytest.approx(0.08, rel=0.05)
+    assert spread(power[row], angles[0]) == pytest.approx(scanner.lateral, rel=0.05)
+
+
+def test_speckle_moves_with_the_tissue(scanner):
+    """A shift of all scatterers in range by whole samples shifts the envelope and nothing else."""
+    rng = np.random.default_rng(1)
+    points, amplitude = homogeneous(scanner, rng)
+    r = np.hypot(points[:, 0], points[:, 1])
+    ranges, _ = scanner.grid
+    shift = 5 * (ranges[1, 0] - ranges[0, 0])
+    moved = points * ((r + shift) / r)[:, None]
+    scanner = dataclasses.replace(scanner, lateral=scanner.lateral, focus=1e9)  # the same beam at every depth
+    before = np.abs(scanner.blur(scanner.receive(points, amplitude)))
+    after = np.abs(scanner.blur(scanner.receive(moved, amplitude)))
+    a, b = before[100:300, 20:-20], after[105:305, 20:-20]
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.999
+    unmoved = after[100:300, 20:-20]
+    assert np.corrcoef(a.ravel(), unmoved.ravel())[0, 1] < 0.5
+
+
+def test_clutter_adds_to_the_complex_signal_and_is_low_rank_in_time(scanner):
+    rng = np.random.default_rng(2)
+    tissue = np.zeros((scanner.ranges, scanner.beams), np.complex64)
+    clutter = Haze.draw(scanner, 1.0, rng)
+    clips = np.stack([clutter.at(t, tissue).ravel() for t in np.linspace(0, 1, 24)])
+    values = np.linalg.svd(clips, compute_uv=False)
+    components = len(clutter.fields)
+    assert values[components] < 1e-4 * values[0]
+    doubled = Haze.draw(scanner, 1.0, np.random.default_rng(2), strength=2.0)
+    single = Haze.draw(scanner, 1.0, np.random.default_rng(2), strength=1.0)
+    np.testing.assert_allclose(doubled.at(0.3, tissue), 2 * single.at(0.3, tissue), rtol=1e-4, atol=1e-6)
+
+
+def test_log_compression_spans_the_dynamic_range(scanner):
+    plain = dataclasses.replace(scanner, smoothing=(0.0, 0.0), reject=0.0, gamma=1.0, gain=0.0)
+    decibel = np.linspace(-plain.dynamic_range - 10, 10, 64)[:, None]
+    shade = plain.compress(7.0 * 10 ** (decibel / 20), 7.0)
+    np.testing.assert_allclose(shade, np.clip(1 + decibel / plain.dynamic_range, 0, 1), atol=1e-5)
+
+
+def test_scan_conversion_keeps_positions():
+    scanner = Scanner.draw(np.random.default_rng(5))
+    ranges, angles = scanner.grid
+    target = np.array([1.0, 7.0])
+    r, a = np.hypot(*target), np.arctan2(*target)
+    shade = np.exp(-(((ranges - r) / 0.15) ** 2) - ((angles - a) / 0.02) ** 2)
+    image = scanner.scan_convert(shade)
+    row, column = np.unravel_index(image.argmax(), image.shape)
+    np.testing.assert_allclose([column, row], scanner.to_image(target[None])[0], atol=1.0)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_has_dark_cavity_and_bright_septum(view):
+    found = 0
+    for index in range(4):
+        clip = simulate(seed=patient_seed("train", 900_000 + index), frames=1, view=view, overlay=False)
+        assert clip.view == view
+        assert clip.hazy.shape == clip.clean.shape == clip.septum.shape == (1, 256, 256)
+        assert clip.hazy.dtype == clip.clean.dtype == np.float32
+        assert 0 <= clip.hazy.min() and clip.hazy.max() <= 1
+        assert not (clip.septum & clip.ventricle).any()
+        assert not (clip.septum[0] & ~clip.sector).any()
+        assert clip.clean[:, ~clip.sector].max() == 0
+        if clip.septum.sum() < 50 or clip.ventricle.sum() < 50:
+            continue
+        found += 1
+        assert clip.clean[clip.septum].mean() > clip.clean[clip.ventricle].mean() + 0.05
+        assert clip.hazy[clip.ventricle].mean() >= clip.clean[clip.ventricle].mean() - 0.01
+    assert found >= 3
+
+
+def test_same_seed_same_bits_and_no_haze_is_clean():
+    first = simulate(seed=11, frames=2, size=64)
+    second = simulate(seed=11, frames=2, size=64)
+    np.testing.assert_array_equal(first.hazy, second.hazy)
+    assert np.abs(first.hazy - first.clean).max() > 0.05
+    clear = simulate(seed=11, frames=2, size=64, haze=0.0)
+    np.testing.assert_array_equal(clear.hazy, clear.clean)
+    assert np.abs(simulate(seed=12, frames=2, size=64).clean - first.clean).max() > 0.05
+
+
+def test_the_heart_beats():
+    """The cavity is smallest at end-systole, and the cycle repeats."""
+    rng = np.random.default_rng(4)
+    anatomy = make_anatomy("a4c", rng)
+    motion = dataclasses.replace(Motion.draw("a4c", rng), rate=60.0, phase=0.0, breathing=(0.0, 0.0, 3.0))
+    modes = motion.modes(anatomy, anatomy.cavity)
+
+    def area(time):
+        x, z = motion.move(anatomy.cavity, modes, time).T
+        return 0.5 * abs(np.dot(x, np.roll(z, 1)) - np.dot(z, np.roll(x, 1)))
+
+    areas = [area(t) for t in np.linspace(0, 0.95, 20)]
+    assert 0.3 <= np.argmin(areas) / 20 <= 0.45
+    assert min(areas) < 0.85 * areas[0]
+    assert area(0.2) == pytest.approx(area(1.2), rel=1e-9)
+    phase = np.linspace(0, 1, 200)
+    assert contraction(phase).min() >= -1e-9 and contraction(phase).max() == pytest.approx(1)
+    both_open = opening(phase, True) * opening(phase, False)
+    assert both_open.max() < 0.05  # mitral and aortic valve are never open together
+
+
+def test_splits_never_share_a_patient():
+    assert patient_seed("train", 999_999) < patient_seed("development", 0)
+    assert patient_seed("development", 999_999) < patient_seed("test", 0)
+    with pytest.raises(ValueError, match="split"):
+        patient_seed("validation", 0)
+    with pytest.raises(ValueError, match="index"):
+        patient_seed("train", 1_000_000)
+
+
+@pytest.mark.parametrize("setting", [{"frames": 0}, {"size": 4}, {"haze": -1.0}, {"view": "subcostal"}])
+def test_impossible_settings_are_refused(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        simulate(seed=0, **setting)
+
+
+def test_dataset_has_the_challenge_layout_and_resumes(tmp_path):
+    write_dataset(tmp_path, 2, seed=5, frames=12, size=64)
+    names = {f"patient-{p}-4C-frame-{f}.png" for p in (1, 2) for f in range(1, 13)}
+    for folder in ("noisy", "truth", "truth_roi", "clean"):
+        assert {path.name for path in (tmp_path / folder).iterdir()} == names
+    masked = {f"patient-{p}-4C-frame-{f}.png" for p in (1, 2) for f in (1, 11)}
+    assert {path.name for path in (tmp_path / "noisy_roi").iterdir()} == masked
+    clip = simulate(seed=6, frames=12, size=64)
+    name = "patient-2-4C-frame-11.png"
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "noisy" / name)), np.rint(clip.hazy[10] * 255))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "truth" / name)), np.rint(clip.clean[10] * 255))
+    mask = np.asarray(Image.open(tmp_path / "noisy_roi" / name))
+    np.testing.assert_array_equal(mask == 255, clip.septum[10])
+    np.testing.assert_array_equal(mask == 128, clip.ventricle[10] & ~clip.septum[10])
+    assert json.loads((tmp_path / "patients" / "patient-2.json").read_text())["fps"] == clip.fps
+
+    untouched = tmp_path / "noisy" / "patient-1-4C-frame-1.png"
+    missing = tmp_path / "patients" / "patient-2.json"
+    stamp = untouched.stat().st_mtime_ns
+    missing.unlink()
+    write_dataset(tmp_path, 2, seed=5, frames=12, size=64)
+    assert missing.is_file()
+    assert untouched.stat().st_mtime_ns == stamp
