@@ -41,7 +41,7 @@ class DiffusionPrior(eqx.Module):
         require_positive("scale", self.scale)
         require_positive("sigma_min", self.sigma_min)
         if not self.sigma_min < self.sigma_max:
-            raise InputError(f"`sigma_max` must be above `sigma_min`, got {self.sigma_max} and {self.sigma_min}.")
+            raise InputError(f"`sigma_max` must be above `sigma_min`, got {self.sigma_max}.")
         if self.stride < 1:
             raise ValueError(f"`stride` must be at least 1, got {self.stride}.")
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -40,7 +41,7 @@ class NuclearNorm(eqx.Module):
             raise ValueError(f"`weights` must be one row of at least one number, got {self.weights}.")
         require_nonnegative("weights", weights)
         if (np.diff(weights) < 0).any():
-            raise InputError(f"`weights` must not decrease from one singular value to the next, got {self.weights}.")
+            raise InputError(f"`weights` must not decrease along the singular values, got {self.weights}.")
 
     def __call__(self, background: Video) -> Scalar:
         """-log p(L) up to a constant: gamma ||L||_*. Differentiate with `subgradient`, not by autodiff."""
@@ -88,10 +89,10 @@ def _small_side(
 ) -> tuple[Float[Array, " short"], Float[Array, "short short"]]:
     """Singular values (descending) and right singular vectors of a tall matrix, to a few eps of the largest.
 
-    The Gram matrix alone loses singular values below sqrt(eps) of the largest. Its eigenvectors still turn the
-    matrix into nearly orthogonal columns; with those scaled to length one, a second Gram matrix is close to I
-    and loses nothing. Its Cholesky factor, scaled back, is the R of a QR factorisation of the turned matrix.
-    Only products of matrices touch the long side: a Householder QR takes 10 to 100 times as long here.
+    The Gram matrix alone loses singular values below sqrt(eps) of the largest. Its eigenvectors still turn
+    the matrix into nearly orthogonal columns; with those scaled to length one, a second Gram matrix is close
+    to I and loses nothing. Its Cholesky factor, scaled back, is the R of a QR factorisation of the turned
+    matrix. Only products of matrices touch the long side; a Householder QR takes 10 to 100 times as long.
     """
     _, turn = jnp.linalg.eigh(_gram(tall))
     turned = _matmul(tall, turn)
@@ -99,7 +100,8 @@ def _small_side(
     # The ridge keeps Cholesky defined where columns vanish; it moves no singular value by more than eps.
     ridge = 8 * jnp.finfo(tall.dtype).eps * jnp.eye(tall.shape[1], dtype=tall.dtype)
     triangle = jnp.linalg.cholesky(_gram(turned / _divisor(lengths)) + ridge).T * lengths
-    _, values, vectors = jnp.linalg.svd(triangle)
+    # The plain QR iteration: on busy CPU cores, divide and conquer waits for its threads at every column.
+    _, values, vectors = jax.lax.linalg.svd(triangle, algorithm=jax.lax.linalg.SvdAlgorithm.QR)
     return values, _matmul(turn, vectors.T)
 
 
