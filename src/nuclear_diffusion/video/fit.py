@@ -72,10 +72,10 @@ class Fit:
         if frames.shape[1:] != self.source.shape:
             raise ValueError(f"`frames` must be (t, {self.source.shape}), got shape {frames.shape}.")
         fitted = np.zeros((len(frames), self.size, self.size), np.float32)
-        for target, frame in zip(fitted, frames, strict=True):
+        for index, frame in enumerate(frames):
             filled = frame[tuple(self._outward)]
             scaled = _resize(_window(filled, self.top, self.left, self.side), self.size)
-            target[self.mask] = np.clip(scaled, 0, 1)[self.mask]
+            fitted[index, self.mask] = np.clip(scaled, 0, 1)[self.mask]
         return fitted
 
     def backward(self, field: Float[ndarray, "frames size size"]) -> Float32[ndarray, "frames height width"]:
@@ -84,9 +84,10 @@ class Fit:
         if field.shape[1:] != self.mask.shape:
             raise ValueError(f"`field` must be (t, {self.size}, {self.size}), got shape {field.shape}.")
         frames = np.zeros((len(field), *self.source.shape), np.float32)
-        for target, part in zip(frames, field, strict=True):
+        for index, part in enumerate(field):
             scaled = _resize(part[tuple(self._inward)], self.side)
-            target[self.source] = _window(scaled, -self.top, -self.left, *self.source.shape)[self.source]
+            whole = _window(scaled, -self.top, -self.left, *self.source.shape)
+            frames[index, self.source] = whole[self.source]
         return frames
 
 

@@ -195,9 +195,7 @@ def _intensity(
     pixels = pixels[..., :3] if pixels.ndim == 4 else pixels  # opacity says nothing here
     scale = np.float32(_white(path, pixels) if white is None else white)
     if pixels.min() == pixels.max():
-        raise InputError(
-            f"{path} is constant, one value in every pixel of every frame: give a clip with a picture."
-        )
+        raise InputError(f"{path} is constant, one value in every pixel of every frame: give a clip with a picture.")
     if pixels.ndim == 3:
         return np.clip(pixels.astype(np.float32) / scale, 0, 1), None
     frames = np.empty(pixels.shape[:3], np.float32)
@@ -409,9 +407,7 @@ def _read_hdf5(path: Path) -> _Decoded:
                 if white:
                     _white(path, pixels)  # refuses NaN and values out of range
                 return _Decoded(pixels, _attribute(file, "fps") or _attribute(dataset, "fps"), white)
-    raise InputError(
-        f"{path} has no dataset `data/image_sc` (zea) or `input` (a result.h5): give a file with one."
-    )
+    raise InputError(f"{path} has no dataset `data/image_sc` (zea) or `input` (a result.h5): give a file with one.")
 
 
 def _attribute(node: h5py.File | h5py.Dataset, name: str) -> float | None:

@@ -1,96 +1,170 @@
 """The ultrasound sector within a frame, without text, colour bars and traces."""
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float, Float32
 from numpy import ndarray
 from scipy import ndimage
-from skimage.morphology import convex_hull_image
+from scipy.spatial import ConvexHull
+from skimage.draw import polygon2mask
+from skimage.measure import label
+from skimage.transform import downscale_local_mean
 
 from nuclear_diffusion.types import Mask
 
 # All at a working size of at most 320 pixels a side, where burned-in strokes are one or two pixels wide.
 _WORKING_SIDE = 320
 _FRAMES = 48
-_STROKE = np.ones((1, 3, 3))  # what a stroke cannot hold
 _CHANGE = 4 / 255  # above the flicker of lossy coding over black
 _VISIBLE = 8 / 255  # above black
+_FLANK = 0.15  # shortest straight flank, of the hull's height
+_STEEP, _FLAT = 0.1, 2.0  # least and largest slope of a flank, columns a row
+_ADDED = 0.5  # most that the completion may add, of the hull's area
 
 
 def find_sector(frames: Float32[ndarray, "frames height width"], region: Mask | None = None) -> Mask:
     """Find the pixels of the ultrasound image.
 
-    Each frame is opened by a 3 x 3 square, which removes strokes: text, traces, rulers. Of what remains, pixels that
-    change over time are tissue, as are steady bright pixels in one piece with them (a saturated near field); steady
-    pieces apart, as colour bars and logos, are not. The convex hull takes in cavities and drop-outs.
+    1. Each frame is opened by a 3 x 3 square, which removes strokes: text, traces, rulers.
+    2. Of what remains, pixels that change over time are tissue, as are steady bright pixels in one piece with
+       them (a saturated near field); steady pieces apart, as colour bars and logos, are not.
+    3. Their convex hull takes in cavities and drop-outs.
+    4. Where the hull's upper flanks are those of a sector, it is completed to that sector, whose lower
+       corners are often too dark to see; strokes there stay out.
 
     Args:
         frames: (t, h, w), in [0, 1].
         region: pixels that may belong to it, for example `Clip.region`; None: all.
 
     Returns:
-        (h, w), True on the sector; everything (of the region) where the picture fills it or no sector stands out.
+        (h, w), True on the sector; all (of the region) where the picture fills it or no sector stands out.
     """
     frames = np.asarray(frames)
-    allowed = np.ones(frames.shape[1:], bool) if region is None else np.asarray(region, bool)
-    small, factor = _shrink(frames)
-    part = _cover(allowed, factor, small.shape[1:])
-    body = _body(ndimage.grey_opening(small, size=_STROKE.shape), part)
+    if frames.ndim != 3 or 0 in frames.shape:
+        raise ValueError(f"`frames` must be (frames, height, width), not empty, got shape {frames.shape}.")
+    shape = frames.shape[1:]
+    allowed = np.ones(shape, bool) if region is None else np.asarray(region, bool)
+    if allowed.shape != shape:
+        raise ValueError(f"`region` must have the frames' shape {shape}, got {allowed.shape}.")
+    factor = -(-max(shape) // _WORKING_SIDE)
+    picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
+    small = downscale_local_mean(frames[picked], (1, factor, factor))
+    part = downscale_local_mean(allowed.astype(np.float32), (factor, factor)) > 0.5
+    body = _body(ndimage.grey_opening(small, size=(1, 3, 3)), part)
     if body is None:
         return allowed
-    hull = convex_hull_image(body)
-    if factor > 1:
-        grown = hull.repeat(factor, axis=0).repeat(factor, axis=1)[: frames.shape[1], : frames.shape[2]]
-        hull = convex_hull_image(
-            np.pad(grown, [(0, n - m) for n, m in zip(allowed.shape, grown.shape, strict=True)])
-        )
-    return hull & allowed
+    hull = factor * _hull(body)
+    mask = polygon2mask(shape, hull - 0.5)
+    if (sector := _sector(hull)) is not None:
+        strokes = _strokes(small).repeat(factor, axis=0).repeat(factor, axis=1)[: shape[0], : shape[1]]
+        mask |= _completion(mask, sector.draw(shape), strokes, factor)
+    return mask & allowed
 
 
-def _shrink(
-    frames: Float32[ndarray, "frames height width"],
-) -> tuple[Float32[ndarray, "some h w"], int]:
-    """Block means of some of the frames, spread over the clip, and the block's side."""
-    picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
-    factor = -(-max(frames.shape[1:]) // _WORKING_SIDE)
-    height, width = (n // factor * factor for n in frames.shape[1:])
-    blocks = frames[picked, :height, :width].reshape(-1, height // factor, factor, width // factor, factor)
-    return blocks.mean(axis=(2, 4), dtype=np.float32), factor
-
-
-def _cover(mask: Mask, factor: int, shape: tuple[int, ...]) -> Mask:
-    height, width = shape
-    cut = mask[: height * factor, : width * factor]
-    return cut.reshape(height, factor, width, factor).any(axis=(1, 3))
-
-
-def _body(opened: Float32[ndarray, "frames h w"], part: Mask) -> Bool[ndarray, "h w"] | None:
+def _body(opened: Float[ndarray, "frames height width"], part: Mask) -> Mask | None:
     """The sector's visible tissue, or None where nothing stands out from the rest."""
     low, high = opened.min(axis=0), opened.max(axis=0)
     visible = (high > _VISIBLE) & part
     if visible.sum() > 0.9 * part.sum():
         return None
-    changing = _pieces(ndimage.binary_opening((high - low > _CHANGE) & part))
+    visible = np.asarray(ndimage.binary_opening(visible))
+    # A second piece as large as a twentieth is tissue behind a drop-out, not a remnant of a trace.
+    changing = _pieces(ndimage.binary_opening((high - low > _CHANGE) & part), 0.05)
     if changing.sum() < 0.01 * part.sum():
-        body = _largest(ndimage.binary_opening(visible))  # a still clip
+        body = _pieces(visible, 1)  # a still clip
     else:
         reach = max(2, round(0.1 * np.sqrt(changing.sum())))
-        near = ndimage.binary_dilation(changing, iterations=reach)
-        body = ndimage.binary_propagation(changing, mask=changing | (ndimage.binary_opening(visible) & near))
+        near = np.asarray(ndimage.binary_dilation(changing, iterations=reach))
+        body = ndimage.binary_propagation(changing, mask=changing | (visible & near))
     return body if body.sum() >= 0.01 * part.sum() else None
 
 
-def _pieces(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """The largest connected piece and those of at least a twentieth of its size."""
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
+def _pieces(mask: Mask, share: float) -> Mask:
+    """The connected pieces that have at least `share` of the largest one's area."""
+    labels = np.asarray(label(mask))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return (sizes >= sizes.max() / 20)[labels] & mask
+    keep = (sizes > 0) & (sizes >= share * sizes.max())
+    return keep[labels]
 
 
-def _largest(mask: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])
+def _hull(mask: Mask) -> Float[ndarray, "vertices 2"]:
+    """Convex hull (row, column) of the pixels' outer corners, the first pixel covering [0, 1] x [0, 1]."""
+    pixels = np.argwhere(mask)
+    corners = np.concatenate([pixels + offset for offset in np.ndindex(2, 2)])
+    return corners[ConvexHull(corners).vertices].astype(float)
+
+
+class _Sector(NamedTuple):
+    """A sector of a ring that opens downwards, in an image stretched `aspect` times in height.
+
+    The apex is (row, column); `left` and `right` are the flanks' slopes, columns a row.
+    """
+
+    row: float
+    column: float
+    left: float
+    right: float
+    inner: float
+    outer: float
+    aspect: float
+
+    def draw(self, shape: tuple[int, ...]) -> Mask:
+        """(h, w), True where the pixel's centre lies in it."""
+        down = np.arange(shape[0])[:, None] + 0.5 - self.row
+        across = np.arange(shape[1]) + 0.5 - self.column
+        radius = np.hypot(down, self.aspect * across)
+        between = (across >= self.left * down) & (across <= self.right * down)
+        return between & (radius >= self.inner) & (radius <= self.outer)
+
+
+def _sector(hull: Float[ndarray, "vertices 2"]) -> _Sector | None:
+    """The sector whose flanks are the uppermost long sides of the hull, or None where they do not diverge.
+
+    Pixels are not always square, so its arc may be an ellipse's: of those that contain the hull and touch it
+    below, the one of the least area.
+    """
+    ends = np.stack([hull, np.roll(hull, -1, axis=0)], axis=1)  # (side, end, row and column)
+    ends = np.take_along_axis(ends, np.argsort(ends[..., 0], axis=1)[..., None], axis=1)  # upper end first
+    down, across = (ends[:, 1] - ends[:, 0]).T
+    slope = across / np.maximum(down, 1e-9)
+    long = np.hypot(down, across) >= _FLANK * np.ptp(hull[:, 0])
+    on_right = ends[..., 1].mean(axis=1) > hull[:, 1].mean()
+    flanks = []
+    for side in (~on_right & (slope < -_STEEP) & (slope > -_FLAT), on_right & (slope > _STEEP) & (slope < _FLAT)):
+        found = np.flatnonzero(side & long)
+        if not len(found):
+            return None
+        flanks.append(found[np.argmin(ends[found, 0, 0])])
+    left, right = flanks
+    column = ends[:, 0, 1] - slope * ends[:, 0, 0]  # where each side's line meets row 0
+    row = (column[left] - column[right]) / (slope[right] - slope[left])
+    down, across = hull[:, 0] - row, hull[:, 1] - (column[left] + slope[left] * row)
+    aspect = np.geomspace(2 / 3, 3 / 2, 41)  # the middle one is 1
+    radii = np.hypot(down, aspect[:, None] * across)
+    outer = radii.max(axis=1)
+    opening = np.arctan(aspect * slope[right]) - np.arctan(aspect * slope[left])
+    area = opening * outer**2 / aspect
+    below = (across > slope[left] * down / 5) & (across < slope[right] * down / 5)
+    touches = radii.max(axis=1, where=below, initial=0) >= 0.995 * outer
+    best = np.argmin(np.where(touches, area, np.inf)) if touches.any() else len(aspect) // 2
+    apex = column[left] + slope[left] * row
+    return _Sector(row, apex, slope[left], slope[right], radii[best].min(), outer[best], aspect[best])
+
+
+def _strokes(frames: Float[ndarray, "frames height width"]) -> Mask:
+    """Text, traces and rulers among what is not tissue: visible pieces of some length, or steady ones."""
+    visible = frames.max(axis=0) > _VISIBLE
+    labels = np.asarray(label(visible))
+    return (visible & (np.bincount(labels.ravel()) >= 6)[labels]) | (frames.min(axis=0) > _VISIBLE)
+
+
+def _completion(mask: Mask, sector: Mask, strokes: Mask, factor: int) -> Mask:
+    """What the sector adds to the hull, less strokes; nothing if that is too much or much of it strokes."""
+    added = sector & ~mask
+    halo = np.asarray(ndimage.binary_dilation(mask, iterations=3 * factor))  # of lossy coding
+    strokes = np.asarray(ndimage.binary_dilation(strokes & ~halo, iterations=2 * factor))
+    if added.sum() > _ADDED * mask.sum() or (added & strokes).sum() > 0.1 * added.sum():
+        return np.zeros_like(mask)
+    return added & ~strokes

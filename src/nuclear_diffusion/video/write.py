@@ -23,9 +23,7 @@ MOVIE_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
 _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def write_video(
-    path: str | Path, frames: Shaped[ndarray, "frames height width *rgb"], fps: float = 30.0
-) -> None:
+def write_video(path: str | Path, frames: Shaped[ndarray, "frames height width *rgb"], fps: float = 30.0) -> None:
     """Write a grey or RGB clip in the format that the suffix of `path` names.
 
     `.npz`, `.npy` and `.tif`/`.tiff` keep the values exactly (and, but for `.npy`, the frame rate). `.mp4`,
