@@ -11,6 +11,7 @@ PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
     {"types"},
+    {"files"},
     {"model", "metrics"},
     {"inference"},
     {"simulation", "learning", "video"},
@@ -37,7 +38,7 @@ def imported_layers(source: str, module: tuple[str, ...], is_package: bool) -> s
         else:
             continue
         layers |= {name[1] for name in names if name[0] == "nuclear_diffusion" and len(name) > 1}
-    return layers
+    return layers - {"__version__"}
 
 
 def violations(path: Path) -> list[str]:

@@ -23,13 +23,15 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
 
 def _by_method(name: str, metavar: str, text: str):
     """A flag whose default depends on the method; the help shows the default of each."""
-    shown = ", ".join(f"{values[name]} {method}" for method, values in DEFAULTS.items() if name in values)
+    having = {method: values[name] for method, values in DEFAULTS.items() if name in values}
+    same = len(having) > 1 and len(set(having.values())) == 1
+    shown = next(iter(having.values())) if same else ", ".join(f"{v:g} {m}" for m, v in having.items())
     return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {shown})")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How a clip is separated. `None` stands for the method's own default, see `DEFAULTS`."""
+    """How a clip is separated: the method and its settings, each with the method's own default."""
 
     method: Annotated[
         Method,

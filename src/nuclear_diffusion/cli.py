@@ -1,0 +1,273 @@
+"""The command line: parse, call, report. Everything heavy is imported when a command runs, so that help is quick."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from nuclear_diffusion.pipeline.settings import Settings
+
+FAILED, STOPPED = 2, 130
+"""Exit codes: something the user gave cannot be used; Ctrl-C."""
+
+Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Folder to write into; made where missing.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dehaze:
+    """Separate clips into signal and haze: data, videos, a summary figure and a report for each."""
+
+    clips: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(
+            metavar="CLIP...",
+            help="DICOM, MP4, AVI, GIF, TIFF, NPZ, NPY, HDF5 or MHA files, or folders of PNGs.",
+            help_behavior_hint="(one or more)",
+        ),
+    ]
+    output: Output
+    settings: Settings
+    overwrite: Annotated[
+        bool, arg(help="Replace finished results that were made with other settings, weights or frames.")
+    ] = False
+
+    def run(self) -> int:
+        """Dehaze every clip; one that fails is reported and the rest goes on."""
+        settings = self.settings.resolved()
+        if not self.clips:
+            raise _input_error("Name at least one clip.")
+
+        from nuclear_diffusion.pipeline.run import check_writable, dehaze_file, folder_names, prior_of
+
+        check_writable(self.output)
+        loaded = prior_of(settings)
+        failed = 0
+        for source, name in zip(self.clips, folder_names(self.clips), strict=True):
+            try:
+                with progress_bar(name) as progress:
+                    outcome = dehaze_file(
+                        source,
+                        self.output / name,
+                        settings,
+                        loaded,
+                        overwrite=self.overwrite,
+                        progress=progress,
+                    )
+            except Exception as error:
+                report_error(error)
+                failed += 1
+                continue
+            if outcome.skipped:
+                print(f"{outcome.folder}: finished before with the same settings, skipped")
+            else:
+                removed = 100 * outcome.report["haze_energy_removed"]
+                print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {removed:.1f} % of the energy removed")
+        return FAILED if failed else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a diffusion prior on clean frames; an interrupted run goes on where it stopped."""
+
+    data: Annotated[
+        Positional[str],
+        arg(metavar="DATA", help="Folder of clips or images, or the word 'simulator'."),
+    ]
+    output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
+    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2000
+    frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 4
+    size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
+    steps: Annotated[int, arg(help="Length of the run in optimiser steps.")] = 20_000
+    minutes: Annotated[
+        float | None,
+        arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
+    ] = None
+    batch: Annotated[int, arg(help="Crops a step.")] = 16
+    learning_rate: Annotated[float, arg(help="Peak learning rate of Adam.")] = 1e-3
+    init: Annotated[
+        str | None,
+        arg(metavar="echo|PATH", help="Prior to start from.", help_behavior_hint="(default: random weights)"),
+    ] = None
+    seed: Annotated[int, arg(help="Random seed of the weights, the noise and the crops.")] = 0
+
+    def run(self) -> int:
+        """Collect the frames and hand them to the trainer."""
+        for name in ("patients", "frames_per_patient", "size", "steps", "minutes", "batch", "learning_rate"):
+            _require_positive(name, getattr(self, name))
+        _require_seed(self.seed)
+
+        from nuclear_diffusion.learning import TrainConfig, train
+        from nuclear_diffusion.pipeline.frames import read_frames, render_frames
+        from nuclear_diffusion.pipeline.run import check_writable
+
+        check_writable(self.output)
+        if self.data == "simulator":
+            with progress_bar("rendering simulated patients") as progress:
+                bank = render_frames(
+                    self.patients,
+                    self.frames_per_patient,
+                    cache=self.output,
+                    size=self.size,
+                    progress=progress,
+                )
+        else:
+            with progress_bar("reading clips") as progress:
+                bank = read_frames(Path(self.data), size=self.size, progress=progress)
+        config = TrainConfig(steps=self.steps, minutes=self.minutes, batch=self.batch, lr=self.learning_rate)
+        with progress_bar("training") as progress:
+            result = train(
+                bank.train,
+                self.output,
+                config,
+                seed=self.seed,
+                val_frames=bank.val,
+                init=self.init,
+                progress=lambda state: progress(round(state.fraction * self.steps), self.steps),
+            )
+        if result.interrupted:
+            print(f"Stopped at step {result.step}; the same command goes on from there.", file=sys.stderr)
+            return STOPPED
+        print(f"{self.output / 'prior.safetensors'}: {result.step} steps on {len(bank.train)} frames")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulate:
+    """Write a data set of simulated hazy echo clips with their truth."""
+
+    directory: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to write into; made where missing.")]
+    clips: Annotated[int, arg(help="How many patients.")] = 10
+    seed: Annotated[int, arg(help="Random seed: the first patient's number.")] = 0
+    frames: Annotated[int, arg(help="Frames a clip.")] = 60
+    size: Annotated[int, arg(help="Height and width of a frame in pixels.")] = 256
+
+    def run(self) -> int:
+        """Simulate clip after clip."""
+        for name in ("clips", "frames", "size"):
+            _require_positive(name, getattr(self, name))
+        _require_seed(self.seed)
+
+        from nuclear_diffusion.pipeline.run import check_writable
+        from nuclear_diffusion.simulation import write_dataset
+
+        check_writable(self.directory)
+        with progress_bar("simulating") as progress:
+            write_dataset(
+                self.directory,
+                clips=self.clips,
+                seed=self.seed,
+                frames=self.frames,
+                size=self.size,
+                progress=progress,
+            )
+        print(f"{self.directory}: {self.clips} clips of {self.frames} frames with truth")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Dehaze a real echo clip, and measure the methods on a simulated patient whose truth is known."""
+
+    output: Output = Path("nuclear-diffusion-demo")
+
+    def run(self) -> int:
+        """Run both parts and name the files to open."""
+        from nuclear_diffusion.evaluation.demo import run_demo
+        from nuclear_diffusion.pipeline.run import check_writable
+
+        check_writable(self.output)
+        run_demo(self.output, progress_bar=progress_bar)
+        return 0
+
+
+Command = (
+    Annotated[Dehaze, subcommand("dehaze")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Simulate, subcommand("simulate")]
+    | Annotated[Demo, subcommand("demo")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for anything the user can mend, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        from nuclear_diffusion import __version__
+
+        print(f"nuclear-diffusion {__version__}")
+        return 0
+    try:
+        command = tyro.cli(
+            Command,
+            prog="nuclear-diffusion",
+            description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version shows "
+            "the version.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        )
+        return command.run()
+    except SystemExit as stop:  # help and what tyro could not parse
+        return stop.code if isinstance(stop.code, int) else FAILED
+    except KeyboardInterrupt:
+        print("\nStopped; what was finished stays.", file=sys.stderr)
+        return STOPPED
+    except Exception as error:
+        report_error(error)
+        return FAILED
+
+
+def report_error(error: Exception) -> None:
+    """Print the one sentence of an error that the user can mend; raise any other again."""
+    from nuclear_diffusion.types import InputError
+
+    if isinstance(error, InputError):
+        sentence = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        sentence = f"{where}{error.strerror}."
+    elif isinstance(error, OSError):  # h5py and av say it in their own words
+        sentence = str(error)
+    else:
+        raise error
+    print("error: " + " ".join(sentence.split()), file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with elapsed and remaining time; yields a function to call with (done, in all)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        Remaining(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _input_error(sentence: str) -> Exception:
+    from nuclear_diffusion.types import InputError
+
+    return InputError(sentence)
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise _input_error(f"--seed must be between 0 and 2^32 - 1, got {seed}.")
+
+
+def _require_positive(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        raise _input_error(f"--{name.replace('_', '-')} must be a positive number, got {value}.")

@@ -1,0 +1,1 @@
+"""Many clips: scores against the truth, confidence intervals, the demonstration."""

@@ -1,0 +1,67 @@
+"""The methods side by side on a simulated patient, whose truth is known."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from nuclear_diffusion.evaluation.scores import score
+from nuclear_diffusion.pipeline.core import Progress, dehaze_clip
+from nuclear_diffusion.pipeline.run import LoadedPrior
+from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.simulation import SimulatedClip
+from nuclear_diffusion.video import Clip
+
+BEST_LAM = 1.0
+"""Robust PCA's best lambda by gCNR on the development split, in units of 1/sqrt(pixels in the sector)."""
+
+METHODS: dict[str, Settings] = {
+    "rpca": Settings(method="rpca", lam=BEST_LAM),
+    "mmse": Settings(method="mmse"),
+    "nuclear": Settings(method="nuclear"),
+}
+"""What is compared, beside the hazy input and the clean clip."""
+
+TITLES = {
+    "hazy": "Hazy input",
+    "rpca": "Robust PCA",
+    "mmse": "One MMSE pass",
+    "nuclear": "Nuclear Diffusion",
+    "clean": "Clean clip",
+}
+
+
+class Compared(NamedTuple):
+    """One method on one patient."""
+
+    method: str
+    """A key of `TITLES`."""
+    signal: Float32[ndarray, "frames height width"]
+    scores: dict[str, float]
+    """`score` plus `seconds`."""
+
+
+def compare(
+    simulated: SimulatedClip,
+    loaded: LoadedPrior,
+    *,
+    methods: dict[str, Settings] = METHODS,
+    progress: Progress | None = None,
+) -> Iterator[Compared]:
+    """Hazy input, each of `methods` through the whole pipeline, and the clean clip, one after the other."""
+    yield Compared("hazy", simulated.hazy, {**score(simulated, simulated.hazy), "seconds": 0.0})
+    for method, settings in methods.items():
+        dehazed = dehaze_clip(as_clip(simulated), settings, loaded.prior, progress=progress)
+        scores = {**score(simulated, dehazed.signal), "seconds": dehazed.seconds}
+        yield Compared(method, dehazed.signal, scores)
+    yield Compared("clean", simulated.clean, {**score(simulated, simulated.clean), "seconds": 0.0})
+
+
+def as_clip(simulated: SimulatedClip) -> Clip:
+    """The hazy acquisition as if it had been read from a file that names its region."""
+    name = f"simulated-{simulated.view}-{simulated.seed}"
+    region = np.asarray(simulated.sector, bool)
+    return Clip(simulated.hazy, simulated.fps, color=None, region=region, name=name, source=Path(name))

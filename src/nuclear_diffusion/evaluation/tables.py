@@ -1,0 +1,38 @@
+"""Scores of many patients as a table: means with intervals, and paired differences."""
+
+from collections.abc import Mapping, Sequence
+
+from nuclear_diffusion.evaluation.bootstrap import Interval, mean_interval, paired_difference
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+"""Method -> score -> one value a patient, the same patients in the same order for every method."""
+
+
+def mean_table(scores: Scores, columns: Mapping[str, str]) -> str:
+    """Markdown: one row a method, the mean over patients and its 95 % interval; `columns` maps scores to headings."""
+    rows = {method: {name: mean_interval(values[name]) for name in columns} for method, values in scores.items()}
+    return _markdown(rows, columns)
+
+
+def difference_table(scores: Scores, columns: Mapping[str, str], *, method: str) -> str:
+    """Markdown: `method` minus each other method, patient by patient; * where the interval excludes 0."""
+    rows = {
+        f"{method} − {other}": {name: paired_difference(scores[method][name], values[name]) for name in columns}
+        for other, values in scores.items()
+        if other != method
+    }
+    return _markdown(rows, columns, starred=True)
+
+
+def _markdown(rows: Mapping[str, Mapping[str, Interval]], columns: Mapping[str, str], starred: bool = False) -> str:
+    lines = ["| | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
+    for title, intervals in rows.items():
+        lines.append(f"| {title} | " + " | ".join(_cell(intervals[name], starred) for name in columns) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(interval: Interval, starred: bool) -> str:
+    if interval.patients == 0:
+        return "–"
+    star = "*" if starred and (interval.low > 0 or interval.high < 0) else ""
+    return f"{interval.mean:.3f}{star} [{interval.low:.3f}, {interval.high:.3f}]"

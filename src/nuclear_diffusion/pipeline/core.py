@@ -1,0 +1,129 @@
+"""One clip in, one clip out: find the sector, fit it to the prior, separate, map the haze back."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+
+from nuclear_diffusion.inference import Algorithm1, Proximal, Separation, mmse, robust_pca, separate
+from nuclear_diffusion.model import NuclearNorm, Prior
+from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.types import InputError, Mask
+from nuclear_diffusion.video import Clip, Fit, find_sector
+
+PRIOR_SIZE = 256
+"""Height and width in pixels of the frames that the shipped prior was trained on."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all) as the work goes on."""
+
+
+class Dehazed(NamedTuple):
+    """A clip taken apart at its own resolution, intensities in [0, 1]."""
+
+    signal: Float32[ndarray, "frames height width"]
+    """The clip without its haze; equal to the clip outside the sector."""
+
+    background: Float32[ndarray, "frames height width"]
+    """The low-rank part L; 0 outside the sector."""
+
+    color: Float32[ndarray, "frames height width 3"] | None
+    """`signal` in the clip's colours, where the clip has any."""
+
+    sector: Mask
+    """Where the image is; everything else was left alone."""
+
+    seconds: float
+    """Wall-clock time of the separation, compilation included."""
+
+
+def dehaze_clip(
+    clip: Clip,
+    settings: Settings,
+    prior: Prior | None = None,
+    *,
+    size: int = PRIOR_SIZE,
+    progress: Progress | None = None,
+) -> Dehazed:
+    """Separate one clip and give the parts back at the clip's resolution.
+
+    The sector is fitted without distortion to `size` x `size` pixels and separated there. What is subtracted from
+    the clip is the *haze* mapped back to its resolution, so that speckle finer than the prior's grid survives:
+
+        signal = clip(input - backward(haze), 0, 1) in the sector, input elsewhere
+
+    In a colour clip the same haze is subtracted from every channel. `prior` may be None where the method has none
+    (rpca). Same settings, same machine: same bits. Raises `InputError` for a clip that cannot be separated.
+    """
+    check_separable(clip, settings)
+    start = time.perf_counter()
+    sector = find_sector(clip.frames, clip.region)
+    fit = Fit.to_prior(sector, size)
+    fitted = fit.forward(clip.frames)
+    parts = separate_frames(fitted, settings, prior, mask=fit.mask, progress=progress)
+    haze = fit.backward(removed_haze(fitted, parts))
+    background = fit.backward(np.asarray(parts.background))
+    color = None if clip.color is None else clip.color.astype(np.float32) / 255
+    return Dehazed(
+        signal=_subtract(clip.frames, haze, sector),
+        background=np.where(sector, np.clip(background, 0, 1), np.float32(0)),
+        color=None if color is None else _subtract(color, haze[..., None], sector[..., None]),
+        sector=sector,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def removed_haze(
+    fitted: Float32[ndarray, "frames size size"], parts: Separation
+) -> Float32[ndarray, "frames size size"]:
+    """What is to be subtracted from the input, on the prior's grid: the input less the separated signal."""
+    return fitted - np.asarray(parts.signal)
+
+
+def separate_frames(
+    frames: Float32[ndarray, "frames size size"],
+    settings: Settings,
+    prior: Prior | None,
+    *,
+    mask: Mask,
+    progress: Progress | None = None,
+) -> Separation:
+    """Run the method that `settings` names on frames of the prior's size; `mask` is where they hold an image."""
+    chosen = settings.resolved().as_dict()
+    video = jnp.asarray(frames)
+    if settings.method == "rpca":
+        return robust_pca(video, chosen["lam"] / float(np.sqrt(mask.sum())))
+    if prior is None:
+        raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
+    if settings.method == "mmse":
+        return mmse(video, prior, chosen["sigma"])
+    sampler = Proximal if settings.method == "nuclear" else Algorithm1.paper
+    window = min(chosen["window"], len(frames))
+    return separate(
+        video,
+        prior,
+        key=jax.random.key(settings.seed),
+        background=NuclearNorm(chosen["gamma"]),
+        sampler=sampler(steps=chosen["steps"], mu=chosen["mu"]),
+        window=window,
+        overlap=min(chosen["overlap"], window - 1),
+        progress=progress,
+    )
+
+
+def check_separable(clip: Clip, settings: Settings) -> None:
+    """Raise `InputError` where the clip holds nothing by which the method could tell haze from tissue."""
+    if settings.method != "mmse" and (clip.frames == clip.frames[0]).all():
+        raise InputError(
+            f"{clip.source} does not move, all its frames are identical: give a moving clip or use --method mmse."
+        )
+
+
+def _subtract(image: ndarray, haze: ndarray, sector: ndarray) -> ndarray:
+    """`image - haze` within [0, 1] in the sector, `image` bit for bit elsewhere."""
+    return np.where(sector, np.clip(image - haze, 0, 1), image)

@@ -1,0 +1,219 @@
+"""What is written for one clip: data, videos, a summary figure and a report."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from numpy import ndarray
+from PIL import Image, ImageDraw, ImageFont
+
+from nuclear_diffusion.model import singular_values
+from nuclear_diffusion.pipeline.core import Dehazed
+from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.types import InputError
+from nuclear_diffusion.video import Clip, write_video
+
+FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
+"""The files of one result folder."""
+
+
+@contextlib.contextmanager
+def result_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder` to work in; it takes the name `folder` when the block ends without an error.
+
+    A result that is already there is replaced at that moment and not before. After an error or Ctrl-C nothing is left;
+    after a kill only the hidden folder is, which the next run removes.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    replaced = folder.with_name(f".{folder.name}.replaced")
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    made = [parent for parent in folder.parents if not parent.exists()]
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for file in partial.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        if folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report of a finished result; None where the folder does not exist.
+
+    Raises `InputError` where something else is in the way, which must not be overwritten.
+    """
+    if not folder.exists():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        if {file.name for file in folder.iterdir()} == set(FILES) and isinstance(report, dict):
+            return report
+    raise InputError(f"{folder} exists and is not a finished result; move it away or choose another -o.")
+
+
+def fingerprint(clip: Clip) -> str:
+    """SHA-256 of the clip's frames, so that a result is known to belong to this very clip."""
+    pixels = clip.frames if clip.color is None else clip.color
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def identity(clip: Clip, settings: Settings, prior_sha256: str | None) -> dict[str, Any]:
+    """What makes two results the same: the clip's frames, the settings and the weights."""
+    return {"input_sha256": fingerprint(clip), "prior_sha256": prior_sha256, "settings": settings.as_dict()}
+
+
+def write_result(
+    folder: Path, clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: str | None
+) -> dict[str, Any]:
+    """Write every file of `FILES` into `folder` and return the report."""
+    report = make_report(clip, dehazed, settings, prior_sha256)
+    write_h5(folder / "result.h5", clip, dehazed, report)
+    seen = clip.frames if clip.color is None else clip.color
+    signal = dehazed.signal if dehazed.color is None else dehazed.color
+    write_video(folder / "signal.mp4", signal, clip.fps)
+    write_video(folder / "background.mp4", dehazed.background, clip.fps)
+    panels = {"input": seen, f"signal ({settings.method})": signal, "background": dehazed.background}
+    write_video(folder / "comparison.mp4", side_by_side(panels), clip.fps)
+    draw_summary(clip, dehazed, settings).savefig(folder / "summary.png", dpi=120)
+    text = json.dumps(report, indent=2, allow_nan=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+    return report
+
+
+def make_report(clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: str | None) -> dict[str, Any]:
+    """Sizes, time, settings and what was removed, as plain JSON values."""
+    frames, height, width = clip.frames.shape
+    seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
+    energy = float(np.square(seen, dtype=np.float64).sum())
+    removed = float(np.square(seen.astype(np.float64) - kept).sum())
+    return {
+        "clip": clip.name,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "fps": float(clip.fps),
+        "sector_pixels": int(dehazed.sector.sum()),
+        "seconds": round(dehazed.seconds, 3),
+        "haze_energy_removed": removed / energy if energy else 0.0,
+        **identity(clip, settings, prior_sha256),
+        "versions": versions(),
+        "notice": "Research use only, not a medical device.",
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide the bits of a result."""
+    from nuclear_diffusion import __version__
+
+    return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
+
+
+def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -> None:
+    """Input, signal, background and sector without loss, with the report as attributes.
+
+    Datasets: `input`, `signal`, `background` float32 (frames, height, width) in [0, 1]; `sector` bool (height, width);
+    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3).
+    """
+    arrays = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
+    if clip.color is not None and dehazed.color is not None:
+        arrays |= {"input_color": clip.color, "signal_color": dehazed.color}
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            frame_by_frame = (1, *array.shape[1:])
+            file.create_dataset(
+                name, data=array, compression="gzip", compression_opts=1, shuffle=True, chunks=frame_by_frame
+            )
+        file.create_dataset("sector", data=dehazed.sector)
+        file.attrs["configuration"] = json.dumps(report["settings"], sort_keys=True)
+        file.attrs["versions"] = json.dumps(report["versions"], sort_keys=True)
+        file.attrs["prior_sha256"] = report["prior_sha256"] or ""
+        file.attrs["seed"] = report["settings"]["seed"]
+        file.attrs["fps"] = report["fps"]
+        file.attrs["notice"] = report["notice"]
+
+
+def side_by_side(panels: dict[str, ndarray]) -> ndarray:
+    """Videos of one size next to each other under their captions, in [0, 1]; colour where one of them has colour."""
+    in_color = any(video.ndim == 4 for video in panels.values())
+    columns = []
+    for caption, video in panels.items():
+        if in_color and video.ndim == 3:
+            video = np.repeat(video[..., None], 3, axis=-1)
+        strip = _caption(caption, video.shape[2], height=max(16, video.shape[1] // 12))
+        strip = np.repeat(strip[..., None], 3, axis=-1) if in_color else strip
+        columns.append(np.concatenate([np.broadcast_to(strip, (len(video), *strip.shape)), video], axis=1))
+    return np.concatenate(columns, axis=2).astype(np.float32)
+
+
+def _caption(text: str, width: int, height: int) -> ndarray:
+    """`text` centred in a black strip, in [0, 1]."""
+    image = Image.new("L", (width, height))
+    font = ImageFont.load_default(size=0.65 * height)
+    ImageDraw.Draw(image).text((width / 2, height / 2), text, fill=220, font=font, anchor="mm")
+    return np.asarray(image, dtype=np.float32) / 255
+
+
+def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
+    """Three moments, the middle image line over time, and the singular values, for input, signal and background."""
+    parts = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
+    colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
+    count = len(clip.frames)
+    moments = sorted({0, count // 2, count - 1})
+    column = int(np.median(np.nonzero(dehazed.sector)[1]))
+    look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal"}
+
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure.suptitle(f"{clip.name}: {settings.method}, {count} frames, {clip.fps:g} frames/s", fontsize=13)
+    images, strips = np.ravel(figure.subfigures(1, 2, width_ratios=[1.7, 1]))
+    grid = images.subplots(len(moments), 3, squeeze=False)
+    for row, moment in zip(grid, moments, strict=True):
+        for axes, (name, video) in zip(row, parts.items(), strict=True):
+            axes.imshow(video[moment], **look)
+            axes.set(xticks=[], yticks=[])
+            if moment == 0:
+                axes.set_title(name, color=colors[name], fontsize=11)
+        row[0].set_ylabel(f"{moment / clip.fps:.2f} s", fontsize=9)
+        row[0].axvline(column, color="#facc15", linewidth=0.8, alpha=0.8)
+    for axes in grid.flat:
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+
+    *profiles, spectrum = strips.subplots(4, 1)
+    for axes, (name, video) in zip(profiles, parts.items(), strict=True):
+        axes.imshow(video[:, :, column].T, **(look | {"aspect": "auto"}), extent=(0, count / clip.fps, 1, 0))
+        axes.set_title(f"{name} along the yellow line", color=colors[name], fontsize=9, loc="left")
+        axes.set(yticks=[], xlabel="time [s]" if name == "background" else "")
+        axes.tick_params(labelsize=8)
+    for name in ("input", "background"):
+        values = np.asarray(singular_values(jnp.asarray(parts[name] * dehazed.sector)))
+        spectrum.semilogy(
+            range(1, count + 1), np.maximum(values, 1e-4 * values.max()), ".-", color=colors[name], label=name
+        )
+    spectrum.set_title("singular values", fontsize=9, loc="left")
+    spectrum.set_xlabel("index", fontsize=8)
+    spectrum.tick_params(labelsize=8)
+    spectrum.legend(fontsize=8, frameon=False)
+    spectrum.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,101 @@
+"""From files to result folders: names, what is finished already, and one clip after another."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nuclear_diffusion.learning import load_prior, prior_hash
+from nuclear_diffusion.model import Prior
+from nuclear_diffusion.pipeline.core import Progress, check_separable, dehaze_clip
+from nuclear_diffusion.pipeline.results import identity, read_report, result_folder, write_result
+from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.types import InputError
+from nuclear_diffusion.video import read_video
+
+
+class Outcome(NamedTuple):
+    """What became of one clip."""
+
+    folder: Path
+    report: dict[str, Any]
+    skipped: bool
+    """The same clip was finished before with the same settings and weights."""
+
+
+class LoadedPrior(NamedTuple):
+    """A prior and the SHA-256 of its weights; both None for a method without one."""
+
+    prior: Prior | None
+    sha256: str | None
+
+
+def prior_of(settings: Settings) -> LoadedPrior:
+    """Load the prior that the settings ask for. Raises `InputError` where it cannot be used."""
+    settings = settings.resolved()
+    if settings.prior is None:
+        return LoadedPrior(None, None)
+    prior = load_prior(settings.prior)
+    return LoadedPrior(prior, prior_hash(prior))
+
+
+def folder_names(sources: Sequence[Path]) -> list[str]:
+    """A name for the result of each source: its name without suffix, numbered where two would clash."""
+    taken: set[str] = set()
+    names = []
+    for source in sources:
+        path = source.resolve()
+        stem = path.name if path.is_dir() else path.stem
+        stem = stem.replace("*", "").strip(".-_ ") or "clip"
+        name, number = stem, 1
+        while name.lower() in taken:  # lower: on some disks two cases are one folder
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `InputError` where results could not be written into `folder`; leaves nothing behind."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file, not a folder: choose another output.")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
+
+
+def dehaze_file(
+    source: Path,
+    folder: Path,
+    settings: Settings,
+    loaded: LoadedPrior,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Dehaze one source (a file or a folder of images) into the result folder `folder`.
+
+    A finished result of the same clip, settings and weights is left alone; another one is replaced only where
+    `overwrite` says so, and only once the new one is complete.
+    """
+    settings = settings.resolved()
+    clip = read_video(source)
+    check_separable(clip, settings)
+    finished = read_report(folder)
+    if finished is not None:
+        wanted = identity(clip, settings, loaded.sha256)
+        if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
+            return Outcome(folder, finished, skipped=True)
+        if not overwrite:
+            raise InputError(
+                f"{folder} holds a result of another clip, other settings or weights; give --overwrite to replace it."
+            )
+    with result_folder(folder) as partial:
+        dehazed = dehaze_clip(clip, settings, loaded.prior, progress=progress)
+        report = write_result(partial, clip, dehazed, settings, loaded.sha256)
+    return Outcome(folder, report, skipped=False)

@@ -1,0 +1,375 @@
+"""The command line: exit codes, one sentence for what the user can mend, and what is left on the disk."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pydicom.examples
+import pytest
+
+import nuclear_diffusion
+from nuclear_diffusion.cli import main
+from nuclear_diffusion.pipeline import core, run
+from nuclear_diffusion.pipeline.results import FILES
+from nuclear_diffusion.pipeline.settings import DEFAULTS
+from nuclear_diffusion.video import write_video
+
+
+def moving(frames: int = 5, height: int = 40, width: int = 48) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    speckle = np.clip(rng.rayleigh(0.2, (height, width)) + 0.1, 0, 1)
+    return np.stack([np.roll(speckle, 2 * t, axis=0) for t in range(frames)]).astype(np.float32)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.npz"
+    write_video(path, moving(), 20.0)
+    return path
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def _small(monkeypatch):
+    """Separate at 32 pixels a side rather than 256."""
+
+    def dehaze_small(*args, **kwargs):
+        return core.dehaze_clip(*args, **kwargs, size=32)
+
+    monkeypatch.setattr(run, "dehaze_clip", dehaze_small)
+
+
+def assert_refused(capsys, code, *words):
+    """Exit code 2 and one sentence on the standard error that holds `words`."""
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("error: ")
+    assert "Traceback" not in captured.err
+    for word in words:
+        assert str(word) in captured.err
+
+
+# what cannot be used
+
+
+def text_as_mp4(folder):
+    path = folder / "text.mp4"
+    path.write_text("this is not a video\n" * 100)
+    return path
+
+
+def truncated_dicom(folder):
+    whole = pydicom.examples.get_path("ybr_color").read_bytes()
+    path = folder / "cut.dcm"
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def empty_folder(folder):
+    path = folder / "empty"
+    path.mkdir()
+    return path
+
+
+def array(name, frames):
+    def make(folder):
+        path = folder / f"{name}.npy"
+        np.save(path, frames)
+        return path
+
+    return make
+
+
+def mixed_sizes(folder):
+    path = folder / "mixed"
+    write_video(path, moving(frames=2, height=32), 10)
+    for file in path.iterdir():
+        file.rename(path / f"a-{file.name[-5]}.png")
+    write_video(folder / "other", moving(frames=2, height=40), 10)
+    for file in (folder / "other").iterdir():
+        file.rename(path / f"a-1{file.name[-5]}.png")
+    return path
+
+
+BAD_CLIPS = {
+    "missing": lambda folder: folder / "missing.mp4",
+    "empty folder": empty_folder,
+    "text renamed": text_as_mp4,
+    "truncated DICOM": truncated_dicom,
+    "one frame": array("one", moving(frames=1)),
+    "mixed sizes": mixed_sizes,
+    "NaN": array("nan", np.where(moving() > 0.4, np.nan, moving())),
+    "infinite": array("inf", np.where(moving() > 0.4, np.inf, moving())),
+    "constant": array("constant", np.full((5, 40, 48), 0.5, np.float32)),
+    "identical frames": array("identical", np.repeat(moving(frames=1), 5, axis=0)),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CLIPS)
+def test_a_bad_clip_gets_one_sentence_and_leaves_nothing(kind, tmp_path, out, capsys):
+    path = BAD_CLIPS[kind](tmp_path)
+    assert_refused(capsys, main(["dehaze", str(path), "-o", str(out), "--method", "rpca"]), path)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--mu 0",
+        "--mu -1",
+        "--gamma nan",
+        "--steps 0",
+        "--window -3",
+        "--overlap 99",
+        "--seed -1",
+        "--method mmse --sigma 0",
+        "--method rpca --lam inf",
+        "--method rpca --mu 1",
+    ],
+)
+def test_a_bad_setting_is_named_before_any_work(flags, clip, out, capsys, monkeypatch):
+    monkeypatch.setattr(run, "prior_of", lambda settings: pytest.fail("work began"))
+    flag = flags.split()[-2]
+    assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), *flags.split()]), flag)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train simulator -o OUT --steps 0",
+        "train simulator -o OUT --learning-rate nan",
+        "train simulator -o OUT --patients 1",
+        "train simulator -o OUT --minutes -1",
+        "simulate OUT --clips 0",
+        "simulate OUT --seed -1",
+        "simulate OUT --frames -5",
+    ],
+)
+def test_other_commands_check_their_settings_too(command, out, capsys):
+    arguments = command.replace("OUT", str(out)).split()
+    assert_refused(capsys, main(arguments), arguments[-2])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["", "dehaze", "wash", "dehaze x -o y --steps many", "dehaze x -o y --method magic"]
+)
+def test_what_cannot_be_parsed_exits_with_2(command, capsys):
+    assert main(command.split()) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_no_clip_is_said(out, capsys):
+    assert_refused(capsys, main(["dehaze", "-o", str(out), "--method", "rpca"]), "clip")
+
+
+@pytest.mark.parametrize(
+    "command", ["dehaze CLIP -o OUT --method rpca", "simulate OUT", "train simulator -o OUT", "demo -o OUT"]
+)
+def test_an_unwritable_output_is_refused(command, clip, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    assert_refused(capsys, main(command.replace("CLIP", str(clip)).replace("OUT", str(out)).split()), tmp_path / "file")
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_full_disk_is_one_sentence(clip, out, capsys, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device", str(out))
+
+    monkeypatch.setattr(run, "write_result", full)
+    assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), "--method", "rpca"]), "No space left", out)
+    assert not out.exists()
+
+
+def test_a_pickle_is_never_opened(clip, out, tmp_path, capsys):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was opened",))
+
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(pickle.dumps(Trap()))
+    assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), "--prior", str(weights)]), weights)
+    assert not out.exists()
+
+
+def test_weights_of_another_architecture_are_refused(clip, out, tmp_path, capsys):
+    from safetensors.numpy import save_file
+
+    weights = tmp_path / "weights.safetensors"
+    save_file({"conv": np.zeros((3, 3), np.float32)}, weights)
+    assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), "--prior", str(weights)]), weights)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_mistake_of_ours_is_not_hidden(clip, out, monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run, "write_result", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["dehaze", str(clip), "-o", str(out), "--method", "rpca"])
+
+
+# what works
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_clip_is_written_then_skipped_then_kept_then_replaced(clip, out, capsys):
+    command = ["dehaze", str(clip), "-o", str(out), "--method", "rpca"]
+    assert main(command) == 0
+    assert {path.name for path in (out / "clip").iterdir()} == set(FILES)
+    assert [path.name for path in out.iterdir()] == ["clip"]
+    written = (out / "clip" / "result.h5").stat().st_mtime_ns
+    capsys.readouterr()
+
+    assert main(command) == 0
+    assert "skipped" in capsys.readouterr().out
+
+    assert_refused(capsys, main([*command, "--lam", "2"]), "--overwrite")
+    assert (out / "clip" / "result.h5").stat().st_mtime_ns == written
+
+    write_video(clip, moving()[::-1], 20.0)
+    assert_refused(capsys, main(command), "--overwrite")
+
+    assert main([*command, "--lam", "2", "--overwrite"]) == 0
+    assert json.loads((out / "clip" / "report.json").read_text())["settings"]["lam"] == 2
+    assert [path.name for path in out.iterdir()] == ["clip"]
+
+
+@pytest.mark.usefixtures("_small")
+def test_one_bad_clip_does_not_stop_the_others(clip, tmp_path, out, capsys):
+    second = tmp_path / "second.npz"
+    write_video(second, moving(), 20.0)
+    command = ["dehaze", str(clip), str(tmp_path / "missing.mp4"), str(second), "-o", str(out), "--method", "rpca"]
+    assert_refused(capsys, main(command), "missing.mp4")
+    assert sorted(path.name for path in out.iterdir()) == ["clip", "second"]
+
+
+@pytest.mark.usefixtures("_small")
+def test_ctrl_c_keeps_what_is_finished(clip, tmp_path, out, capsys, monkeypatch):
+    second = tmp_path / "second.npz"
+    write_video(second, moving(), 20.0)
+    write_result = run.write_result
+
+    def stopped_at_second(folder, clip, *rest):
+        (folder / "half").touch()
+        if clip.name == "second":
+            raise KeyboardInterrupt
+        (folder / "half").unlink()
+        return write_result(folder, clip, *rest)
+
+    monkeypatch.setattr(run, "write_result", stopped_at_second)
+    assert main(["dehaze", str(clip), str(second), "-o", str(out), "--method", "rpca"]) == 130
+    assert "Stopped" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["clip"]
+
+
+def test_help_shows_the_defaults_of_each_method(capsys):
+    assert main(["dehaze", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for method, values in DEFAULTS.items():
+        for name, value in values.items():
+            assert f"--{name}" in shown
+            assert f"{value:g} {method}" in shown if isinstance(value, int | float) else value in shown
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"nuclear-diffusion {nuclear_diffusion.__version__}\n"
+
+
+def test_help_and_import_are_light():
+    code = (
+        "import sys, nuclear_diffusion as nd\n"
+        "from nuclear_diffusion.cli import main\n"
+        "main(['--help']); main(['dehaze', '--help'])\n"
+        "assert not {'jax', 'scipy', 'matplotlib', 'av'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_every_public_name_exists():
+    for name in nuclear_diffusion.__all__:
+        assert getattr(nuclear_diffusion, name) is not None
+    with pytest.raises(AttributeError):
+        nuclear_diffusion.nonsense  # noqa: B018
+
+
+def test_simulate_writes_a_data_set(out, capsys):
+    assert main(["simulate", str(out), "--clips", "1", "--frames", "2", "--size", "64"]) == 0
+    assert any(out.rglob("*.png"))
+    assert str(out) in capsys.readouterr().out
+
+
+# end to end
+
+
+@pytest.fixture(scope="module")
+def tiny_prior(tmp_path_factory):
+    """Weights of the shipped kind of network, small and untrained."""
+    import jax
+
+    from nuclear_diffusion.learning import UNet, UNetConfig, save_prior
+    from nuclear_diffusion.model import DiffusionPrior
+
+    config = UNetConfig(widths=(8, 8))
+    prior = DiffusionPrior(UNet(config, key=jax.random.key(0)), 0.1, 0.2, 0.002, 10.0, config.stride)
+    path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
+    save_prior(path, prior)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["nuclear", "mmse", "paper"])
+def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_prior, tmp_path):
+    import h5py
+
+    flags = [] if method == "mmse" else ["--steps", "2"]
+    source = str(pydicom.examples.get_path("ybr_color"))
+    signals = []
+    for name in ("first", "second"):
+        out = tmp_path / name
+        assert main(["dehaze", source, "-o", str(out), "--method", method, "--prior", str(tiny_prior), *flags]) == 0
+        (folder,) = out.iterdir()
+        with h5py.File(folder / "result.h5") as file:
+            signals.append(file["signal"][...])
+            assert len(file.attrs["prior_sha256"]) == 64
+            outside = ~file["sector"][...]
+            np.testing.assert_array_equal(signals[-1][:, outside], file["input"][...][:, outside])
+    np.testing.assert_array_equal(*signals)
+
+
+@pytest.mark.slow
+def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
+    from nuclear_diffusion.evaluation import demo
+    from nuclear_diffusion.learning import load_prior
+
+    monkeypatch.setattr(run, "load_prior", lambda name: load_prior(tiny_prior))
+    monkeypatch.setattr(demo, "FRAMES", 8)
+    assert main(["demo", "-o", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for file in ("real/comparison.mp4", "real/summary.png", "simulated/methods.mp4", "simulated/methods.png"):
+        assert (out / file).stat().st_size > 0
+        assert str(out / file) in printed
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    report = json.loads((out / "report.json").read_text(), parse_constant=refuse)["simulated"]
+    assert list(report) == ["hazy", "rpca", "mmse", "nuclear", "clean"]
+    for scores in report.values():
+        assert set(scores) == {"gcnr", "ks_a", "ks_b", "psnr", "ssim", "seconds"}
+    assert report["clean"]["psnr"] is None
+    assert report["clean"]["ssim"] == pytest.approx(1)
+    assert report["hazy"]["ks_a"] == 0
+    assert report["clean"]["gcnr"] > report["hazy"]["gcnr"]

@@ -1,0 +1,325 @@
+"""One clip through the pipeline: what is promised of the arrays, the files and the folders."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nuclear_diffusion.inference import Proximal, Separation
+from nuclear_diffusion.model import Gaussian
+from nuclear_diffusion.pipeline import core
+from nuclear_diffusion.pipeline.core import dehaze_clip
+from nuclear_diffusion.pipeline.frames import find_clips, read_frames
+from nuclear_diffusion.pipeline.results import (
+    FILES,
+    fingerprint,
+    make_report,
+    read_report,
+    result_folder,
+    side_by_side,
+    write_result,
+)
+from nuclear_diffusion.pipeline.run import check_writable, folder_names
+from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
+from nuclear_diffusion.types import InputError
+from nuclear_diffusion.video import Clip, read_video, write_video
+
+HEIGHT, WIDTH = 90, 120
+RPCA = Settings(method="rpca")
+
+
+def fan() -> np.ndarray:
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    radius, angle = np.hypot(y - 2, x - WIDTH / 2), np.arctan2(x - WIDTH / 2, y - 2)
+    return (radius < 84) & (np.abs(angle) < 0.6)
+
+
+def make_clip(*, frames: int = 6, color: bool = False, seed: int = 0) -> Clip:
+    """Speckle that moves down under steady haze within a fan, and a steady mark in a corner outside it."""
+    rng = np.random.default_rng(seed)
+    speckle = rng.rayleigh(0.15, (HEIGHT, WIDTH))
+    haze = 0.2 * np.exp(-np.arange(HEIGHT)[:, None] / 30)
+    video = np.stack([np.roll(speckle, 2 * t, axis=0) + haze for t in range(frames)])
+    video = np.where(fan(), np.clip(video, 0, 1), 0)
+    video[:, 5:8, 4:9] = 0.8
+    video = np.rint(255 * video).astype(np.uint8)
+    rgb = np.stack([video, video // 2, 255 - video], axis=-1) if color else None
+    return Clip(video.astype(np.float32) / 255, 25.0, rgb, fan(), "fan", Path("fan.npz"))
+
+
+def separated(haze: float):
+    """A stand-in for the separation that finds the same haze everywhere."""
+
+    def separate_frames(frames, settings, prior, *, mask, progress=None):
+        return Separation(frames - haze, np.full_like(frames, haze), np.zeros(1))
+
+    return separate_frames
+
+
+def test_no_haze_found_leaves_every_bit(monkeypatch):
+    monkeypatch.setattr(core, "separate_frames", separated(0.0))
+    clip = make_clip()
+    np.testing.assert_array_equal(dehaze_clip(clip, RPCA, size=64).signal, clip.frames)
+
+
+@pytest.mark.parametrize("size", [48, 64, 150])
+def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
+    monkeypatch.setattr(core, "separate_frames", separated(0.125))
+    clip = make_clip()
+    dehazed = dehaze_clip(clip, RPCA, size=size)
+    inside = dehazed.sector
+    expected = np.clip(clip.frames[:, inside] - 0.125, 0, 1)
+    np.testing.assert_allclose(dehazed.signal[:, inside], expected, atol=1e-6)
+    np.testing.assert_allclose(dehazed.background[:, inside], 0.125, atol=1e-6)
+
+
+def test_haze_comes_off_all_channels_alike(monkeypatch):
+    monkeypatch.setattr(core, "separate_frames", separated(0.125))
+    clip = make_clip(color=True)
+    dehazed = dehaze_clip(clip, RPCA, size=64)
+    assert clip.color is not None
+    assert dehazed.color is not None
+    original = clip.color.astype(np.float32) / 255
+    inside = dehazed.sector
+    np.testing.assert_allclose(dehazed.color[:, inside], np.clip(original[:, inside] - 0.125, 0, 1), atol=1e-6)
+    np.testing.assert_array_equal(dehazed.color[:, ~inside], original[:, ~inside])
+
+
+def test_outside_the_sector_nothing_changes():
+    clip = make_clip()
+    dehazed = dehaze_clip(clip, RPCA, size=64)
+    outside = ~dehazed.sector
+    assert outside[6, 6]
+    np.testing.assert_array_equal(dehazed.signal[:, outside], clip.frames[:, outside])
+    assert not dehazed.background[:, outside].any()
+    assert not np.array_equal(dehazed.signal, clip.frames)
+    for part in (dehazed.signal, dehazed.background):
+        assert part.dtype == np.float32
+        assert part.shape == clip.frames.shape
+        assert part.min() >= 0
+        assert part.max() <= 1
+
+
+def test_robust_pca_takes_the_steady_haze_and_leaves_the_motion():
+    clip = make_clip(frames=12)
+    dehazed = dehaze_clip(clip, RPCA, size=64)
+    steady = dehazed.background[:, dehazed.sector].std(axis=0).mean()
+    moving = clip.frames[:, dehazed.sector].std(axis=0).mean()
+    assert steady < moving / 3
+
+
+def test_the_seed_decides_the_bits():
+    clip, prior = make_clip(), Gaussian(precision=20.0, mean=0.2)
+    settings = Settings(steps=3, window=4, overlap=2, seed=1)
+    first, again = (dehaze_clip(clip, settings, prior, size=32) for _ in range(2))
+    np.testing.assert_array_equal(first.signal, again.signal)
+    np.testing.assert_array_equal(first.background, again.background)
+
+
+def test_progress_counts_up_to_the_whole():
+    seen = []
+    settings = Settings(steps=3, window=4, overlap=2)
+    dehaze_clip(
+        make_clip(), settings, Gaussian(20.0, 0.2), size=32, progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_identical_frames_cannot_be_told_apart_but_can_be_denoised():
+    clip = make_clip()
+    still = dataclasses.replace(clip, frames=np.repeat(clip.frames[:1], 5, axis=0))
+    with pytest.raises(InputError, match="identical"):
+        dehaze_clip(still, RPCA, size=32)
+    assert dehaze_clip(still, Settings(method="mmse"), Gaussian(20.0), size=32).signal.shape == still.frames.shape
+
+
+def test_methods_with_a_prior_ask_for_it():
+    with pytest.raises(ValueError, match="`prior`"):
+        dehaze_clip(make_clip(), Settings(), None, size=32)
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [
+        (Settings(mu=0.0), "--mu"),
+        (Settings(mu=-1.0), "--mu"),
+        (Settings(gamma=float("nan")), "--gamma"),
+        (Settings(gamma=float("inf")), "--gamma"),
+        (Settings(steps=0), "--steps"),
+        (Settings(window=-7), "--window"),
+        (Settings(window=7, overlap=7), "--overlap"),
+        (Settings(overlap=-1), "--overlap"),
+        (Settings(seed=-1), "--seed"),
+        (Settings(method="mmse", sigma=0.0), "--sigma"),
+        (Settings(method="rpca", lam=-0.1), "--lam"),
+        (Settings(method="rpca", mu=3.0), "--mu"),
+        (Settings(method="nuclear", lam=1.0), "--lam"),
+    ],
+)
+def test_settings_that_cannot_be_used_name_their_flag(settings, flag):
+    with pytest.raises(InputError) as error:
+        settings.resolved()
+    assert flag in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", DEFAULTS)
+def test_defaults_are_valid_and_complete(method):
+    resolved = Settings(method=method).resolved()
+    assert None not in resolved.as_dict().values()
+    assert resolved.resolved() == resolved
+    assert json.loads(json.dumps(resolved.as_dict())) == resolved.as_dict()
+
+
+def test_shown_defaults_are_those_of_the_sampler():
+    sampler = Proximal()
+    assert DEFAULTS["nuclear"]["mu"] == sampler.mu
+    assert DEFAULTS["nuclear"]["steps"] == sampler.steps
+
+
+# files
+
+
+def read_h5(path):
+    with h5py.File(path) as file:
+        return {name: file[name][...] for name in file}, dict(file.attrs)
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
+    clip, settings = make_clip(color=color), RPCA.resolved()
+    dehazed = dehaze_clip(clip, settings, size=32)
+    report = write_result(tmp_path, clip, dehazed, settings, None)
+    assert {file.name for file in tmp_path.iterdir()} == set(FILES)
+
+    arrays, attributes = read_h5(tmp_path / "result.h5")
+    np.testing.assert_array_equal(arrays["input"], clip.frames)
+    np.testing.assert_array_equal(arrays["signal"], dehazed.signal)
+    np.testing.assert_array_equal(arrays["background"], dehazed.background)
+    np.testing.assert_array_equal(arrays["sector"], dehazed.sector)
+    if color:
+        np.testing.assert_array_equal(arrays["input_color"], clip.color)
+        np.testing.assert_array_equal(arrays["signal_color"], dehazed.color)
+    assert json.loads(attributes["configuration"]) == settings.as_dict()
+    assert attributes["fps"] == clip.fps
+
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    video = read_video(tmp_path / "comparison.mp4")
+    assert len(video.frames) == len(clip.frames)
+    assert video.fps == pytest.approx(clip.fps)
+    assert video.frames.shape[2] == 3 * WIDTH
+
+
+def test_removed_energy_is_a_fraction_of_the_input(monkeypatch):
+    clip = make_clip()
+    monkeypatch.setattr(core, "separate_frames", separated(1.0))
+    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA.resolved(), None)
+    assert report["haze_energy_removed"] == pytest.approx(1.0)
+    monkeypatch.setattr(core, "separate_frames", separated(0.0))
+    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA.resolved(), None)
+    assert report["haze_energy_removed"] == 0
+
+
+def test_side_by_side_keeps_each_panel_under_its_caption():
+    rng = np.random.default_rng(0)
+    left, right = rng.random((2, 3, 40, 50), np.float32)
+    joined = side_by_side({"a": left, "b": right})
+    np.testing.assert_array_equal(joined[:, -40:, :50], left)
+    np.testing.assert_array_equal(joined[:, -40:, 50:], right)
+    assert joined[:, :-40].max() > 0.5  # the captions
+    in_color = side_by_side({"a": left, "b": np.stack([right] * 3, axis=-1)})
+    np.testing.assert_array_equal(in_color, np.repeat(joined[..., None], 3, axis=-1))
+
+
+def test_a_fingerprint_belongs_to_the_frames():
+    clip = make_clip()
+    assert fingerprint(clip) == fingerprint(make_clip())
+    assert fingerprint(clip) != fingerprint(make_clip(seed=1))
+    assert fingerprint(clip) != fingerprint(make_clip(color=True))
+
+
+# folders
+
+
+def test_a_failed_run_leaves_nothing(tmp_path):
+    folder = tmp_path / "new" / "clip"
+
+    def fail():
+        with result_folder(folder) as partial:
+            (partial / "half").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    (folder / "old").touch()
+    killed = tmp_path / ".clip.partial"
+    killed.mkdir()
+    (killed / "half").touch()
+    with result_folder(folder) as partial:
+        (partial / "new").touch()
+        assert (folder / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["clip"]
+    assert [path.name for path in folder.iterdir()] == ["new"]
+
+
+def test_what_is_not_a_result_is_never_overwritten(tmp_path):
+    assert read_report(tmp_path / "missing") is None
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "patient-1.png").touch()
+    with pytest.raises(InputError, match="not a finished result"):
+        read_report(tmp_path / "frames")
+
+
+def test_names_never_clash(tmp_path):
+    (tmp_path / "c.d").mkdir()
+    sources = [tmp_path / name for name in ("a/clip.mp4", "b/clip.avi", "CLIP.npz", "other.dcm", "c.d", "p-*.png")]
+    assert folder_names(sources) == ["clip", "clip-2", "CLIP-3", "other", "c.d", "p"]
+
+
+def test_an_output_within_a_file_is_refused_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="not a folder"):
+        check_writable(tmp_path / "file" / "out")
+    check_writable(tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# frames to train on
+
+
+def test_a_folder_of_clips_becomes_one_bank(tmp_path):
+    clip = make_clip()
+    write_video(tmp_path / "one.npz", clip.frames, 25)
+    write_video(tmp_path / "two.npz", make_clip(seed=1).frames, 25)
+    bank = read_frames(tmp_path, size=64)
+    assert bank.train.dtype == np.uint8
+    assert len(bank.train) + len(bank.val) == 2 * len(clip.frames)
+    assert bank.train.shape[1:] == (64, 64)
+
+
+def test_numbered_images_are_one_clip_a_series(tmp_path):
+    names = ["patient-1-4C-frame-1.png", "patient-1-4C-frame-10.png", "patient-2-4C-frame-1.png"]
+    names += ["patient-2-4C-frame-2.png", "loop.mp4", "loop2.mp4", ".hidden"]
+    for name in names:
+        (tmp_path / name).touch()
+    found = [path.name for path in find_clips(tmp_path)]
+    assert found == ["loop.mp4", "loop2.mp4", "patient-1-4C-frame-*.png", "patient-2-4C-frame-*.png"]
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no clips"):
+        read_frames(tmp_path)
