@@ -1,0 +1,85 @@
+"""A long clip as overlapping windows of p frames, and back."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy import ndarray
+
+from nuclear_diffusion.types import InputError, Video
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows of `length` frames that share `overlap` frames with their neighbours and cover `frames` frames.
+
+    The last window is moved back to end with the clip, so it may share more. A clip shorter than `length` is
+    one window of its own length. Raises `InputError` unless frames >= 1 and 0 <= overlap < length.
+    """
+
+    frames: int
+    length: int
+    overlap: int = 0
+
+    def __post_init__(self):
+        if self.frames < 1:
+            raise InputError(f"`frames` must be at least 1, got {self.frames}.")
+        if not 0 <= self.overlap < self.length:
+            raise InputError(f"`overlap` must be at least 0 and below `length`, got {self.overlap} of {self.length}.")
+
+    @property
+    def size(self) -> int:
+        """Frames in each window: `length`, or the whole of a shorter clip."""
+        return min(self.length, self.frames)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First frame of each window, ascending."""
+        last = self.frames - self.size
+        return (*range(0, last, self.length - self.overlap), last)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def split(self, video: Float[Array, "frames height width"]) -> Float[Array, "windows size height width"]:
+        """The windows of `video`, which must have `frames` frames."""
+        if video.shape[0] != self.frames:
+            raise ValueError(f"`video` must have {self.frames} frames, got {video.shape[0]}.")
+        return jnp.stack([video[start : start + self.size] for start in self.starts])
+
+    @cached_property
+    def weights(self) -> Float[ndarray, "windows size"]:
+        """What each window counts for in each of its frames: cross-fades whose sum is 1 at every frame.
+
+        A triangle over each window, divided by the sum of all triangles at that frame.
+        """
+        ramp = np.arange(1, self.size + 1)
+        triangle = np.minimum(ramp, ramp[::-1]).astype(np.float32)
+        total = np.zeros(self.frames, np.float32)
+        for start in self.starts:
+            total[start : start + self.size] += triangle
+        return np.stack([triangle / total[start : start + self.size] for start in self.starts])
+
+    def merge(self, parts: Sequence[Video] | Float[Array, "windows size height width"]) -> Video:
+        """One clip from results for all windows, cross-faded where they overlap; undoes `split` exactly."""
+        if len(parts) != len(self):
+            raise ValueError(f"`parts` must hold {len(self)} windows, got {len(parts)}.")
+        merged = jnp.zeros((self.frames, *parts[0].shape[1:]), parts[0].dtype)
+        for start, part, weight in zip(self.starts, parts, self.weights, strict=True):
+            merged = merged.at[start : start + self.size].add(weight[:, None, None] * part)
+        return merged
+
+    def shared(self, index: int) -> int:
+        """How many frames window `index` shares with the one before it; 0 for the first."""
+        return 0 if index == 0 else max(0, self.starts[index - 1] + self.size - self.starts[index])
+
+    def warm_start(self, index: int, previous: Video, fallback: Video) -> Video:
+        """A start for window `index`: the last frames of the `previous` window's result, then the `fallback`'s.
+
+        SeqDiff (arXiv 2409.05399) over windows: frames already solved start from their solution.
+        """
+        shared = self.shared(index)
+        return jnp.concatenate([previous[self.size - shared :], fallback[shared:]])
