@@ -68,7 +68,7 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises InputError for anything else, without executing it."""
+    """Tensors and metadata of a safetensors file. InputError for anything else, which is never run."""
     path = Path(path)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
@@ -78,8 +78,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     # A safetensors file opens with the length of a JSON header (8 bytes), then the header itself.
     if len(head) < 9 or head[8:] != b"{":
         raise InputError(
-            f"{path} is not a safetensors file: weights are read from safetensors only, and a pickle (.pt, .pkl, "
-            ".ckpt) is never opened; convert it first."
+            f"{path} is not a safetensors file: weights are read from safetensors only, and a pickle (.pt, "
+            ".pkl, .ckpt) is never opened; convert it first."
         )
     try:
         with safe_open(path, framework="numpy") as file:
@@ -89,13 +89,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
         raise InputError(f"{path} is damaged or cut short ({error}): copy it again.") from error
 
 
-def save_prior(
-    path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None = None, *, half: bool = True
-) -> None:
+def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None = None, *, half: bool = True) -> None:
     """Write a prior whose network is a `UNet` as safetensors, atomically.
 
-    `info`: JSON-able facts about the training, read back by `prior_info`. `half`: store float16, which rounds the
-    weights to 11 bits; the network computes in float32 again once loaded.
+    `info`: JSON-able facts about the training, read back by `prior_info`. `half`: store float16, which rounds
+    the weights to 11 bits; the network computes in float32 again once loaded.
     """
     network = prior.network
     if not isinstance(network, UNet):
@@ -115,16 +113,17 @@ def save_prior(
 
 
 def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior:
-    """The prior that `save_prior` wrote, float32. "echo" is the one shipped with the package; no network is used.
+    """The prior that `save_prior` wrote, in float32; "echo" is the one shipped with the package.
 
+    Nothing is fetched from anywhere.
     Raises InputError for a missing, damaged or foreign file.
     """
     if str(name_or_path) in SHIPPED:
         resource = importlib.resources.files("nuclear_diffusion") / "weights" / f"{name_or_path}.safetensors"
         if not resource.is_file():
             raise InputError(
-                f"The shipped prior {str(name_or_path)!r} is missing from this installation: reinstall the package, or "
-                "train one and give its path."
+                f"The shipped prior {str(name_or_path)!r} is missing from this installation: reinstall the "
+                "package, or train one and give its path."
             )
         with importlib.resources.as_file(resource) as path:
             return _load(path)
@@ -137,7 +136,7 @@ def prior_info(path: Path) -> dict[str, Any]:
 
 
 def prior_hash(prior: DiffusionPrior) -> str:
-    """SHA-256 of the weights (names, shapes, float32 bytes), the intensities' mean and scale, and the noise range."""
+    """SHA-256 of the weights (names, shapes, float32 bytes), mean, scale and noise range, in hexadecimal."""
     digest = hashlib.sha256()
     numbers = (float(prior.mean), float(prior.scale), float(prior.sigma_min), float(prior.sigma_max))
     digest.update(repr(numbers).encode())
@@ -168,8 +167,8 @@ def _load(path: Path) -> DiffusionPrior:
 def _prior_metadata(path: Path, metadata: dict[str, str]) -> dict[str, str]:
     if metadata.get("format") != PRIOR_FORMAT:
         raise InputError(
-            f"{path} holds weights of another architecture (its metadata do not say {PRIOR_FORMAT!r}): give the "
-            "prior.safetensors that `train` wrote."
+            f"{path} holds weights of another architecture (its metadata do not say {PRIOR_FORMAT!r}): give "
+            "the prior.safetensors that `train` wrote."
         )
     return metadata
 

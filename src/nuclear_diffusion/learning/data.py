@@ -1,16 +1,14 @@
 """Clips to one bank of 8-bit frames, and the bank to augmented batches."""
 
+import dataclasses
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from nuclear_diffusion.types import InputError
-
-if TYPE_CHECKING:
-    from nuclear_diffusion.learning.training import TrainConfig
 
 CROP_TRIES = 4
 CROP_FILLED = 0.25
@@ -29,10 +27,10 @@ def pack_clips(
     size: int = 256,
     val_every: int = 10,
 ) -> Bank:
-    """Fit clips to size x size without distortion and pack them; every `val_every`-th patient is for validation.
+    """Fit clips to size x size without distortion; every `val_every`-th patient is kept for validation.
 
-    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width); all clips under
-    one name stay on one side of the split. With two patients or more at least one of them is for validation.
+    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width); all clips
+    under one name stay on one side of the split. Of two patients or more at least one is for validation.
 
     Raises InputError if there is no clip, or values are not finite or outside [0, 1].
     """
@@ -41,7 +39,7 @@ def pack_clips(
         clip = np.asarray(clip, np.float32)
         clip = clip[None] if clip.ndim == 2 else clip
         if clip.ndim != 3 or clip.size == 0:
-            raise InputError(f"Clip {patient!r} must be frames of shape (frames, height, width), got {clip.shape}.")
+            raise InputError(f"Clip {patient!r} must have shape (frames, height, width), got {clip.shape}.")
         if not np.isfinite(clip).all() or clip.min() < 0 or clip.max() > 1:
             raise InputError(f"Clip {patient!r} must hold finite intensities in [0, 1]: scale it first.")
         packed.setdefault(patient, []).append(np.stack([letterbox(frame, size) for frame in clip]))
@@ -59,50 +57,57 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
     """Scale a frame in [0, 1] by one factor to fit size x size, centred on black, as 0-255."""
     height, width = frame.shape
     ratio = size / max(height, width)
-    fitted = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-    if fitted != frame.shape:
+    rows, columns = max(1, round(height * ratio)), max(1, round(width * ratio))
+    if (rows, columns) != frame.shape:
         image = Image.fromarray(np.ascontiguousarray(frame, np.float32))
-        frame = np.asarray(image.resize(fitted[::-1], Image.Resampling.BICUBIC))
+        frame = np.asarray(image.resize((columns, rows), Image.Resampling.BICUBIC))
     out = np.zeros((size, size), np.uint8)
-    top, left = (size - fitted[0]) // 2, (size - fitted[1]) // 2
-    out[top : top + fitted[0], left : left + fitted[1]] = np.rint(255 * np.clip(frame, 0, 1))
+    top, left = (size - rows) // 2, (size - columns) // 2
+    out[top : top + rows, left : left + columns] = np.rint(255 * np.clip(frame, 0, 1))
     return out
 
 
+@dataclasses.dataclass(frozen=True)
 class Batches:
-    """Augmented batches; that of step k depends on (seed, k) alone."""
+    """Augmented batches of clean frames; that of step k depends on (seed, k) alone.
 
-    def __init__(self, frames: UInt8[np.ndarray, "frames height width"], config: "TrainConfig", seed: int):
-        self.frames, self.config, self.seed = frames, config, seed
+    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames.
+    """
+
+    frames: UInt8[np.ndarray, "frames height width"]
+    seed: int
+    batch: int
+    full_batch: int
+    crop: int
+    augment: bool
 
     def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch height width"]:
-        """`config.full_batch` whole frames, or `config.batch` crops, in [0, 1]."""
-        config = self.config
+        """Whole frames or crops, in [0, 1]."""
         rng = np.random.default_rng((self.seed, step))
         count, height, width = self.frames.shape
-        side = (min(config.crop, height), min(config.crop, width))
-        whole = whole or config.crop == 0 or side == (height, width)
-        chosen = rng.integers(count, size=config.full_batch if whole else config.batch)
+        side = (min(self.crop, height), min(self.crop, width))
+        whole = whole or self.crop == 0 or side == (height, width)
+        chosen = rng.integers(count, size=self.full_batch if whole else self.batch)
         return np.stack([self._frame(self.frames[i], whole, side, rng) for i in chosen])
 
     def _frame(self, frame: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         frame = np.asarray(frame)
         if not whole:
             frame = _filled_crop(frame, side, rng)
-        elif self.config.augment:
+        elif self.augment:
             frame = _shift_and_zoom(frame, rng)
-        if not self.config.augment:
+        if not self.augment:
             return frame.astype(np.float32) / 255
         if rng.random() < 0.5:
             frame = frame[:, ::-1]
-        # Gain and display gamma as a look-up table: 256 powers instead of one for each pixel. Black stays black.
+        # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
         return table[frame]
 
 
 def _filled_crop(frame: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A random crop; one that is nearly all black (most of a sector's surroundings) is drawn again a few times."""
+    """A random crop; one that is mostly black (outside the sector) is drawn again a few times."""
     crop = frame
     for _ in range(CROP_TRIES):
         top = rng.integers(frame.shape[0] - side[0] + 1)
@@ -114,7 +119,7 @@ def _filled_crop(frame: np.ndarray, side: tuple[int, int], rng: np.random.Genera
 
 
 def _shift_and_zoom(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move a frame by up to 1/16 of its side and, every other time, scale it by up to 10 %; black comes in."""
+    """Move a frame by up to 1/16 of its side and, half of the time, scale it by up to 10 %; black comes in."""
     height, width = frame.shape
     dy, dx = np.rint(rng.uniform(-1, 1, 2) * np.array(frame.shape) / 16)
     zooms = rng.random() < 0.5

@@ -21,7 +21,7 @@ SAMPLER_STEPS = 24
 
 
 @eqx.filter_jit
-def sample_prior(prior: DiffusionPrior, shape: tuple[int, int, int], key: PRNGKeyArray) -> Video:
+def sample_prior(prior: DiffusionPrior, shape: tuple[int, ...], key: PRNGKeyArray) -> Video:
     """Frames drawn from the prior: Euler's method on the probability flow, 24 steps.
 
         dx / d sigma = (x - D(x; sigma)) / sigma,   sigma_i from sigma_max to sigma_min with rho = 7

@@ -4,13 +4,13 @@
     lambda(sigma) = (sigma^2 + d^2) / (sigma d)^2 = 1 / c_out^2,   d = the data's standard deviation
 
 Differences from the source:
-1. ln sigma is a mixture: EDM's normal, and a log-uniform tail over the whole range, so that no noise level that a
-   sampler may ask for goes untrained.
+1. ln sigma is a mixture: EDM's normal, and a log-uniform tail over the whole range, so that no noise level that
+   a sampler may ask for goes untrained.
 2. The noise levels of one batch are stratified, which lowers the variance of the loss.
 3. A run starts on crops, which cost a quarter of a frame or less, and ends on whole frames.
 
-Every random number of step k is derived from (seed, k), so a run that was killed and resumed ends with the same
-bits as one that was not, as long as its length is given in steps; a budget in minutes follows the clock.
+Every random number of step k is derived from (seed, k), so a run that was killed and resumed ends with the
+same bits as one that was not, as long as its length is given in steps; a budget in minutes follows the clock.
 """
 
 import collections
@@ -27,7 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -64,17 +64,20 @@ FrameBank = UInt8[np.ndarray, "frames height width"]
 class TrainConfig:
     """How to train. Lengths in optimiser steps unless said otherwise; noise in display intensity [0, 1].
 
-    - `steps`: length of the run; `minutes`: wall-clock budget, whichever ends first (the learning rate follows both).
+    - `steps`: length of the run; `minutes`: wall-clock budget; whichever ends first, and the learning rate
+      follows both.
     - `batch` crops of `crop` pixels a step (0: never crop); from the fraction `full_from` of the run on,
       `full_batch` whole frames.
-    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: gradient norm.
+    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
+      gradient norm.
     - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
-    - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of log-uniform.
+    - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of the
+      log-uniform.
     - `augment`: flips, gain and gamma, and for whole frames shift and zoom.
     - `mixed`: network in bfloat16; None: on a GPU only.
     """
 
-    network: UNetConfig = UNetConfig()
+    network: UNetConfig = dataclasses.field(default_factory=UNetConfig)
     steps: int = 20_000
     minutes: float | None = None
     batch: int = 16
@@ -108,7 +111,7 @@ class TrainConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
         if not self.sigma_min < self.sigma_max:
-            raise InputError(f"`sigma_max` must be above `sigma_min`, got {self.sigma_max} and {self.sigma_min}.")
+            raise InputError(f"`sigma_max` must be above {self.sigma_min} (`sigma_min`), got {self.sigma_max}.")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"`minutes` must be positive, got {self.minutes}.")
         if self.crop < 0 or self.warmup < 0:
@@ -147,7 +150,7 @@ class TrainState(NamedTuple):
 
 
 def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:
-    """Stratified noise levels: log-uniform with probability `tail`, else ln sigma ~ N(p_mean, p_std^2), in range."""
+    """Stratified noise levels: log-uniform with probability `tail`, else ln sigma ~ N(p_mean, p_std^2)."""
     u = (jnp.arange(count) + jax.random.uniform(key, (count,))) / count
     low, high = math.log(config.sigma_min), math.log(config.sigma_max)
     uniform = low + (high - low) * u / max(config.tail, 1e-6)
@@ -159,7 +162,7 @@ def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Ar
 def score_matching_loss(
     prior: DiffusionPrior, frames: Frames, sigma: Float[Array, " batch"], key: PRNGKeyArray
 ) -> Scalar:
-    """EDM's loss: mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; 1 at F = 0 or so."""
+    """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0."""
     noisy = frames + sigma[:, None, None] * jax.random.normal(key, frames.shape)
     weight = (sigma**2 + prior.scale**2) / (sigma * prior.scale) ** 2
     return jnp.mean(weight[:, None, None] * (prior.denoise(noisy, sigma) - frames) ** 2)
@@ -179,11 +182,11 @@ def train(
     """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
 
     `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
-    watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one. `init`:
-    a prior to start from (`load_prior`); its architecture, intensities and noise range are kept.
+    watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
+    `init`: a prior to start from (`load_prior`); its architecture, intensities and noise range are kept.
 
-    Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume), loss.csv,
-    loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second one stops at once.
+    Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume),
+    loss.csv, loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second stops at once.
 
     Raises InputError for frames of another kind, or a checkpoint of another run.
     """
@@ -201,7 +204,7 @@ def train(
         prior = DiffusionPrior(network, mean, scale, *limits)
     else:
         prior = load_prior(init)
-        network = prior.network
+        network = cast(UNet, prior.network)
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
         )
@@ -209,8 +212,8 @@ def train(
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b2=0.99))
     weights = eqx.filter(network, eqx.is_array)
     # The step donates its state's memory, so weights and average must not share theirs.
-    average = jax.tree.map(jnp.copy, weights)
-    state = TrainState(jax.tree.map(jnp.copy, weights), average, optimizer.init(weights), jnp.zeros((), jnp.int32))
+    start, average = (jax.tree.map(jnp.copy, weights) for _ in range(2))
+    state = TrainState(start, average, optimizer.init(weights), jnp.zeros((), jnp.int32))
     if resume and run.checkpoint_path.exists():
         state = run.restore(state)
     else:
@@ -222,13 +225,16 @@ def train(
     step = int(state.step)
     losses: list[Scalar] = []
     saved_at = time.monotonic()
-    with _stop_on_signal() as stop, _prefetched(Batches(frames, config, seed), step, run) as batches:
-        while run.fraction(step) < 1 and not stop.is_set():
+    fraction = run.fraction(step)
+    source = Batches(frames, seed, config.batch, config.full_batch, config.crop, config.augment)
+    with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
+        while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
             state, loss = take_step(state, next(batches), lr)
             losses.append(loss)
             step += 1
-            ends = run.fraction(step) >= 1
+            fraction = run.fraction(step)
+            ends = fraction >= 1
             if not (ends or step % config.log_every == 0 or step % config.validate_every == 0):
                 continue
             mean_loss = float(jnp.mean(jnp.stack(losses)))
@@ -240,7 +246,7 @@ def train(
                 errors = run.validate(state, clean, step)
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
-                progress(Progress(step, min(run.fraction(step), 1.0), run.seconds, mean_loss, lr, errors))
+                progress(Progress(step, min(fraction, 1.0), run.seconds, mean_loss, lr, errors))
             if time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 run.save(state)
                 run.draw(state, clean)
@@ -249,10 +255,12 @@ def train(
         run.validate(state, clean, step)
     run.save(state)
     run.draw(state, clean)
-    return TrainResult(load_prior(run.prior_path), step, run.fraction(step) < 1)
+    return TrainResult(load_prior(run.prior_path), step, fraction < 1)
 
 
-def _make_step(prior: DiffusionPrior, config: TrainConfig, optimizer: optax.GradientTransformation, seed: int):
+def _make_step(
+    prior: DiffusionPrior, config: TrainConfig, optimizer: optax.GradientTransformation, seed: int
+) -> Callable[[TrainState, Any, Any], tuple[TrainState, Scalar]]:
     """The jitted step (state, frames, lr) -> (state, loss)."""
     static = eqx.filter(prior.network, eqx.is_array, inverse=True)
     mixed = jax.default_backend() != "cpu" if config.mixed is None else config.mixed
@@ -298,15 +306,17 @@ class _Run:
 
     def fraction(self, step: int) -> float:
         """Of the run, by steps or by the clock, whichever is further."""
-        by_steps = step / self.config.steps
-        return by_steps if self.config.minutes is None else max(by_steps, self.seconds / (60 * self.config.minutes))
+        by_clock = 0.0 if self.config.minutes is None else self.seconds / (60 * self.config.minutes)
+        return max(step / self.config.steps, by_clock)
 
     def lr(self, step: int) -> float:
         """Linear warm-up, then half a cosine over the run."""
         config = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.fraction(step), 1.0)))
-        return config.lr * min(1.0, (step + 1) / max(config.warmup, 1)) * (
-            config.final_lr + (1 - config.final_lr) * cosine
+        return (
+            config.lr
+            * min(1.0, (step + 1) / max(config.warmup, 1))
+            * (config.final_lr + (1 - config.final_lr) * cosine)
         )
 
     def averaged(self, state: TrainState) -> DiffusionPrior:
@@ -315,7 +325,7 @@ class _Run:
         return dataclasses.replace(self.prior, network=eqx.combine(state.average, static))
 
     def validate(self, state: TrainState, clean: Frames, step: int) -> dict[float, float]:
-        """Denoising error of the average for each noise level, always with the same noise; keeps the best prior."""
+        """Denoising error of the averaged network for each noise level, with fixed noise; keeps the best prior."""
         prior = self.averaged(state)
         errors = {s: float(self._errors(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
         score = sum(math.log(e) for e in errors.values()) / len(errors)
@@ -361,18 +371,18 @@ class _Run:
         tensors, metadata = read_safetensors(self.checkpoint_path)
         if metadata.get("format") != CHECKPOINT_FORMAT or json.loads(metadata["run"]) != self._identity():
             raise InputError(
-                f"{self.checkpoint_path} is of a run with another network, seed or data: choose another folder, or do "
-                "not resume."
+                f"{self.checkpoint_path} is of a run with another network, seed or data: choose another folder, "
+                "or do not resume."
             )
         state = fill_arrays(template, tensors, str(self.checkpoint_path))
         self.seconds_before, self.best = float(metadata["seconds"]), float(metadata["best"])
         self.started = time.monotonic()
         done = int(state.step)
-        kept = [row for row in self.rows() if int(row["step"]) <= done] if (self.out / "loss.csv").exists() else []
+        logged = self.rows() if (self.out / "loss.csv").exists() else []
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept)
+        writer.writerows(row for row in logged if int(row["step"]) <= done)
         write_atomically(self.out / "loss.csv", text.getvalue().encode())
         return state
 
@@ -435,7 +445,7 @@ def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Fl
 
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event set by the first SIGINT or SIGTERM; the second acts as usual. Only the main thread can listen."""
+    """An event set by the first SIGINT or SIGTERM; the second acts as usual. Main thread only, else never set."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -461,8 +471,8 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 def _checked(frames: FrameBank, name: str) -> FrameBank:
     if frames.dtype != np.uint8 or frames.ndim != 3:
         raise InputError(
-            f"`{name}` must be uint8 of shape (frames, height, width), got {frames.dtype} of shape {frames.shape}: "
-            "pack clips with `pack_clips`."
+            f"`{name}` must be uint8 of shape (frames, height, width), got {frames.dtype} of shape "
+            f"{frames.shape}: pack clips with `pack_clips`."
         )
     if len(frames) == 0 or not np.any(frames[:: max(1, len(frames) // 512)]):
         raise InputError(f"`{name}` holds no picture: every frame is black, or there is none.")

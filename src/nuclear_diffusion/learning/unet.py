@@ -1,9 +1,9 @@
 """The prior's network: a small 2-D U-Net on a pixel-unshuffled grid.
 
-A 4 x 4 patch of pixels becomes one site with 16 channels (space-to-depth), so that a 256 x 256 frame is worked on as
-64 x 64 sites; 64 channels at full resolution would cost a CPU sixteen times as much. Normalisation is over the
-channels of each site: it is cheap, and it does not change when the network sees a crop instead of a frame. A thin
-residual pair of convolutions at full resolution removes what is left of the patches' outline.
+A 4 x 4 patch of pixels becomes one site with 16 channels (space-to-depth), so that a 256 x 256 frame is worked on
+as 64 x 64 sites; 64 channels at full resolution would cost a CPU sixteen times as much. Normalisation is over
+the channels of each site: it is cheap, and it does not change when the network sees a crop instead of a frame. A
+thin residual pair of convolutions at full resolution removes what is left of the patches' outline.
 """
 
 import dataclasses
@@ -25,9 +25,8 @@ class UNetConfig:
     """Architecture of a `UNet`; stored as JSON beside the weights.
 
     `grid`: side of the patch that becomes one site, pixels. `widths`: channels of each level, finest first; each
-    level halves the resolution. `blocks`: residual blocks per level and direction,
-    and in the middle. `embedding`: width of the noise
-    embedding. `fine`: channels of the full-resolution correction, 0 for none.
+    level halves the resolution. `blocks`: residual blocks per level and direction, and in the middle.
+    `embedding`: width of the noise embedding. `fine`: channels of the full-resolution correction, 0 for none.
     """
 
     grid: int = 4
@@ -89,7 +88,7 @@ class Dense(eqx.Module):
 
 
 class NoiseEmbedding(eqx.Module):
-    """Noise level to a vector: fixed Fourier features of c_noise = ln(sigma)/4, then a two-layer perceptron."""
+    """Noise level to a vector: Fourier features of c_noise = ln(sigma)/4, then a two-layer perceptron."""
 
     hidden: Dense
     out: Dense
@@ -100,7 +99,7 @@ class NoiseEmbedding(eqx.Module):
         self.out = Dense(width, width, key=second)
 
     def __call__(self, c_noise: Scalar) -> Float[Array, " width"]:
-        """Embed `c_noise`; periods from 1/2 to 32 cover ln(sigma)/4 in about [-1.6, 0.6] and beyond smoothly."""
+        """Embed `c_noise`, about -1.6 to 0.6 for noise of 0.002 to 10, with periods from 1/2 to 32."""
         half = self.hidden.weight.shape[0] // 2
         angle = 2 * jnp.pi * c_noise * jnp.geomspace(1 / 32, 2, half)
         features = jnp.sqrt(2.0) * jnp.concatenate([jnp.sin(angle), jnp.cos(angle)])
@@ -115,7 +114,7 @@ def rms_norm(x: Features) -> Features:
 
 
 class Block(eqx.Module):
-    """Residual block: norm - SiLU - conv - norm, scaled and shifted by the noise level - SiLU - conv, plus input."""
+    """Residual block: norm, SiLU, conv, norm scaled and shifted by the noise level, SiLU, conv; plus input."""
 
     first: Conv
     modulation: Dense
@@ -167,8 +166,8 @@ def double(x: Features) -> Features:
 class UNet(eqx.Module):
     """F_theta(frame, c_noise) -> frame of the same shape (h, w), both multiples of `config.stride`.
 
-    The network inside EDM's preconditioning (Karras et al. 2022, table 1): it sees a frame of about unit variance
-    and returns one. The head starts at zero, so an untrained denoiser is c_skip x.
+    The network inside EDM's preconditioning (Karras et al. 2022, table 1): it sees a frame of about unit
+    variance and returns one. The head starts at zero, so an untrained denoiser is c_skip x.
     """
 
     stem: Conv
@@ -210,7 +209,7 @@ class UNet(eqx.Module):
     def __call__(self, frame: Frame, c_noise: Scalar) -> Frame:
         """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide."""
         if frame.shape[0] % self.config.stride or frame.shape[1] % self.config.stride:
-            raise ValueError(f"`frame` must have sides that are multiples of {self.config.stride}, got {frame.shape}")
+            raise ValueError(f"`frame` must have sides divisible by {self.config.stride}, got {frame.shape}")
         embedding = self.embed(c_noise)
         pixels = frame[None, :, :, None].astype(self.stem.kernel.dtype)
         h = self.stem(space_to_depth(pixels, self.config.grid))
