@@ -117,6 +117,8 @@ def test_the_seed_decides_the_bits():
     first, again = (dehaze_clip(clip, settings, prior, size=32) for _ in range(2))
     np.testing.assert_array_equal(first.signal, again.signal)
     np.testing.assert_array_equal(first.background, again.background)
+    other = dehaze_clip(clip, dataclasses.replace(settings, seed=2), prior, size=32)
+    assert not np.array_equal(first.signal, other.signal)
 
 
 def test_progress_counts_up_to_the_whole():

@@ -89,10 +89,9 @@ class Benchmark:
         text = f"""# Simulated patients
 
 {len(done)} patients of the {self.split} split, {self.frames} frames each, four-chamber view; mean over patients with
-its 95 % percentile bootstrap interval. One machine: {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; Python
-{platform.python_version()}, {", ".join(f"{name} {version}" for name, version in versions().items())}. Prior
-`{(identity["prior_sha256"] or "")[:16]}`. Made by `python docs/benchmarks/simulated_patients.py --patients {len(done)}
---split {self.split} --frames {self.frames}`.
+its 95 % percentile bootstrap interval. Made by
+`python docs/benchmarks/simulated_patients.py --patients {len(done)} --split {self.split} --frames {self.frames}`
+with {made_with()}; prior `{(identity["prior_sha256"] or "none")[:16]}`.
 
 {mean_table(scores, COLUMNS)}
 Paired differences, patient by patient; * where the interval excludes 0:
@@ -103,6 +102,12 @@ Settings:
 {chosen}
 """
         (self.output / "simulated_patients.md").write_text(text, encoding="utf-8")
+
+
+def made_with() -> str:
+    """The versions and the machine, without its name."""
+    names = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{names}, Python {platform.python_version()} on {os.cpu_count()} cores ({platform.machine()})"
 
 
 def finished(lines: Path, identity: dict) -> dict[int, dict]:

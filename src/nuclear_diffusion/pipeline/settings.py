@@ -13,7 +13,7 @@ from tyro.conf import arg
 Method = Literal["nuclear", "paper", "mmse", "rpca"]
 
 DEFAULTS: dict[Method, dict[str, Any]] = {
-    "nuclear": {"prior": "echo", "mu": 25.0, "gamma": 50.0, "steps": 20, "window": 15, "overlap": 5},
+    "nuclear": {"prior": "echo", "mu": 100.0, "gamma": 50.0, "steps": 12, "window": 15, "overlap": 5},
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
     "mmse": {"prior": "echo", "sigma": 0.15},
     "rpca": {"lam": 1.0},

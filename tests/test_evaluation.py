@@ -1,0 +1,115 @@
+"""Scores of simulated patients, bootstrap intervals and tables."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from nuclear_diffusion.evaluation.bootstrap import mean_interval, paired_difference
+from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, as_clip
+from nuclear_diffusion.evaluation.demo import strict
+from nuclear_diffusion.evaluation.scores import score
+from nuclear_diffusion.evaluation.tables import difference_table, mean_table
+from nuclear_diffusion.simulation import SimulatedClip
+
+
+def two_regions(frames: int = 2) -> SimulatedClip:
+    """Bright septum on the left, dark ventricle on the right; haze fills the ventricle to the same brightness."""
+    clean = np.full((frames, 32, 32), 0.1, np.float32)
+    septum, ventricle = np.zeros((2, frames, 32, 32), bool)
+    septum[:, 4:28, 4:12], ventricle[:, 4:28, 20:28] = True, True
+    clean[septum] = 0.8
+    hazy = np.where(ventricle, np.float32(0.8), clean)
+    return SimulatedClip(hazy, clean, septum, ventricle, np.ones((32, 32), bool), 30.0, "a4c", 0)
+
+
+def test_perfect_and_untouched_answers_have_known_scores():
+    clip = two_regions()
+    perfect, untouched = score(clip, clip.clean), score(clip, clip.hazy)
+    assert perfect["gcnr"] == 1
+    assert untouched["gcnr"] == 0
+    assert (perfect["ks_a"], perfect["ks_b"]) == (0, 1)
+    assert (untouched["ks_a"], untouched["ks_b"]) == (0, 0)
+    assert perfect["psnr"] == np.inf
+    assert perfect["ssim"] == pytest.approx(1)
+    share = clip.ventricle[0].mean()
+    assert untouched["psnr"] == pytest.approx(-10 * np.log10(share * 0.7**2), rel=1e-5)
+
+
+def test_only_the_sector_counts_for_fidelity():
+    clip = two_regions()
+    inside = clip._replace(sector=clip.septum[0])
+    assert score(inside, clip.hazy)["psnr"] == np.inf
+
+
+def test_frames_without_a_region_do_not_count():
+    clip = two_regions(frames=3)
+    clip.ventricle[1] = False
+    signal = clip.clean.copy()
+    signal[1] = 0.5
+    assert score(clip, signal)["gcnr"] == 1
+    clip.ventricle[:] = False
+    assert np.isnan(score(clip, signal)["gcnr"])
+
+
+def test_the_interval_agrees_with_the_normal_one_for_many_values():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    interval = mean_interval(values)
+    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert interval.patients == 400
+
+
+def test_pairing_takes_out_what_patients_have_in_common():
+    rng = np.random.default_rng(1)
+    patients = rng.normal(0, 10, 24)
+    better = patients + 1 + rng.normal(0, 0.1, 24)
+    difference = paired_difference(better, patients)
+    assert difference.low > 0.9
+    assert difference.high < 1.1
+    alone = mean_interval(better)
+    assert alone.high - alone.low > 10 * (difference.high - difference.low)
+    with pytest.raises(ValueError, match="as many patients"):
+        paired_difference([1.0], [1.0, 2.0])
+
+
+def test_undefined_scores_are_left_out():
+    assert mean_interval([1.0, np.nan, 3.0, np.inf]).mean == 2
+    assert mean_interval([1.0, np.nan, 3.0]).patients == 2
+    assert np.isnan(mean_interval([5.0]).low)
+    assert np.isnan(mean_interval([]).mean)
+    assert paired_difference([np.inf, np.inf], [np.inf, 1.0]).patients == 0
+
+
+def test_tables_show_means_and_mark_sure_differences():
+    scores = {
+        "new": {"psnr": [30.0, 31.0, 32.0], "ssim": [0.5, 0.5, 0.5]},
+        "old": {"psnr": [20.0, 21.0, 22.0], "ssim": [0.5, 0.5, 0.5]},
+        "truth": {"psnr": [np.inf] * 3, "ssim": [1.0, 1.0, 1.0]},
+    }
+    columns = {"psnr": "PSNR", "ssim": "SSIM"}
+    means = mean_table(scores, columns).splitlines()
+    assert means[0] == "| | PSNR | SSIM |"
+    assert means[2].startswith("| new | 31.000 [30")
+    assert means[4].startswith("| truth | – | 1.000")
+    differences = difference_table(scores, columns, method="new").splitlines()
+    assert differences[2] == "| new − old | 10.000* [10.000, 10.000] | 0.000 [0.000, 0.000] |"
+    assert differences[3].startswith("| new − truth | – | -0.500*")
+
+
+def test_the_report_holds_no_number_that_json_lacks():
+    scores = {"gcnr": 0.5, "ks_a": np.nan, "ks_b": 0.1, "psnr": np.inf, "ssim": np.float32(1), "seconds": 0.0}
+    assert strict(scores) == {"gcnr": 0.5, "ks_a": None, "ks_b": 0.1, "psnr": None, "ssim": 1.0, "seconds": 0.0}
+
+
+def test_every_compared_method_has_valid_settings_and_a_title():
+    for method, settings in METHODS.items():
+        assert settings.resolved().method == method
+        assert method in TITLES
+
+
+def test_a_simulated_patient_reads_like_a_clip():
+    clip = as_clip(two_regions())
+    assert clip.fps == 30
+    np.testing.assert_array_equal(clip.frames, two_regions().hazy)
