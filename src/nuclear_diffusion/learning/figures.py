@@ -36,7 +36,7 @@ def sample_prior(prior: DiffusionPrior, shape: tuple[int, ...], key: PRNGKeyArra
         x0 = prior.denoise(x, sigma)
         return x0 + following / sigma * (x - x0), None
 
-    x = prior.sigma_max * jax.random.normal(key, shape)
+    x = prior.mean + prior.sigma_max * jax.random.normal(key, shape)
     x, _ = jax.lax.scan(step, x, (sigmas, jnp.append(sigmas[1:], 0.0)))
     return x
 

@@ -199,7 +199,7 @@ def train(
     if init is None:
         sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int)] / np.float32(255)
         mean, scale = float(sample.mean()), float(sample.std())
-        network = UNet(config.network, key=jax.random.key(seed))
+        network = eqx.filter_jit(UNet)(config.network, key=jax.random.key(seed))
         limits = (config.sigma_min, config.sigma_max, config.network.stride)
         prior = DiffusionPrior(network, mean, scale, *limits)
     else:
@@ -251,8 +251,6 @@ def train(
                 run.save(state)
                 run.draw(state, clean)
                 saved_at = time.monotonic()
-    if not run.prior_path.exists():
-        run.validate(state, clean, step)
     run.save(state)
     run.draw(state, clean)
     return TrainResult(load_prior(run.prior_path), step, fraction < 1)
@@ -388,6 +386,8 @@ class _Run:
 
     def draw(self, state: TrainState, clean: Frames) -> None:
         """Write loss.png, samples.png and log.json."""
+        if not self.prior_path.exists():
+            self.validate(state, clean, int(state.step))
         rows = self.rows()
         if not rows:
             return

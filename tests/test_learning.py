@@ -1,0 +1,405 @@
+"""The learned prior: network, loss, training run, weights on disk."""
+
+import csv
+import dataclasses
+import json
+import os
+import pickle
+import signal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from scipy import stats
+
+from nuclear_diffusion.learning import (
+    TrainConfig,
+    UNet,
+    UNetConfig,
+    letterbox,
+    load_prior,
+    pack_clips,
+    prior_hash,
+    prior_info,
+    sample_prior,
+    save_prior,
+    train,
+)
+from nuclear_diffusion.learning.checkpoint import read_safetensors
+from nuclear_diffusion.learning.data import Batches
+from nuclear_diffusion.learning.training import sample_sigma, score_matching_loss
+from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.types import InputError
+
+TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
+
+
+make_unet = eqx.filter_jit(UNet)
+loss_and_gradient = eqx.filter_jit(eqx.filter_value_and_grad(score_matching_loss))
+
+
+@eqx.filter_jit
+def random_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
+    """A network none of whose weights is zero."""
+    network = UNet(config, key=jax.random.key(seed))
+    leaves, structure = jax.tree_util.tree_flatten(eqx.filter(network, eqx.is_array))
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    noisy = [w + 0.1 * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
+    return jax.tree_util.tree_unflatten(structure, noisy)
+
+
+@pytest.fixture
+def prior() -> DiffusionPrior:
+    return DiffusionPrior(random_unet(), 0.2, 0.25, 0.002, 10.0, TINY.stride)
+
+
+@pytest.fixture
+def weights(prior, tmp_path):
+    path = tmp_path / "prior.safetensors"
+    save_prior(path, prior, {"step": 3})
+    return path
+
+
+def flat_frames(count: int, seed: int = 0) -> np.ndarray:
+    """Frames of one grey value each, N(0.5, 0.15^2): the posterior mean of such a frame is known."""
+    values = np.clip(np.random.default_rng(seed).normal(0.5, 0.15, count), 0, 1)
+    return np.rint(255 * np.broadcast_to(values[:, None, None], (count, 16, 16))).astype(np.uint8)
+
+
+# The network
+
+
+def test_unet_starts_at_zero_and_keeps_the_shape():
+    network = make_unet(TINY, key=jax.random.key(0))
+    out = eqx.filter_jit(network)(jnp.ones((12, 20)), jnp.float32(0.0))
+    assert out.shape == (12, 20)
+    np.testing.assert_array_equal(out, 0)
+
+
+def test_default_unet_has_the_size_the_package_can_ship():
+    shapes = eqx.filter_eval_shape(UNet, key=jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree_util.tree_leaves(shapes))
+    assert 2e6 < count < 4e6
+    assert UNetConfig().stride == 16
+
+
+def test_unet_is_equivariant_to_shifts_by_its_stride():
+    network = eqx.filter_jit(random_unet())
+    frame = jax.random.normal(jax.random.key(2), (128, 128))
+    shifted = jnp.roll(frame, (TINY.stride, -TINY.stride), (0, 1))
+    out = jnp.roll(network(frame, jnp.float32(0.1)), (TINY.stride, -TINY.stride), (0, 1))
+    inside = (slice(56, 72), slice(56, 72))
+    np.testing.assert_allclose(network(shifted, jnp.float32(0.1))[inside], out[inside], atol=1e-5)
+    assert float(jnp.std(out[inside])) > 0.01
+
+
+def test_unet_listens_to_the_noise_level():
+    network = eqx.filter_jit(random_unet())
+    frame = jax.random.normal(jax.random.key(2), (16, 16))
+    low, high = network(frame, jnp.float32(-1.5)), network(frame, jnp.float32(0.5))
+    assert float(jnp.max(jnp.abs(low - high))) > 1e-3
+
+
+def test_unet_refuses_sizes_it_cannot_divide():
+    with pytest.raises(ValueError, match="divisible by 4"):
+        random_unet()(jnp.zeros((18, 16)), jnp.float32(0.0))
+
+
+def test_prior_denoises_any_frame_size(prior):
+    x0 = eqx.filter_jit(prior.denoise)(jnp.full((2, 37, 50), 0.3), 0.1)
+    assert x0.shape == (2, 37, 50)
+    assert bool(jnp.isfinite(x0).all())
+
+
+# The loss
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.05, 0.5, 10.0])
+def test_loss_of_the_untrained_network_is_one_at_every_noise_level(sigma):
+    """White Gaussian frames: c_skip alone is the posterior mean, its variance is c_out^2, so the loss is 1."""
+    prior = DiffusionPrior(make_unet(TINY, key=jax.random.key(0)), 0.4, 0.2, 0.002, 10.0, TINY.stride)
+    frames = 0.4 + 0.2 * jax.random.normal(jax.random.key(1), (16, 64, 64))
+    loss, _ = loss_and_gradient(prior, frames, jnp.full(16, sigma), jax.random.key(2))
+    # The mean of 65,536 squared normals: five standard deviations.
+    assert float(loss) == pytest.approx(1, abs=5 * (2 / 65536) ** 0.5)
+
+
+@pytest.mark.parametrize("sigma", [0.002, 10.0])
+def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(prior, sigma):
+    frames = jax.random.uniform(jax.random.key(1), (16, 64, 64))
+    _, gradient = loss_and_gradient(prior, frames, jnp.full(16, sigma), jax.random.key(2))
+    leaves = jax.tree_util.tree_leaves(eqx.filter(gradient.network, eqx.is_array))
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in leaves)
+    assert all(float(jnp.max(jnp.abs(leaf))) > 0 for leaf in leaves)
+
+
+def test_noise_levels_follow_the_mixture():
+    config = TrainConfig(p_mean=-2.0, p_std=1.0, tail=0.3)
+    sigma = np.asarray(sample_sigma(jax.random.key(0), 4096, config))
+    low, high = np.log([config.sigma_min, config.sigma_max])
+
+    def cdf(z):
+        return 0.3 * np.clip((z - low) / (high - low), 0, 1) + 0.7 * stats.norm.cdf(z, -2.0, 1.0)
+
+    assert stats.kstest(np.log(sigma), cdf).statistic < 0.005
+    assert sigma.min() >= config.sigma_min * 0.9999
+    assert sigma.max() <= config.sigma_max * 1.0001
+
+
+# The training run
+
+
+def test_training_approaches_the_posterior_mean(tmp_path):
+    """x0 = a 1 with a ~ N(m, s^2): E[a | x] = (m / s^2 + sum(x) / sigma^2) / (1 / s^2 + n / sigma^2)."""
+    config = TrainConfig(
+        UNetConfig(grid=4, widths=(24, 24), blocks=1, embedding=16, fine=0),
+        steps=400, full_batch=32, crop=0, lr=4e-3, warmup=20, ema=0.98, p_mean=-1.0, augment=False,
+        log_every=400, validate_every=400,
+    )  # fmt: skip
+    result = train(flat_frames(256), tmp_path, config, val_frames=flat_frames(16, seed=1))
+    x0 = jnp.asarray(flat_frames(64, seed=2), jnp.float32) / 255
+    for sigma in (0.3, 0.6):
+        x = x0 + sigma * jax.random.normal(jax.random.key(3), x0.shape)
+        n, m, s = 256, 0.5, 0.15
+        a = (m / s**2 + x.sum((1, 2)) / sigma**2) / (1 / s**2 + n / sigma**2)
+        error = result.prior.denoise(x, sigma) - a[:, None, None]
+        untrained = m + s**2 / (s**2 + sigma**2) * (x - m) - a[:, None, None]
+        ratio = float(jnp.sqrt(jnp.mean(error**2) / jnp.mean(untrained**2)))
+        assert ratio < 0.3, f"at noise {sigma}"
+
+
+def test_one_step_of_adam_and_of_the_moving_average(tmp_path):
+    """Adam's first step is lr in each weight, by the sign of its gradient; the average's first decay is 1/10."""
+    config = TrainConfig(TINY, steps=1, full_batch=2, crop=0, lr=1e-3, warmup=0)
+    train(flat_frames(8), tmp_path, config, seed=5)
+    state = load_file(tmp_path / "checkpoint.safetensors")
+    start = np.asarray(make_unet(TINY, key=jax.random.key(5)).head.kernel)
+    moved = state["network.head.kernel"] - start
+    np.testing.assert_allclose(np.abs(moved), 1e-3, rtol=1e-2)
+    expected = 0.1 * start + 0.9 * state["network.head.kernel"]
+    np.testing.assert_allclose(state["average.head.kernel"], expected, rtol=1e-5, atol=1e-9)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (8, 16, 16), dtype=np.uint8)
+    config = TrainConfig(
+        TINY, steps=12, batch=3, crop=8, full_batch=2, warmup=2, log_every=2, validate_every=4,
+        checkpoint_minutes=0.0,
+    )  # fmt: skip
+    train(frames, tmp_path / "whole", config)
+
+    def interrupt(progress):
+        if progress.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def kill(progress):
+        if progress.step == 10:  # after the checkpoint of step 8, before that of step 10
+            raise Killed
+
+    stopped = train(frames, tmp_path / "parts", config, progress=interrupt)
+    assert stopped.interrupted
+    assert stopped.step == 4
+    with pytest.raises(Killed):
+        train(frames, tmp_path / "parts", config, progress=kill)
+    steps = []
+    ended = train(frames, tmp_path / "parts", config, progress=lambda p: steps.append(p.step))
+    assert steps == [10, 12]
+    assert not ended.interrupted
+
+    whole, parts = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, parts[name], err_msg=name)
+    columns = ("step", "loss", "rmse_0.1")
+    rows = [
+        [[row[column] for column in columns] for row in csv.DictReader(text.splitlines())]
+        for text in ((tmp_path / run / "loss.csv").read_text() for run in ("whole", "parts"))
+    ]
+    assert rows[0] == rows[1]
+    assert prior_hash(load_prior(tmp_path / "whole" / "prior.safetensors")) == prior_hash(ended.prior)
+    for name in ("loss.png", "samples.png", "log.json"):
+        assert (tmp_path / "parts" / name).stat().st_size > 100
+    assert not list((tmp_path / "parts").glob("*.part"))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    config = TrainConfig(TINY, steps=1, full_batch=1, crop=0)
+    train(flat_frames(4), tmp_path, config, seed=0)
+    with pytest.raises(InputError, match="another network, seed or data"):
+        train(flat_frames(4), tmp_path, config, seed=1)
+    with pytest.raises(InputError, match=r"prior\.safetensors that `train` wrote"):
+        load_prior(tmp_path / "checkpoint.safetensors")
+
+
+def test_training_can_start_from_a_prior_in_bfloat16(tmp_path, weights, prior):
+    config = TrainConfig(steps=2, full_batch=2, crop=0, mixed=True)
+    result = train(flat_frames(4), tmp_path / "run", config, init=weights)
+    assert result.prior.network.config == TINY
+    assert result.prior.mean == prior.mean
+    start, end = load_prior(weights).network.head.kernel, result.prior.network.head.kernel
+    assert 0 < float(jnp.max(jnp.abs(end - start))) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        (np.zeros((2, 16, 16), np.float32), "uint8"),
+        (np.zeros((0, 16, 16), np.uint8), "no picture"),
+        (np.zeros((2, 16, 16), np.uint8), "black"),
+    ],
+)
+def test_unusable_frames_are_refused(tmp_path, frames, reason):
+    with pytest.raises(InputError, match=reason):
+        train(frames, tmp_path, TrainConfig(TINY, steps=1))
+
+
+def test_unusable_settings_are_refused():
+    for setting in ({"steps": 0}, {"lr": 0.0}, {"tail": 2.0}, {"sigma_max": 0.001}, {"minutes": 0.0}):
+        with pytest.raises(InputError, match=next(iter(setting))):
+            TrainConfig(**setting)
+
+
+def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
+    """With F = 0 the denoiser is that of white Gaussian frames, so samples must have mean m and deviation d."""
+    prior = DiffusionPrior(make_unet(TINY, key=jax.random.key(0)), 0.4, 0.2, 0.002, 10.0, TINY.stride)
+    samples = np.asarray(sample_prior(prior, (4, 64, 64), jax.random.key(1)))
+    assert samples.mean() == pytest.approx(0.4, abs=0.01)
+    # 24 Euler steps fall a little short of the exact flow.
+    assert samples.std() == pytest.approx(0.2, rel=0.15)
+
+
+# Frames
+
+
+def test_letterbox_keeps_proportions_and_adds_black():
+    y, x = np.mgrid[:120, :180]
+    disc = ((y - 59.5) ** 2 + (x - 89.5) ** 2 < 45**2).astype(np.float32)
+    fitted = letterbox(disc, 64)
+    rows, columns = np.nonzero(fitted > 127)
+    assert fitted.shape == (64, 64)
+    for extent in (np.ptp(rows) + 1, np.ptp(columns) + 1):
+        assert extent == pytest.approx(90 * 64 / 180, abs=1)
+    assert not fitted[:10].any()
+
+
+def test_patients_are_never_on_both_sides_of_the_split():
+    clips = [(f"p{i % 5}", np.full((2, 8, 8), (i % 5 + 1) / 255)) for i in range(10)]
+    bank = pack_clips(clips, size=8, val_every=3)
+    train_patients, val_patients = set(bank.train[:, 0, 0]), set(bank.val[:, 0, 0])
+    assert train_patients == {1, 2, 4, 5}
+    assert val_patients == {3}
+    assert len(bank.train) == 16
+    assert len(pack_clips(clips[:2], size=8).val) == 2
+    assert len(pack_clips(clips[:1], size=8).val) == 0
+
+
+@pytest.mark.parametrize(
+    "clips", [[], [("a", np.full((1, 4, 4), np.nan))], [("a", np.full((1, 4, 4), 2.0))], [("a", np.zeros(4))]]
+)
+def test_unusable_clips_are_refused(clips):
+    with pytest.raises(InputError):
+        pack_clips(clips)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
+    frames = np.zeros((3, 64, 64), np.uint8)
+    frames[:, :, 32:] = 200
+    batches = Batches(frames, seed=1, batch=32, full_batch=32, crop=16, augment=True)
+    first = batches.at(7, whole)
+    np.testing.assert_array_equal(first, Batches(frames, 1, 32, 32, 16, True).at(7, whole))
+    assert not np.array_equal(first, batches.at(8, whole))
+    assert first.dtype == np.float32
+    assert first.shape == ((32, 64, 64) if whole else (32, 16, 16))
+    assert first.min() == 0
+    assert first.max() <= 1
+    filled = (first > 0.5).mean((1, 2))
+    assert np.mean(filled > 0.2) > 0.9  # unguarded, more than a third of the crops would be black
+    gains = first.max((1, 2))[filled > 0.2]
+    assert gains.min() < 0.75 < 0.85 < gains.max()
+
+
+# Weights on disk
+
+
+def test_saved_weights_are_read_back(prior, tmp_path):
+    path = tmp_path / "full.safetensors"
+    save_prior(path, prior, {"step": 3}, half=False)
+    loaded = load_prior(path)
+    assert prior_hash(loaded) == prior_hash(prior)
+    assert prior_info(path) == {"step": 3}
+    x = jax.random.uniform(jax.random.key(0), (2, 16, 16))
+    np.testing.assert_array_equal(loaded.denoise(x, 0.1), prior.denoise(x, 0.1))
+
+
+def test_half_precision_rounds_by_at_most_half_a_unit_in_the_last_place(prior, weights):
+    kernel = np.asarray(prior.network.stem.kernel)
+    loaded = load_prior(weights).network.stem.kernel
+    assert loaded.dtype == jnp.float32
+    np.testing.assert_allclose(loaded, kernel, rtol=2.0**-11, atol=2.0**-25)
+
+
+def test_the_hash_changes_with_any_weight(prior):
+    bias = prior.network.head.bias.at[0].add(1e-6)
+    other = eqx.tree_at(lambda p: p.network.head.bias, prior, bias)
+    assert prior_hash(other) != prior_hash(prior)
+    assert prior_hash(dataclasses.replace(prior, mean=0.21)) != prior_hash(prior)
+
+
+def test_missing_weights(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        load_prior(tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="folder"):
+        load_prior(tmp_path)
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    touched = tmp_path / "touched"
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(touched), "w"))
+
+    for name in ("weights.pt", "weights.safetensors"):
+        (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
+        with pytest.raises(InputError, match="pickle"):
+            load_prior(tmp_path / name)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 8, 200, -1])
+def test_truncated_weights(weights, kept):
+    content = weights.read_bytes()
+    weights.write_bytes(content[:kept])
+    with pytest.raises(InputError, match="cut short" if kept in (200, -1) else "not a safetensors"):
+        load_prior(weights)
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "shape", "metadata", "architecture", "unknown field"])
+def test_weights_of_another_architecture(weights, change):
+    tensors, metadata = read_safetensors(weights)
+    architecture = json.loads(metadata["architecture"])
+    match change:
+        case "missing":
+            del tensors["stem.bias"]
+        case "extra":
+            tensors["attention.kernel"] = np.zeros(3, np.float16)
+        case "shape":
+            tensors["stem.bias"] = np.zeros(3, np.float16)
+        case "metadata":
+            metadata = {}
+        case "architecture":
+            metadata["architecture"] = json.dumps({**architecture, "widths": [16, 24]})
+        case "unknown field":
+            metadata["architecture"] = json.dumps({**architecture, "heads": 4})
+    save_file(tensors, weights, metadata)
+    with pytest.raises(InputError, match=r"another architecture|of this version") as caught:
+        load_prior(weights)
+    assert str(caught.value).count("\n") == 0
