@@ -1,6 +1,7 @@
 """Clips from files: DICOM, movies, image folders, TIFF, NumPy, HDF5, MetaImage; nothing is unpickled."""
 
 import logging
+import math
 import re
 import warnings
 import zipfile
@@ -78,7 +79,7 @@ def read_video(path: str | Path) -> Clip:
     """Read a clip of any supported format, with values scaled to [0, 1].
 
     DICOM (with or without suffix), MP4, MOV, MKV, AVI, GIF, TIFF, NPZ, NPY, HDF5 (`data/image_sc` of zea,
-    `input` of our results), MHA/MHD, or a folder of images in numerical order. For one of several clips in a
+    `input` of our results), MHA, or a folder of images in numerical order. For one of several clips in a
     folder, give a pattern: `folder/patient-3-*.png`. 8-bit values are divided by 255, 16-bit values by 65535
     (DICOM: by the bits stored), floats in [0, 255] by 255 unless they already lie in [0, 1].
 
@@ -127,7 +128,7 @@ def _reader(path: Path) -> tuple[Callable[[Path], _Decoded], str]:
             return _read_numpy, "a NumPy array"
         case ".h5" | ".hdf5":
             return _read_hdf5, "HDF5"
-        case ".mha" | ".mhd":
+        case ".mha":
             return _read_metaimage, "MetaImage"
         case _:
             raise InputError(
@@ -386,7 +387,7 @@ def _read_numpy(path: Path) -> _Decoded:
         if "pickle" not in str(error).lower():
             raise
         raise InputError(
-            f"{path} is no plain array but pickled data, which is never loaded: save a numeric array instead."
+            f"{path} is no plain NumPy array (pickled data is never loaded): save a numeric array instead."
         ) from error
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is not a whole NPZ file: save it again.") from error
@@ -416,4 +417,13 @@ def _attribute(node: h5py.File | h5py.Dataset, name: str) -> float | None:
 
 
 def _read_metaimage(path: Path) -> _Decoded:
-    return _Decoded(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    size = math.prod(reader.GetSize()) * sitk.GetArrayViewFromImage(voxel).nbytes
+    with path.open("rb") as file:
+        packed = re.search(rb"^CompressedData\s*=\s*True", file.read(4096), re.MULTILINE)
+    if not packed and path.stat().st_size < size:  # ITK would complain on stderr first
+        raise InputError(f"{path} is cut short: export it again.")
+    return _Decoded(sitk.GetArrayFromImage(reader.Execute()))

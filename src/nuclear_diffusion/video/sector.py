@@ -58,7 +58,7 @@ def find_sector(frames: Float32[ndarray, "frames height width"], region: Mask | 
     mask = polygon2mask(shape, hull - 0.5)
     if (sector := _sector(hull)) is not None:
         strokes = _strokes(small).repeat(factor, axis=0).repeat(factor, axis=1)[: shape[0], : shape[1]]
-        mask |= _completion(mask, sector.draw(shape), strokes, factor)
+        mask = _completion(mask, sector.draw(shape), strokes, factor)
     return mask & allowed
 
 
@@ -68,16 +68,32 @@ def _body(opened: Float[ndarray, "frames height width"], part: Mask) -> Mask | N
     visible = (high > _VISIBLE) & part
     if visible.sum() > 0.9 * part.sum():
         return None
-    visible = np.asarray(ndimage.binary_opening(visible))
+    visible = np.asarray(ndimage.binary_opening(visible), bool)
     # A second piece as large as a twentieth is tissue behind a drop-out, not a remnant of a trace.
     changing = _pieces(ndimage.binary_opening((high - low > _CHANGE) & part), 0.05)
     if changing.sum() < 0.01 * part.sum():
         body = _pieces(visible, 1)  # a still clip
     else:
-        reach = max(2, round(0.1 * np.sqrt(changing.sum())))
-        near = np.asarray(ndimage.binary_dilation(changing, iterations=reach))
-        body = ndimage.binary_propagation(changing, mask=changing | (visible & near))
+        body = changing | _attached(visible & ~changing, changing)
     return body if body.sum() >= 0.01 * part.sum() else None
+
+
+def _attached(steady: Mask, changing: Mask) -> Mask:
+    """The steady pieces that touch what changes and round it off: a near field, still tissue around a valve.
+
+    A bar or a logo that touches the sector makes the convex hull grow by far more than its own area.
+    """
+    labels = np.asarray(label(steady))
+    touching = np.unique(labels[np.asarray(ndimage.binary_dilation(changing), bool)])
+    hull = _hull(changing)
+    area = ConvexHull(hull).volume  # of a plane figure
+    attached = np.zeros_like(steady)
+    for number in touching[touching > 0]:
+        piece = labels == number
+        joint = ConvexHull(np.concatenate([hull, _hull(piece)])).volume
+        if joint - area <= 2 * piece.sum():
+            attached |= piece
+    return attached
 
 
 def _pieces(mask: Mask, share: float) -> Mask:
@@ -161,10 +177,11 @@ def _strokes(frames: Float[ndarray, "frames height width"]) -> Mask:
 
 
 def _completion(mask: Mask, sector: Mask, strokes: Mask, factor: int) -> Mask:
-    """What the sector adds to the hull, less strokes; nothing if that is too much or much of it strokes."""
+    """The hull with what the sector adds, less strokes; the hull if that is too much or much of it strokes."""
     added = sector & ~mask
-    halo = np.asarray(ndimage.binary_dilation(mask, iterations=3 * factor))  # of lossy coding
-    strokes = np.asarray(ndimage.binary_dilation(strokes & ~halo, iterations=2 * factor))
+    halo = np.asarray(ndimage.binary_dilation(mask, iterations=3 * factor), bool)  # of lossy coding
+    strokes = np.asarray(ndimage.binary_dilation(strokes & ~halo, iterations=2 * factor), bool)
     if added.sum() > _ADDED * mask.sum() or (added & strokes).sum() > 0.1 * added.sum():
-        return np.zeros_like(mask)
-    return added & ~strokes
+        return mask
+    whole = ndimage.binary_opening(mask | (added & ~strokes), iterations=2 * factor)  # no slivers
+    return mask | np.asarray(whole, bool)
