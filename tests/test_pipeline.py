@@ -232,11 +232,11 @@ def test_removed_energy_is_a_fraction_of_the_input(monkeypatch):
 
 def test_side_by_side_keeps_each_panel_under_its_caption():
     rng = np.random.default_rng(0)
-    left, right = rng.random((2, 3, 40, 50), np.float32)
+    left, right = rng.integers(0, 256, (2, 3, 40, 50), np.uint8) / np.float32(255)
     joined = side_by_side({"a": left, "b": right})
-    np.testing.assert_array_equal(joined[:, -40:, :50], left)
-    np.testing.assert_array_equal(joined[:, -40:, 50:], right)
-    assert joined[:, :-40].max() > 0.5  # the captions
+    np.testing.assert_array_equal(joined[:, -40:, :50] / np.float32(255), left)
+    np.testing.assert_array_equal(joined[:, -40:, 50:] / np.float32(255), right)
+    assert joined[:, :-40, :50].max() > 100  # its caption
     in_color = side_by_side({"a": left, "b": np.stack([right] * 3, axis=-1)})
     np.testing.assert_array_equal(in_color, np.repeat(joined[..., None], 3, axis=-1))
 

@@ -68,11 +68,13 @@ def dehaze_clip(
     parts = separate_frames(fitted, settings, prior, mask=fit.mask, progress=progress)
     haze = fit.backward(removed_haze(fitted, parts))
     background = fit.backward(np.asarray(parts.background))
-    color = None if clip.color is None else clip.color.astype(np.float32) / 255
+    color = None
+    if clip.color is not None:
+        color = _subtract(clip.color / np.float32(255), haze[..., None])
     return Dehazed(
-        signal=_subtract(clip.frames, haze, sector),
-        background=np.where(sector, np.clip(background, 0, 1), np.float32(0)),
-        color=None if color is None else _subtract(color, haze[..., None], sector[..., None]),
+        signal=_subtract(clip.frames, haze),
+        background=np.clip(background, 0, 1, out=background),
+        color=color,
         sector=sector,
         seconds=time.perf_counter() - start,
     )
@@ -124,6 +126,7 @@ def check_separable(clip: Clip, settings: Settings) -> None:
         )
 
 
-def _subtract(image: ndarray, haze: ndarray, sector: ndarray) -> ndarray:
-    """`image - haze` within [0, 1] in the sector, `image` bit for bit elsewhere."""
-    return np.where(sector, np.clip(image - haze, 0, 1), image)
+def _subtract(image: ndarray, haze: ndarray) -> ndarray:
+    """`image - haze` within [0, 1]; outside the sector the haze is 0 and every bit of the image stays."""
+    difference = image - haze
+    return np.clip(difference, 0, 1, out=difference)

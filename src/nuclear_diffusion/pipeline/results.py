@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
@@ -90,7 +91,7 @@ def write_result(
     """Write every file of `FILES` into `folder` and return the report."""
     report = make_report(clip, dehazed, settings, prior_sha256)
     write_h5(folder / "result.h5", clip, dehazed, report)
-    seen = clip.frames if clip.color is None else clip.color
+    seen = clip.frames if clip.color is None else clip.color / np.float32(255)
     signal = dehazed.signal if dehazed.color is None else dehazed.color
     write_video(folder / "signal.mp4", signal, clip.fps)
     write_video(folder / "background.mp4", dehazed.background, clip.fps)
@@ -154,25 +155,32 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -
         file.attrs["notice"] = report["notice"]
 
 
-def side_by_side(panels: dict[str, ndarray]) -> ndarray:
-    """Videos of one size next to each other under their captions, in [0, 1]; colour where one of them has colour."""
-    in_color = any(video.ndim == 4 for video in panels.values())
-    columns = []
-    for caption, video in panels.items():
-        if in_color and video.ndim == 3:
-            video = np.repeat(video[..., None], 3, axis=-1)
-        strip = _caption(caption, video.shape[2], height=max(16, video.shape[1] // 12))
-        strip = np.repeat(strip[..., None], 3, axis=-1) if in_color else strip
-        columns.append(np.concatenate([np.broadcast_to(strip, (len(video), *strip.shape)), video], axis=1))
-    return np.concatenate(columns, axis=2).astype(np.float32)
+def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:
+    """Videos of one size in [0, 1] next to each other under their captions, as bytes.
+
+    In colour where one of them has colour.
+    """
+    rgb = (3,) if any(video.ndim == 4 for video in panels.values()) else ()
+    frames, height, width = next(iter(panels.values())).shape[:3]
+    strip = max(16, height // 12)
+    joined = np.zeros((frames, strip + height, width * len(panels), *rgb), np.uint8)
+    for column, (text, video) in enumerate(panels.items()):
+        place = joined[:, :, column * width : (column + 1) * width]
+        caption = _caption(text, width, strip)
+        place[:, :strip] = caption[..., None] if rgb else caption
+        for target, frame in zip(place[:, strip:], video, strict=True):
+            pixels = np.rint(255 * np.clip(frame, 0, 1))
+            target[...] = pixels[..., None] if rgb and pixels.ndim == 2 else pixels
+    return joined
 
 
-def _caption(text: str, width: int, height: int) -> ndarray:
-    """`text` centred in a black strip, in [0, 1]."""
+def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width"]:
+    """`text` centred in a black strip, at most as wide as it."""
     image = Image.new("L", (width, height))
-    font = ImageFont.load_default(size=0.65 * height)
+    size = min(0.65 * height, 1.6 * width / max(len(text), 1))
+    font = ImageFont.load_default(size=size)
     ImageDraw.Draw(image).text((width / 2, height / 2), text, fill=220, font=font, anchor="mm")
-    return np.asarray(image, dtype=np.float32) / 255
+    return np.asarray(image)
 
 
 def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
@@ -181,36 +189,39 @@ def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
     colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
     count = len(clip.frames)
     moments = sorted({0, count // 2, count - 1})
-    column = int(np.median(np.nonzero(dehazed.sector)[1]))
+    rows, columns = (np.flatnonzero(dehazed.sector.any(axis=axis)) for axis in (1, 0))
+    column = int(columns.mean())
+    view = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    extent = (columns[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5, rows[0] - 0.5)
     look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal"}
 
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    figure.suptitle(f"{clip.name}: {settings.method}, {count} frames, {clip.fps:g} frames/s", fontsize=13)
+    height = float(np.clip(2.7 * len(moments) * len(rows) / len(columns) + 0.8, 6, 12))
+    figure = Figure(figsize=(13, height), layout="constrained")
+    figure.suptitle(f"{clip.name}: {settings.method}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
     images, strips = np.ravel(figure.subfigures(1, 2, width_ratios=[1.7, 1]))
     grid = images.subplots(len(moments), 3, squeeze=False)
-    for row, moment in zip(grid, moments, strict=True):
-        for axes, (name, video) in zip(row, parts.items(), strict=True):
-            axes.imshow(video[moment], **look)
+    for line, moment in zip(grid, moments, strict=True):
+        for axes, (name, video) in zip(line, parts.items(), strict=True):
+            axes.imshow(video[moment][view], extent=extent, **look)
             axes.set(xticks=[], yticks=[])
             if moment == 0:
                 axes.set_title(name, color=colors[name], fontsize=11)
-        row[0].set_ylabel(f"{moment / clip.fps:.2f} s", fontsize=9)
-        row[0].axvline(column, color="#facc15", linewidth=0.8, alpha=0.8)
+        line[0].set_ylabel(f"{moment / clip.fps:.2f} s", fontsize=9)
+        line[0].axvline(column, color="#facc15", linewidth=0.8, alpha=0.8)
     for axes in grid.flat:
         for spine in axes.spines.values():
             spine.set_visible(False)
 
     *profiles, spectrum = strips.subplots(4, 1)
     for axes, (name, video) in zip(profiles, parts.items(), strict=True):
-        axes.imshow(video[:, :, column].T, **(look | {"aspect": "auto"}), extent=(0, count / clip.fps, 1, 0))
+        axes.imshow(video[:, view[0], column].T, **(look | {"aspect": "auto"}), extent=(0, count / clip.fps, 1, 0))
         axes.set_title(f"{name} along the yellow line", color=colors[name], fontsize=9, loc="left")
         axes.set(yticks=[], xlabel="time [s]" if name == "background" else "")
         axes.tick_params(labelsize=8)
     for name in ("input", "background"):
         values = np.asarray(singular_values(jnp.asarray(parts[name] * dehazed.sector)))
-        spectrum.semilogy(
-            range(1, count + 1), np.maximum(values, 1e-4 * values.max()), ".-", color=colors[name], label=name
-        )
+        shown = np.where(values > 1e-4 * values.max(), values, np.nan)  # below lies rounding
+        spectrum.semilogy(range(1, count + 1), shown, ".-", color=colors[name], label=name)
     spectrum.set_title("singular values", fontsize=9, loc="left")
     spectrum.set_xlabel("index", fontsize=8)
     spectrum.tick_params(labelsize=8)
