@@ -126,7 +126,7 @@ def simulate(
     moments = np.arange(frames) / scanner.fps if times is None else np.asarray(times, float)
     first = tissue(float(moments[0]))
     reference = _myocardium(first)
-    clutter = Haze.draw(scanner, reference, rng, haze)
+    clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze)  # a stream of its own
     burn = _overlay(scanner, motion, rng) if (rng.random() < 0.3 if overlay is None else overlay) else None
 
     noise_level, noise_slope = scanner.noise

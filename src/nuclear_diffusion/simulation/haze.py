@@ -36,10 +36,11 @@ class Haze:
 
         `strength` scales all amplitudes; 0 is a clean acquisition.
         """
+        # one cloud always lies over the chambers
         envelopes = [
             _near_field(scanner, rng),
-            _diffuse(scanner, rng, -9),
-            *(_diffuse(scanner, rng, -17) for _ in range(rng.integers(0, 3))),
+            _diffuse(scanner, rng, (-4, 7), 0.35),
+            *(_diffuse(scanner, rng, (-17, 0), 0.6) for _ in range(rng.integers(0, 3))),
         ]
         if rng.random() < 0.5:
             envelopes.append(_reverberation(scanner, rng))
@@ -93,14 +94,17 @@ def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     return _level(-4, 14, rng) * 10 ** (-decay * r / 20) * np.clip(tilt, 0.1, None) * ripple
 
 
-def _diffuse(scanner: Scanner, rng: np.random.Generator, weakest: float) -> np.ndarray:
+def _diffuse(scanner: Scanner, rng: np.random.Generator, level: tuple[float, float], spread: float) -> np.ndarray:
     """Multipath haze: a broad cloud over the chambers."""
     r, a = scanner.grid
-    centre = (rng.uniform(0.2, 0.65) * scanner.depth, rng.uniform(-0.5, 0.5) * scanner.half_angle)
+    centre = (
+        scanner.depth * (0.4 + spread * rng.uniform(-0.5, 0.5)),
+        rng.uniform(-spread, spread) * scanner.half_angle,
+    )
     extent = (rng.uniform(1.5, 5.5), rng.uniform(0.25, 1.0) * scanner.half_angle)
     cloud = np.exp(-0.5 * ((r - centre[0]) / extent[0]) ** 2 - 0.5 * ((a - centre[1]) / extent[1]) ** 2)
     uneven = gaussian_filter(rng.standard_normal((scanner.ranges, scanner.beams)), (25, 14), mode="nearest")
-    return _level(weakest, 0, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
+    return _level(*level, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
 
 
 def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
