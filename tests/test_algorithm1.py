@@ -198,6 +198,15 @@ def test_background_converges_to_its_map_estimate_where_the_signal_is_known(upda
     np.testing.assert_allclose(found.background.reshape(5, -1), expected, atol=1e-3)
 
 
+def test_starts_from_the_noisy_clip_and_no_background():
+    """Where the prior knows nothing, line 6 of the first step sees Y - 0 - (Y + sigma noise)."""
+    y = jnp.full((8, 64, 64), 0.5)
+    sampler = Algorithm1(2.0, 0.2, 0.2, sigmas=jnp.asarray([0.17, 0.1]))
+    assert float(sampler(y, Gaussian(1e-9), NuclearNorm(), key=jax.random.key(0)).trace[0]) == pytest.approx(
+        0.17, rel=0.02
+    )
+
+
 def test_same_key_gives_the_same_bits_and_another_key_does_not():
     y = jax.random.uniform(jax.random.key(0), SHAPE)
     sampler = Algorithm1(2.0, 0.2, 0.2, sigmas=cosine_sigmas(5))

@@ -237,6 +237,15 @@ def test_edm_network_sees_unit_variance_and_is_asked_for_unit_variance():
         assert float(target.std()) == pytest.approx(1, rel=0.02)
 
 
+def test_denoiser_gives_the_score_of_the_noisy_density():
+    """(D(x; sigma) - x) / sigma^2 is the gradient of log p(x; sigma) = log N(x; mean, scale^2 + sigma^2)."""
+    mean, scale, sigma = 0.3, 0.2, 0.5
+    prior = DiffusionPrior(lambda frame, c_noise: jnp.zeros_like(frame), mean, scale, 0.01, 5.0)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 3))
+    log_density = lambda x: jax.scipy.stats.norm.logpdf(x, mean, np.hypot(scale, sigma)).sum()  # noqa: E731
+    np.testing.assert_allclose((prior.denoise(x, sigma) - x) / sigma**2, jax.grad(log_density)(x), rtol=1e-4)
+
+
 def test_network_is_told_a_quarter_of_the_log_noise_and_noise_stays_in_range():
     prior = DiffusionPrior(lambda frame, c_noise: jnp.full_like(frame, c_noise), 0.0, 1.0, 0.1, 2.0)
     sigma = jnp.asarray([1e-4, 0.1, 0.5, 2.0, 50.0])

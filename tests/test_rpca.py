@@ -89,7 +89,7 @@ def test_lagrangian_form_meets_the_kkt_conditions(lam, gamma, mu):
     np.testing.assert_allclose(aligned, gamma * np.eye(rank), atol=1e-3)
 
 
-def test_lagrangian_form_has_a_lower_cost_than_plain_alternation():
+def test_lagrangian_form_has_the_cost_of_plain_alternation():
     background, signal = low_rank_plus_sparse(frames=10, side=8)
     y, lam, mu = (background + signal).reshape(10, -1), 0.15, 2.0
     low = np.zeros_like(y)
