@@ -18,6 +18,7 @@ _WORKING_SIDE = 320
 _FRAMES = 48
 _CHANGE = 4 / 255  # above the flicker of lossy coding over black
 _VISIBLE = 8 / 255  # above black
+_BRIGHT = 0.25  # text and traces at their peak
 _FLANK = 0.15  # shortest straight flank, of the hull's height
 _STEEP, _FLAT = 0.1, 2.0  # least and largest slope of a flank, columns a row
 _ADDED = 0.5  # most that the completion may add, of the hull's area
@@ -170,10 +171,18 @@ def _sector(hull: Float[ndarray, "vertices 2"]) -> _Sector | None:
 
 
 def _strokes(frames: Float[ndarray, "frames height width"]) -> Mask:
-    """Text, traces and rulers among what is not tissue: visible pieces of some length, or steady ones."""
-    visible = frames.max(axis=0) > _VISIBLE
-    labels = np.asarray(label(visible))
-    return (visible & (np.bincount(labels.ravel()) >= 6)[labels]) | (frames.min(axis=0) > _VISIBLE)
+    """Text, traces and rulers in what is not yet tissue: thin bright pieces of some length, or steady ones.
+
+    Dim speckle, which the opening of single frames removes, fills an area over time.
+    """
+    low, high = frames.min(axis=0), frames.max(axis=0)
+    visible = high > _VISIBLE
+    filled = np.asarray(ndimage.binary_opening(ndimage.binary_closing(visible), np.ones((3, 3))), bool)
+    thin = visible & ~filled
+    labels = np.asarray(label(thin))
+    long = np.bincount(labels.ravel()) >= 6
+    bright = np.asarray(ndimage.maximum(high, labels, np.arange(len(long)))) > _BRIGHT
+    return (thin & (long & bright)[labels]) | ((low > 2 * _VISIBLE) & (high - low < _CHANGE))
 
 
 def _completion(mask: Mask, sector: Mask, strokes: Mask, factor: int) -> Mask:
