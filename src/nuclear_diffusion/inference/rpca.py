@@ -17,6 +17,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from nuclear_diffusion.inference.result import Separation
 from nuclear_diffusion.model import Laplace, NuclearNorm, singular_values
+from nuclear_diffusion.model._checks import require_positive
 from nuclear_diffusion.types import InputError, Scalar, Video
 
 if hasattr(jax, "enable_x64"):
@@ -42,7 +43,9 @@ def robust_pca(
     if lam is None:
         frames, *sides = np.shape(video)
         lam = 1 / math.sqrt(max(frames, math.prod(sides)))
-    _require_positive(lam=lam, tol=tol, max_iter=max_iter)
+    require_positive("lam", lam)
+    require_positive("tol", tol)
+    require_positive("max_iter", max_iter)
     return _solve_in_float64(_augmented_lagrangian, video, (lam,), tol, max_iter)
 
 
@@ -61,7 +64,11 @@ def robust_pca_lagrangian(
     (FISTA on L, with X minimised out; O'Donoghue, Candes 2015). Stops where one more turn moves L by less
     than tol ||Y||_F; the trace holds that move, relative to ||Y||_F. Errors as in `robust_pca`.
     """
-    _require_positive(lam=lam, mu=mu, gamma=gamma, tol=tol, max_iter=max_iter)
+    require_positive("lam", lam)
+    require_positive("mu", mu)
+    require_positive("gamma", gamma)
+    require_positive("tol", tol)
+    require_positive("max_iter", max_iter)
     return _solve_in_float64(_alternating_proxes, video, (lam, mu, gamma), tol, max_iter)
 
 
@@ -155,9 +162,3 @@ def _solve_in_float64(
         reached = f"{trace[-1]:.1e}, above the tolerance of {tol:.1e}"
         warnings.warn(f"Robust PCA stopped after {max_iter} iterations at {reached}.", stacklevel=3)
     return Separation(*(jnp.asarray(part, jnp.float32) for part in (found.signal, found.background, trace)))
-
-
-def _require_positive(**settings: float | Scalar) -> None:
-    for name, value in settings.items():
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"`{name}` must be finite and above 0, got {value}.")

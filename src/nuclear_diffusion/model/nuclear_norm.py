@@ -81,7 +81,11 @@ def _divisor(values: Float[Array, " rank"]) -> Float[Array, " rank"]:
 def _tall(video: Video) -> Float[Array, "long short"]:
     """The matrix of the clip with its longer side first: pixels x frames, but for a very long clip."""
     matrix = video.reshape(video.shape[0], -1)
-    return matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix
+    return matrix if _has_more_frames_than_pixels(video) else matrix.T
+
+
+def _has_more_frames_than_pixels(video: Video) -> bool:
+    return video.shape[0] ** 2 > video.size
 
 
 def _small_side(
@@ -91,17 +95,17 @@ def _small_side(
 
     The Gram matrix alone loses singular values below sqrt(eps) of the largest. Its eigenvectors still turn
     the matrix into nearly orthogonal columns; with those scaled to length one, a second Gram matrix is close
-    to I and loses nothing. Its Cholesky factor, scaled back, is the R of a QR factorisation of the turned
-    matrix. Only products of matrices touch the long side; a Householder QR takes 10 to 100 times as long.
+    to I and loses nothing. Its square root, scaled back, has the singular values of the whole matrix. Only
+    products of matrices touch the long side; a Householder QR takes 10 to 100 times as long.
     """
     _, turn = jnp.linalg.eigh(_gram(tall))
     turned = _matmul(tall, turn)
     lengths = jnp.linalg.norm(turned, axis=0)
-    # The ridge keeps Cholesky defined where columns vanish; it moves no singular value by more than eps.
-    ridge = 8 * jnp.finfo(tall.dtype).eps * jnp.eye(tall.shape[1], dtype=tall.dtype)
-    triangle = jnp.linalg.cholesky(_gram(turned / _divisor(lengths)) + ridge).T * lengths
+    # Not Cholesky: columns that are nothing but rounding may be parallel.
+    squares, axes = jnp.linalg.eigh(_gram(turned / _divisor(lengths)))
+    root = jnp.sqrt(jnp.maximum(squares, 0))[:, None] * axes.T * lengths
     # The plain QR iteration: on busy CPU cores, divide and conquer waits for its threads at every column.
-    _, values, vectors = jax.lax.linalg.svd(triangle, algorithm=jax.lax.linalg.SvdAlgorithm.QR)
+    _, values, vectors = jax.lax.linalg.svd(root, algorithm=jax.lax.linalg.SvdAlgorithm.QR)
     return values, _matmul(turn, vectors.T)
 
 
@@ -119,5 +123,4 @@ def _filter_spectrum(video: Video, factor: Callable[[Array], Array]) -> Video:
     tall = _tall(video)
     values, vectors = _small_side(tall)
     filtered = _matmul(tall, _matmul(vectors * factor(values), vectors.T))
-    is_transposed = tall.shape[0] != video.shape[0] or tall.shape[0] == tall.shape[1]
-    return (filtered.T if is_transposed else filtered).reshape(video.shape)
+    return (filtered if _has_more_frames_than_pixels(video) else filtered.T).reshape(video.shape)
