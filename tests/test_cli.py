@@ -314,6 +314,38 @@ def test_simulate_writes_a_data_set(out, capsys):
 # end to end
 
 
+@pytest.mark.slow
+def test_train_renders_once_then_goes_on(out, capsys):
+    command = ["train", "simulator", "-o", str(out), "--patients", "2", "--frames-per-patient", "2", "--size", "64"]
+    command += ["--batch", "2"]
+    assert main([*command, "--steps", "1"]) == 0
+    rendered = next(out.glob("simulator-*.npy")).stat().st_mtime_ns
+    assert str(out / "prior.safetensors") in capsys.readouterr().out
+    assert main([*command, "--steps", "2"]) == 0
+    assert next(out.glob("simulator-*.npy")).stat().st_mtime_ns == rendered
+    assert "2 steps" in capsys.readouterr().out
+
+    clip = out.parent / "clip.npz"
+    write_video(clip, moving(), 20.0)
+    prior = str(out / "prior.safetensors")
+    arguments = ["dehaze", str(clip), "-o", str(out.parent / "dehazed"), "--method", "mmse", "--prior", prior]
+    assert main(arguments) == 0
+
+
+@pytest.mark.slow
+def test_train_reads_a_folder_of_clips(tmp_path, out, capsys):
+    for name in ("one", "two"):
+        write_video(tmp_path / "data" / f"{name}.npz", moving(), 20.0)
+    command = ["train", str(tmp_path / "data"), "-o", str(out), "--size", "64", "--batch", "2", "--steps", "1"]
+    assert main(command) == 0
+    assert (out / "prior.safetensors").exists()
+
+
+def test_training_data_must_exist(tmp_path, out, capsys):
+    assert_refused(capsys, main(["train", str(tmp_path / "none"), "-o", str(out)]), tmp_path / "none")
+    assert not out.exists()
+
+
 @pytest.fixture(scope="module")
 def tiny_prior(tmp_path_factory):
     """Weights of the shipped kind of network, small and untrained."""

@@ -198,7 +198,7 @@ def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
     height = float(np.clip(2.7 * len(moments) * len(rows) / len(columns) + 0.8, 6, 12))
     figure = Figure(figsize=(13, height), layout="constrained")
     figure.suptitle(f"{clip.name}: {settings.method}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
-    images, strips = np.ravel(figure.subfigures(1, 2, width_ratios=[1.7, 1]))
+    images, strips = figure.subfigures(1, 2, width_ratios=[1.7, 1])  # pyright: ignore[reportGeneralTypeIssues]
     grid = images.subplots(len(moments), 3, squeeze=False)
     for line, moment in zip(grid, moments, strict=True):
         for axes, (name, video) in zip(line, parts.items(), strict=True):
