@@ -47,9 +47,10 @@ class Dehaze:
         check_writable(self.output)
         loaded = prior_of(settings)
         failed = 0
-        for source, name in zip(self.clips, folder_names(self.clips), strict=True):
+        names = folder_names(self.clips)
+        for number, (source, name) in enumerate(zip(self.clips, names, strict=True), start=1):
             try:
-                with progress_bar(name) as progress:
+                with progress_bar(f"{name} ({number} of {len(names)})") as progress:
                     outcome = dehaze_file(
                         source,
                         self.output / name,
@@ -239,7 +240,8 @@ def report_error(error: Exception) -> None:
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with elapsed and remaining time; yields a function to call with (done, in all)."""
+    """A bar on the standard error with elapsed and remaining time; yields a function to call with (done, in all)."""
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
@@ -252,7 +254,8 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         Remaining(),
         TextColumn("left"),
     )
-    with Progress(*columns, transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
