@@ -35,18 +35,23 @@ from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.types import InputError
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
+ONE_STEP = TrainConfig(TINY, steps=1, full_batch=2, crop=0, lr=1e-3, warmup=0)
 
 
-make_unet = eqx.filter_jit(UNet)
+@eqx.filter_jit
+def make_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
+    return UNet(config, key=jax.random.key(seed, impl="rbg"))  # compiles faster than the default
+
+
 loss_and_gradient = eqx.filter_jit(eqx.filter_value_and_grad(score_matching_loss))
 
 
 @eqx.filter_jit
 def random_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
     """A network none of whose weights is zero."""
-    network = UNet(config, key=jax.random.key(seed))
+    network = make_unet(config, seed)
     leaves, structure = jax.tree_util.tree_flatten(eqx.filter(network, eqx.is_array))
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    keys = jax.random.split(jax.random.key(seed + 1, impl="rbg"), len(leaves))
     noisy = [w + 0.1 * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
     return jax.tree_util.tree_unflatten(structure, noisy)
 
@@ -63,17 +68,17 @@ def weights(prior, tmp_path):
     return path
 
 
-def flat_frames(count: int, seed: int = 0) -> np.ndarray:
+def flat_frames(count: int, seed: int = 0, side: int = 16) -> np.ndarray:
     """Frames of one grey value each, N(0.5, 0.15^2): the posterior mean of such a frame is known."""
     values = np.clip(np.random.default_rng(seed).normal(0.5, 0.15, count), 0, 1)
-    return np.rint(255 * np.broadcast_to(values[:, None, None], (count, 16, 16))).astype(np.uint8)
+    return np.rint(255 * np.broadcast_to(values[:, None, None], (count, side, side))).astype(np.uint8)
 
 
 # The network
 
 
 def test_unet_starts_at_zero_and_keeps_the_shape():
-    network = make_unet(TINY, key=jax.random.key(0))
+    network = make_unet()
     out = eqx.filter_jit(network)(jnp.ones((12, 20)), jnp.float32(0.0))
     assert out.shape == (12, 20)
     np.testing.assert_array_equal(out, 0)
@@ -120,7 +125,7 @@ def test_prior_denoises_any_frame_size(prior):
 @pytest.mark.parametrize("sigma", [0.002, 0.05, 0.5, 10.0])
 def test_loss_of_the_untrained_network_is_one_at_every_noise_level(sigma):
     """White Gaussian frames: c_skip alone is the posterior mean, its variance is c_out^2, so the loss is 1."""
-    prior = DiffusionPrior(make_unet(TINY, key=jax.random.key(0)), 0.4, 0.2, 0.002, 10.0, TINY.stride)
+    prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
     frames = 0.4 + 0.2 * jax.random.normal(jax.random.key(1), (16, 64, 64))
     loss, _ = loss_and_gradient(prior, frames, jnp.full(16, sigma), jax.random.key(2))
     # The mean of 65,536 squared normals: five standard deviations.
@@ -155,15 +160,18 @@ def test_noise_levels_follow_the_mixture():
 def test_training_approaches_the_posterior_mean(tmp_path):
     """x0 = a 1 with a ~ N(m, s^2): E[a | x] = (m / s^2 + sum(x) / sigma^2) / (1 / s^2 + n / sigma^2)."""
     config = TrainConfig(
-        UNetConfig(grid=4, widths=(24, 24), blocks=1, embedding=16, fine=0),
-        steps=400, full_batch=32, crop=0, lr=4e-3, warmup=20, ema=0.98, p_mean=-1.0, augment=False,
-        log_every=400, validate_every=400,
+        UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
+        steps=500, full_batch=64, crop=0, lr=4e-3, warmup=20, ema=0.98, p_mean=-1.0, p_std=0.8, tail=0.0,
+        augment=False, log_every=500, validate_every=500,
     )  # fmt: skip
-    result = train(flat_frames(256), tmp_path, config, val_frames=flat_frames(16, seed=1))
-    x0 = jnp.asarray(flat_frames(64, seed=2), jnp.float32) / 255
+    n, m, s = 64, 0.5, 0.15
+    train_frames, val_frames, test_frames = (
+        flat_frames(count, seed, side=8) for seed, count in enumerate((1024, 16, 64))
+    )
+    result = train(train_frames, tmp_path, config, val_frames=val_frames)
+    x0 = jnp.asarray(test_frames, jnp.float32) / 255
     for sigma in (0.3, 0.6):
         x = x0 + sigma * jax.random.normal(jax.random.key(3), x0.shape)
-        n, m, s = 256, 0.5, 0.15
         a = (m / s**2 + x.sum((1, 2)) / sigma**2) / (1 / s**2 + n / sigma**2)
         error = result.prior.denoise(x, sigma) - a[:, None, None]
         untrained = m + s**2 / (s**2 + sigma**2) * (x - m) - a[:, None, None]
@@ -171,16 +179,35 @@ def test_training_approaches_the_posterior_mean(tmp_path):
         assert ratio < 0.3, f"at noise {sigma}"
 
 
-def test_one_step_of_adam_and_of_the_moving_average(tmp_path):
+@pytest.fixture(scope="module")
+def one_step_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("one_step")
+    train(flat_frames(8), out, ONE_STEP, seed=5)
+    return out
+
+
+def test_one_step_of_adam_and_of_the_moving_average(one_step_run):
     """Adam's first step is lr in each weight, by the sign of its gradient; the average's first decay is 1/10."""
-    config = TrainConfig(TINY, steps=1, full_batch=2, crop=0, lr=1e-3, warmup=0)
-    train(flat_frames(8), tmp_path, config, seed=5)
-    state = load_file(tmp_path / "checkpoint.safetensors")
-    start = np.asarray(make_unet(TINY, key=jax.random.key(5)).head.kernel)
+    state = load_file(one_step_run / "checkpoint.safetensors")
+    start = np.asarray(make_unet(seed=5).head.kernel)
     moved = state["network.head.kernel"] - start
     np.testing.assert_allclose(np.abs(moved), 1e-3, rtol=1e-2)
     expected = 0.1 * start + 0.9 * state["network.head.kernel"]
     np.testing.assert_allclose(state["average.head.kernel"], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_the_log_names_the_shipped_weights(one_step_run):
+    log = json.loads((one_step_run / "log.json").read_text())
+    assert log["step"] == 1
+    assert log["prior_sha256"] == prior_hash(load_prior(one_step_run / "prior.safetensors"))
+    assert prior_info(one_step_run / "prior.safetensors")["seed"] == 5
+
+
+def test_a_checkpoint_of_another_run_is_refused(one_step_run):
+    with pytest.raises(InputError, match="another network, seed or data"):
+        train(flat_frames(8), one_step_run, ONE_STEP, seed=1)
+    with pytest.raises(InputError, match=r"prior\.safetensors that `train` wrote"):
+        load_prior(one_step_run / "checkpoint.safetensors")
 
 
 class Killed(BaseException):
@@ -229,15 +256,6 @@ def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
     assert not list((tmp_path / "parts").glob("*.part"))
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    config = TrainConfig(TINY, steps=1, full_batch=1, crop=0)
-    train(flat_frames(4), tmp_path, config, seed=0)
-    with pytest.raises(InputError, match="another network, seed or data"):
-        train(flat_frames(4), tmp_path, config, seed=1)
-    with pytest.raises(InputError, match=r"prior\.safetensors that `train` wrote"):
-        load_prior(tmp_path / "checkpoint.safetensors")
-
-
 def test_training_can_start_from_a_prior_in_bfloat16(tmp_path, weights, prior):
     config = TrainConfig(steps=2, full_batch=2, crop=0, mixed=True)
     result = train(flat_frames(4), tmp_path / "run", config, init=weights)
@@ -268,7 +286,7 @@ def test_unusable_settings_are_refused():
 
 def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
     """With F = 0 the denoiser is that of white Gaussian frames, so samples must have mean m and deviation d."""
-    prior = DiffusionPrior(make_unet(TINY, key=jax.random.key(0)), 0.4, 0.2, 0.002, 10.0, TINY.stride)
+    prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
     samples = np.asarray(sample_prior(prior, (4, 64, 64), jax.random.key(1)))
     assert samples.mean() == pytest.approx(0.4, abs=0.01)
     # 24 Euler steps fall a little short of the exact flow.

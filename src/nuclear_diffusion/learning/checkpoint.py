@@ -39,9 +39,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """Every array of a pytree under its dotted path, such as `down.0.1.first.kernel`."""
+    """Every array of a pytree under its dotted path, such as `down.0.1.first.kernel`, laid out row by row."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))
-    return {_dotted(path): np.asarray(leaf) for path, leaf in leaves}
+    return {_dotted(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) -> Any:
@@ -99,7 +99,7 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
     if not isinstance(network, UNet):
         raise ValueError(f"`prior` must hold a `UNet`, got {type(network).__name__}")
     dtype = np.float16 if half else np.float32
-    tensors = {name: np.ascontiguousarray(array, dtype) for name, array in named_arrays(network).items()}
+    tensors = {name: array.astype(dtype) for name, array in named_arrays(network).items()}
     metadata = {
         "format": PRIOR_FORMAT,
         "architecture": json.dumps(dataclasses.asdict(network.config)),
@@ -142,7 +142,7 @@ def prior_hash(prior: DiffusionPrior) -> str:
     digest.update(repr(numbers).encode())
     for name, array in sorted(named_arrays(prior.network).items()):
         digest.update(f"{name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        digest.update(array.astype("<f4").tobytes())
     return digest.hexdigest()
 
 

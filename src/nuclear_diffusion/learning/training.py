@@ -199,7 +199,8 @@ def train(
     if init is None:
         sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int)] / np.float32(255)
         mean, scale = float(sample.mean()), float(sample.std())
-        network = eqx.filter_jit(UNet)(config.network, key=jax.random.key(seed))
+        # The default generator would take four times as long to compile for these forty arrays.
+        network = eqx.filter_jit(UNet)(config.network, key=jax.random.key(seed, impl="rbg"))
         limits = (config.sigma_min, config.sigma_max, config.network.stride)
         prior = DiffusionPrior(network, mean, scale, *limits)
     else:
@@ -209,17 +210,16 @@ def train(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
         )
     run = _Run(prior, config, out, seed)
-    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b2=0.99))
-    weights = eqx.filter(network, eqx.is_array)
     # The step donates its state's memory, so weights and average must not share theirs.
-    start, average = (jax.tree.map(jnp.copy, weights) for _ in range(2))
-    state = TrainState(start, average, optimizer.init(weights), jnp.zeros((), jnp.int32))
+    start, average = (jax.tree.map(jnp.copy, network) for _ in range(2))
+    moments = cast(Any, _optimizer(config).init(cast(Any, network)))
+    state = TrainState(start, average, moments, jnp.zeros((), jnp.int32))
     if resume and run.checkpoint_path.exists():
         state = run.restore(state)
     else:
         run.start_records()
 
-    take_step = _make_step(prior, config, optimizer, seed)
+    key = jax.random.key(seed + 1)
     chosen = np.linspace(0, len(monitored) - 1, min(VALIDATION_FRAMES, len(monitored))).astype(int)
     clean = jnp.asarray(monitored[chosen], jnp.float32) / 255
     step = int(state.step)
@@ -230,7 +230,7 @@ def train(
     with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
         while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
-            state, loss = take_step(state, next(batches), lr)
+            state, loss = _take_step(state, next(batches), key, lr, prior.mean, prior.scale, config)
             losses.append(loss)
             step += 1
             fraction = run.fraction(step)
@@ -256,32 +256,38 @@ def train(
     return TrainResult(load_prior(run.prior_path), step, fraction < 1)
 
 
-def _make_step(
-    prior: DiffusionPrior, config: TrainConfig, optimizer: optax.GradientTransformation, seed: int
-) -> Callable[[TrainState, Any, Any], tuple[TrainState, Scalar]]:
-    """The jitted step (state, frames, lr) -> (state, loss)."""
-    static = eqx.filter(prior.network, eqx.is_array, inverse=True)
+def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """Clipped gradients to Adam's direction; the step multiplies by the learning rate, which follows the clock."""
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b2=0.99))
+
+
+@partial(jax.jit, static_argnames="config", donate_argnames="state")
+def _take_step(
+    state: TrainState,
+    frames: Frames,
+    key: PRNGKeyArray,
+    lr: float | Scalar,
+    mean: float | Scalar,
+    scale: float | Scalar,
+    config: TrainConfig,
+) -> tuple[TrainState, Scalar]:
+    """One step of Adam on clean frames, and of the moving average; the loss beside the new state."""
+    level_key, noise_key = jax.random.split(jax.random.fold_in(key, state.step))
+    sigma = sample_sigma(level_key, len(frames), config)
     mixed = jax.default_backend() != "cpu" if config.mixed is None else config.mixed
 
-    def loss_of(weights: UNet, frames: Frames, key: PRNGKeyArray) -> Scalar:
+    def loss_of(network: UNet) -> Scalar:
         if mixed:
-            weights = jax.tree.map(lambda w: w.astype(jnp.bfloat16), weights)
-        level_key, noise_key = jax.random.split(key)
-        sigma = sample_sigma(level_key, len(frames), config)
-        model = dataclasses.replace(prior, network=eqx.combine(weights, static))
-        return score_matching_loss(model, frames, sigma, noise_key)
+            network = jax.tree.map(lambda w: w.astype(jnp.bfloat16), network)
+        limits = (config.sigma_min, config.sigma_max, config.network.stride)
+        return score_matching_loss(DiffusionPrior(network, mean, scale, *limits), frames, sigma, noise_key)
 
-    @partial(jax.jit, donate_argnums=0)
-    def take_step(state: TrainState, frames: Frames, lr: Scalar) -> tuple[TrainState, Scalar]:
-        key = jax.random.fold_in(jax.random.key(seed + 1), state.step)
-        loss, gradient = jax.value_and_grad(loss_of)(state.network, frames, key)
-        direction, moments = optimizer.update(gradient, state.optimizer)
-        network = jax.tree.map(lambda w, d: w - lr * d, state.network, direction)
-        decay = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step))
-        average = jax.tree.map(lambda a, w: decay * a + (1 - decay) * w, state.average, network)
-        return TrainState(network, average, moments, state.step + 1), loss
-
-    return take_step
+    loss, gradient = jax.value_and_grad(loss_of)(state.network)
+    direction, moments = _optimizer(config).update(gradient, state.optimizer)
+    network = jax.tree.map(lambda w, d: w - lr * d, state.network, direction)
+    decay = jnp.minimum(config.ema, (1 + state.step) / (10 + state.step))
+    average = jax.tree.map(lambda a, w: decay * a + (1 - decay) * w, state.average, network)
+    return TrainState(network, average, moments, state.step + 1), loss
 
 
 class _Run:
@@ -295,7 +301,6 @@ class _Run:
         self.seconds_before = 0.0
         self.best = math.inf
         self.columns = ["step", "seconds", "lr", "loss", *(f"rmse_{s:g}" for s in VALIDATION_SIGMAS)]
-        self._errors = eqx.filter_jit(_denoising_errors)
 
     @property
     def seconds(self) -> float:
@@ -319,13 +324,12 @@ class _Run:
 
     def averaged(self, state: TrainState) -> DiffusionPrior:
         """The prior with the averaged weights."""
-        static = eqx.filter(self.prior.network, eqx.is_array, inverse=True)
-        return dataclasses.replace(self.prior, network=eqx.combine(state.average, static))
+        return dataclasses.replace(self.prior, network=state.average)
 
     def validate(self, state: TrainState, clean: Frames, step: int) -> dict[float, float]:
         """Denoising error of the averaged network for each noise level, with fixed noise; keeps the best prior."""
         prior = self.averaged(state)
-        errors = {s: float(self._errors(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
+        errors = {s: float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
         score = sum(math.log(e) for e in errors.values()) / len(errors)
         if score < self.best or not self.prior_path.exists():
             self.best = score
@@ -361,7 +365,7 @@ class _Run:
             "best": repr(self.best),
             "config": json.dumps(dataclasses.asdict(self.config)),
         }
-        tensors = {name: np.ascontiguousarray(array) for name, array in named_arrays(state).items()}
+        tensors = named_arrays(state)
         write_atomically(self.checkpoint_path, save(tensors, metadata))
 
     def restore(self, template: TrainState) -> TrainState:
@@ -416,7 +420,8 @@ class _Run:
         return {"network": network, "seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
 
 
-def _denoising_errors(prior: DiffusionPrior, clean: Frames, sigma: Scalar) -> Scalar:
+@eqx.filter_jit
+def _denoising_error(prior: DiffusionPrior, clean: Frames, sigma: Scalar) -> Scalar:
     """Root mean square error over all pixels, with fixed noise."""
     noise = jax.random.normal(jax.random.key(7), clean.shape)
     return jnp.sqrt(jnp.mean((prior.denoise(clean + sigma * noise, sigma) - clean) ** 2))
