@@ -35,12 +35,17 @@ from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.types import InputError
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
-ONE_STEP = TrainConfig(TINY, steps=1, full_batch=2, crop=0, lr=1e-3, warmup=0)
+SMALLEST = UNetConfig(grid=2, widths=(6,), blocks=1, embedding=6, fine=0)
+ONE_STEP = TrainConfig(SMALLEST, steps=1, full_batch=2, crop=0, lr=1e-3, warmup=0)
+
+
+def key(seed: int) -> jax.Array:
+    return jax.random.key(seed, impl="rbg")  # compiles faster than the default
 
 
 @eqx.filter_jit
 def make_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
-    return UNet(config, key=jax.random.key(seed, impl="rbg"))  # compiles faster than the default
+    return UNet(config, key=key(seed))
 
 
 loss_and_gradient = eqx.filter_jit(eqx.filter_value_and_grad(score_matching_loss))
@@ -51,12 +56,12 @@ def random_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
     """A network none of whose weights is zero."""
     network = make_unet(config, seed)
     leaves, structure = jax.tree_util.tree_flatten(eqx.filter(network, eqx.is_array))
-    keys = jax.random.split(jax.random.key(seed + 1, impl="rbg"), len(leaves))
+    keys = jax.random.split(key(seed + 1), len(leaves))
     noisy = [w + 0.1 * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
     return jax.tree_util.tree_unflatten(structure, noisy)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prior() -> DiffusionPrior:
     return DiffusionPrior(random_unet(), 0.2, 0.25, 0.002, 10.0, TINY.stride)
 
@@ -93,7 +98,7 @@ def test_default_unet_has_the_size_the_package_can_ship():
 
 def test_unet_is_equivariant_to_shifts_by_its_stride():
     network = eqx.filter_jit(random_unet())
-    frame = jax.random.normal(jax.random.key(2), (128, 128))
+    frame = jax.random.normal(key(2), (128, 128))
     shifted = jnp.roll(frame, (TINY.stride, -TINY.stride), (0, 1))
     out = jnp.roll(network(frame, jnp.float32(0.1)), (TINY.stride, -TINY.stride), (0, 1))
     inside = (slice(56, 72), slice(56, 72))
@@ -103,7 +108,7 @@ def test_unet_is_equivariant_to_shifts_by_its_stride():
 
 def test_unet_listens_to_the_noise_level():
     network = eqx.filter_jit(random_unet())
-    frame = jax.random.normal(jax.random.key(2), (16, 16))
+    frame = jax.random.normal(key(2), (16, 16))
     low, high = network(frame, jnp.float32(-1.5)), network(frame, jnp.float32(0.5))
     assert float(jnp.max(jnp.abs(low - high))) > 1e-3
 
@@ -126,16 +131,16 @@ def test_prior_denoises_any_frame_size(prior):
 def test_loss_of_the_untrained_network_is_one_at_every_noise_level(sigma):
     """White Gaussian frames: c_skip alone is the posterior mean, its variance is c_out^2, so the loss is 1."""
     prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
-    frames = 0.4 + 0.2 * jax.random.normal(jax.random.key(1), (16, 64, 64))
-    loss, _ = loss_and_gradient(prior, frames, jnp.full(16, sigma), jax.random.key(2))
+    frames = 0.4 + 0.2 * jax.random.normal(key(1), (16, 64, 64))
+    loss, _ = loss_and_gradient(prior, frames, jnp.full(16, sigma), key(2))
     # The mean of 65,536 squared normals: five standard deviations.
     assert float(loss) == pytest.approx(1, abs=5 * (2 / 65536) ** 0.5)
 
 
 @pytest.mark.parametrize("sigma", [0.002, 10.0])
 def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(prior, sigma):
-    frames = jax.random.uniform(jax.random.key(1), (16, 64, 64))
-    _, gradient = loss_and_gradient(prior, frames, jnp.full(16, sigma), jax.random.key(2))
+    frames = jax.random.uniform(key(1), (16, 64, 64))
+    _, gradient = loss_and_gradient(prior, frames, jnp.full(16, sigma), key(2))
     leaves = jax.tree_util.tree_leaves(eqx.filter(gradient.network, eqx.is_array))
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in leaves)
     assert all(float(jnp.max(jnp.abs(leaf))) > 0 for leaf in leaves)
@@ -143,7 +148,7 @@ def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(prior, sigma):
 
 def test_noise_levels_follow_the_mixture():
     config = TrainConfig(p_mean=-2.0, p_std=1.0, tail=0.3)
-    sigma = np.asarray(sample_sigma(jax.random.key(0), 4096, config))
+    sigma = np.asarray(sample_sigma(key(0), 4096, config))
     low, high = np.log([config.sigma_min, config.sigma_max])
 
     def cdf(z):
@@ -171,7 +176,7 @@ def test_training_approaches_the_posterior_mean(tmp_path):
     result = train(train_frames, tmp_path, config, val_frames=val_frames)
     x0 = jnp.asarray(test_frames, jnp.float32) / 255
     for sigma in (0.3, 0.6):
-        x = x0 + sigma * jax.random.normal(jax.random.key(3), x0.shape)
+        x = x0 + sigma * jax.random.normal(key(3), x0.shape)
         a = (m / s**2 + x.sum((1, 2)) / sigma**2) / (1 / s**2 + n / sigma**2)
         error = result.prior.denoise(x, sigma) - a[:, None, None]
         untrained = m + s**2 / (s**2 + sigma**2) * (x - m) - a[:, None, None]
@@ -189,7 +194,7 @@ def one_step_run(tmp_path_factory):
 def test_one_step_of_adam_and_of_the_moving_average(one_step_run):
     """Adam's first step is lr in each weight, by the sign of its gradient; the average's first decay is 1/10."""
     state = load_file(one_step_run / "checkpoint.safetensors")
-    start = np.asarray(make_unet(seed=5).head.kernel)
+    start = np.asarray(make_unet(SMALLEST, seed=5).head.kernel)
     moved = state["network.head.kernel"] - start
     np.testing.assert_allclose(np.abs(moved), 1e-3, rtol=1e-2)
     expected = 0.1 * start + 0.9 * state["network.head.kernel"]
@@ -217,27 +222,27 @@ class Killed(BaseException):
 def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (8, 16, 16), dtype=np.uint8)
     config = TrainConfig(
-        TINY, steps=12, batch=3, crop=8, full_batch=2, warmup=2, log_every=2, validate_every=4,
+        SMALLEST, steps=9, batch=3, crop=8, full_batch=2, warmup=2, log_every=3, validate_every=3,
         checkpoint_minutes=0.0,
     )  # fmt: skip
     train(frames, tmp_path / "whole", config)
 
     def interrupt(progress):
-        if progress.step == 4:
+        if progress.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
     def kill(progress):
-        if progress.step == 10:  # after the checkpoint of step 8, before that of step 10
+        if progress.step == 9:  # after the checkpoint of step 6, before that of step 9
             raise Killed
 
     stopped = train(frames, tmp_path / "parts", config, progress=interrupt)
     assert stopped.interrupted
-    assert stopped.step == 4
+    assert stopped.step == 3
     with pytest.raises(Killed):
         train(frames, tmp_path / "parts", config, progress=kill)
     steps = []
     ended = train(frames, tmp_path / "parts", config, progress=lambda p: steps.append(p.step))
-    assert steps == [10, 12]
+    assert steps == [9]
     assert not ended.interrupted
 
     whole, parts = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("whole", "parts"))
@@ -256,10 +261,13 @@ def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
     assert not list((tmp_path / "parts").glob("*.part"))
 
 
-def test_training_can_start_from_a_prior_in_bfloat16(tmp_path, weights, prior):
+def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
+    weights = tmp_path / "start.safetensors"
+    prior = DiffusionPrior(random_unet(SMALLEST), 0.2, 0.25, 0.002, 10.0, SMALLEST.stride)
+    save_prior(weights, prior)
     config = TrainConfig(steps=2, full_batch=2, crop=0, mixed=True)
     result = train(flat_frames(4), tmp_path / "run", config, init=weights)
-    assert result.prior.network.config == TINY
+    assert result.prior.network.config == prior.network.config
     assert result.prior.mean == prior.mean
     start, end = load_prior(weights).network.head.kernel, result.prior.network.head.kernel
     assert 0 < float(jnp.max(jnp.abs(end - start))) < 0.01
@@ -287,7 +295,7 @@ def test_unusable_settings_are_refused():
 def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
     """With F = 0 the denoiser is that of white Gaussian frames, so samples must have mean m and deviation d."""
     prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
-    samples = np.asarray(sample_prior(prior, (4, 64, 64), jax.random.key(1)))
+    samples = np.asarray(sample_prior(prior, (4, 64, 64), key(1)))
     assert samples.mean() == pytest.approx(0.4, abs=0.01)
     # 24 Euler steps fall a little short of the exact flow.
     assert samples.std() == pytest.approx(0.2, rel=0.15)
@@ -353,7 +361,7 @@ def test_saved_weights_are_read_back(prior, tmp_path):
     loaded = load_prior(path)
     assert prior_hash(loaded) == prior_hash(prior)
     assert prior_info(path) == {"step": 3}
-    x = jax.random.uniform(jax.random.key(0), (2, 16, 16))
+    x = jax.random.uniform(key(0), (2, 16, 16))
     np.testing.assert_array_equal(loaded.denoise(x, 0.1), prior.denoise(x, 0.1))
 
 

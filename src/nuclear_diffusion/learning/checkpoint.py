@@ -63,7 +63,8 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
                 f"{source} holds weights of another architecture: {name!r} is {array.shape} where its own "
                 f"description says {leaf.shape}; give weights made by `train`."
             )
-        filled.append(jnp.asarray(array, leaf.dtype))
+        # Cast by NumPy: JAX would compile one cast for each shape.
+        filled.append(jnp.asarray(array.astype(leaf.dtype)))
     return jax.tree_util.tree_unflatten(structure, filled)
 
 

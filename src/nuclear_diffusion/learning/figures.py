@@ -58,12 +58,12 @@ def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> byte
     return _png(figure)
 
 
-def draw_samples(prior: DiffusionPrior, clean: Frame, seed: int) -> bytes:
+def draw_samples(prior: DiffusionPrior, clean: Frame, key: PRNGKeyArray) -> bytes:
     """One frame, noisy and denoised at several noise levels, above a row of unconditional samples."""
     from matplotlib.figure import Figure
 
     sigmas = jnp.asarray(SHEET_SIGMAS)
-    noise_key, sample_key = jax.random.split(jax.random.key(seed))
+    noise_key, sample_key = jax.random.split(key)
     noisy = clean + sigmas[:, None, None] * jax.random.normal(noise_key, (len(sigmas), *clean.shape))
     columns = len(sigmas) + 1
     denoised = eqx.filter_jit(DiffusionPrior.denoise)(prior, noisy, sigmas)
