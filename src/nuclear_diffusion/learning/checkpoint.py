@@ -162,7 +162,7 @@ def _load(path: Path) -> DiffusionPrior:
         ) from error
     template = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
     network = fill_arrays(template, tensors, str(path))
-    return DiffusionPrior(network, mean, scale, sigma_min, sigma_max, config.stride)
+    return DiffusionPrior(network, mean, scale, sigma_min, sigma_max, config.stride, config.haze_aware)
 
 
 def _prior_metadata(path: Path, metadata: dict[str, str]) -> dict[str, str]:

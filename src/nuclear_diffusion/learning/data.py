@@ -69,65 +69,69 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Augmented batches of clean frames; that of step k depends on (seed, k) alone.
+    """Augmented batches; that of step k depends on (seed, k) alone.
 
-    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames.
+    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `frames` holds clean frames
+    (kinds = 1) or pairs of a clean and a hazy one (kinds = 2), which go through the same augmentation.
     """
 
-    frames: UInt8[np.ndarray, "frames height width"]
+    frames: UInt8[np.ndarray, "frames kinds height width"]
     seed: int
     batch: int
     full_batch: int
     crop: int
     augment: bool
 
-    def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch height width"]:
+    def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch kinds height width"]:
         """Whole frames or crops, in [0, 1]."""
         rng = np.random.default_rng((self.seed, step))
-        count, height, width = self.frames.shape
+        count, _, height, width = self.frames.shape
         side = (min(self.crop, height), min(self.crop, width))
         whole = whole or self.crop == 0 or side == (height, width)
         chosen = rng.integers(count, size=self.full_batch if whole else self.batch)
         return np.stack([self._frame(self.frames[i], whole, side, rng) for i in chosen])
 
-    def _frame(self, frame: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        frame = np.asarray(frame)
+    def _frame(self, kinds: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        kinds = np.asarray(kinds)
         if not whole:
-            frame = _filled_crop(frame, side, rng)
+            kinds = _filled_crop(kinds, side, rng)
         elif self.augment:
-            frame = _shift_and_zoom(frame, rng)
+            kinds = _shift_and_zoom(kinds, rng)
         if not self.augment:
-            return frame.astype(np.float32) / 255
+            return kinds.astype(np.float32) / 255
         if rng.random() < 0.5:
-            frame = frame[:, ::-1]
+            kinds = kinds[..., ::-1]
         # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
-        return table[frame]
+        return table[kinds]
 
 
-def _filled_crop(frame: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _filled_crop(kinds: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """A random crop; one that is mostly black (outside the sector) is drawn again a few times."""
-    crop = frame
+    crop = kinds
     for _ in range(CROP_TRIES):
-        top = rng.integers(frame.shape[0] - side[0] + 1)
-        left = rng.integers(frame.shape[1] - side[1] + 1)
-        crop = frame[top : top + side[0], left : left + side[1]]
-        if np.count_nonzero(crop) > CROP_FILLED * crop.size:
+        top = rng.integers(kinds.shape[1] - side[0] + 1)
+        left = rng.integers(kinds.shape[2] - side[1] + 1)
+        crop = kinds[:, top : top + side[0], left : left + side[1]]
+        if np.count_nonzero(crop[0]) > CROP_FILLED * crop[0].size:
             break
     return crop
 
 
-def _shift_and_zoom(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move a frame by up to 1/16 of its side and, half of the time, scale it by up to 10 %; black comes in."""
-    height, width = frame.shape
-    dy, dx = np.rint(rng.uniform(-1, 1, 2) * np.array(frame.shape) / 16)
+def _shift_and_zoom(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Move frames by up to 1/16 of their side and, half of the time, scale them by up to 10 %; black comes in."""
+    height, width = kinds.shape[1:]
+    dy, dx = np.rint(rng.uniform(-1, 1, 2) * np.array([height, width]) / 16)
     zooms = rng.random() < 0.5
     zoom = np.exp(rng.uniform(-0.1, 0.1)) if zooms else 1.0
     # Whole pixels without a zoom, so that at least half of the frames keep their speckle unsmoothed.
     method = Image.Resampling.BICUBIC if zooms else Image.Resampling.NEAREST
     y0, x0 = height / 2 * (1 - 1 / zoom) + dy, width / 2 * (1 - 1 / zoom) + dx
-    moved = Image.fromarray(frame).transform(
-        (width, height), Image.Transform.AFFINE, (1 / zoom, 0, x0, 0, 1 / zoom, y0), method
+    place = (1 / zoom, 0, x0, 0, 1 / zoom, y0)
+    return np.stack(
+        [
+            np.asarray(Image.fromarray(frame).transform((width, height), Image.Transform.AFFINE, place, method))
+            for frame in kinds
+        ]
     )
-    return np.asarray(moved)

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from nuclear_diffusion.model import DiffusionPrior
-from nuclear_diffusion.types import Frame, Video
+from nuclear_diffusion.types import Video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,11 +58,15 @@ def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> byte
     return _png(figure)
 
 
-def draw_samples(prior: DiffusionPrior, clean: Frame, key: PRNGKeyArray) -> bytes:
-    """One frame, noisy and denoised at several noise levels, above a row of unconditional samples."""
+def draw_samples(prior: DiffusionPrior, frames: Float[Array, "kinds height width"], key: PRNGKeyArray) -> bytes:
+    """A clean frame, noisy and denoised at several noise levels, above a row of unconditional samples.
+
+    Where `frames` holds its hazy version too, that and E[x0 | y] stand in the first column.
+    """
     from matplotlib.figure import Figure
 
     sigmas = jnp.asarray(SHEET_SIGMAS)
+    clean, hazy = frames[0], frames[1:]
     noise_key, sample_key = jax.random.split(key)
     noisy = clean + sigmas[:, None, None] * jax.random.normal(noise_key, (len(sigmas), *clean.shape))
     columns = len(sigmas) + 1
@@ -76,7 +80,12 @@ def draw_samples(prior: DiffusionPrior, clean: Frame, key: PRNGKeyArray) -> byte
     top = zip(axes[0], [clean, *noisy], ["clean", *labels], strict=True)
     middle = zip(axes[1, 1:], denoised, ["denoised"] * len(SHEET_SIGMAS), strict=True)
     bottom = zip(axes[2], samples, ["sample"] * columns, strict=True)
-    for axis, frame, title in (*top, *middle, *bottom):
+    seen = []
+    if len(hazy):
+        x = prior.mean + prior.sigma_max * jax.random.normal(noise_key, hazy.shape)
+        estimate = eqx.filter_jit(lambda prior, y, x: prior.given(y).denoise(x, prior.sigma_max))(prior, hazy, x)
+        seen = [(axes[1, 0], hazy[0], "hazy"), (axes[2, 0], estimate[0], "estimate from hazy")]
+    for axis, frame, title in (*top, *middle, *bottom, *seen):
         axis.imshow(np.asarray(frame), cmap="gray", vmin=0, vmax=1)
         axis.set_title(title, fontsize=9)
     return _png(figure)

@@ -57,7 +57,8 @@ VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VALIDATION_FRAMES = 16
 
 Frames = Float[Array, "batch height width"]
-FrameBank = UInt8[np.ndarray, "frames height width"]
+FrameBank = UInt8[np.ndarray, "frames *kinds height width"]
+"""Clean frames (frames, height, width), or pairs of a clean and a hazy one (frames, 2, height, width); 0-255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,7 @@ class TrainConfig:
     - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
     - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of the
       log-uniform.
+    - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
     - `augment`: flips, gain and gamma, and for whole frames shift and zoom.
     - `mixed`: network in bfloat16; None: on a GPU only.
     """
@@ -94,6 +96,7 @@ class TrainConfig:
     p_mean: float = -2.0
     p_std: float = 1.3
     tail: float = 0.2
+    shown: float = 0.6
     augment: bool = True
     mixed: bool | None = None
     log_every: int = 20
@@ -107,7 +110,7 @@ class TrainConfig:
         for name in ("lr", "clip", "p_std", "sigma_min"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        for name in ("tail", "full_from", "ema"):
+        for name in ("tail", "shown", "full_from", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
         if not self.sigma_min < self.sigma_max:
@@ -128,8 +131,8 @@ class Progress(NamedTuple):
     """Spent training, resumed runs included."""
     loss: float
     lr: float
-    validation: dict[float, float] | None
-    """Root mean square error of the averaged network for each noise level, if just measured."""
+    validation: dict[str, float] | None
+    """Root mean square error of the averaged network by noise level, and of E[x0 | hazy frame], if just measured."""
 
 
 class TrainResult(NamedTuple):
@@ -160,12 +163,34 @@ def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Ar
 
 
 def score_matching_loss(
-    prior: DiffusionPrior, frames: Frames, sigma: Float[Array, " batch"], key: PRNGKeyArray
+    prior: DiffusionPrior,
+    frames: Frames,
+    sigma: Float[Array, " batch"],
+    key: PRNGKeyArray,
+    seen: Frames | None = None,
 ) -> Scalar:
-    """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0."""
+    """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0.
+
+    With the hazy frames `seen`, D is E[x0 | x, y] instead of E[x0 | x].
+    """
     noisy = frames + sigma[:, None, None] * jax.random.normal(key, frames.shape)
     weight = (sigma**2 + prior.scale**2) / (sigma * prior.scale) ** 2
-    return jnp.mean(weight[:, None, None] * (prior.denoise(noisy, sigma) - frames) ** 2)
+    denoiser = prior if seen is None else prior.given(seen)
+    return jnp.mean(weight[:, None, None] * (denoiser.denoise(noisy, sigma) - frames) ** 2)
+
+
+def show_haze(
+    key: PRNGKeyArray, hazy: Frames, sigma: Float[Array, " batch"], nothing: float | Scalar, config: TrainConfig
+) -> tuple[Frames, Float[Array, " batch"]]:
+    """Hazy frames for a share of the batch, `nothing` (the mean intensity) for the rest, and their noise levels.
+
+    Half of those that see the hazy frame get a high noise level: there is little left to see but it.
+    """
+    shown, high, level = jax.random.uniform(key, (3, len(hazy)))
+    low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)
+    seen = jnp.where((shown < config.shown)[:, None, None], hazy, nothing)
+    raised = jnp.exp(low_end + (high_end - low_end) * level)
+    return seen, jnp.where((shown < config.shown) & (high < 0.5), raised, sigma)
 
 
 def train(
@@ -181,6 +206,8 @@ def train(
 ) -> TrainResult:
     """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
 
+    From pairs (frames, 2, height, width) of clean and hazy frames the prior also learns what haze does; see
+    `DiffusionPrior.given`.
     `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
     watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
     `init`: a prior to start from (`load_prior`); its architecture, intensities and noise range are kept.
@@ -197,11 +224,13 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
 
     if init is None:
-        sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int)] / np.float32(255)
+        sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int), 0] / np.float32(255)
         mean, scale = float(sample.mean()), float(sample.std())
+        config = dataclasses.replace(
+            config, network=dataclasses.replace(config.network, haze_aware=frames.shape[1] == 2)
+        )
         network = eqx.filter_jit(UNet)(config.network, key=_key(seed))
-        limits = (config.sigma_min, config.sigma_max, config.network.stride)
-        prior = DiffusionPrior(network, mean, scale, *limits)
+        prior = DiffusionPrior(network, mean, scale, *_limits(config))
     else:
         prior = load_prior(init)
         network = cast(UNet, prior.network)
@@ -217,7 +246,7 @@ def train(
 
     key = _key(seed + 1)
     chosen = np.linspace(0, len(monitored) - 1, min(VALIDATION_FRAMES, len(monitored))).astype(int)
-    clean = jnp.asarray(monitored[chosen], jnp.float32) / 255
+    watched = jnp.asarray(monitored[chosen], jnp.float32) / 255
     step = int(state.step)
     losses: list[Scalar] = []
     saved_at = time.monotonic()
@@ -239,17 +268,22 @@ def train(
                 raise RuntimeError(f"the loss is {mean_loss} at step {step}: resume with a smaller `lr`")
             errors = None
             if ends or step % config.validate_every == 0:
-                errors = run.validate(state, clean, step)
+                errors = run.validate(state, watched, step)
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
                 progress(Progress(step, min(fraction, 1.0), run.seconds, mean_loss, lr, errors))
             if not ends and time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 run.save(state)
-                run.draw(state, clean)
+                run.draw(state, watched)
                 saved_at = time.monotonic()
     run.save(state)
-    run.draw(state, clean)
+    run.draw(state, watched)
     return TrainResult(load_prior(run.prior_path), step, fraction < 1)
+
+
+def _limits(config: TrainConfig) -> tuple[float, float, int, bool]:
+    """The static fields of `DiffusionPrior`."""
+    return config.sigma_min, config.sigma_max, config.network.stride, config.network.haze_aware
 
 
 def _key(seed: int) -> PRNGKeyArray:
@@ -273,23 +307,26 @@ def _first_state(network: UNet, config: TrainConfig) -> TrainState:
 @partial(jax.jit, static_argnames="config", donate_argnames="state")
 def _take_step(
     state: TrainState,
-    frames: Frames,
+    frames: Float[Array, "batch kinds height width"],
     key: PRNGKeyArray,
     lr: float | Scalar,
     mean: float | Scalar,
     scale: float | Scalar,
     config: TrainConfig,
 ) -> tuple[TrainState, Scalar]:
-    """One step of Adam on clean frames, and of the moving average; the loss beside the new state."""
-    level_key, noise_key = jax.random.split(jax.random.fold_in(key, state.step))
+    """One step of Adam, and of the moving average; the loss beside the new state."""
+    level_key, noise_key, haze_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     sigma = sample_sigma(level_key, len(frames), config)
+    clean, seen = frames[:, 0], None
+    if config.network.haze_aware:
+        seen, sigma = show_haze(haze_key, frames[:, 1], sigma, mean, config)
     mixed = jax.default_backend() != "cpu" if config.mixed is None else config.mixed
 
     def loss_of(network: UNet) -> Scalar:
         if mixed:
             network = jax.tree.map(lambda w: w.astype(jnp.bfloat16), network)
-        limits = (config.sigma_min, config.sigma_max, config.network.stride)
-        return score_matching_loss(DiffusionPrior(network, mean, scale, *limits), frames, sigma, noise_key)
+        prior = DiffusionPrior(network, mean, scale, *_limits(config))
+        return score_matching_loss(prior, clean, sigma, noise_key, seen)
 
     loss, gradient = jax.value_and_grad(loss_of)(state.network)
     direction, moments = _optimizer(config).update(gradient, state.optimizer)
@@ -310,6 +347,8 @@ class _Run:
         self.seconds_before = 0.0
         self.best = math.inf
         self.columns = ["step", "seconds", "lr", "loss", *(f"rmse_{s:g}" for s in VALIDATION_SIGMAS)]
+        if config.network.haze_aware:
+            self.columns.append("rmse_hazy")
 
     @property
     def seconds(self) -> float:
@@ -335,10 +374,14 @@ class _Run:
         """The prior with the averaged weights."""
         return dataclasses.replace(self.prior, network=state.average)
 
-    def validate(self, state: TrainState, clean: Frames, step: int) -> dict[float, float]:
+    def validate(
+        self, state: TrainState, watched: Float[Array, "batch kinds height width"], step: int
+    ) -> dict[str, float]:
         """Denoising error of the averaged network for each noise level, with fixed noise; keeps the best prior."""
-        prior = self.averaged(state)
-        errors = {s: float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
+        prior, clean = self.averaged(state), watched[:, 0]
+        errors = {f"{s:g}": float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
+        if prior.haze_aware:
+            errors["hazy"] = float(_denoising_error(prior, clean, jnp.float32(prior.sigma_max), watched[:, 1]))
         score = sum(math.log(e) for e in errors.values()) / len(errors)
         if score < self.best or not self.prior_path.exists():
             self.best = score
@@ -353,9 +396,9 @@ class _Run:
             path.unlink(missing_ok=True)
         (self.out / "loss.csv").write_text(",".join(self.columns) + "\n")
 
-    def record(self, step: int, lr: float, loss: float, errors: dict[float, float] | None) -> None:
+    def record(self, step: int, lr: float, loss: float, errors: dict[str, float] | None) -> None:
         """Append one row to loss.csv."""
-        measured = [""] * len(VALIDATION_SIGMAS) if errors is None else [f"{e:.6f}" for e in errors.values()]
+        measured = [""] * (len(self.columns) - 4) if errors is None else [f"{e:.6f}" for e in errors.values()]
         row = [str(step), f"{self.seconds:.1f}", f"{lr:.3g}", f"{loss:.6f}", *measured]
         with open(self.out / "loss.csv", "a") as file:
             file.write(",".join(row) + "\n")
@@ -397,16 +440,16 @@ class _Run:
         write_atomically(self.out / "loss.csv", text.getvalue().encode())
         return state
 
-    def draw(self, state: TrainState, clean: Frames) -> None:
+    def draw(self, state: TrainState, watched: Float[Array, "batch kinds height width"]) -> None:
         """Write loss.png, samples.png and log.json."""
         if not self.prior_path.exists():
-            self.validate(state, clean, int(state.step))
+            self.validate(state, watched, int(state.step))
         rows = self.rows()
         if not rows:
             return
         prior = self.averaged(state)
         write_atomically(self.out / "loss.png", draw_curves(rows, VALIDATION_SIGMAS))
-        write_atomically(self.out / "samples.png", draw_samples(prior, clean[len(clean) // 2], _key(self.seed)))
+        write_atomically(self.out / "samples.png", draw_samples(prior, watched[len(watched) // 2], _key(self.seed)))
         validated = [row for row in rows if row[self.columns[-1]]]
         log: dict[str, Any] = {
             "config": dataclasses.asdict(self.config),
@@ -430,14 +473,15 @@ class _Run:
 
 
 @eqx.filter_jit
-def _denoising_error(prior: DiffusionPrior, clean: Frames, sigma: Scalar) -> Scalar:
+def _denoising_error(prior: DiffusionPrior, clean: Frames, sigma: Scalar, seen: Frames | None = None) -> Scalar:
     """Root mean square error over all pixels, with fixed noise."""
     noise = jax.random.normal(_key(7), clean.shape)
-    return jnp.sqrt(jnp.mean((prior.denoise(clean + sigma * noise, sigma) - clean) ** 2))
+    denoiser = prior if seen is None else prior.given(seen)
+    return jnp.sqrt(jnp.mean((denoiser.denoise(clean + sigma * noise, sigma) - clean) ** 2))
 
 
 @contextmanager
-def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Float[np.ndarray, "b h w"]]]:
+def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Float[np.ndarray, "b k h w"]]]:
     """Batches from step `first` on, made three ahead in a thread, so that the cores stay with the network."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: collections.deque[Future] = collections.deque()
@@ -482,12 +526,12 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         restore()
 
 
-def _checked(frames: FrameBank, name: str) -> FrameBank:
-    if frames.dtype != np.uint8 or frames.ndim != 3:
+def _checked(frames: FrameBank, name: str) -> UInt8[np.ndarray, "frames kinds height width"]:
+    if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[1] in (1, 2))):
         raise InputError(
-            f"`{name}` must be uint8 of shape (frames, height, width), got {frames.dtype} of shape "
-            f"{frames.shape}: pack clips with `pack_clips`."
+            f"`{name}` must be uint8 of shape (frames, height, width), or (frames, 2, height, width) with hazy "
+            f"versions, got {frames.dtype} of shape {frames.shape}: pack clips with `pack_clips`."
         )
     if len(frames) == 0 or not np.any(frames[:: max(1, len(frames) // 512)]):
         raise InputError(f"`{name}` holds no picture: every frame is black, or there is none.")
-    return frames
+    return frames[:, None] if frames.ndim == 3 else frames

@@ -34,6 +34,7 @@ class UNetConfig:
     blocks: int = 2
     embedding: int = 128
     fine: int = 8
+    haze_aware: bool = True
 
     def __post_init__(self):
         sizes = {"grid": self.grid, "blocks": self.blocks, "embedding": self.embedding}
@@ -188,7 +189,8 @@ class UNet(eqx.Module):
             return Block(c_in, c_out, config.embedding, key=next(keys))
 
         patch = config.grid**2
-        self.stem = Conv(patch, config.widths[0], key=next(keys))
+        inputs = 2 if config.haze_aware else 1
+        self.stem = Conv(inputs * patch, config.widths[0], key=next(keys))
         self.embed = NoiseEmbedding(config.embedding, key=next(keys))
         self.down, self.up = [], []
         width = config.widths[0]
@@ -203,15 +205,19 @@ class UNet(eqx.Module):
         self.head = Conv(width, patch, key=next(keys), gain=0.0)
         self.fine = None
         if config.fine:
-            self.fine = (Conv(2, config.fine, key=next(keys)), Conv(config.fine, 1, key=next(keys), gain=0.0))
+            self.fine = (Conv(1 + inputs, config.fine, key=next(keys)), Conv(config.fine, 1, key=next(keys), gain=0.0))
         self.config = config
 
-    def __call__(self, frame: Frame, c_noise: Scalar) -> Frame:
-        """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide."""
+    def __call__(self, frame: Frame, c_noise: Scalar, seen: Frame | None = None) -> Frame:
+        """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide.
+
+        `seen` is the hazy frame, for a haze-aware network only.
+        """
         if frame.shape[0] % self.config.stride or frame.shape[1] % self.config.stride:
             raise ValueError(f"`frame` must have sides divisible by {self.config.stride}, got {frame.shape}")
         embedding = self.embed(c_noise)
-        pixels = frame[None, :, :, None].astype(self.stem.kernel.dtype)
+        inputs = [frame] if seen is None else [frame, seen]
+        pixels = jnp.stack(inputs, axis=-1)[None].astype(self.stem.kernel.dtype)
         h = self.stem(space_to_depth(pixels, self.config.grid))
         skips = []
         for level, blocks in enumerate(self.down):

@@ -1,5 +1,6 @@
 """p(X) = p_theta(X), frame by frame, through a trained denoiser (eqs. 12-13)."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,8 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from nuclear_diffusion.model._checks import require_positive
-from nuclear_diffusion.model.prior import per_frame
+from nuclear_diffusion.model.prior import Prior, per_frame
 from nuclear_diffusion.types import Frame, InputError, Scalar
+
+CHUNK = 16
+"""Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
 
 
 class DiffusionPrior(eqx.Module):
@@ -24,18 +28,21 @@ class DiffusionPrior(eqx.Module):
 
     The score of eq. 12 follows: grad log p(x; sigma) = (D(x; sigma) - x) / sigma^2.
 
-    - `network`: one frame (height, width) and the scalar c_noise -> one frame.
+    - `network`: one frame (height, width) and the scalar c_noise -> one frame. A haze-aware one takes a third
+      argument, the hazy frame in units of `scale`, 0 where none was seen.
     - `mean`, `scale`: mean and standard deviation of clean intensities in [0, 1] (sigma_data of the source).
     - `sigma_min`, `sigma_max`: the range of noise seen in training; `denoise` clips to it.
     - `stride`: the network's total downsampling; other frame sizes get a black border that is cut off again.
+    - `haze_aware`: whether the network has learned what haze makes of a clean frame; see `given`.
     """
 
-    network: Callable[[Frame, Scalar], Frame]
+    network: Callable[..., Frame]
     mean: float | Scalar
     scale: float | Scalar
     sigma_min: float = eqx.field(static=True)
     sigma_max: float = eqx.field(static=True)
     stride: int = eqx.field(static=True, default=1)
+    haze_aware: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require_positive("scale", self.scale)
@@ -53,16 +60,65 @@ class DiffusionPrior(eqx.Module):
         `x`: frames in [0, 1] plus noise, any number of leading axes. `sigma`: standard deviation of the noise
         in the same unit, one for all or one for each frame.
         """
+        return self._denoise(x, sigma, None)
+
+    def given(self, observed: Float[Array, "*batch height width"]) -> Prior:
+        """p(X | Y): this prior after seeing the hazy frames `observed`, by a likelihood learned from pairs.
+
+        Its `denoise(x, sigma)` is E[x0 | x, y], also one pass, and at sigma = `sigma_max` it is E[x0 | y]. The
+        frames it denoises must match `observed` in shape. A prior that is not haze-aware learns nothing from
+        them and is returned as it is: then only eq. 8 ties X to Y.
+        """
+        return _Given(self, observed) if self.haze_aware else self
+
+    def _denoise(
+        self,
+        x: Float[Array, "*batch height width"],
+        sigma: float | Float[Array, "..."],
+        observed: Float[Array, "*batch height width"] | None,
+    ) -> Float[Array, "*batch height width"]:
         *batch, height, width = x.shape
         sigma = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x)
-        frames = jax.vmap(self._denoise_frame)(x.reshape(-1, height, width), sigma.reshape(-1))
+        # the mean frame stands for "nothing seen": no echo looks like it
+        seen = jnp.full_like(x, 1) * self.mean if observed is None else observed
+        flat = (x.reshape(-1, height, width), sigma.reshape(-1), seen.reshape(-1, height, width))
+        if math.prod(batch) <= CHUNK:
+            frames = jax.vmap(self._denoise_frame)(*flat)
+        else:
+            frames = jax.lax.map(lambda one: self._denoise_frame(*one), flat, batch_size=CHUNK)
         return frames.reshape(*batch, height, width)
 
-    def _denoise_frame(self, x: Frame, sigma: Scalar) -> Frame:
+    def _denoise_frame(self, x: Frame, sigma: Scalar, seen: Frame) -> Frame:
         height, width = x.shape
         border = ((0, -height % self.stride), (0, -width % self.stride))
         centred = jnp.pad(x, border) - self.mean
         total = jnp.sqrt(sigma**2 + self.scale**2)
         c_skip, c_out, c_in = (self.scale / total) ** 2, sigma * self.scale / total, 1 / total
-        x0 = self.mean + c_skip * centred + c_out * self.network(c_in * centred, jnp.log(sigma) / 4)
+        inputs = (c_in * centred, jnp.log(sigma) / 4)
+        if self.haze_aware:
+            inputs = (*inputs, jnp.pad((seen - self.mean) / self.scale, border))
+        x0 = self.mean + c_skip * centred + c_out * self.network(*inputs)
         return x0[:height, :width]
+
+
+class _Given(eqx.Module):
+    """A haze-aware prior that has seen hazy frames."""
+
+    prior: DiffusionPrior
+    observed: Float[Array, "*batch height width"]
+
+    @property
+    def sigma_min(self) -> float:
+        """The prior's."""
+        return self.prior.sigma_min
+
+    @property
+    def sigma_max(self) -> float:
+        """The prior's."""
+        return self.prior.sigma_max
+
+    def denoise(
+        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
+    ) -> Float[Array, "*batch height width"]:
+        """E[x0 | x, y]."""
+        return self.prior._denoise(x, sigma, self.observed)

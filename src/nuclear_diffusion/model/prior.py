@@ -32,6 +32,20 @@ class Prior(Protocol):
         ...
 
 
+@runtime_checkable
+class HazeAware(Prior, Protocol):
+    """A prior that has also learned what haze makes of a clean frame."""
+
+    def given(self, observed: Float[Array, "*batch height width"]) -> Prior:
+        """p(X | Y) after seeing the hazy frames `observed`."""
+        ...
+
+
+def given(prior: Prior, observed: Float[Array, "*batch height width"]) -> Prior:
+    """`prior` after seeing the hazy frames `observed`, or `prior` itself where it knows nothing of haze."""
+    return prior.given(observed) if isinstance(prior, HazeAware) else prior
+
+
 def per_frame(
     sigma: float | Scalar | Float[Array, "..."], x: Float[Array, "*batch height width"]
 ) -> Float[Array, "*batch 1 1"]:
