@@ -1,5 +1,10 @@
 """Scores of simulated patients, bootstrap intervals and tables."""
 
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -9,7 +14,9 @@ from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, as_clip
 from nuclear_diffusion.evaluation.demo import strict
 from nuclear_diffusion.evaluation.scores import score
 from nuclear_diffusion.evaluation.tables import difference_table, mean_table
-from nuclear_diffusion.simulation import SimulatedClip
+from nuclear_diffusion.model import Gaussian
+from nuclear_diffusion.pipeline.run import LoadedPrior
+from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 
 
 def two_regions(frames: int = 2) -> SimulatedClip:
@@ -113,3 +120,42 @@ def test_a_simulated_patient_reads_like_a_clip():
     clip = as_clip(two_regions())
     assert clip.fps == 30
     np.testing.assert_array_equal(clip.frames, two_regions().hazy)
+
+
+@pytest.mark.slow
+def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch):
+    path = Path(__file__).parents[1] / "docs" / "benchmarks" / "simulated_patients.py"
+    spec = importlib.util.spec_from_file_location("simulated_patients", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "simulated_patients", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0" * 64))
+    run = module.Benchmark(patients=2, split="development", frames=3, output=tmp_path)
+
+    simulated = []
+
+    def stop_at_second(*, seed, **rest):
+        simulated.append(seed)
+        if len(simulated) == 2:
+            raise KeyboardInterrupt
+        return simulate(seed=seed, **rest)
+
+    monkeypatch.setattr(module, "simulate", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    with (tmp_path / "patients.jsonl").open("a") as lines:
+        lines.write('{"patient": 1, "scor')  # killed while writing
+    run.run()
+    assert simulated == [patient_seed("development", k) for k in (0, 1, 1)]
+    run.run()
+    assert len(simulated) == 3
+
+    with (tmp_path / "simulated_patients.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["patient"], row["method"]) for row in rows] == [(p, m) for p in "01" for m in TITLES]
+    assert {row["psnr"] for row in rows if row["method"] == "clean"} == {""}
+    text = (tmp_path / "simulated_patients.md").read_text()
+    assert "| Nuclear Diffusion − Robust PCA |" in text
+    assert str(Path.home()) not in text
