@@ -1,6 +1,7 @@
 """One clip through the pipeline: what is promised of the arrays, the files and the folders."""
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nuclear_diffusion.inference import Proximal, Separation
+from nuclear_diffusion.inference import PAPER_GAMMA, PAPER_WINDOW, Proximal, Separation, separate
 from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline import core
 from nuclear_diffusion.pipeline.core import dehaze_clip
@@ -176,15 +177,23 @@ def test_settings_that_cannot_be_used_name_their_flag(settings, flag):
 @pytest.mark.parametrize("method", DEFAULTS)
 def test_defaults_are_valid_and_complete(method):
     resolved = Settings(method=method).resolved()
-    assert None not in resolved.as_dict().values()
+    assert {name for name, value in resolved.as_dict().items() if value is None} <= {"gamma"}
     assert resolved.resolved() == resolved
     assert json.loads(json.dumps(resolved.as_dict())) == resolved.as_dict()
 
 
 def test_shown_defaults_are_those_of_the_sampler():
-    sampler = Proximal()
-    assert DEFAULTS["nuclear"]["mu"] == sampler.mu
-    assert DEFAULTS["nuclear"]["steps"] == sampler.steps
+    sampler, shown = Proximal(), DEFAULTS["nuclear"]
+    assert shown["mu"] == sampler.mu
+    assert shown["steps"] == sampler.steps
+    parameters = inspect.signature(separate).parameters
+    assert shown["window"] == parameters["window"].default
+    assert shown["overlap"] == parameters["overlap"].default
+
+
+def test_the_papers_defaults_are_the_papers():
+    shown = DEFAULTS["paper"]
+    assert (shown["gamma"], shown["mu"], shown["window"], shown["steps"]) == (PAPER_GAMMA, 2.0, PAPER_WINDOW, 500)
 
 
 # files

@@ -73,7 +73,7 @@ class Dehaze:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a diffusion prior on clean frames; an interrupted run goes on where it stopped."""
+    """Train a diffusion prior on clean frames, or on simulated clean and hazy ones; an interrupted run goes on."""
 
     data: Annotated[
         Positional[str],

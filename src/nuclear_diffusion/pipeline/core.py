@@ -110,7 +110,7 @@ def separate_frames(
         video,
         prior,
         key=jax.random.key(settings.seed),
-        background=NuclearNorm(chosen["gamma"]),
+        background=None if chosen["gamma"] is None else NuclearNorm(chosen["gamma"]),
         sampler=sampler(steps=chosen["steps"], mu=chosen["mu"]),
         window=window,
         overlap=min(chosen["overlap"], window - 1),

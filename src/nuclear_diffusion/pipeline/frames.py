@@ -1,4 +1,4 @@
-"""Clean frames to train a prior on: read from files, or rendered by the simulator."""
+"""Frames to train a prior on: clean ones read from files, or clean and hazy ones rendered by the simulator."""
 
 import os
 import re
@@ -64,18 +64,21 @@ def render_frames(
     size: int = PRIOR_SIZE,
     progress: Progress | None = None,
 ) -> Bank:
-    """Clean frames of the first `patients` simulated patients of the train split, rendered on all cores.
+    """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
-    Every twentieth patient (at least one) is set aside for validation. The frames are kept in the folder `cache`, so
-    that a run that goes on later does not render them again.
+    Pairs of a clean and a hazy frame, (frames, 2, size, size), so that the prior also learns what haze does. Every
+    twentieth patient (at least one) is set aside for validation. The frames are kept in the folder `cache`, so that a
+    run that goes on later does not render them again.
     """
     if patients < 2:
         raise InputError(f"--patients must be at least 2, one of them for validation, got {patients}.")
     path = cache / f"simulator-{patients}x{frames_per_patient}-{size}.npy"
     if not path.exists():
-        _, clean = frame_bank(patients, frames_per_patient, size=size, workers=os.cpu_count() or 1, progress=progress)
+        hazy, clean = frame_bank(
+            patients, frames_per_patient, size=size, workers=os.cpu_count() or 1, progress=progress
+        )
         with atomic(path) as temporary:
-            np.save(temporary, clean.reshape(-1, size, size))
+            np.save(temporary, np.stack([clean, hazy], axis=2).reshape(-1, 2, size, size))
     frames = np.load(path, mmap_mode="r")
     held_out = max(1, patients // 20) * frames_per_patient
     return Bank(frames[:-held_out], frames[-held_out:])

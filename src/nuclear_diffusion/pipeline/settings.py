@@ -13,20 +13,25 @@ from tyro.conf import arg
 Method = Literal["nuclear", "paper", "mmse", "rpca"]
 
 DEFAULTS: dict[Method, dict[str, Any]] = {
-    "nuclear": {"prior": "echo", "mu": 100.0, "gamma": 50.0, "steps": 12, "window": 15, "overlap": 5},
+    "nuclear": {"prior": "echo", "mu": 100.0, "gamma": None, "steps": 12, "window": 60, "overlap": 12},
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
     "mmse": {"prior": "echo", "sigma": 0.15},
     "rpca": {"lam": 1.0},
 }
-"""The settings that each method has, with their defaults. A setting that is not listed does not apply."""
+"""The settings that each method has, with their defaults. A setting that is not listed does not apply; None stands for
+a value that follows from the clip."""
 
 
 def _by_method(name: str, metavar: str, text: str):
     """A flag whose default depends on the method; the help shows the default of each."""
     having = {method: values[name] for method, values in DEFAULTS.items() if name in values}
     same = len(having) > 1 and len(set(having.values())) == 1
-    shown = next(iter(having.values())) if same else ", ".join(f"{v:g} {m}" for m, v in having.items())
+    shown = next(iter(having.values())) if same else ", ".join(f"{_shown(v)} {m}" for m, v in having.items())
     return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {shown})")
+
+
+def _shown(value: float | None) -> str:
+    return "from the clip" if value is None else f"{value:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Settings:
                 raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
         filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
         for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
-            if not (math.isfinite(filled[name]) and filled[name] > 0):
+            if filled[name] is not None and not (math.isfinite(filled[name]) and filled[name] > 0):
                 raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
         for name in filled.keys() & {"steps", "window"}:
             if filled[name] < 1:
