@@ -240,7 +240,10 @@ def report_error(error: Exception) -> None:
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on the standard error with elapsed and remaining time; yields a function to call with (done, in all)."""
+    """A bar with elapsed and remaining time; yields a function to call with (done, in all).
+
+    It is drawn on the standard error, and only where that is a terminal.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -255,7 +258,10 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("left"),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
