@@ -30,7 +30,7 @@ from nuclear_diffusion.learning import (
 )
 from nuclear_diffusion.learning.checkpoint import read_safetensors
 from nuclear_diffusion.learning.data import Batches
-from nuclear_diffusion.learning.training import sample_sigma, score_matching_loss
+from nuclear_diffusion.learning.training import sample_sigma, score_matching_loss, show_haze
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.types import InputError
 
@@ -336,20 +336,67 @@ def test_unusable_clips_are_refused(clips):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
-    frames = np.zeros((3, 64, 64), np.uint8)
-    frames[:, :, 32:] = 200
+    frames = np.zeros((3, 1, 64, 64), np.uint8)
+    frames[..., 32:] = 200
     batches = Batches(frames, seed=1, batch=32, full_batch=32, crop=16, augment=True)
     first = batches.at(7, whole)
     np.testing.assert_array_equal(first, Batches(frames, 1, 32, 32, 16, True).at(7, whole))
     assert not np.array_equal(first, batches.at(8, whole))
     assert first.dtype == np.float32
-    assert first.shape == ((32, 64, 64) if whole else (32, 16, 16))
+    assert first.shape == ((32, 1, 64, 64) if whole else (32, 1, 16, 16))
     assert first.min() == 0
     assert first.max() <= 1
-    filled = (first > 0.5).mean((1, 2))
+    filled = (first > 0.5).mean((1, 2, 3))
     assert np.mean(filled > 0.2) > 0.9  # unguarded, more than a third of the crops would be black
-    gains = first.max((1, 2))[filled > 0.2]
+    gains = first.max((1, 2, 3))[filled > 0.2]
     assert gains.min() < 0.75 < 0.85 < gains.max()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_pair_goes_through_one_augmentation(whole):
+    clean = np.random.default_rng(0).integers(0, 255, (5, 64, 64), np.uint8)
+    first = Batches(np.stack([clean, clean], 1), 1, 16, 16, 32, True).at(3, whole)
+    np.testing.assert_array_equal(first[:, 0], first[:, 1])
+    assert np.ptp(first[:, 0]) > 0.5
+
+
+# Priors that have seen haze
+
+
+def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
+    """Clean frames are flat, of random level a; the hazy one is a + 0.3. E[x0 | y] is exact, E[x0] knows nothing."""
+    clean = flat_frames(512, 0, side=8)
+    hazy = np.clip(clean.astype(int) + 76, 0, 255).astype(np.uint8)
+    config = TrainConfig(
+        UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
+        steps=300, full_batch=64, crop=0, lr=4e-3, warmup=20, ema=0.97, augment=False, log_every=300,
+        validate_every=300,
+    )  # fmt: skip
+    prior = train(np.stack([clean, hazy], 1), tmp_path, config).prior
+    assert prior.haze_aware
+    x0, y = (jnp.asarray(frames[:64], jnp.float32) / 255 for frames in (clean, hazy))
+    x = x0 + prior.sigma_max * jax.random.normal(key(2), x0.shape)
+    blind = jnp.sqrt(jnp.mean((prior.denoise(x, prior.sigma_max) - x0) ** 2))
+    seeing = jnp.sqrt(jnp.mean((prior.given(y).denoise(x, prior.sigma_max) - x0) ** 2))
+    assert blind > 0.8 * x0.std()
+    assert seeing < 0.35 * blind
+    assert load_prior(tmp_path / "prior.safetensors").haze_aware
+
+
+def test_a_prior_that_knows_no_haze_ignores_the_hazy_frame(prior):
+    assert not prior.haze_aware
+    assert prior.given(jnp.zeros((2, 16, 16))) is prior
+
+
+def test_half_of_the_shown_frames_have_high_noise():
+    config = TrainConfig(shown=0.6)
+    hazy = jnp.ones((4000, 1, 1))
+    seen, sigma = show_haze(key(0), hazy, jnp.full(4000, 0.01), 0.2, config)
+    shown = np.asarray(seen[:, 0, 0] == 1)
+    assert shown.mean() == pytest.approx(0.6, abs=0.03)
+    assert np.all(np.asarray(seen)[~shown] == np.float32(0.2))
+    assert np.all(np.asarray(sigma)[~shown] == np.float32(0.01))
+    assert (np.asarray(sigma)[shown] >= 0.3).mean() == pytest.approx(0.5, abs=0.04)
 
 
 # Weights on disk

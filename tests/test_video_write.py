@@ -9,8 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from nuclear_diffusion.files import atomic
 from nuclear_diffusion.types import InputError
-from nuclear_diffusion.video import atomic, read_video, write_video
+from nuclear_diffusion.video import read_video, write_video
 
 
 def smooth_clip(frames: int = 8, height: int = 64, width: int = 96) -> np.ndarray:

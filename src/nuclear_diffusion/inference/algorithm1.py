@@ -158,14 +158,16 @@ class Algorithm1(eqx.Module):
         background: NuclearNorm,
         *,
         key: PRNGKeyArray,
+        start: Video | None = None,
     ) -> Separation:
         """Separate one window of p frames.
 
-        Line 1: x starts at Y plus noise (SeqDiff with m = Y), L at 0.
+        Line 1: x starts at `start` plus noise (SeqDiff; the paper's start is Y, the default), L at 0.
         The trace is the root mean square of Y - L - X_0|tau at line 6 of every step, in intensity.
         """
         key, start_key = jax.random.split(key)
-        start = State(fresh_noise(start_key, y, y, self.sigmas[0]), y, jnp.zeros_like(y))
+        m = y if start is None else start
+        first = State(fresh_noise(start_key, m, m, self.sigmas[0]), m, jnp.zeros_like(y))
 
         def line_2(state: State, inputs: tuple[Int[Array, ""], PRNGKeyArray, Scalar, Scalar]) -> tuple[State, Scalar]:
             count, key, sigma, sigma_next = inputs
@@ -173,7 +175,7 @@ class Algorithm1(eqx.Module):
             return self.step(y, prior, background, state, sigma, sigma_next, key=key)
 
         inputs = (jnp.arange(self.steps), jax.random.split(key, self.steps), self.sigmas[:-1], self.sigmas[1:])
-        end, misfit = jax.lax.scan(line_2, start, inputs)
+        end, misfit = jax.lax.scan(line_2, first, inputs)
         return Separation(end.signal, end.background, misfit)
 
     def step(

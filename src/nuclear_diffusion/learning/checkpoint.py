@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from nuclear_diffusion.files import atomic
 from nuclear_diffusion.learning.unet import UNet, UNetConfig
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.types import InputError
 
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
 SHIPPED = ("echo",)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` under a temporary name, flush it to the disk and rename: a kill leaves no half file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -110,7 +96,8 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
         "sigma_max": repr(float(prior.sigma_max)),
         "info": json.dumps(dict(info or {})),
     }
-    write_atomically(path, save(tensors, metadata))
+    with atomic(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior:

@@ -37,6 +37,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
 
+from nuclear_diffusion.files import atomic
 from nuclear_diffusion.learning.checkpoint import (
     fill_arrays,
     load_prior,
@@ -44,7 +45,6 @@ from nuclear_diffusion.learning.checkpoint import (
     prior_hash,
     read_safetensors,
     save_prior,
-    write_atomically,
 )
 from nuclear_diffusion.learning.data import Batches
 from nuclear_diffusion.learning.figures import draw_curves, draw_samples
@@ -291,6 +291,11 @@ def _key(seed: int) -> PRNGKeyArray:
     return jax.random.key(seed, impl="rbg")
 
 
+def _write(path: Path, content: bytes) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """Clipped gradients to Adam's direction; the step multiplies by the learning rate, which follows the clock."""
     return optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam(b2=0.99))
@@ -418,7 +423,7 @@ class _Run:
             "config": json.dumps(dataclasses.asdict(self.config)),
         }
         tensors = named_arrays(state)
-        write_atomically(self.checkpoint_path, save(tensors, metadata))
+        _write(self.checkpoint_path, save(tensors, metadata))
 
     def restore(self, template: TrainState) -> TrainState:
         """Read the checkpoint; rows that were logged after it are dropped, for they will be logged again."""
@@ -437,7 +442,7 @@ class _Run:
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for row in logged if int(row["step"]) <= done)
-        write_atomically(self.out / "loss.csv", text.getvalue().encode())
+        _write(self.out / "loss.csv", text.getvalue().encode())
         return state
 
     def draw(self, state: TrainState, watched: Float[Array, "batch kinds height width"]) -> None:
@@ -448,8 +453,8 @@ class _Run:
         if not rows:
             return
         prior = self.averaged(state)
-        write_atomically(self.out / "loss.png", draw_curves(rows, VALIDATION_SIGMAS))
-        write_atomically(self.out / "samples.png", draw_samples(prior, watched[len(watched) // 2], _key(self.seed)))
+        _write(self.out / "loss.png", draw_curves(rows, VALIDATION_SIGMAS))
+        _write(self.out / "samples.png", draw_samples(prior, watched[len(watched) // 2], _key(self.seed)))
         validated = [row for row in rows if row[self.columns[-1]]]
         log: dict[str, Any] = {
             "config": dataclasses.asdict(self.config),
@@ -464,7 +469,7 @@ class _Run:
             "last_validation": validated[-1] if validated else None,
             "prior_sha256": prior_hash(load_prior(self.prior_path)),
         }
-        write_atomically(self.out / "log.json", (json.dumps(log, indent=2) + "\n").encode())
+        _write(self.out / "log.json", (json.dumps(log, indent=2) + "\n").encode())
 
     def _identity(self) -> dict[str, Any]:
         """What must not change between a run and its resumption. The length may: a run can be prolonged."""

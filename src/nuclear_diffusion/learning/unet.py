@@ -34,7 +34,7 @@ class UNetConfig:
     blocks: int = 2
     embedding: int = 128
     fine: int = 8
-    haze_aware: bool = True
+    haze_aware: bool = False
 
     def __post_init__(self):
         sizes = {"grid": self.grid, "blocks": self.blocks, "embedding": self.embedding}

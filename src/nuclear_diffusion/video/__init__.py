@@ -3,6 +3,6 @@
 from nuclear_diffusion.video.fit import Fit
 from nuclear_diffusion.video.read import Clip, read_video
 from nuclear_diffusion.video.sector import find_sector
-from nuclear_diffusion.video.write import atomic, write_video
+from nuclear_diffusion.video.write import write_video
 
-__all__ = ["Clip", "Fit", "atomic", "find_sector", "read_video", "write_video"]
+__all__ = ["Clip", "Fit", "find_sector", "read_video", "write_video"]

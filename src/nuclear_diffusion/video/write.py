@@ -1,11 +1,5 @@
 """Videos to files: written under a temporary name, then renamed, so that a killed run leaves no half file."""
 
-import errno
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,10 +11,10 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
 
+from nuclear_diffusion.files import atomic
 from nuclear_diffusion.types import InputError
 
 MOVIE_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
-_NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_video(path: str | Path, frames: Shaped[ndarray, "frames height width *rgb"], fps: float = 30.0) -> None:
@@ -62,48 +56,6 @@ def write_video(path: str | Path, frames: Shaped[ndarray, "frames height width *
             tifffile.imwrite(temporary, frames, photometric=color, metadata={"fps": fps})
         else:
             _write_folder(temporary, _bytes(frames))
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix, that becomes `path` if the block succeeds.
-
-    The block makes a file or a folder there. It is flushed to disk and renamed at the end, and removed if the
-    block raises. Parents of `path` are made. A folder never replaces one that holds anything.
-
-    Raises:
-        InputError: the place cannot be written to, or the disk is full.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.open("xb").close()  # fails here, with a clear reason, rather than inside a library
-        temporary.unlink()
-        if path.is_dir() and (path.suffix or any(path.iterdir())):
-            raise InputError(f"{path} is already a folder: choose another output or remove it.")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        yield temporary
-        if temporary.is_file():
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise _unwritable(path, error) from error
-        raise
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    return InputError(f"{path} cannot be written ({reason}): choose another output or free the place.")
 
 
 def _bytes(frames: Shaped[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:

@@ -1,0 +1,21 @@
+"""From a hazy clip to signal and background: each page beside the paper."""
+
+from nuclear_diffusion.inference.algorithm1 import PAPER_GAMMA, PAPER_WINDOW, Algorithm1
+from nuclear_diffusion.inference.proximal import Proximal
+from nuclear_diffusion.inference.result import Separation
+from nuclear_diffusion.inference.rpca import robust_pca, robust_pca_lagrangian
+from nuclear_diffusion.inference.separate import mmse, separate
+from nuclear_diffusion.inference.windows import Windows
+
+__all__ = [
+    "PAPER_GAMMA",
+    "PAPER_WINDOW",
+    "Algorithm1",
+    "Proximal",
+    "Separation",
+    "Windows",
+    "mmse",
+    "robust_pca",
+    "robust_pca_lagrangian",
+    "separate",
+]
