@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from nuclear_diffusion.simulation import VIEWS, patient_seed, simulate, write_dataset
+from nuclear_diffusion.simulation import VIEWS, lay_haze, patient_seed, simulate, write_dataset
 from nuclear_diffusion.simulation.acoustics import Scanner
 from nuclear_diffusion.simulation.anatomy import make_anatomy
 from nuclear_diffusion.simulation.haze import Haze
@@ -200,3 +200,21 @@ def test_dataset_has_the_challenge_layout_and_resumes(tmp_path):
     write_dataset(tmp_path, 2, seed=5, frames=12, size=64)
     assert missing.is_file()
     assert untouched.stat().st_mtime_ns == stamp
+
+
+def test_haze_over_clean_frames_fills_the_cavity_and_leaves_the_rest_of_the_screen():
+    clip = simulate(seed=21, frames=3, size=128, overlay=True)
+    raised = []
+    for seed in range(6):
+        hazy = lay_haze(clip.clean, clip.sector, seed=seed)
+        assert hazy.dtype == np.float32 and 0 <= hazy.min() and hazy.max() <= 1
+        np.testing.assert_array_equal(hazy[:, ~clip.sector], clip.clean[:, ~clip.sector])
+        raised.append(hazy[clip.ventricle].mean() - clip.clean[clip.ventricle].mean())
+        # mostly static: what was added in the dark cavity barely changes from frame to frame
+        added = (hazy - clip.clean)[:, clip.ventricle.all(0)]
+        assert np.abs(np.diff(added, axis=0)).mean() < 0.5 * added.mean() + 0.02
+    assert min(raised) >= 0
+    assert np.mean(raised) > 0.05
+    np.testing.assert_array_equal(hazy, lay_haze(clip.clean, clip.sector, seed=5))
+    with pytest.raises(ValueError, match="frames"):
+        lay_haze(clip.clean, clip.sector[1:], seed=0)

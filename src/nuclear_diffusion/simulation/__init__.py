@@ -4,5 +4,6 @@ from .anatomy import VIEWS
 from .bank import frame_bank
 from .clip import SPLITS, SimulatedClip, patient_seed, simulate
 from .dataset import write_dataset
+from .overlay import lay_haze
 
-__all__ = ["SPLITS", "VIEWS", "SimulatedClip", "frame_bank", "patient_seed", "simulate", "write_dataset"]
+__all__ = ["SPLITS", "VIEWS", "SimulatedClip", "frame_bank", "lay_haze", "patient_seed", "simulate", "write_dataset"]
