@@ -146,7 +146,6 @@ def test_a_bad_setting_is_named_before_any_work(flags, clip, out, capsys, monkey
     [
         "train simulator -o OUT --steps 0",
         "train simulator -o OUT --learning-rate nan",
-        "train simulator -o OUT --patients 1",
         "train simulator -o OUT --minutes -1",
         "simulate OUT --clips 0",
         "simulate OUT --seed -1",
@@ -320,10 +319,10 @@ def test_train_renders_once_then_goes_on(out, capsys):
     command = ["train", "simulator", "-o", str(out), "--patients", "2", "--frames-per-patient", "2", "--size", "64"]
     command += ["--batch", "2"]
     assert main([*command, "--steps", "1"]) == 0
-    rendered = next(out.glob("simulator-*.npy")).stat().st_mtime_ns
+    rendered = next(out.glob("train-*.npy")).stat().st_mtime_ns
     assert str(out / "prior.safetensors") in capsys.readouterr().out
     assert main([*command, "--steps", "2"]) == 0
-    assert next(out.glob("simulator-*.npy")).stat().st_mtime_ns == rendered
+    assert next(out.glob("train-*.npy")).stat().st_mtime_ns == rendered
     assert "2 steps" in capsys.readouterr().out
 
     clip = out.parent / "clip.npz"

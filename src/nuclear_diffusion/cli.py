@@ -73,15 +73,18 @@ class Dehaze:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a diffusion prior on clean frames, or on simulated clean and hazy ones; an interrupted run goes on."""
+    """Train a diffusion prior, on clean frames of your own or simulated ones; an interrupted run goes on."""
 
     data: Annotated[
         Positional[str],
         arg(metavar="DATA", help="Folder of clips or images, or the word 'simulator'."),
     ]
     output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
-    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2000
-    frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 4
+    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2600
+    frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 2
+    haze: Annotated[
+        bool, arg(help="Also show the network clean frames with simulated haze laid over them (folders only).")
+    ] = True
     size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
     steps: Annotated[int, arg(help="Length of the run in optimiser steps.")] = 20_000
     minutes: Annotated[
@@ -118,7 +121,7 @@ class Train:
                 )
         else:
             with progress_bar("reading clips") as progress:
-                bank = read_frames(Path(self.data), size=self.size, progress=progress)
+                bank = read_frames(Path(self.data), size=self.size, haze=self.haze, seed=self.seed, progress=progress)
         config = TrainConfig(steps=self.steps, minutes=self.minutes, batch=self.batch, lr=self.learning_rate)
         with progress_bar("training") as progress:
             result = train(

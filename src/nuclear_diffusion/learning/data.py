@@ -15,22 +15,23 @@ CROP_FILLED = 0.25
 
 
 class Bank(NamedTuple):
-    """Clean frames for training and, of other patients, for validation; 0-255."""
+    """Frames for training and, of other patients, for validation; 0-255; pairs of clean and hazy ones have kinds."""
 
-    train: UInt8[np.ndarray, "frames height width"]
-    val: UInt8[np.ndarray, "more_frames height width"]
+    train: UInt8[np.ndarray, "frames *kinds height width"]
+    val: UInt8[np.ndarray, "more_frames *kinds height width"]
 
 
 def pack_clips(
-    clips: Iterable[tuple[str, Float[np.ndarray, "frames height width"]]],
+    clips: Iterable[tuple[str, Float[np.ndarray, "frames *kinds height width"]]],
     *,
     size: int = 256,
     val_every: int = 10,
 ) -> Bank:
     """Fit clips to size x size without distortion; every `val_every`-th patient is kept for validation.
 
-    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width); all clips
-    under one name stay on one side of the split. Of two patients or more at least one is for validation.
+    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width), or clean and
+    hazy frames (frames, 2, height, width), alike for all; clips under one name stay on one side of the split. Of two
+    patients or more at least one is for validation.
 
     Raises InputError if there is no clip, or values are not finite or outside [0, 1].
     """
@@ -38,19 +39,26 @@ def pack_clips(
     for patient, clip in clips:
         clip = np.asarray(clip, np.float32)
         clip = clip[None] if clip.ndim == 2 else clip
-        if clip.ndim != 3 or clip.size == 0:
+        if clip.ndim not in (3, 4) or clip.size == 0:
             raise InputError(f"Clip {patient!r} must have shape (frames, height, width), got {clip.shape}.")
         if not np.isfinite(clip).all() or clip.min() < 0 or clip.max() > 1:
             raise InputError(f"Clip {patient!r} must hold finite intensities in [0, 1]: scale it first.")
-        packed.setdefault(patient, []).append(np.stack([letterbox(frame, size) for frame in clip]))
+        packed.setdefault(patient, []).append(_letterboxed(clip, size))
     if not packed:
         raise InputError("There is nothing to train on: no clip and no image was given.")
     patients = list(packed)
     held_out = set(patients[val_every - 1 :: val_every]) or set(patients[1:][-1:])
-    empty = np.zeros((0, size, size), np.uint8)
+    empty = packed[patients[0]][0][:0]
     train = [clip for patient in patients if patient not in held_out for clip in packed[patient]]
     val = [clip for patient in patients if patient in held_out for clip in packed[patient]]
     return Bank(np.concatenate(train), np.concatenate(val) if val else empty)
+
+
+def _letterboxed(
+    clip: Float[np.ndarray, "frames *kinds height width"], size: int
+) -> UInt8[np.ndarray, "frames *kinds size size"]:
+    flat = clip.reshape(-1, *clip.shape[-2:])
+    return np.stack([letterbox(frame, size) for frame in flat]).reshape(*clip.shape[:-2], size, size)
 
 
 def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.ndarray, "size size"]:

@@ -84,7 +84,7 @@ class TrainConfig:
     minutes: float | None = None
     batch: int = 16
     crop: int = 128
-    full_from: float = 0.6
+    full_from: float = 0.5
     full_batch: int = 4
     lr: float = 1e-3
     warmup: int = 200
@@ -100,7 +100,7 @@ class TrainConfig:
     augment: bool = True
     mixed: bool | None = None
     log_every: int = 20
-    validate_every: int = 250
+    validate_every: int = 200
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self):

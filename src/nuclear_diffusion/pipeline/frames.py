@@ -1,4 +1,4 @@
-"""Frames to train a prior on: clean ones read from files, or clean and hazy ones rendered by the simulator."""
+"""Frames to train a prior on, clean and hazy: read from files with haze laid over them, or from the simulator."""
 
 import os
 import re
@@ -7,20 +7,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.learning import Bank, pack_clips
 from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Progress
-from nuclear_diffusion.simulation import frame_bank
+from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import Fit, find_sector, read_video
 
+HAZE_EVERY = 4
+"""Frames of a clip that share one draw of the laid-over haze."""
 
-def read_frames(folder: Path, *, size: int = PRIOR_SIZE, progress: Progress | None = None) -> Bank:
+VALIDATION_PATIENTS = 48
+"""Simulated patients of the development split that training is watched on, at most."""
+
+
+def read_frames(
+    folder: Path, *, size: int = PRIOR_SIZE, haze: bool = True, seed: int = 0, progress: Progress | None = None
+) -> Bank:
     """Every frame of every clip in `folder`, its sector fitted to `size` x `size` pixels, black around it.
 
+    With `haze`, pairs (frames, 2, size, size): each frame clean, and with simulated haze laid over it (`lay_haze`), so
+    that the prior also learns what haze does.
     Some clips are set aside for validation, see `pack_clips`. Images that lie in the folder itself and differ in their
     last number only are one clip. Raises `InputError` for a folder without clips and for a clip that cannot be read.
     """
@@ -29,15 +39,25 @@ def read_frames(folder: Path, *, size: int = PRIOR_SIZE, progress: Progress | No
     sources = find_clips(folder)
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
-    return pack_clips(_fitted(sources, size, progress), size=size)
+    return pack_clips(_fitted(sources, size, haze, seed, progress), size=size)
 
 
 def _fitted(
-    sources: list[Path], size: int, progress: Progress | None
-) -> Iterator[tuple[str, Float32[ndarray, "frames size size"]]]:
+    sources: list[Path], size: int, haze: bool, seed: int, progress: Progress | None
+) -> Iterator[tuple[str, Float32[ndarray, "frames *kinds size size"]]]:
     for done, source in enumerate(sources, start=1):
         clip = read_video(source)
-        yield source.name, Fit.to_prior(find_sector(clip.frames, clip.region), size).forward(clip.frames)
+        fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
+        frames = fit.forward(clip.frames)
+        if haze:
+            draws = range(0, len(frames), HAZE_EVERY)
+            seeds = np.random.SeedSequence((seed, done)).generate_state(len(draws))
+            hazy = [
+                lay_haze(frames[k : k + HAZE_EVERY], fit.mask, seed=int(one), fps=clip.fps)
+                for k, one in zip(draws, seeds, strict=True)
+            ]
+            frames = np.stack([frames, np.concatenate(hazy)], axis=1)
+        yield source.name, frames
         if progress is not None:
             progress(done, len(sources))
 
@@ -66,19 +86,26 @@ def render_frames(
 ) -> Bank:
     """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
-    Pairs of a clean and a hazy frame, (frames, 2, size, size), so that the prior also learns what haze does. Every
-    twentieth patient (at least one) is set aside for validation. The frames are kept in the folder `cache`, so that a
-    run that goes on later does not render them again.
+    Pairs of a clean and a hazy frame, (frames, 2, size, size), so that the prior also learns what haze does. Validation
+    is on patients of the development split. The frames are kept in the folder `cache`, so that a run that goes on
+    later does not render them again.
     """
-    if patients < 2:
-        raise InputError(f"--patients must be at least 2, one of them for validation, got {patients}.")
-    path = cache / f"simulator-{patients}x{frames_per_patient}-{size}.npy"
-    if not path.exists():
-        hazy, clean = frame_bank(
-            patients, frames_per_patient, size=size, workers=os.cpu_count() or 1, progress=progress
-        )
-        with atomic(path) as temporary:
-            np.save(temporary, np.stack([clean, hazy], axis=2).reshape(-1, 2, size, size))
-    frames = np.load(path, mmap_mode="r")
-    held_out = max(1, patients // 20) * frames_per_patient
-    return Bank(frames[:-held_out], frames[-held_out:])
+    watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
+    total = patients + watched
+
+    def bank(split: str, count: int, before: int) -> UInt8[ndarray, "frames 2 size size"]:
+        path = cache / f"{split}-{count}x{frames_per_patient}-{size}.npy"
+        if not path.exists():
+            hazy, clean = frame_bank(
+                count,
+                frames_per_patient,
+                split=split,
+                size=size,
+                workers=os.cpu_count() or 1,
+                progress=None if progress is None else lambda done, _: progress(before + done, total),
+            )
+            with atomic(path) as temporary:
+                np.save(temporary, np.stack([clean, hazy], axis=2).reshape(-1, 2, size, size))
+        return np.load(path, mmap_mode="r")
+
+    return Bank(bank("train", patients, 0), bank("development", watched, patients))
