@@ -1,6 +1,9 @@
-"""How sure a mean over patients is: percentile bootstrap intervals."""
+"""How sure an average over patients is: percentile bootstrap intervals.
 
-from collections.abc import Sequence
+Patients, not frames, are resampled: the frames of one patient are not independent.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +13,7 @@ RESAMPLES = 9999
 
 
 class Interval(NamedTuple):
-    """A mean and its confidence interval."""
+    """An average and its confidence interval."""
 
     mean: float
     low: float
@@ -22,30 +25,63 @@ class Interval(NamedTuple):
 def mean_interval(values: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean over patients with its percentile bootstrap interval (Efron 1979), `RESAMPLES` resamples.
 
-    Patients, not frames, are resampled: the frames of one patient are not independent. Patients whose score is
-    undefined (NaN, or infinite as the PSNR of a clip against itself) are left out. With fewer than two patients the
-    interval is NaN.
+    Patients whose score is undefined (NaN, or infinite as the PSNR of a clip against itself) are left out. With fewer
+    than two patients the interval is NaN.
     """
-    known = np.asarray([value for value in values if np.isfinite(value)], float)
-    if len(known) < 2:
-        return Interval(float(known.mean()) if len(known) else np.nan, np.nan, np.nan, len(known))
-    found = bootstrap(
-        (known,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=level,
-        method="percentile",
-        random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]  # `rng` from SciPy 1.15 on
-    ).confidence_interval
-    return Interval(float(known.mean()), float(found.low), float(found.high), len(known))
+    return _interval([_known(values)], np.mean, level, seed)
+
+
+def median_interval(values: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Median over patients (in the field `mean`) with its interval, as `mean_interval`."""
+    return _interval([_known(values)], np.median, level, seed)
+
+
+def pooled_interval(frames: Sequence[Sequence[float]], *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean over all frames, `frames` being those of each patient, with its interval over patients.
+
+    Whole patients are resampled (cluster bootstrap): sum of sums over sum of counts. Undefined values are left out, and
+    patients without any other.
+    """
+    known = [values for values in map(_known, frames) if len(values)]
+    sums, counts = (np.array([f(values) for values in known], float) for f in (np.sum, len))
+    return _interval([sums, counts], lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), level, seed)
 
 
 def paired_difference(
     first: Sequence[float], second: Sequence[float], *, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """Mean over patients of `first - second`, the same patients in the same order, with its interval."""
+    return mean_interval(list(differences(first, second)), level=level, seed=seed)
+
+
+def differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
+    """`first - second`, patient by patient; NaN where undefined."""
     if len(first) != len(second):
         raise ValueError(f"`second` must have as many patients as `first`, {len(first)}, got {len(second)}.")
-    with np.errstate(invalid="ignore"):  # inf - inf: undefined, left out
-        differences = np.subtract(first, second)
-    return mean_interval(list(differences), level=level, seed=seed)
+    with np.errstate(invalid="ignore"):  # inf - inf: undefined
+        return np.subtract(first, second, dtype=float)
+
+
+def _known(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, float)
+    return array[np.isfinite(array)]
+
+
+def _interval(samples: list[np.ndarray], average: Callable[..., np.ndarray], level: float, seed: int) -> Interval:
+    count = len(samples[0])
+    if count == 0:
+        return Interval(np.nan, np.nan, np.nan, 0)
+    value = float(average(*samples, axis=-1))
+    if count < 2:
+        return Interval(value, np.nan, np.nan, count)
+    found = bootstrap(
+        samples,
+        average,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=level,
+        method="percentile",
+        random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]  # `rng` from SciPy 1.15 on
+    ).confidence_interval
+    return Interval(value, float(found.low), float(found.high), count)

@@ -5,7 +5,7 @@ import math
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,17 @@ def read_video(path: str | Path) -> Clip:
             frames, frames of different sizes, NaN or infinite values, values out of range, one value throughout.
     """
     path = Path(path)
-    reader, kind = _reader(path)
+    return _clip(path, *_reader(path))
+
+
+def read_frames(files: Sequence[Path]) -> Clip:
+    """Read image files, in the order given, as one clip; values, colour and errors are those of `read_video`."""
+    if not files:
+        raise ValueError("`files` must name at least two images, got none.")
+    return _clip(files[0].parent, lambda folder: _read_files(folder, files), "images")
+
+
+def _clip(path: Path, reader: Callable[[Path], "_Decoded"], kind: str) -> Clip:
     try:
         with _quiet():
             decoded = reader(path)
@@ -329,8 +339,12 @@ def _read_images(path: Path) -> _Decoded:
     if sum(count > 1 for count in clips.values()) > 1:
         one = files[0].with_name(min(clips, key=_numerical).replace("#", "*") + files[0].suffix)
         raise InputError(f"{path} holds {len(clips)} clips: name one of them, as in {one}.")
+    return _read_files(path, sorted(files, key=lambda file: _numerical(file.name)))
+
+
+def _read_files(path: Path, files: Sequence[Path]) -> _Decoded:
     frames = []
-    for file in sorted(files, key=lambda file: _numerical(file.name)):
+    for file in files:
         try:
             frames.append(_read_image(file))
         except OSError as error:
