@@ -96,8 +96,8 @@ class Dataset(NamedTuple):
     """What was found."""
 
     cases: tuple[Case, ...]
-    clean: tuple[Path, ...]
-    """Frames of clean clips of other people, if there are any."""
+    clean: tuple[tuple[Path, ...], ...]
+    """Frames of each clean clip, of other people, if there are any."""
     notes: tuple[str, ...]
     """What was left out, one sentence each."""
 
@@ -161,10 +161,10 @@ def find_dataset(
             f"{mask_folder} holds no mask of any frame in {hazy}: name masks as frames, such as {example}."
         )
     pictures = [] if clean_folder is None else _index(clean_folder, IMAGES).values()
-    clean_frames = tuple(path for frames in pictures for path in frames.values())
-    if clean is not None and not clean_frames:
-        raise InputError(f"{clean_folder} holds no images: give a folder of clean frames to --clean, or leave it out.")
-    return Dataset(tuple(cases), clean_frames, tuple(notes))
+    clean_clips = tuple(tuple(frames.values()) for frames in pictures if len(frames) > 1)
+    if clean is not None and not clean_clips:
+        raise InputError(f"{clean_folder} holds no clips: give a folder of clean frames to --clean, or leave it out.")
+    return Dataset(tuple(cases), clean_clips, tuple(notes))
 
 
 def read_mask(path: Path, shape: tuple[int, ...]) -> Annotation:

@@ -64,8 +64,8 @@ SCORES: dict[str, Score] = {
         "Time",
         "s/frame",
         "lower",
-        "Wall-clock time of the separation over the clip's frames. The first clip of each length and method in a process, which "
-        "also compiles, counts only where there is no other.",
+        "Wall-clock time of the separation over the clip's frames. The first clip of each length and method in a "
+        "process, which also compiles, counts only where there is no other.",
     ),
 }
 """Every score is per frame, on the 8-bit output; a patient's is the mean over the patient's frames."""

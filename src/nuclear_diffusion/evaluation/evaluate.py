@@ -1,0 +1,65 @@
+"""From a data set to tables, figures and the page: what the command `evaluate` does."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
+from nuclear_diffusion.evaluation.datasets import Dataset
+from nuclear_diffusion.evaluation.measures import LEVELS, eight_bits, histogram
+from nuclear_diffusion.evaluation.report import first_failures, write_report
+from nuclear_diffusion.evaluation.results import Results, tabulate, write_tables
+from nuclear_diffusion.evaluation.study import Method, Study, run_study
+from nuclear_diffusion.pipeline.core import Progress
+from nuclear_diffusion.video import find_sector, read_frames
+
+CLEAN_FRAMES = 12
+"""Frames of each clean clip whose intensities are counted."""
+
+Bar = Callable[[str], AbstractContextManager[Progress]]
+"""Makes a progress bar with a title."""
+
+
+def evaluate(
+    dataset: Dataset,
+    methods: Sequence[Method],
+    folder: Path,
+    *,
+    workers: int = 1,
+    command: str,
+    progress_bar: Bar,
+) -> tuple[Study, Results]:
+    """Run `methods` on a data set and write everything into `folder`; returns the numbers too.
+
+    Raises `InputError` as `run_study`.
+    """
+    with progress_bar("evaluating") as progress:
+        study = run_study(dataset.cases, methods, folder / "results", workers=workers, progress=progress)
+    with progress_bar("tables and figures") as progress:
+        progress(0, 3)
+        found = tabulate(study)
+        write_tables(study, found, folder)
+        progress(1, 3)
+        clean = clean_intensities(dataset.clean)
+        progress(2, 3)
+        write_report(study, found, folder, command=command, notes=dataset.notes, clean=clean)
+        progress(3, 3)
+    return study, found
+
+
+def failures(study: Study) -> list[str]:
+    """One sentence a clip that was left out."""
+    return [f"{failure.case} is left out: {failure.reason}" for failure in first_failures(study)]
+
+
+def clean_intensities(clips: Sequence[Sequence[Path]]) -> Int[ndarray, " levels"] | None:
+    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each; None without clips."""
+    total = np.zeros(LEVELS, int)
+    for files in clips:
+        picked = np.unique(np.linspace(0, len(files) - 1, CLEAN_FRAMES).round().astype(int))
+        frames = read_frames([files[index] for index in picked]).frames
+        total += histogram(eight_bits(frames[:, find_sector(frames)]))
+    return total if total.any() else None

@@ -1,0 +1,109 @@
+"""One look for all figures: print sizes, and colours, markers and lines that colour-blind readers can tell apart.
+
+Colours are those of Okabe and Ito (2008), each with a marker and a line of its own, so that grey prints work too.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nuclear_diffusion.files import atomic
+
+COLUMN, PAGE = 3.5, 7.16
+"""Widths in inches of one and of two columns of an IEEE page."""
+
+
+class Look(NamedTuple):
+    """How one method is drawn."""
+
+    title: str
+    color: str
+    marker: str
+    line: Any
+    """A matplotlib line style."""
+
+
+LOOKS: dict[str, Look] = {
+    "hazy": Look("Hazy input", "#000000", "X", "-"),
+    "rpca": Look("Robust PCA", "#E69F00", "s", (0, (5, 1))),
+    "paper": Look("Algorithm 1 (paper)", "#56B4E9", "^", (0, (4, 1, 1, 1))),
+    "zea": Look("zea", "#CC79A7", "v", (0, (1, 1))),
+    "mmse": Look("One MMSE pass", "#009E73", "D", (0, (3, 1, 1, 1, 1, 1))),
+    "nuclear": Look("Nuclear Diffusion", "#D55E00", "o", "-"),
+    "truth": Look("Truth", "#0072B2", "P", (0, (2, 1))),
+}
+SEPTUM_COLOR, VENTRICLE_COLOR = "#F0E442", "#56B4E9"
+
+_SETTINGS = {
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "grid.linewidth": 0.4,
+    "grid.color": "#D9D9D9",
+    "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True,
+}
+
+
+def look_of(method: str) -> Look:
+    """A method's look; grey for one that has none."""
+    return LOOKS.get(method, Look(method, "#7F7F7F", "*", ":"))
+
+
+def title_of(method: str) -> str:
+    """A method's name for readers."""
+    return look_of(method).title
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """While open, figures are made in the style."""
+    with matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `path` as vector (.pdf) and picture (.png); the same figure gives the same bytes."""
+    for suffix, content in ((".pdf", pdf_bytes(figure)), (".png", png_bytes(figure))):
+        with atomic(path.with_suffix(suffix)) as temporary:
+            temporary.write_bytes(content)
+
+
+def pdf_bytes(figure: Figure) -> bytes:
+    """The figure as PDF."""
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None}, dpi=300)
+    return buffer.getvalue()
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG, 200 dots an inch."""
+    buffer = io.BytesIO()
+    with styled():
+        figure.savefig(buffer, format="png", dpi=200)
+    return buffer.getvalue()
+
+
+def grid(axes: Axes, axis: str = "y") -> None:
+    """Thin lines behind the data."""
+    axes.grid(axis=axis)  # pyright: ignore[reportArgumentType]
+    axes.set_axisbelow(True)
