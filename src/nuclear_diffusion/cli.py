@@ -1,6 +1,7 @@
 """The command line: parse, call, report. Everything heavy is imported when a command runs, so that help is quick."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -174,6 +175,94 @@ class Simulate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure methods on a data set with masks: tables, figures and a page; a stopped run goes on."""
+
+    data: Annotated[
+        Positional[Path],
+        arg(metavar="DATA", help="Folder of the data set: hazy clips, masks of septum and ventricle, truth if known."),
+    ]
+    output: Output
+    methods: Annotated[
+        str, arg(metavar="NAMES", help="What to compare, separated by commas; the hazy input is always among them.")
+    ] = "hazy,rpca,mmse,nuclear"
+    prior: Annotated[
+        str | None,
+        arg(metavar="echo|PATH", help="Prior of all methods that have one.", help_behavior_hint="(default: echo)"),
+    ] = None
+    strengths: Annotated[
+        str | None,
+        arg(
+            metavar="FACTORS",
+            help="Also run each method at these multiples of its strength, as 0.25,0.5,2,4, for the trade-off curve.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = None
+    noisy: Annotated[
+        Path | None,
+        arg(metavar="DIR", help="Hazy clips, in DATA or elsewhere.", help_behavior_hint="(default: noisy, else DATA)"),
+    ] = None
+    masks: Annotated[
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Masks named as the frames: PNG, 255 septum and 128 ventricle, or LabelMe JSON.",
+            help_behavior_hint="(default: noisy_roi, else beside the frames)",
+        ),
+    ] = None
+    clean: Annotated[
+        Path | None,
+        arg(metavar="DIR", help="Clean clips of other people.", help_behavior_hint="(default: clean, if there)"),
+    ] = None
+    truth: Annotated[
+        Path | None,
+        arg(metavar="DIR", help="The hazy clips without haze.", help_behavior_hint="(default: truth, if there)"),
+    ] = None
+    workers: Annotated[int, arg(help="Processes; 1 on a GPU. The numbers do not depend on it.")] = 1
+    seed: Annotated[int, arg(help="Random seed of the methods.")] = 0
+
+    def run(self) -> int:
+        """List the data set, run what is missing, and write everything."""
+        _require_positive("workers", self.workers)
+        _require_seed(self.seed)
+        factors = _factors(self.strengths)
+
+        from nuclear_diffusion.evaluation.datasets import find_dataset
+        from nuclear_diffusion.evaluation.evaluate import evaluate, failures
+        from nuclear_diffusion.evaluation.study import choose_methods, vary
+        from nuclear_diffusion.pipeline.run import check_writable
+
+        check_writable(self.output)
+        dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, clean=self.clean, truth=self.truth)
+        chosen = choose_methods(self.methods, prior=self.prior, seed=self.seed)
+        study = evaluate(
+            dataset,
+            [*chosen, *vary(chosen, factors)],
+            self.output,
+            workers=self.workers,
+            command=self.command(),
+            progress_bar=progress_bar,
+        )
+        left_out = failures(study)
+        for sentence in (*dataset.notes, *left_out):
+            print(f"note: {sentence}", file=sys.stderr)
+        print(f"{self.output / 'report.html'}: {len(study.main)} methods on {len(study.cases)} clips")
+        return FAILED if left_out else 0
+
+    def command(self) -> str:
+        """The command line that makes the same report; how many workers does not matter."""
+        flags = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
+        given = [
+            f"--{name} {shlex.quote(str(value))}"
+            for name, (value, default) in flags.items()
+            if name not in ("data", "output", "workers") and value != default
+        ]
+        return " ".join(
+            ["nuclear-diffusion evaluate", shlex.quote(str(self.data)), "-o", shlex.quote(str(self.output)), *given]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class Demo:
     """Dehaze a real echo clip, and measure the methods on a simulated patient whose truth is known."""
 
@@ -193,6 +282,7 @@ Command = (
     Annotated[Dehaze, subcommand("dehaze")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]
+    | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Demo, subcommand("demo")]
 )
 
@@ -273,6 +363,17 @@ def _input_error(sentence: str) -> Exception:
     from nuclear_diffusion.types import InputError
 
     return InputError(sentence)
+
+
+def _factors(text: str | None) -> list[float]:
+    """Positive numbers separated by commas."""
+    try:
+        factors = [float(part) for part in (text or "").split(",") if text is not None]
+    except ValueError as error:
+        raise _input_error(f"--strengths must be numbers separated by commas, got {text}.") from error
+    for factor in factors:
+        _require_positive("strengths", factor)
+    return factors
 
 
 def _require_seed(seed: int) -> None:

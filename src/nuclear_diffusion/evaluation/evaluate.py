@@ -11,7 +11,7 @@ from numpy import ndarray
 from nuclear_diffusion.evaluation.datasets import Dataset
 from nuclear_diffusion.evaluation.measures import LEVELS, eight_bits, histogram
 from nuclear_diffusion.evaluation.report import first_failures, write_report
-from nuclear_diffusion.evaluation.results import Results, tabulate, write_tables
+from nuclear_diffusion.evaluation.results import tabulate, write_tables
 from nuclear_diffusion.evaluation.study import Method, Study, run_study
 from nuclear_diffusion.pipeline.core import Progress
 from nuclear_diffusion.video import find_sector, read_frames
@@ -31,8 +31,8 @@ def evaluate(
     workers: int = 1,
     command: str,
     progress_bar: Bar,
-) -> tuple[Study, Results]:
-    """Run `methods` on a data set and write everything into `folder`; returns the numbers too.
+) -> Study:
+    """Run `methods` on a data set and write everything into `folder`; returns the numbers.
 
     Raises `InputError` as `run_study`.
     """
@@ -47,7 +47,7 @@ def evaluate(
         progress(2, 3)
         write_report(study, found, folder, command=command, notes=dataset.notes, clean=clean)
         progress(3, 3)
-    return study, found
+    return study
 
 
 def failures(study: Study) -> list[str]:

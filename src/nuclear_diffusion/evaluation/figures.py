@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
 from nuclear_diffusion.evaluation.bootstrap import Interval, mean_interval, pooled_interval
@@ -106,7 +107,8 @@ def draw_motion(study: Study) -> Figure | None:
         lower.bar_label(bars, fontsize=6, padding=1)
         lower.margins(y=0.35)
         grid(upper)
-        upper.set(ylabel="KS of septum ↓", ylim=(0, None))
+        upper.set_ylabel("KS of septum ↓")
+        upper.set_ylim(0, 1.08 * upper.get_ylim()[1])
         lower.set(xlabel="motion level PSNR($y_t$, $y_{t-1}$) [dB]: moving ← → still", ylabel="frames")
         still = sum(math.isinf(level) for each in study.of(HAZY) for level in each.scores["motion_psnr"])
         if still:
@@ -184,36 +186,40 @@ def draw_comparison(study: Study, chosen: Sequence[Chosen]) -> Figure:
     The frame is `shown_frame`, the inset `inset_of`; regions are outlined in the input. Numbers are of that frame.
     """
     names = [method.name for method in study.main]
-    truth = any(one.case.truth is not None for one in chosen)
-    columns = len(names) + truth
+    columns = len(names) + any(one.case.truth is not None for one in chosen)
+    side = min(PAGE / columns, 1.7)
     with styled():
-        figure = Figure(figsize=(PAGE, 2.35 * PAGE / columns * len(chosen)))
-        rows = figure.subplots(2 * len(chosen), columns, squeeze=False)
-        for axes in rows.flat:
-            axes.set_axis_off()
-        for index, one in enumerate(chosen):
-            loaded = one.case.read()
-            shown = shown_frame(loaded)
-            place, inset = loaded.numbers.index(shown), inset_of(loaded, shown)
-            pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
-            if loaded.truth is not None:
-                pictures["truth"] = loaded.truth[place]
-            for column, (name, picture) in enumerate(pictures.items()):
-                whole, detail = rows[2 * index, column], rows[2 * index + 1, column]
-                for axes, part in ((whole, picture), (detail, picture[inset])):
-                    axes.imshow(part, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-                corner = inset[1].start - 0.5, inset[0].start - 0.5
-                side = inset[0].stop - inset[0].start
-                whole.add_patch(Rectangle(corner, side, side, fill=False, color="white", linewidth=0.6))
-                if index == 0:
-                    whole.set_title(title_of(name))
-                if name == HAZY and shown in loaded.annotations:
-                    outline(whole, loaded, shown)
-                    label = f"{one.rule}: {one.case.patient}, frame {shown}"
-                    whole.text(-0.08, -0.15, label, transform=whole.transAxes, rotation=90, ha="right", va="center")
-                if name != "truth":
-                    caption(detail, study, name, one.case, shown)
+        figure = Figure(figsize=(side * columns, (2 * side + 0.55) * len(chosen)))
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0, hspace=0)  # pyright: ignore
+        parts: Any = figure.subfigures(len(chosen), 1, squeeze=False)
+        for part, one in zip(parts[:, 0], chosen, strict=True):
+            draw_patient(part, study, one, names, columns)
     return figure
+
+
+def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str], columns: int) -> None:
+    """One chosen patient of Fig. 3: a row of frames above a row of insets."""
+    loaded = one.case.read()
+    shown = shown_frame(loaded)
+    place, inset = loaded.numbers.index(shown), inset_of(loaded, shown)
+    pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
+    if loaded.truth is not None:
+        pictures["truth"] = loaded.truth[place]
+    part.suptitle(f"{one.rule.capitalize()}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
+    rows = part.subplots(2, columns, squeeze=False)
+    for axes in rows.flat:
+        axes.set_axis_off()
+    for column, (name, picture) in enumerate(pictures.items()):
+        whole, detail = rows[:, column]
+        for axes, pixels in ((whole, picture), (detail, picture[inset])):
+            axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        corner, size = (inset[1].start - 0.5, inset[0].start - 0.5), inset[0].stop - inset[0].start
+        whole.add_patch(Rectangle(corner, size, size, fill=False, color="white", linewidth=0.6))
+        whole.set_title(title_of(name), fontsize=min(8, 11 - columns / 2))
+        if name == HAZY and shown in loaded.annotations:
+            outline(whole, loaded, shown)
+        if name != "truth":
+            caption(detail, study, name, one.case, shown)
 
 
 def outline(axes: Axes, loaded: Loaded, number: int) -> None:
@@ -267,6 +273,8 @@ def draw_boxes(study: Study) -> Figure:
             axes.set_xticks(range(len(names)), [title_of(name) for name in names], rotation=35, ha="right")
             axes.set_xlim(-0.6, len(names) - 0.4)
             axes.set_ylabel(heading(score))
+            if score != "gcnr":
+                axes.set_ylim(bottom=0)
             grid(axes)
     return figure
 
@@ -309,28 +317,28 @@ def draw_tradeoff(study: Study) -> Figure:
             look = look_of(method.name)
             if method.name == HAZY:
                 continue
-            curve = curve_of(study, method)
+            curve, title = curve_of(study, method), look.title
             if curve is not None and len(curve.values) > 1:
                 xs, ys = [i.mean for i in curve.ks], [i.mean for i in curve.gcnr]
                 axes.plot(
                     xs, ys, color=look.color, linestyle=look.line, linewidth=1, marker=look.marker, markersize=2.5
                 )
-                for end in (0, -1):
-                    axes.annotate(
-                        f"{SYMBOLS[curve.setting]}={curve.values[end]:.3g}", (xs[end], ys[end]), xytext=(3, 3),
-                        textcoords="offset points", fontsize=6, color=look.color,
-                    )  # fmt: skip
+                reached = f"{SYMBOLS[curve.setting]} = {curve.values[-1]:.3g}"
+                axes.annotate(
+                    reached, (xs[-1], ys[-1]), xytext=(3, 3), textcoords="offset points", fontsize=6, color=look.color
+                )
+                title += f", {SYMBOLS[curve.setting]} from {curve.values[0]:.3g}"
             x, y = (mean_interval(patient_means(study, method.name, score)) for score in ("ks_a", "gcnr"))
-            reach = [np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (y, x)]
+            up, across = (np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (y, x))
             axes.errorbar(
-                [x.mean], [y.mean], *reach, color=look.color, marker=look.marker, markersize=7, linestyle="none",
-                elinewidth=0.7, capsize=2, markeredgecolor="black", markeredgewidth=0.5, label=look.title,
+                [x.mean], [y.mean], up, across, color=look.color, marker=look.marker, markersize=7, linestyle="none",
+                elinewidth=0.7, capsize=2, markeredgecolor="black", markeredgewidth=0.5, label=title,
             )  # fmt: skip
         grid(axes, "both")
         axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
-        axes.set_xlim(left=min(-0.01, axes.get_xlim()[0]))
-        axes.text(0.01, 0.99, "better ↖", transform=axes.transAxes, va="top", fontsize=7, color="#555555")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        axes.margins(0.08)
+        axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
@@ -384,7 +392,7 @@ def draw_singular_values(study: Study, case: Case) -> Figure | None:
         return None
     y = study.measured[HAZY, case.name].spectra["signal"]
     with styled():
-        figure = Figure(figsize=(PAGE, 1.75 * len(names)))
+        figure = Figure(figsize=(PAGE, 0.6 + 1.35 * len(names)))
         rows = figure.subplots(len(names), 2, squeeze=False, sharex="col", sharey=True)
         for (whole, followed), name in zip(rows, names, strict=True):
             found = study.measured[name, case.name].spectra
@@ -405,6 +413,8 @@ def draw_singular_values(study: Study, case: Case) -> Figure | None:
             whole.set_ylabel(f"{title_of(name)}\nsingular value")
             for axes in (whole, followed):
                 grid(axes, "both")
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axes.minorticks_off()
         rows[0, 0].set_title(f"{case.name}, all {len(y[0])} frames")
         rows[0, 1].set_title(f"largest {FOLLOWED} in windows of {WINDOW} frames (thicker: larger)")
         rows[-1, 0].set_xlabel("index")

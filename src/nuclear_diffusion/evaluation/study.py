@@ -123,23 +123,18 @@ def choose_methods(names: str, *, prior: str | None = None, seed: int = 0, size:
     `prior` replaces the prior of the methods that have one. Raises `InputError` for an unknown name, a name given twice
     and a prior that cannot be used.
     """
-    known = (HAZY, *get_args(MethodName))
+    known: dict[str, MethodName] = {name: name for name in get_args(MethodName)}
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
-        if name not in known:
-            raise InputError(f"--methods has {name!r}: choose from {', '.join(known)}, separated by commas.")
+        if name not in (HAZY, *known):
+            raise InputError(f"--methods has {name!r}: choose from {', '.join((HAZY, *known))}, separated by commas.")
         if wanted.count(name) > 1:
             raise InputError(f"--methods names {name} twice: name each method once.")
     methods = [Method(HAZY, None, size=size)]
     hashes = functools.cache(lambda chosen: prior_of(chosen).sha256)
-    for name in wanted:
-        if name != HAZY:
-            settings = Settings(method=name, seed=seed)
-            if prior is not None and "prior" in DEFAULTS[name]:
-                settings = replace(settings, prior=prior)
-            settings = settings.resolved()
-            only_prior = Settings(method=name, prior=settings.prior)
-            methods.append(Method(name, settings, hashes(only_prior), size))
+    for kind in (known[name] for name in wanted if name != HAZY):
+        settings = Settings(method=kind, prior=prior if "prior" in DEFAULTS[kind] else None, seed=seed).resolved()
+        methods.append(Method(kind, settings, hashes(Settings(method=kind, prior=settings.prior)), size))
     return methods
 
 

@@ -40,7 +40,7 @@ LOOKS: dict[str, Look] = {
 }
 SEPTUM_COLOR, VENTRICLE_COLOR = "#F0E442", "#56B4E9"
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8,
