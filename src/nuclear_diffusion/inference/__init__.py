@@ -6,16 +6,21 @@ from nuclear_diffusion.inference.result import Separation
 from nuclear_diffusion.inference.rpca import robust_pca, robust_pca_lagrangian
 from nuclear_diffusion.inference.separate import mmse, separate
 from nuclear_diffusion.inference.windows import Windows
+from nuclear_diffusion.inference.zea import ZEA_GAMMA, ZEA_WINDOW, Zea, separate_as_zea
 
 __all__ = [
     "PAPER_GAMMA",
     "PAPER_WINDOW",
+    "ZEA_GAMMA",
+    "ZEA_WINDOW",
     "Algorithm1",
     "Proximal",
     "Separation",
     "Windows",
+    "Zea",
     "mmse",
     "robust_pca",
     "robust_pca_lagrangian",
     "separate",
+    "separate_as_zea",
 ]

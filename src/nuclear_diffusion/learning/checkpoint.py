@@ -17,7 +17,8 @@ from safetensors.numpy import save
 
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.learning.unet import UNet, UNetConfig
-from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.learning.zea_preset import is_preset, load_preset
+from nuclear_diffusion.model import DiffusionPrior, VariancePreserving
 from nuclear_diffusion.types import InputError
 
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
@@ -100,12 +101,19 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
         temporary.write_bytes(save(tensors, metadata))
 
 
-def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior:
-    """The prior that `save_prior` wrote, in float32; "echo" is the one shipped with the package.
+def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePreserving:
+    """The prior that `save_prior` wrote or in the folder of a zea preset; "echo" is the one shipped with the package.
 
-    Nothing is fetched from anywhere.
+    Weights are float32. Nothing is fetched from anywhere.
     Raises InputError for a missing, damaged or foreign file.
     """
+    path = Path(name_or_path)
+    is_folder = str(name_or_path) not in SHIPPED and is_preset(path)
+    return load_preset(path) if is_folder else load_trained(name_or_path)
+
+
+def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
+    """As `load_prior`, of what `save_prior` wrote only."""
     if str(name_or_path) in SHIPPED:
         resource = importlib.resources.files("nuclear_diffusion") / "weights" / f"{name_or_path}.safetensors"
         if not resource.is_file():
@@ -123,7 +131,7 @@ def prior_info(path: Path) -> dict[str, Any]:
     return json.loads(_prior_metadata(path, read_safetensors(path)[1])["info"])
 
 
-def prior_hash(prior: DiffusionPrior) -> str:
+def prior_hash(prior: DiffusionPrior | VariancePreserving) -> str:
     """SHA-256 of the weights (names, shapes, float32 bytes), mean, scale and noise range, in hexadecimal."""
     digest = hashlib.sha256()
     numbers = (float(prior.mean), float(prior.scale), float(prior.sigma_min), float(prior.sigma_max))

@@ -40,7 +40,7 @@ from safetensors.numpy import save
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.learning.checkpoint import (
     fill_arrays,
-    load_prior,
+    load_trained,
     named_arrays,
     prior_hash,
     read_safetensors,
@@ -210,7 +210,7 @@ def train(
     `DiffusionPrior.given`.
     `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
     watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
-    `init`: a prior to start from (`load_prior`); its architecture, intensities and noise range are kept.
+    `init`: a prior to start from (`load_trained`); its architecture, intensities and noise range are kept.
 
     Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume),
     loss.csv, loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second stops at once.
@@ -232,7 +232,7 @@ def train(
         network = eqx.filter_jit(UNet)(config.network, key=_key(seed))
         prior = DiffusionPrior(network, mean, scale, *_limits(config))
     else:
-        prior = load_prior(init)
+        prior = load_trained(init)
         network = cast(UNet, prior.network)
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
@@ -278,7 +278,7 @@ def train(
                 saved_at = time.monotonic()
     run.save(state)
     run.draw(state, watched)
-    return TrainResult(load_prior(run.prior_path), step, fraction < 1)
+    return TrainResult(load_trained(run.prior_path), step, fraction < 1)
 
 
 def _limits(config: TrainConfig) -> tuple[float, float, int, bool]:
@@ -467,7 +467,7 @@ class _Run:
             "scale": self.prior.scale,
             "last": rows[-1],
             "last_validation": validated[-1] if validated else None,
-            "prior_sha256": prior_hash(load_prior(self.prior_path)),
+            "prior_sha256": prior_hash(load_trained(self.prior_path)),
         }
         _write(self.out / "log.json", (json.dumps(log, indent=2) + "\n").encode())
 

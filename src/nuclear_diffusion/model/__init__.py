@@ -5,5 +5,6 @@ from nuclear_diffusion.model.gaussian import Gaussian
 from nuclear_diffusion.model.laplace import Laplace
 from nuclear_diffusion.model.nuclear_norm import NuclearNorm, singular_values
 from nuclear_diffusion.model.prior import Prior
+from nuclear_diffusion.model.variance_preserving import VariancePreserving
 
-__all__ = ["DiffusionPrior", "Gaussian", "Laplace", "NuclearNorm", "Prior", "singular_values"]
+__all__ = ["DiffusionPrior", "Gaussian", "Laplace", "NuclearNorm", "Prior", "VariancePreserving", "singular_values"]

@@ -10,7 +10,16 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from nuclear_diffusion.inference import Algorithm1, Proximal, Separation, mmse, robust_pca, separate
+from nuclear_diffusion.inference import (
+    Algorithm1,
+    Proximal,
+    Separation,
+    Zea,
+    mmse,
+    robust_pca,
+    separate,
+    separate_as_zea,
+)
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.types import InputError, Mask
@@ -104,6 +113,17 @@ def separate_frames(
         raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
     if settings.method == "mmse":
         return mmse(video, prior, chosen["sigma"])
+    if settings.method == "zea":
+        return separate_as_zea(
+            video,
+            prior,
+            key=jax.random.key(settings.seed),
+            background=NuclearNorm(chosen["gamma"]),
+            sampler=Zea.last_tenth(chosen["steps"], project=chosen["project"] == "on"),
+            window=chosen["window"],
+            overlap=chosen["overlap"],
+            progress=progress,
+        )
     sampler = Proximal if settings.method == "nuclear" else Algorithm1.paper
     window = min(chosen["window"], len(frames))
     return separate(

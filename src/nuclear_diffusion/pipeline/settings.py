@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-Method = Literal["nuclear", "paper", "mmse", "rpca"]
+Method = Literal["nuclear", "paper", "zea", "mmse", "rpca"]
 
 DEFAULTS: dict[Method, dict[str, Any]] = {
     "nuclear": {"prior": "echo", "mu": 100.0, "gamma": None, "steps": 12, "window": 60, "overlap": 12},
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
+    "zea": {"prior": "echo", "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0, "project": "on"},
     "mmse": {"prior": "echo", "sigma": 0.15},
     "rpca": {"lam": 1.0},
 }
@@ -30,7 +31,9 @@ def _by_method(name: str, metavar: str, text: str):
     return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {shown})")
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return value
     return "from the clip" if value is None else f"{value:g}"
 
 
@@ -43,13 +46,18 @@ class Settings:
         arg(
             help="nuclear: a posterior mean under a diffusion prior and a low-rank background. "
             "paper: Algorithm 1 with the paper's gamma, mu, window and steps, and the largest step sizes that "
-            "converge (its unit steps diverge). mmse: one pass of the prior's denoiser. "
+            "converge (its unit steps diverge). zea: the published implementation, zea 0.1.8, with its defaults. "
+            "mmse: one pass of the prior's denoiser. "
             "rpca: robust principal component analysis, no learned prior."
         ),
     ] = "nuclear"
     prior: Annotated[
         str | None,
-        _by_method("prior", "echo|PATH", "Diffusion prior: 'echo' (shipped) or a .safetensors file you trained."),
+        _by_method(
+            "prior",
+            "echo|PATH",
+            "Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or the folder of a zea preset.",
+        ),
     ] = None
     mu: Annotated[
         float | None,
@@ -65,6 +73,10 @@ class Settings:
     ] = None
     overlap: Annotated[
         int | None, _by_method("overlap", "INT", "Frames shared by neighbouring windows and cross-faded.")
+    ] = None
+    project: Annotated[
+        Literal["on", "off"] | None,
+        _by_method("project", "on|off", "Replace every pixel whose estimate is brighter than mid grey by the input's."),
     ] = None
     sigma: Annotated[
         float | None,
@@ -95,6 +107,8 @@ class Settings:
         for name in filled.keys() & {"steps", "window"}:
             if filled[name] < 1:
                 raise InputError(f"--{name} must be at least 1, got {filled[name]}.")
+        if filled.get("project", "on") not in ("on", "off"):
+            raise InputError(f"--project must be on or off, got {filled['project']!r}.")
         if not 0 <= filled.get("overlap", 0) < filled.get("window", 1):
             raise InputError(
                 f"--overlap must be at least 0 and less than --window, got {filled['overlap']} of {filled['window']}."
