@@ -95,7 +95,7 @@ def write_report(
         f"{len(study.main)} methods, the hazy input among them.",
         warnings=warnings(study, notes),
         intervals=escape(results.INTERVALS),
-        score_table=html_table(*results.score_table(found)),
+        score_table=html_table(*results.score_table(found)).replace(" [", "<br>["),
         choice=escape(
             "Input, every method and, where known, the truth, frame by frame. Median, best and worst patient by the "
             f"gain in gCNR of {title_of(figures.focus(study))} over the input."

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -123,18 +123,20 @@ def choose_methods(names: str, *, prior: str | None = None, seed: int = 0, size:
     `prior` replaces the prior of the methods that have one. Raises `InputError` for an unknown name, a name given twice
     and a prior that cannot be used.
     """
-    known: dict[str, MethodName] = {name: name for name in get_args(MethodName)}
+    known = (HAZY, *get_args(MethodName))
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
-        if name not in (HAZY, *known):
-            raise InputError(f"--methods has {name!r}: choose from {', '.join((HAZY, *known))}, separated by commas.")
+        if name not in known:
+            raise InputError(f"--methods has {name!r}: choose from {', '.join(known)}, separated by commas.")
         if wanted.count(name) > 1:
             raise InputError(f"--methods names {name} twice: name each method once.")
     methods = [Method(HAZY, None, size=size)]
     hashes = functools.cache(lambda chosen: prior_of(chosen).sha256)
-    for kind in (known[name] for name in wanted if name != HAZY):
-        settings = Settings(method=kind, prior=prior if "prior" in DEFAULTS[kind] else None, seed=seed).resolved()
-        methods.append(Method(kind, settings, hashes(Settings(method=kind, prior=settings.prior)), size))
+    for name in wanted:
+        if name != HAZY:
+            kind = cast(MethodName, name)
+            chosen = Settings(method=kind, prior=prior if "prior" in DEFAULTS[kind] else None, seed=seed).resolved()
+            methods.append(Method(kind, chosen, hashes(Settings(method=kind, prior=chosen.prior)), size))
     return methods
 
 
