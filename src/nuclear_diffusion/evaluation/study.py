@@ -23,6 +23,7 @@ import nuclear_diffusion
 from nuclear_diffusion.evaluation.datasets import Case, Loaded
 from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, spectra
 from nuclear_diffusion.files import atomic
+from nuclear_diffusion.model import Prior
 from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Progress, dehaze_clip
 from nuclear_diffusion.pipeline.results import fingerprint, versions
 from nuclear_diffusion.pipeline.run import prior_of
@@ -306,7 +307,9 @@ def _answer(loaded: Loaded, method: Method, folder: Path, key: str) -> _Answer:
     path = _answer_path(folder, clip.name, method.name, key)
     if (stored := _stored_answer(path, key)) is not None:
         return stored
-    dehazed = dehaze_clip(clip, settings, _prior(settings.prior, settings.method), size=method.size)
+    dehazed = dehaze_clip(
+        clip, settings, _prior(settings.method, settings.prior, method.prior_sha256), size=method.size
+    )
     parts: dict[str, Float[ndarray, "frames height width"]] = {}
     if method.varied is None:
         parts = {"signal": dehazed.signal, "background": dehazed.background}
@@ -358,9 +361,14 @@ def _read(case: Case) -> tuple[Loaded, str, str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _prior(path: str | None, method: MethodName):
-    """Each process loads a prior once."""
-    return None if path is None else prior_of(Settings(method=method, prior=path)).prior
+def _prior(method: MethodName, path: str | None, sha256: str | None) -> Prior | None:
+    """The weights with that hash; each process loads them once."""
+    if path is None:
+        return None
+    loaded = prior_of(Settings(method=method, prior=path))
+    if loaded.sha256 != sha256:
+        raise InputError(f"{path} changed while the study ran: run it again.")
+    return loaded.prior
 
 
 _kinds: set[tuple[str, int]] = set()
