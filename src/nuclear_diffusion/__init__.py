@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
-    from nuclear_diffusion.inference import Algorithm1, Proximal, Separation, mmse, robust_pca, separate
+    from nuclear_diffusion.inference import (
+        Algorithm1,
+        Proximal,
+        Separation,
+        Zea,
+        mmse,
+        robust_pca,
+        separate,
+        separate_as_zea,
+    )
     from nuclear_diffusion.learning import TrainConfig, load_prior, save_prior, train
     from nuclear_diffusion.model import DiffusionPrior, Gaussian, Laplace, NuclearNorm
     from nuclear_diffusion.pipeline.core import Dehazed, dehaze_clip
@@ -25,7 +34,7 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0+source"
 
 _HOME = {
-    "inference": ["Algorithm1", "Proximal", "Separation", "mmse", "robust_pca", "separate"],
+    "inference": ["Algorithm1", "Proximal", "Separation", "Zea", "mmse", "robust_pca", "separate", "separate_as_zea"],
     "learning": ["TrainConfig", "load_prior", "save_prior", "train"],
     "model": ["DiffusionPrior", "Gaussian", "Laplace", "NuclearNorm"],
     "pipeline.core": ["Dehazed", "dehaze_clip"],
@@ -50,6 +59,7 @@ __all__ = [
     "Settings",
     "SimulatedClip",
     "TrainConfig",
+    "Zea",
     "__version__",
     "dehaze_clip",
     "find_sector",
@@ -60,6 +70,7 @@ __all__ = [
     "robust_pca",
     "save_prior",
     "separate",
+    "separate_as_zea",
     "simulate",
     "train",
     "write_video",
