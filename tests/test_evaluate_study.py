@@ -1,0 +1,378 @@
+"""Studies: what is measured, what is stored and reused, and that neither kills nor workers change a bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import ks_2samp
+from skimage.metrics import peak_signal_noise_ratio
+
+from nuclear_diffusion.evaluation import study as studies
+from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded, find_dataset
+from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, motion_level, spectra
+from nuclear_diffusion.evaluation.results import by_patient
+from nuclear_diffusion.evaluation.study import Method, choose_methods, run_study, strength_of, vary
+from nuclear_diffusion.pipeline.core import Dehazed
+from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.types import InputError
+from nuclear_diffusion.video import Clip
+
+SIDE = 32
+SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)
+SEPTUM[6:26, 5:13], VENTRICLE[6:26, 19:27] = True, True
+
+
+def hazy_frame(rng: np.random.Generator, number: int) -> np.ndarray:
+    image = rng.integers(20, 80, (SIDE, SIDE))
+    image[np.roll(SEPTUM, number % 3, axis=0)] += 100
+    image[VENTRICLE] += 60
+    return image.astype(np.uint8)
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three patients of six frames, one missing, masks on frames 2 and 5, with truth."""
+    folder = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for patient in (1, 2, 3):
+        for number in (1, 2, 3, 5, 6, 7):
+            name = f"patient-{patient}-4C-frame-{number}.png"
+            image = hazy_frame(rng, number)
+            save(folder / "noisy" / name, image)
+            save(folder / "truth" / name, np.where(VENTRICLE, 5, image).astype(np.uint8))
+            if number in (2, 5):
+                save(folder / "noisy_roi" / name, np.where(SEPTUM, 255, np.where(VENTRICLE, 128, 0)).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The (clip, method) pairs that are computed, in order, by a quick stand-in that halves the ventricle."""
+    made: list[tuple[str, str]] = []
+
+    def halve(clip, settings, prior=None, *, size, progress=None):
+        made.append((clip.name, settings.method))
+        haze = np.where(VENTRICLE, clip.frames * np.float32(0.5), 0).astype(np.float32)
+        return Dehazed(clip.frames - haze, haze, None, np.ones((SIDE, SIDE), bool), 0.6)
+
+    monkeypatch.setattr(studies, "dehaze_clip", halve)
+    return made
+
+
+METHODS = [Method("hazy", None, size=SIDE), Method("rpca", Settings(method="rpca").resolved(), size=SIDE)]
+
+
+def run(data, folder, methods=METHODS, **rest):
+    return run_study(find_dataset(data).cases, methods, folder, **rest)
+
+
+def bits(study):
+    """Everything measured except times, as exact text."""
+    return {key: replace(found, seconds=0.0, compiled=False).as_json() for key, found in sorted(study.measured.items())}
+
+
+# what is measured
+
+
+def loaded_clip(numbers=(1, 2, 4), truth=None) -> tuple[Loaded, np.ndarray]:
+    rng = np.random.default_rng(1)
+    stored = np.stack([hazy_frame(rng, number) for number in numbers])
+    clip = Clip(stored / np.float32(255), 30.0, None, None, "clip", Path("clip"))
+    return Loaded(clip, numbers, {number: Annotation(SEPTUM, VENTRICLE) for number in numbers}, truth), stored
+
+
+EVERYWHERE = np.ones((SIDE, SIDE), bool)
+
+
+def test_scores_are_those_of_the_eight_bit_images():
+    loaded, stored = loaded_clip()
+    signal_ = stored.copy()
+    signal_[:, VENTRICLE] //= 3
+    scores, histograms = measure(loaded, signal_, EVERYWHERE)
+    for index in range(3):
+        before, after = stored[index], signal_[index]
+        assert scores["ks_a"][index] == 0
+        assert scores["ks_b"][index] == ks_2samp(before[VENTRICLE], after[VENTRICLE]).statistic
+        a, b = after[SEPTUM].astype(float), after[VENTRICLE].astype(float)
+        assert scores["cnr"][index] == pytest.approx((a.mean() - b.mean()) / np.sqrt(a.var() + b.var()))
+        edges = np.histogram_bin_edges(np.concatenate([a, b]), bins=256)
+        overlap = np.minimum(np.histogram(a, edges)[0] / a.size, np.histogram(b, edges)[0] / b.size).sum()
+        assert scores["gcnr"][index] == pytest.approx(1 - overlap)
+    for value in (0, 20, 50, 150):
+        assert histograms["ventricle"][value] == (signal_[:, VENTRICLE] == value).sum()
+        assert histograms["sector"][value] == (signal_ == value).sum()
+
+
+def test_less_than_half_a_level_is_no_change():
+    loaded, stored = loaded_clip()
+    nearly = loaded.clip.frames - np.float32(0.4 / 255)
+    np.testing.assert_array_equal(eight_bits(nearly), stored)
+    scores, _ = measure(loaded, eight_bits(nearly), EVERYWHERE)
+    assert scores["ks_a"] == scores["ks_b"] == [0, 0, 0]
+
+
+def test_the_motion_level_needs_the_frame_before():
+    loaded, stored = loaded_clip()
+    place = {1: 0, 2: 1, 4: 2}
+    expected = peak_signal_noise_ratio(stored[0], stored[1], data_range=255)
+    assert motion_level(loaded.clip.frames, place, 2) == pytest.approx(expected)
+    assert np.isnan(motion_level(loaded.clip.frames, place, 1))
+    assert np.isnan(motion_level(loaded.clip.frames, place, 4))
+    assert motion_level(loaded.clip.frames[[0, 0]], {7: 0, 8: 1}, 8) == np.inf
+
+
+def test_a_frame_with_one_region_has_that_regions_score_only():
+    loaded, stored = loaded_clip()
+    loaded.annotations[2] = Annotation(SEPTUM, np.zeros_like(VENTRICLE))
+    scores, _ = measure(loaded, stored, EVERYWHERE)
+    assert np.isnan(scores["gcnr"]).tolist() == [False, True, False]
+    assert np.isnan(scores["ks_b"]).tolist() == [False, True, False]
+    assert scores["ks_a"] == [0, 0, 0]
+
+
+def test_fidelity_is_measured_frame_by_frame_within_the_sector():
+    loaded, stored = loaded_clip(truth=np.zeros((3, SIDE, SIDE), np.float32))
+    scores, _ = measure(loaded, np.where(SEPTUM, 51, stored).astype(np.uint8), SEPTUM)
+    assert scores["psnr"] == pytest.approx([-20 * np.log10(51 / 255)] * 3)
+    assert len(scores["ssim"]) == 3
+
+
+def test_spectra_are_the_singular_values_of_clip_and_windows():
+    video = np.random.default_rng(2).uniform(size=(9, 12, 10)).astype(np.float32)
+    sector = np.zeros((12, 10), bool)
+    sector[2:, :6] = True
+    whole, *windows = spectra(video, sector)
+    matrix = video[:, sector].astype(float)
+    np.testing.assert_allclose(whole, np.linalg.svd(matrix, compute_uv=False), rtol=1e-7)
+    assert len(windows) == 3
+    np.testing.assert_allclose(windows[2], np.linalg.svd(matrix[2:], compute_uv=False), rtol=1e-7)
+
+
+def test_stored_numbers_keep_every_bit():
+    scores = {"gcnr": [0.1 + 0.2, np.nan], "motion_psnr": [np.inf, -np.inf]}
+    spectrum = {"signal": [[float(np.nextafter(1, 2))]]}
+    found = Measured("nan", "p", "inf", "k", 2, float("nan"), True, [1], [[3, 4]], scores, {"septum": [1]}, spectrum)
+    text = found.as_json()
+    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    again = Measured.from_json(text)
+    assert (again.case, again.method) == ("nan", "inf")
+    assert repr(again) == repr(found)
+
+
+# what is run
+
+
+def test_methods_are_named_with_their_defaults():
+    names = [method.name for method in choose_methods("rpca")]
+    assert names == ["hazy", "rpca"]
+    with pytest.raises(InputError, match="'magic'"):
+        choose_methods("rpca,magic")
+    with pytest.raises(InputError, match="rpca twice"):
+        choose_methods("rpca,rpca")
+
+
+def test_strengths_are_multiples_of_the_default():
+    methods = choose_methods("hazy,rpca")
+    varied = vary(methods, [0.5, 1, 3])
+    assert [(m.varied, m.settings.lam) for m in varied if m.settings] == [("rpca", 0.5), ("rpca", 3.0)]
+    assert len({m.name for m in varied}) == 2
+    assert len({m.configuration_hash for m in (*methods, *varied)}) == 4
+    assert [strength_of(Settings(method=name)) for name in ("mmse", "nuclear", "paper")] == ["sigma", "mu", "mu"]
+
+
+def test_every_clip_is_answered_by_every_method(data, folder, calls):
+    told = []
+    study = run(data, folder, progress=lambda done, total: told.append((done, total)))
+    assert calls == [(f"patient-{p}-4C", "rpca") for p in (1, 2, 3)]
+    assert told == [(done, 6) for done in range(7)]
+    found = study.measured["rpca", "patient-2-4C"]
+    assert found.numbers == [2, 5]
+    assert found.pixels == [[SEPTUM.sum(), VENTRICLE.sum()]] * 2
+    assert found.scores["ks_a"] == [0, 0]
+    assert np.isfinite(found.scores["motion_psnr"][0])
+    assert np.isnan(found.scores["motion_psnr"][1])  # frame 4 is missing
+    assert len(found.scores["psnr"]) == 6
+    case = study.cases[1]
+    np.testing.assert_array_equal(study.signal("hazy", case), eight_bits(case.read().clip.frames))
+    halved = eight_bits(case.read().clip.frames * np.where(VENTRICLE, np.float32(0.5), np.float32(1)))
+    np.testing.assert_array_equal(study.signal("rpca", case), halved)
+
+
+def test_time_counts_without_compilation(data, folder, calls, monkeypatch):
+    monkeypatch.setattr(studies, "_kinds", set())
+    study = run(data, folder)
+    assert [found.compiled for found in study.of("rpca")] == [True, False, False]
+    assert list(by_patient(study, "rpca", "seconds").values()) == [[], [0.6 / 6], [0.6 / 6]]
+    only = study._replace(cases=study.cases[:1])
+    assert by_patient(only, "rpca", "seconds") == {"patient-1": [0.6 / 6]}
+
+
+# what is reused
+
+
+def test_a_rerun_computes_nothing_and_gives_the_same(data, folder, calls):
+    first = bits(run(data, folder))
+    calls.clear()
+    assert bits(run(data, folder)) == first
+    assert calls == []
+
+
+def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found_again(data, folder, calls):
+    first = bits(run(data, folder))
+    rpca = METHODS[1]
+    for changed in (
+        replace(rpca, settings=Settings(method="rpca", lam=2.0).resolved()),
+        replace(rpca, settings=Settings(method="rpca", seed=1).resolved()),
+        replace(rpca, prior_sha256="0" * 64),
+        replace(rpca, size=SIDE // 2),
+    ):
+        calls.clear()
+        run(data, folder, [METHODS[0], changed])
+        assert len(calls) == 3, changed
+    calls.clear()
+    assert bits(run(data, folder)) == first
+    assert calls == []
+
+
+def test_other_code_is_computed_anew(data, folder, calls, monkeypatch):
+    run(data, folder)
+    calls.clear()
+    monkeypatch.setattr(studies, "code_hash", lambda parts: "changed")
+    run(data, folder)
+    assert len(calls) == 3
+
+
+def test_only_the_clip_with_a_changed_frame_is_computed_anew(data, folder, calls):
+    run(data, folder)
+    calls.clear()
+    path = data / "noisy" / "patient-2-4C-frame-3.png"
+    image = np.array(Image.open(path))
+    image[0, 0] += 1
+    save(path, image)
+    run(data, folder)
+    assert calls == [("patient-2-4C", "rpca")]
+
+
+def test_changed_masks_are_measured_anew_without_a_new_answer(data, folder, calls):
+    before = run(data, folder)
+    calls.clear()
+    name = "patient-2-4C-frame-2.png"
+    save(data / "noisy_roi" / name, np.where(VENTRICLE, 255, np.where(SEPTUM, 128, 0)).astype(np.uint8))
+    after = run(data, folder)
+    assert calls == []
+    case = "patient-2-4C"
+    assert after.measured["rpca", case].scores["cnr"][0] == -before.measured["rpca", case].scores["cnr"][0]
+    assert after.measured["rpca", case].scores["cnr"][1] == before.measured["rpca", case].scores["cnr"][1]
+
+
+def test_variations_keep_their_numbers_and_not_their_answers(data, folder, calls):
+    methods = [*METHODS, *vary(METHODS, [2])]
+    study = run(data, folder, methods)
+    assert len(list(folder.glob("*/*.npz"))) == 3
+    assert [method.name for method in study.main] == ["hazy", "rpca"]
+    calls.clear()
+    run(data, folder, methods)
+    assert calls == []
+
+
+def test_ctrl_c_loses_only_what_was_under_way(data, folder, calls, monkeypatch):
+    halve = studies.dehaze_clip
+
+    def stop(clip, settings, prior=None, **rest):
+        if clip.name == "patient-2-4C":
+            raise KeyboardInterrupt
+        return halve(clip, settings, prior, **rest)
+
+    monkeypatch.setattr(studies, "dehaze_clip", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, folder)
+    assert calls == [("patient-1-4C", "rpca")]
+    monkeypatch.setattr(studies, "dehaze_clip", halve)
+    run(data, folder)
+    assert calls == [(f"patient-{p}-4C", "rpca") for p in (1, 2, 3)]
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+def test_torn_numbers_are_measured_again(data, folder, calls):
+    first = bits(run(data, folder))
+    next((folder / "patient-1-4C").glob("rpca-*.json")).write_text('{"case": "pat')
+    calls.clear()
+    assert bits(run(data, folder)) == first
+    assert calls == []
+
+
+# what fails
+
+
+def test_a_clip_that_cannot_be_taken_is_left_out_and_named(data, folder):
+    for number in (1, 2, 3, 5, 6, 7):
+        (data / "noisy" / f"patient-2-4C-frame-{number}.png").write_bytes(
+            (data / "noisy" / "patient-2-4C-frame-1.png").read_bytes()
+        )
+    study = run(data, folder)
+    assert [case.patient for case in study.cases] == ["patient-1", "patient-3"]
+    (failure,) = study.failures
+    assert (failure.case, failure.method) == ("patient-2-4C", "rpca")
+    assert "does not move" in failure.reason
+    assert [found.patient for found in study.of("hazy")] == ["patient-1", "patient-3"]
+
+
+def test_no_clip_left_is_an_error_and_mistakes_of_ours_are_not_hidden(folder, monkeypatch):
+    case = Case("gone", "gone", Path("gone.mp4"), ())
+    with pytest.raises(InputError, match="gone"):
+        run_study([case], METHODS, folder)
+    monkeypatch.setattr(studies, "_read", lambda case: 1 / 0)
+    monkeypatch.setattr(studies._read, "cache_clear", lambda: None, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        run_study([case], METHODS, folder)
+
+
+# whole processes
+
+
+@pytest.mark.slow
+def test_workers_do_not_change_a_bit(data, tmp_path):
+    one, two = (run(data, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    assert bits(one) == bits(two)
+    for case in one.cases:
+        np.testing.assert_array_equal(one.signal("rpca", case), two.signal("rpca", case))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "how", "code"), [(1, signal.SIGKILL, -9), (2, signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, code):
+    """SIGKILL as by the system, SIGINT to every process as by Ctrl-C."""
+    out = tmp_path / "report"
+    command = [sys.executable, "-m", "nuclear_diffusion", "evaluate", str(data), "-o", str(out)]
+    command += ["--methods", "hazy,rpca", "--workers", str(workers)]
+    group = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob("results/*/rpca-*.json")):
+        assert time.monotonic() < deadline
+        assert group.poll() is None
+        time.sleep(0.02)
+    os.killpg(group.pid, how)
+    assert group.wait(timeout=60) == code
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*") if path.name[0] != "."}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert (out / "report.html").is_file()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(list(out.glob("results/*/rpca-*.npz"))) == 3
