@@ -150,6 +150,10 @@ class Algorithm1(eqx.Module):
         """Denoiser passes a window."""
         return self.sigmas.size - 1
 
+    def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
+        """p(L) of the paper's experiments, whatever the `shape` of the window."""
+        return NuclearNorm(PAPER_GAMMA)
+
     @eqx.filter_jit
     def __call__(
         self,

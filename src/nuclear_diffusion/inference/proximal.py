@@ -1,12 +1,14 @@
 """The default sampler: one denoiser pass a step, closed-form data step, singular value thresholding.
 
-Algorithm 1 with every gradient step replaced by the exact minimiser it was walking towards:
+Algorithm 1 with every gradient step replaced by the minimiser or mean it was walking towards:
 
-    lines 3-7   x0 <- E[X_0 | X_tau, Y, L]       one denoiser pass, the Gaussian likelihood folded in exactly
-    line  8     X_tau-1 <- x0 + sigma' (eps, some of it fresh)
-    lines 9-10  L <- prox of gamma ||L||_* / mu at Y - x0, then L >= 0
+    lines 3-7   X <- E[X_0 | X_tau, Y, L]             one denoiser pass; the Gaussian likelihood folds in exactly
+    lines 9-10  L <- prox of gamma ||L||_* / mu at Y - X, then L >= 0
+    line  8     X_tau-1 <- X + sigma' noise
 
-and the last step ends in the posterior mean x0, not in a noisy X.
+Held at one high noise level (`end` = `start`, the default) X_tau tells nothing that Y does not, and this is
+expectation-maximisation for max_L p(L | Y): X is averaged over its posterior, L is maximised. Let `end` fall below
+`start` and it is a diffusion that walks down to a sample. Either way the last step ends in a posterior mean.
 """
 
 from typing import NamedTuple, Protocol
@@ -18,27 +20,33 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nuclear_diffusion.inference.progress import report
 from nuclear_diffusion.inference.result import Separation
-from nuclear_diffusion.model._checks import require_positive
-from nuclear_diffusion.model.nuclear_norm import NuclearNorm
-from nuclear_diffusion.model.prior import Prior
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.model import NuclearNorm, Prior
+from nuclear_diffusion.model._checks import require_nonnegative, require_positive
+from nuclear_diffusion.model.prior import HazeAware, given
+from nuclear_diffusion.types import InputError, Scalar, Video
+
+BLIND_START = 0.3
+"""First noise level for a prior that knows nothing of haze: enough to lose the haze, not the anatomy."""
+
+BACKGROUND_NOISE = 0.01
+"""Noise level (display intensity) that the default threshold on L's singular values is matched to."""
 
 
 class DataStep(Protocol):
-    """How the likelihood N(target; X, I/mu) enters: returns an estimate of E[X_0 | x_sigma, target]."""
+    """How the likelihood N(target; X, I/mu) enters: an estimate of E[X_0 | x_sigma, target]."""
 
-    def __call__(self, prior: Prior, x: Video, target: Video, sigma: Scalar, mu: float | Scalar) -> Video:
-        """`x` is X_0 + sigma * noise, `target` is Y - L."""
+    def __call__(self, prior: Prior, x: Video, target: Video, sigma: Scalar, mu: Scalar) -> Video:
+        """`x` is X_0 + sigma * noise, `target` is Y - L; at `mu` = 0 the target says nothing."""
         ...
 
 
 class ExactPosterior(eqx.Module):
-    """Both observations of X_0 are Gaussian with identity operator, so they merge into one (exact).
+    """Two Gaussian observations of X_0 with identity operator merge into one; no approximation.
 
     P = 1/sigma^2 + mu,   z = (x/sigma^2 + mu (Y - L)) / P,   E[X_0 | x, Y, L] = D(z, P^(-1/2))
     """
 
-    def __call__(self, prior: Prior, x: Video, target: Video, sigma: Scalar, mu: float | Scalar) -> Video:
+    def __call__(self, prior: Prior, x: Video, target: Video, sigma: Scalar, mu: Scalar) -> Video:
         """One denoiser pass at the merged noise level."""
         precision = 1 / sigma**2 + mu
         merged = (x / sigma**2 + mu * target) / precision
@@ -46,14 +54,17 @@ class ExactPosterior(eqx.Module):
 
 
 class ProximalPoint(eqx.Module):
-    """Half-quadratic splitting (DiffPIR, Zhu et al. 2023, eq. 12): denoise, then a proximal data step.
+    """Half-quadratic splitting (DiffPIR, Zhu et al. 2023, eq. 12): denoise, then a proximal step on the data.
 
     x0 = D(x, sigma),   argmin_X  mu/2 ||Y - L - X||^2 + 1/(2 r^2) ||X - x0||^2   with r = `trust` * sigma
     """
 
     trust: float | Scalar = 1.0
 
-    def __call__(self, prior: Prior, x: Video, target: Video, sigma: Scalar, mu: float | Scalar) -> Video:
+    def __check_init__(self):
+        require_positive("trust", self.trust)
+
+    def __call__(self, prior: Prior, x: Video, target: Video, sigma: Scalar, mu: Scalar) -> Video:
         """One denoiser pass at sigma, then a weighted mean."""
         x0 = prior.denoise(x, sigma)
         weight = 1 / (self.trust * sigma) ** 2
@@ -63,73 +74,98 @@ class ProximalPoint(eqx.Module):
 class State(NamedTuple):
     """What the next step needs."""
 
-    x: Video  # X_tau
-    background: Video  # L
+    x: Video
+    """X_tau."""
+
+    background: Video
+    """L."""
 
 
 class Proximal(eqx.Module):
-    """Nuclear Diffusion by proximal and posterior-mean steps.
+    """Nuclear Diffusion by posterior means and proximal steps.
 
-    - `steps`: denoiser passes.
-    - `mu`: precision of what neither signal nor low-rank background explains, 1 / intensity^2 (eq. 8).
-    - `start`, `end`: first and last noise level, standard deviation in display intensity (SeqDiff start from Y).
-    - `fresh`: share of the noise variance that is drawn anew in a step; 0 is DDIM (deterministic), 1 ancestral.
+    - `mu`: precision of what neither signal nor low-rank background explains (eq. 8), 1 / intensity^2.
+    - `start`: first noise level in display intensity. None: `sigma_max` for a prior that has learned haze, whose
+      first pass is then E[X | Y]; `BLIND_START` for one that has not, a SeqDiff start from Y.
+    - `end`: last noise level; None: `start`.
+    - `fresh`: share of the noise variance drawn anew in a step; 0 is DDIM (deterministic), 1 ancestral.
+    - `steps`: denoiser passes a frame. The first one has no background to subtract, and so no data term.
     - `data`: the data step.
     """
 
-    mu: float | Scalar = 100.0
-    start: float | Scalar = 0.3
-    end: float | Scalar = 0.03
+    mu: float | Scalar = 3.0
+    start: float | None = None
+    end: float | None = None
     fresh: float | Scalar = 0.0
-    steps: int = eqx.field(static=True, default=12)
     data: DataStep = ExactPosterior()
+    steps: int = eqx.field(static=True, default=2)
 
     def __check_init__(self):
         require_positive("mu", self.mu)
-        require_positive("start", self.start)
-        require_positive("end", self.end)
         require_positive("steps", self.steps)
+        for name in ("start", "end"):
+            if getattr(self, name) is not None:
+                require_positive(name, getattr(self, name))
+        require_nonnegative("fresh", self.fresh)
+        if self.start is not None and self.end is not None and self.end > self.start:
+            raise InputError(f"`end` must be at most `start`, {self.start}, got {self.end}.")
+
+    def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
+        """p(L) for a window of `shape` = (p, height, width), its threshold gamma / mu just above white noise.
+
+        The largest singular value of n x p white noise of standard deviation s is about s (sqrt(n) + sqrt(p)).
+        """
+        frames, height, width = shape
+        return NuclearNorm(self.mu * BACKGROUND_NOISE * ((height * width) ** 0.5 + frames**0.5))
 
     def levels(self, prior: Prior) -> Float[Array, " steps"]:
         """Noise levels, geometric from `start` to `end`, inside the prior's range."""
-        start, end = jnp.asarray(self.start, jnp.float32), jnp.asarray(self.end, jnp.float32)
-        ratio = jnp.linspace(0, 1, self.steps)
-        return jnp.clip(start * (end / start) ** ratio, prior.sigma_min, prior.sigma_max)
+        aware = isinstance(prior, HazeAware) and prior.haze_aware
+        start = (prior.sigma_max if aware else BLIND_START) if self.start is None else self.start
+        end = start if self.end is None else self.end
+        return jnp.clip(jnp.geomspace(start, end, self.steps), prior.sigma_min, prior.sigma_max)
 
     def step(
         self,
         key: PRNGKeyArray,
         y: Video,
         state: State,
-        sigma: Scalar,
-        sigma_next: Scalar,
+        level: tuple[Scalar, Scalar, Scalar],
         prior: Prior,
         background: NuclearNorm,
     ) -> tuple[State, Video]:
-        """One level down: X_0 given X_tau and L, L given X_0, X at the next level. Also returns X_0."""
-        target = y - state.background
-        x0 = jnp.maximum(self.data(prior, state.x, target, sigma, self.mu), 0)  # lines 3-7
-        low_rank = jnp.maximum(background.prox(y - x0, 1 / self.mu), 0)  # lines 9-10
-        noise = (state.x - x0) / sigma  # line 8, DDIM's estimate of the noise
+        """One `level` = (sigma, next sigma, mu): X given L, L given X, X_tau at the next level. Also returns X."""
+        sigma, sigma_next, mu = level
+        # lines 3-7; where Y is black in every frame there is neither tissue nor haze
+        x0 = jnp.clip(self.data(prior, state.x, y - state.background, sigma, mu), 0, 1) * jnp.any(y > 0, axis=0)
+        # lines 9-10: prox, then projection (not the prox of their sum, which has no closed form)
+        low_rank = jnp.maximum(background.prox(y - x0, 1 / self.mu), 0)
+        # line 8, with the noise that the denoiser saw and `fresh` noise
+        noise = (state.x - x0) / sigma
         drawn = jax.random.normal(key, y.shape, y.dtype)
         x = x0 + sigma_next * (jnp.sqrt(1 - self.fresh) * noise + jnp.sqrt(self.fresh) * drawn)
         return State(x, low_rank), x0
 
-    def __call__(self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray) -> Separation:
+    @eqx.filter_jit
+    def __call__(
+        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+    ) -> Separation:
         """Separate one window `y` (frames, height, width) in [0, 1].
 
-        `trace` is the root mean square of Y - X - L after each step.
+        X_tau starts at `start` (SeqDiff; None: `y`) plus noise. `trace`: root mean square of Y - X - L after each step.
         """
-        levels = self.levels(prior)
+        sigmas = self.levels(prior)
         first, *_ = keys = jax.random.split(key, self.steps + 1)
-        x = y + levels[0] * jax.random.normal(first, y.shape, y.dtype)
+        x = (y if start is None else start) + sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
+        posterior = given(prior, y)
 
-        def body(state: State, inputs):
-            k, key, sigma, sigma_next = inputs
+        def body(state: tuple[State, Video], inputs) -> tuple[tuple[State, Video], Scalar]:
+            k, key, *level = inputs
             report(k)
-            state, x0 = self.step(key, y, state, sigma, sigma_next, prior, background)
-            return state, jnp.sqrt(jnp.mean((y - x0 - state.background) ** 2))
+            after, x0 = self.step(key, y, state[0], tuple(level), posterior, background)
+            return (after, x0), jnp.sqrt(jnp.mean((y - x0 - after.background) ** 2))
 
-        k = jnp.arange(self.steps)
-        state, trace = jax.lax.scan(body, State(x, jnp.zeros_like(y)), (k, keys[1:], levels, jnp.append(levels[1:], 0)))
-        return Separation(jnp.clip(state.x, 0, 1), state.background, trace)
+        precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
+        inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions)
+        (state, x0), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y), inputs)
+        return Separation(x0, state.background, trace)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,10 @@ class Sampler(Protocol):
     @property
     def steps(self) -> int:
         """Denoiser passes a window."""
+        ...
+
+    def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
+        """The p(L) it is meant for, for a window of `shape` = (frames, height, width)."""
         ...
 
     def __call__(
@@ -52,7 +57,7 @@ def separate(
         video: (frames, height, width), display intensity in [0, 1].
         prior: p(X); `load_prior("echo")` is the shipped one.
         key: random key; same key, same build, same machine: same bits.
-        background: p(L); by default a nuclear norm scaled to the sampler's noise and the clip's size.
+        background: p(L); by default the sampler's own, scaled to the window.
         sampler: `Proximal()` by default; `Algorithm1.paper()` is the paper's.
         window: frames separated together, at least 2; the whole clip where it is shorter.
         overlap: frames shared by neighbouring windows, at least 0 and below `window`.
@@ -68,7 +73,7 @@ def separate(
     sampler = Proximal() if sampler is None else sampler
     windows = Windows(len(y), window, min(overlap, window - 1))
     if background is None:
-        background = NuclearNorm(default_gamma((windows.size, *y.shape[1:])))
+        background = sampler.background_for((windows.size, y.shape[1], y.shape[2]))
     total = sampler.steps * len(windows)
     parts: list[Separation] = []
     for index, part in enumerate(windows.split(y)):
@@ -104,6 +109,11 @@ def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sig
         raise InputError(f"`sigma` must be a positive number, got {sigma}.")
     signal = jnp.clip(_denoise(prior, y, jnp.float32(sigma)), 0, 1)
     return Separation(signal, jnp.maximum(y - signal, 0), jnp.sqrt(jnp.mean((y - signal) ** 2))[None])
+
+
+@eqx.filter_jit
+def _denoise(prior: Prior, y: Video, sigma: Float[Array, ""]) -> Video:
+    return prior.denoise(y, sigma)
 
 
 def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:

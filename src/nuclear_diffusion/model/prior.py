@@ -34,7 +34,12 @@ class Prior(Protocol):
 
 @runtime_checkable
 class HazeAware(Prior, Protocol):
-    """A prior that has also learned what haze makes of a clean frame."""
+    """A prior that may have learned what haze makes of a clean frame."""
+
+    @property
+    def haze_aware(self) -> bool:
+        """Whether it has."""
+        ...
 
     def given(self, observed: Float[Array, "*batch height width"]) -> Prior:
         """p(X | Y) after seeing the hazy frames `observed`."""

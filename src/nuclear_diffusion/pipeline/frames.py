@@ -94,6 +94,10 @@ def render_frames(
     total = patients + watched
 
     def bank(split: str, count: int, before: int) -> UInt8[ndarray, "frames 2 size size"]:
+        def tell(done: int, _: int) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
         path = cache / f"{split}-{count}x{frames_per_patient}-{size}.npy"
         if not path.exists():
             hazy, clean = frame_bank(
@@ -102,7 +106,7 @@ def render_frames(
                 split=split,
                 size=size,
                 workers=os.cpu_count() or 1,
-                progress=None if progress is None else lambda done, _: progress(before + done, total),
+                progress=tell,
             )
             with atomic(path) as temporary:
                 np.save(temporary, np.stack([clean, hazy], axis=2).reshape(-1, 2, size, size))

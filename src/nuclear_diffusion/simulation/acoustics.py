@@ -138,13 +138,13 @@ class Scanner:
         i0, j0 = i.astype(np.int64), j.astype(np.int64)
         fi, fj = i - i0, j - j0
         flat = i0 * self.beams + j0
-        out = np.zeros(self.ranges * self.beams, np.complex128)
+        real, imag = np.zeros((2, self.ranges * self.beams))
         for di, wi in ((0, 1 - fi), (1, fi)):
             for dj, wj in ((0, 1 - fj), (1, fj)):
-                w, k = wi * wj, flat + di * self.beams + dj
-                out.real += np.bincount(k, w * value.real, out.size)
-                out.imag += np.bincount(k, w * value.imag, out.size)
-        return out.reshape(self.ranges, self.beams).astype(np.complex64)
+                weight, site = wi * wj, flat + di * self.beams + dj
+                real += np.bincount(site, weight * np.real(value), real.size)
+                imag += np.bincount(site, weight * np.imag(value), imag.size)
+        return (real + 1j * imag).reshape(self.ranges, self.beams).astype(np.complex64)
 
     def blur(self, field: np.ndarray, lateral: float = 1.0, axial: float = 1.0) -> np.ndarray:
         """Point-spread function: a Gaussian pulse in range, and in angle a Gaussian beam that widens off focus.
@@ -158,10 +158,12 @@ class Scanner:
         width = np.minimum(width, 0.12 * lateral) / step_a
         k_a = 2 * np.pi * np.fft.fftfreq(self.beams)
         k_r = 2 * np.pi * np.fft.fftfreq(self.ranges)
-        spectrum = fft.fft(field, axis=1) * np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(np.float32)
-        field = fft.ifft(spectrum, axis=1)
+        spectrum = np.asarray(fft.fft(field, axis=1)) * np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(
+            np.float32
+        )
+        beams = np.asarray(fft.ifft(spectrum, axis=1))
         pulse = np.exp(-0.5 * (self.axial * axial / step_r * k_r) ** 2).astype(np.float32)
-        out = fft.ifft(fft.fft(field, axis=0) * pulse[:, None], axis=0)
+        out = np.asarray(fft.ifft(np.asarray(fft.fft(beams, axis=0)) * pulse[:, None], axis=0))
         # constant energy for white scatterers at every depth
         return out * np.sqrt(width)[:, None].astype(np.float32)
 

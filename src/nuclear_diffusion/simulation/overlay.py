@@ -54,7 +54,7 @@ def lay_haze(
     out = np.empty_like(frames)
     for k, clean in enumerate(amplitude):
         field = haze.at(k / fps, nothing)
-        clutter = scanner.scan_convert(field.real) + 1j * scanner.scan_convert(field.imag)
+        clutter = scanner.scan_convert(np.real(field)) + 1j * scanner.scan_convert(np.imag(field))
         total = np.abs(clean + clutter)
         hazy = np.clip(1 + 20 * np.log10(np.maximum(total, 1e-12)) / decibel, 0, 1)
         change = gaussian_filter(hazy - frames[k], smoothing)  # the vendor's filter, on the haze alone
