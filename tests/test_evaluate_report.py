@@ -1,0 +1,349 @@
+"""Tables, figures and the page against planted numbers, and the whole chain from the command line."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from nuclear_diffusion.cli import main
+from nuclear_diffusion.evaluation import figures, style
+from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded
+from nuclear_diffusion.evaluation.measures import Measured
+from nuclear_diffusion.evaluation.results import as_json, as_markdown, tabulate, write_tables
+from nuclear_diffusion.evaluation.statistics import SCORES
+from nuclear_diffusion.evaluation.study import Method, Study
+from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.simulation import write_dataset
+from nuclear_diffusion.video import Clip
+
+
+def measured(case: str, method: str, gcnr, ks, motion, level: int) -> Measured:
+    count = len(gcnr)
+    histogram = [0] * 256
+    histogram[level] = 10
+    return Measured(
+        case=case,
+        patient=case,
+        method=method,
+        key="k",
+        frames=10,
+        seconds=math.nan if method == "hazy" else 5.0,
+        compiled=False,
+        numbers=list(range(1, 10 * count, 10)),
+        pixels=[[100, 200]] * count,
+        scores={"gcnr": gcnr, "cnr": gcnr, "ks_a": ks, "ks_b": ks, "motion_psnr": motion},
+        histograms={"septum": histogram, "ventricle": histogram, "sector": histogram},
+        spectra={name: [[3.0, 2.0, 1.0], [2.0, 1.0, 0.5]] for name in ("signal", "background")},
+    )
+
+
+GAINS = {"ann": 0.1, "bob": 0.4, "cem": 0.2, "dot": -0.1, "eve": 0.3}
+RPCA = Settings(method="rpca").resolved()
+MOTION = [math.nan, 20.0, 30.0, math.inf]
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Five patients of four annotated frames; robust PCA gains what `GAINS` says, a variation twice as much."""
+    cases = tuple(Case(name, name, Path(name), ()) for name in GAINS)
+    methods = (
+        Method("hazy", None),
+        Method("rpca", RPCA),
+        Method("rpca-lam-2", Settings(method="rpca", lam=2.0).resolved(), varied="rpca"),
+        Method("rpca-lam-0.5", Settings(method="rpca", lam=0.5).resolved(), varied="rpca"),
+    )
+    found = {}
+    for name, gain in GAINS.items():
+        for method, factor, level in (
+            ("hazy", 0, 10),
+            ("rpca", 1, 20),
+            ("rpca-lam-2", 2, 30),
+            ("rpca-lam-0.5", 0.5, 40),
+        ):
+            gcnr, ks = [0.4 + factor * gain] * 4, [0.1 * factor, 0.2 * factor, 0.3 * factor, 0.4 * factor]
+            found[method, name] = measured(name, method, gcnr, ks, MOTION, level)
+    return Study(cases, methods, found, (), tmp_path)
+
+
+# tables
+
+
+def test_tables_hold_the_planted_averages(study):
+    found = tabulate(study)
+    assert found.summary("rpca", "gcnr").mean == pytest.approx(0.4 + np.mean(list(GAINS.values())))
+    assert found.summary("rpca", "gcnr").median == pytest.approx(0.6)
+    assert found.summary("rpca", "gcnr").frames == 20
+    assert found.summary("rpca", "ks_a").frame_mean == pytest.approx(0.25)
+    assert found.summary("rpca", "seconds").mean == pytest.approx(0.5)
+    assert found.scores == ("gcnr", "cnr", "ks_a", "ks_b", "seconds")
+    tested = {(d.first, d.second, d.score) for d in found.differences}
+    assert tested == {("rpca", "hazy", "gcnr"), ("rpca", "hazy", "cnr")}  # the input's own KS is 0 by definition
+
+
+def test_every_written_value_says_what_it_is_and_can_be_made_again(study, tmp_path):
+    found = tabulate(study)
+    write_tables(study, found, tmp_path)
+    with (tmp_path / "scores.csv").open() as file:
+        scores = {(row["method"], row["score"]): row for row in csv.DictReader(file)}
+    with (tmp_path / "frames.csv").open() as file:
+        frames = list(csv.DictReader(file))
+    for (method, score), row in scores.items():
+        assert row["definition"] == SCORES[score].definition
+        assert re.fullmatch("[0-9a-f]{12}", row["configuration"])
+        assert "numpy" in row["versions"]
+        values = [float(f[score]) for f in frames if f["method"] == method and f.get(score)]
+        if values:
+            assert float(row["frame_mean"]) == pytest.approx(np.mean(values))
+            assert int(row["frames"]) == len(values)
+    assert scores["hazy", "psnr"]["mean"] == ""
+    assert {f["motion_psnr"] for f in frames} == {"", "20.0", "30.0", "inf"}
+    assert len({f["configuration"] for f in frames}) == 4
+
+
+def test_json_is_strict_and_says_what_is_missing(study, tmp_path):
+    found = tabulate(study)
+    write_tables(study, found, tmp_path)
+    read = json.loads((tmp_path / "tables.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert read == json.loads(json.dumps(as_json(study, found)))
+    assert read["patients"] == 5
+    assert read["configurations"]["rpca-lam-2"]["settings"]["lam"] == 2
+    text = as_markdown(study, found)
+    assert "| Robust PCA | 0.580 [" in text
+    for word in ("FID", "g3", "missing", "Holm", SCORES["ks_a"].definition):
+        assert word in text
+
+
+# figures
+
+
+def test_motion_bins_are_numpys(study):
+    edges = figures.motion_edges(study)
+    np.testing.assert_allclose(edges[[0, -1]], [20, 30])
+    found = figures.motion_bins(study, "rpca", np.array([20.0, 25.0, 30.0]))
+    assert found.counts.tolist() == [5, 5]  # neither the undefined nor the infinite
+    assert [mean.mean for mean in found.means] == pytest.approx([0.2, 0.3])
+    assert [mean.patients for mean in found.means] == [5, 5]
+
+
+def test_patients_are_chosen_by_their_gain(study):
+    chosen = {one.rule: (one.case.name, round(one.gain, 6)) for one in figures.choose_patients(study)}
+    assert chosen == {"median": ("cem", 0.2), "best": ("bob", 0.4), "worst": ("dot", -0.1)}
+    two = figures.choose_patients(study._replace(cases=study.cases[:2]))
+    assert [(one.rule, one.case.name) for one in two] == [("median", "ann"), ("best", "bob")]
+
+
+def test_the_inset_lies_midway_between_the_regions_within_the_frame():
+    septum, ventricle = np.zeros((2, 60, 90), bool)
+    septum[20:23, 30:33], ventricle[20:23, 50:53] = True, True
+    clip = Clip(np.zeros((2, 60, 90), np.float32), 30.0, None, None, "a", Path("a"))
+    loaded = Loaded(clip, (1, 2), {2: Annotation(septum, ventricle)}, None)
+    assert figures.inset_of(loaded, 2) == (slice(11, 31), slice(31, 51))
+    septum[:], ventricle[:] = False, False
+    septum[0, 0], ventricle[1, 1] = True, True
+    assert figures.inset_of(loaded, 2) == (slice(0, 20), slice(0, 20))
+
+
+def test_curves_follow_the_strength(study):
+    curve = figures.curve_of(study, study.methods[1])
+    assert curve is not None
+    assert (curve.setting, curve.values) == ("lam", [0.5, 1.0, 2.0])
+    assert [interval.mean for interval in curve.ks] == pytest.approx([0.125, 0.25, 0.5])
+    drawn = [line.get_xydata() for line in figures.draw_tradeoff(study).axes[0].lines]
+    expected = np.array([[0.125, 0.49], [0.25, 0.58], [0.5, 0.76]])
+    assert any(data.shape == (3, 2) and np.allclose(data, expected) for data in drawn)
+
+
+def test_boxes_show_every_patient_and_the_mean_over_frames(study):
+    axes = figures.draw_boxes(study).axes[0]
+    places = [np.asarray(points.get_offsets()) for points in axes.collections]
+    np.testing.assert_allclose(sorted(places[2][:, 1]), sorted(0.4 + gain for gain in GAINS.values()))
+    np.testing.assert_allclose(places[3], [[1, 0.58]])
+    assert [text.get_text() for text in axes.texts] == ["0.400", "0.580"]
+
+
+def test_cumulative_intensities_step_where_the_values_are(study):
+    for method, level in (("hazy", 10), ("rpca", 20)):
+        shares = figures.cumulative(study, method, "septum")
+        assert shares is not None
+        np.testing.assert_array_equal(shares, np.arange(256) >= level)
+
+
+def test_all_figures_without_pictures_are_drawn_and_written(study, tmp_path):
+    drawn = [
+        figures.draw_motion(study),
+        figures.draw_boxes(study),
+        figures.draw_tradeoff(study),
+        figures.draw_intensities(study, np.ones(256)),
+        figures.draw_singular_values(study, study.cases[0]),
+    ]
+    for number, figure in enumerate(drawn):
+        assert isinstance(figure, Figure)
+        style.save(figure, tmp_path / str(number))
+        assert (tmp_path / f"{number}.pdf").read_bytes().startswith(b"%PDF")
+        with Image.open(tmp_path / f"{number}.png") as picture:
+            assert picture.width >= 200 * 3
+    alone = study._replace(methods=study.methods[:1])
+    assert figures.draw_motion(alone) is None
+    assert figures.draw_singular_values(alone, study.cases[0]) is None
+
+
+def test_the_same_figure_gives_the_same_bytes(study):
+    first, second = (style.pdf_bytes(figures.draw_boxes(study)) for _ in range(2))
+    assert first == second
+
+
+def test_methods_can_be_told_apart_without_colour_and_in_grey():
+    looks = list(style.LOOKS.values())
+    assert len({look.color for look in looks}) == len({look.marker for look in looks}) == len(looks)
+    assert len({str(look.line) for look in looks if look.title != "Hazy input"}) == len(looks) - 1
+
+
+# the page
+
+
+class Page(HTMLParser):
+    """Checks nesting and collects what the page refers to."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [
+            value or "" for name, value in attrs if name in ("src", "href", "poster", "action", "srcset")
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """What the command line makes of three small simulated patients, one of which does not move."""
+    root = tmp_path_factory.mktemp("chain")
+    write_dataset(root / "data", 4, seed=3, frames=11, size=64)
+    for path in (root / "data" / "noisy").glob("patient-3-*.png"):
+        shutil.copy(root / "data" / "noisy" / "patient-3-4C-frame-1.png", root / path.name)
+        shutil.copy(root / path.name, path)
+    command = [
+        "evaluate",
+        str(root / "data"),
+        "-o",
+        str(root / "report"),
+        "--methods",
+        "hazy,rpca",
+        "--strengths",
+        "0.3",
+    ]
+    assert main(command) == 2
+    return root / "report"
+
+
+@pytest.mark.slow
+def test_the_chain_writes_everything_and_says_what_was_left_out(report):
+    names = {path.relative_to(report).as_posix() for path in report.rglob("*") if "results" not in path.parts}
+    kinds = ("comparison", "boxes", "tradeoff", "motion", "intensities", "singular_values")
+    assert names >= {f"figures/{kind}.{suffix}" for kind in kinds for suffix in ("pdf", "png")}
+    assert names >= {"scores.csv", "differences.csv", "frames.csv", "tables.md", "tables.json", "report.html"}
+    read = json.loads((report / "tables.json").read_text())
+    assert read["clips"] == ["patient-1-4C", "patient-2-4C", "patient-4-4C"]
+    assert [failure["case"] for failure in read["left_out"]] == ["patient-3-4C", "patient-3-4C"]
+    assert {row["score"] for row in read["scores"] if row["patients"]} >= {"gcnr", "ks_a", "psnr", "ssim"}
+
+
+@pytest.mark.slow
+def test_the_page_is_well_formed_and_holds_all_it_shows(report):
+    text = (report / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert page.references
+    assert all(reference.startswith("data:") for reference in page.references)
+    assert not re.search(r"@import|url\((?!data:)|https?://", text)
+    assert (page.tags.count("video"), page.tags.count("img"), page.tags.count("table")) == (3, 6, 5)
+    words = " ".join(page.words)
+    read = json.loads((report / "tables.json").read_text())
+    for row in read["scores"]:
+        if row["frames"] and row["score"] in ("gcnr", "ks_a", "ssim"):
+            assert f"{row['frame_mean']:.3f}" in words
+    for word in ("patient-3-4C is left out", "does not move", "--strengths 0.3", "Research use only"):
+        assert word in words
+    assert "$" not in words  # no place of the template was left unfilled
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
+    """Headless Chromium runs the page with a script that waits for the clips and notes how long they are."""
+    probe = """<script>
+      Promise.all(clips.map(c => c.readyState ? 0 : new Promise(r => c.onloadedmetadata = r))).then(() => {
+        slow.click();
+        document.title = "clips " + clips.map(c => [c.duration > 0.1, c.videoWidth, c.playbackRate]).join(" ");
+      });
+    </script>"""
+    page = tmp_path / "page.html"
+    text = (report / "report.html").read_text(encoding="utf-8")
+    page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    dump = [*browser, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
+    shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True).stdout
+    match = re.search("<title>clips (.*)</title>", shown)
+    assert match is not None
+    assert match[1].split() == [f"true,{3 * 64},0.25"] * 3
+    assert "cannot play" not in re.sub(r"<script>.*?</script>", "", shown, flags=re.DOTALL)
+    picture = tmp_path / "page.png"
+    subprocess.run(
+        [*browser, "--window-size=1200,3000", f"--screenshot={picture}", (report / "report.html").as_uri()],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    with Image.open(picture) as image:
+        grey = np.asarray(image.convert("L"))
+    assert grey.std() > 20  # not a blank page
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        ("--workers 0", "--workers"),
+        ("--strengths 1,fast", "--strengths"),
+        ("--strengths -1", "--strengths"),
+        ("--seed -1", "--seed"),
+        ("--methods magic", "magic"),
+        ("--noisy nowhere", "nowhere"),
+    ],
+)
+def test_bad_flags_are_one_sentence_before_any_work(flags, word, tmp_path, capsys):
+    (tmp_path / "noisy").mkdir()
+    out = tmp_path / "out"
+    Image.new("L", (20, 20)).save(tmp_path / "noisy" / "a-1.png")
+    Image.new("L", (20, 20)).save(tmp_path / "noisy" / "a-2.png")
+    (tmp_path / "noisy" / "a-1.json").write_text('{"shapes": []}')
+    assert main(["evaluate", str(tmp_path), "-o", str(out), *flags.split()]) == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: ")
+    assert captured.count("\n") == 1
+    assert word in captured
+    assert not out.exists()
