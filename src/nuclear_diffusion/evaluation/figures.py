@@ -93,7 +93,7 @@ def draw_motion(study: Study) -> Figure | None:
     if not len(edges) or not names:
         return None
     with styled():
-        figure = Figure(figsize=(COLUMN, 3.0))
+        figure = Figure(figsize=(COLUMN, 3.3))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         width = edges[1] - edges[0]
         for place, name in enumerate(names):
@@ -113,7 +113,7 @@ def draw_motion(study: Study) -> Figure | None:
         still = sum(math.isinf(level) for each in study.of(HAZY) for level in each.scores["motion_psnr"])
         if still:
             upper.set_title(f"{still} frames equal to the one before are not shown", fontsize=6, loc="right")
-        figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=min(3, len(names)))
+        figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
