@@ -105,6 +105,11 @@ def test_every_written_value_says_what_it_is_and_can_be_made_again(study, tmp_pa
             assert float(row["frame_mean"]) == pytest.approx(np.mean(values))
             assert int(row["frames"]) == len(values)
     assert scores["hazy", "psnr"]["mean"] == ""
+    with (tmp_path / "challenge.csv").open() as file:
+        points = {row["method"]: row for row in csv.DictReader(file)}
+    assert float(points["rpca"]["g1_contrast"]) == pytest.approx(34 * 0.08 / 0.3)  # CNR is below 1
+    assert float(points["rpca"]["g2"]) == pytest.approx(50 * 0.05 / 0.2 + 50 * 0.25 / 0.5)
+    assert points["rpca"]["fid"] == points["rpca"]["g3"] == "missing"
     assert {f["motion_psnr"] for f in frames} == {"", "20.0", "30.0", "inf"}
     assert len({f["configuration"] for f in frames}) == 4
 

@@ -225,6 +225,25 @@ def test_time_counts_without_compilation(data, folder, calls, monkeypatch):
     assert by_patient(only, "rpca", "seconds") == {"patient-1": [0.6 / 6]}
 
 
+def test_the_hash_of_the_code_changes_with_any_of_its_files(tmp_path, monkeypatch):
+    for name in ("__init__.py", "types.py", "model/a.py", "model/sub/b.py", "other.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(studies.nuclear_diffusion, "__file__", str(tmp_path / "__init__.py"))
+
+    def now():
+        studies.code_hash.cache_clear()
+        return studies.code_hash(("types.py", "model"))
+
+    hashes = [now()]
+    for name in ("types.py", "model/sub/b.py", "other.py"):
+        (tmp_path / name).write_text("changed")
+        hashes.append(now())
+    studies.code_hash.cache_clear()
+    assert len(set(hashes)) == 3
+    assert hashes[3] == hashes[2]
+
+
 # what is reused
 
 
@@ -235,7 +254,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same(data, folder, calls):
     assert calls == []
 
 
-def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found_again(data, folder, calls):
+def test_other_settings_weights_size_or_code_are_computed_anew_and_the_old_ones_found_again(data, folder, calls):
     first = bits(run(data, folder))
     rpca = METHODS[1]
     for changed in (
@@ -243,6 +262,7 @@ def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found
         replace(rpca, settings=Settings(method="rpca", seed=1).resolved()),
         replace(rpca, prior_sha256="0" * 64),
         replace(rpca, size=SIDE // 2),
+        replace(rpca, code_sha256="0" * 64),
     ):
         calls.clear()
         run(data, folder, [METHODS[0], changed])
@@ -250,14 +270,6 @@ def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found
     calls.clear()
     assert bits(run(data, folder)) == first
     assert calls == []
-
-
-def test_other_code_is_computed_anew(data, folder, calls, monkeypatch):
-    run(data, folder)
-    calls.clear()
-    monkeypatch.setattr(studies, "code_hash", lambda parts: "changed")
-    run(data, folder)
-    assert len(calls) == 3
 
 
 def test_only_the_clip_with_a_changed_frame_is_computed_anew(data, folder, calls):
@@ -343,6 +355,12 @@ def test_no_clip_left_is_an_error_and_mistakes_of_ours_are_not_hidden(folder, mo
     monkeypatch.setattr(studies._read, "cache_clear", lambda: None, raising=False)
     with pytest.raises(ZeroDivisionError):
         run_study([case], METHODS, folder)
+
+
+def test_workers_do_not_share_a_gpu(data, folder, monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    with pytest.raises(InputError, match="--workers 1"):
+        run(data, folder, workers=2)
 
 
 # whole processes

@@ -96,7 +96,7 @@ def tabulate(study: Study) -> Results:
 
 
 def write_tables(study: Study, results: Results, folder: Path) -> None:
-    """Write `scores`, `differences` (.csv), `tables.md`, `tables.json` and the values of every frame, `frames.csv`."""
+    """Write `scores`, `differences`, `challenge` (.csv), `tables.md`, `.json` and every frame's values, `frames.csv`."""
     hashes = {method.name: method.configuration_hash for method in study.main}
     made_with = "; ".join(f"{name} {number}" for name, number in all_versions().items())
     _write_csv(
@@ -128,6 +128,14 @@ def write_tables(study: Study, results: Results, folder: Path) -> None:
             for d in results.differences
         ],
     )
+    _write_csv(
+        folder / "challenge.csv",
+        [
+            {"method": name, **points._asdict(), "fid": "missing", "g3": "missing", "note": MISSING,
+             "configuration": hashes[name], "versions": made_with}
+            for name, points in results.challenge.items()
+        ],
+    )  # fmt: skip
     _write_csv(folder / "frames.csv", frame_rows(study))
     with atomic(folder / "tables.json") as temporary:
         temporary.write_text(json.dumps(as_json(study, results), indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -152,9 +160,12 @@ def frame_rows(study: Study) -> list[dict[str, Any]]:
 
 def as_json(study: Study, results: Results) -> dict[str, Any]:
     """Everything in the tables as strict JSON values; null where undefined."""
+    hashes = {method.name: method.configuration_hash for method in study.main}
     return {
-        "scores": [_strict(s.as_dict()) for s in results.summaries],
-        "differences": [_strict(d.as_dict()) for d in results.differences],
+        "scores": [{**_strict(s.as_dict()), "configuration": hashes[s.method]} for s in results.summaries],
+        "differences": [
+            {**_strict(d.as_dict()), "configurations": [hashes[d.first], hashes[d.second]]} for d in results.differences
+        ],
         "challenge": {name: _strict(points._asdict()) for name, points in results.challenge.items()},
         "definitions": {name: score._asdict() for name, score in SCORES.items()},
         "notes": {"intervals": INTERVALS, "tests": TESTS, "challenge": MISSING},

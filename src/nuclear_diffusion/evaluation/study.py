@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
@@ -52,6 +52,7 @@ class Method:
         prior_sha256: of the weights, where the method has any.
         size: side of the frames that are separated, pixels.
         varied: the method whose strength this one varies; None for those of the tables.
+        code_sha256: of the source text that answers; noted here once, so that all workers agree.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Method:
     prior_sha256: str | None = None
     size: int = PRIOR_SIZE
     varied: str | None = None
+    code_sha256: str = field(default_factory=lambda: code_hash(_SEPARATING))
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class Method:
             "settings": settings,
             "prior_sha256": self.prior_sha256,
             "size": self.size,
-            "code_sha256": code_hash(_SEPARATING),
+            "code_sha256": self.code_sha256,
             "versions": versions(),
         }
 
