@@ -1,0 +1,215 @@
+"""The default sampler and `separate`, against Gaussian priors whose posteriors are known in closed form."""
+
+import itertools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from nuclear_diffusion.inference import Algorithm1, Proximal, mmse, separate
+from nuclear_diffusion.inference.proximal import BLIND_START, ExactPosterior, ProximalPoint
+from nuclear_diffusion.model import Gaussian, NuclearNorm, singular_values
+from nuclear_diffusion.types import InputError
+
+NO_BACKGROUND = NuclearNorm(1e6)
+FAR = 1e4  # a noise level at which X_tau says nothing
+
+
+def clip(frames: int = 5, side: int = 12, seed: int = 0) -> jax.Array:
+    """A static bright background under a noisy signal, well inside (0, 1)."""
+    rng = np.random.default_rng(seed)
+    background = 0.2 + 0.2 * rng.random((side, side))
+    signal = 0.2 + 0.03 * rng.standard_normal((frames, side, side))
+    return jnp.asarray(background + signal, jnp.float32)
+
+
+def test_exact_posterior_is_the_posterior_mean():
+    y, prior, sigma, mu = clip(), Gaussian(25.0, 0.3), jnp.float32(0.2), jnp.float32(40.0)
+    x = y + sigma * jax.random.normal(jax.random.key(0), y.shape)
+    found = ExactPosterior()(prior, x, y, sigma, mu)
+    expected = (25.0 * 0.3 + x / sigma**2 + mu * y) / (25.0 + 1 / sigma**2 + mu)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_proximal_point_minimises_its_objective():
+    prior, sigma, mu, trust = Gaussian(25.0, 0.3), 0.2, 40.0, 0.7
+    x, target = 0.9, 0.1
+    x0 = (25.0 * 0.3 + x / sigma**2) / (25.0 + 1 / sigma**2)
+    best = minimize(lambda v: mu / 2 * (target - v[0]) ** 2 + (v[0] - x0) ** 2 / (2 * (trust * sigma) ** 2), [0.5]).x[0]
+    frame = jnp.ones((1, 2, 2), jnp.float32)
+    found = ProximalPoint(trust)(prior, x * frame, target * frame, jnp.float32(sigma), jnp.float32(mu))
+    np.testing.assert_allclose(found, best, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_posterior_mean_at_any_number_of_steps(steps):
+    """Without a background, E[X | Y] = (c m + mu Y) / (c + mu) for the prior N(m, 1/c)."""
+    y, prior = clip(), Gaussian(10.0, 0.3)
+    sampler = Proximal(mu=30.0, start=FAR, steps=steps)
+    found = sampler(y, prior, NO_BACKGROUND, key=jax.random.key(0)).signal
+    np.testing.assert_allclose(found, (10.0 * 0.3 + 30.0 * y) / 40.0, atol=2e-5)
+
+
+def test_expectation_maximisation_reaches_the_best_background():
+    """Y - m - L ~ N(0, v) with v = 1/c + 1/mu: argmax p(L | Y) thresholds the singular values of Y - m at gamma v."""
+    y, c, mu, m = clip(), 60.0, 20.0, 0.2
+    nuclear = NuclearNorm(6.0)
+    found = Proximal(mu=mu, start=FAR, steps=30)(y, Gaussian(c, m), nuclear, key=jax.random.key(1))
+    best = nuclear.prox(y - m, 1 / c + 1 / mu)
+    assert best.min() > 0  # else L >= 0 would bind and the closed form would not hold
+    assert 0 < (singular_values(best) > 1e-3).sum() < len(y)
+    np.testing.assert_allclose(found.background, best, atol=1e-4)
+    np.testing.assert_allclose(found.signal, (c * m + mu * (y - best)) / (c + mu), atol=1e-4)
+
+
+def test_every_step_raises_the_background_s_probability():
+    y, c, mu, m = clip(), 20.0, 60.0, 0.2
+    nuclear, prior = NuclearNorm(6.0), Gaussian(20.0, 0.2)
+
+    def objective(steps: int) -> float:
+        low_rank = Proximal(mu=mu, start=FAR, steps=steps)(y, prior, nuclear, key=jax.random.key(1)).background
+        return float(nuclear(low_rank) + jnp.sum((y - m - low_rank) ** 2) / (2 * (1 / c + 1 / mu)))
+
+    values = [objective(steps) for steps in (1, 2, 3, 5, 9)]
+    assert all(later < earlier - 1e-3 for earlier, later in itertools.pairwise(values))
+
+
+def test_walking_down_gives_a_sample_with_the_posterior_s_spread():
+    """DDIM keeps the variance: over many pixels, mean (c m + mu y) / (c + mu) and variance 1 / (c + mu)."""
+    y = jnp.full((4, 64, 64), 0.5, jnp.float32)
+    c, mu, m = 100.0, 150.0, 0.45
+    sampler = Proximal(mu=mu, start=30.0, end=1e-3, steps=400)
+    found = sampler(y, Gaussian(c, m), NO_BACKGROUND, key=jax.random.key(2)).signal
+    assert float(found.mean()) == pytest.approx((c * m + mu * 0.5) / (c + mu), abs=2e-3)
+    assert float(found.std()) == pytest.approx((c + mu) ** -0.5, rel=0.06)
+
+
+def test_parts_stay_in_range_and_black_stays_black():
+    y = clip().at[:, :3].set(0.0)
+    found = Proximal(mu=30.0, start=FAR, steps=4)(y, Gaussian(100.0, 3.0), NuclearNorm(0.5), key=jax.random.key(3))
+    assert found.signal.max() == 1.0  # the prior pulls towards 3
+    assert found.signal.min() >= 0
+    assert found.background.min() >= 0
+    assert found.trace.shape == (4,)
+    np.testing.assert_array_equal(found.signal[:, :3], 0)
+
+
+def test_the_trace_is_what_neither_part_explains():
+    y = clip()
+    found = Proximal(mu=30.0, start=FAR, steps=3)(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), key=jax.random.key(3))
+    misfit = jnp.sqrt(jnp.mean((y - found.signal - found.background) ** 2))
+    assert float(found.trace[-1]) == pytest.approx(float(misfit), rel=1e-5)
+
+
+class Aware(eqx.Module):
+    """A prior that has learned haze: having seen y it knows that x0 = y / 2; else it says 0.9."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 7.0
+    seen: jax.Array | None = None
+    haze_aware: bool = eqx.field(static=True, default=True)
+
+    def denoise(self, x, sigma):
+        return jnp.full_like(x, 0.9) if self.seen is None else self.seen / 2
+
+    def given(self, observed):
+        return Aware(seen=observed)
+
+
+def test_a_haze_aware_prior_is_shown_the_clip_and_starts_at_its_highest_noise():
+    y = clip()
+    found = separate(y, Aware(), key=jax.random.key(0), background=NO_BACKGROUND)
+    np.testing.assert_allclose(found.signal, y / 2, atol=1e-6)
+    np.testing.assert_allclose(Proximal(steps=3).levels(Aware()), 7.0, rtol=1e-6)
+    np.testing.assert_allclose(Proximal(steps=3).levels(Gaussian(1.0)), BLIND_START, rtol=1e-6)
+    walk = Proximal(start=2.0, end=0.5, steps=3).levels(Aware())
+    np.testing.assert_allclose(walk, [2.0, 1.0, 0.5], rtol=1e-6)
+
+
+def test_the_default_background_just_swallows_white_noise():
+    """At the noise it is matched to, next to nothing of pure noise passes the threshold; a flat haze of 0.1 does."""
+    shape = (10, 64, 64)
+    noise = 0.01 * jax.random.normal(jax.random.key(0), shape)
+    nuclear = Proximal(mu=3.0).background_for(shape)
+    left = nuclear.prox(noise, 1 / 3.0)
+    assert float(jnp.linalg.norm(left)) < 0.1 * float(jnp.linalg.norm(noise))
+    haze = jnp.full(shape, 0.1)
+    kept = nuclear.prox(haze, 1 / 3.0)
+    assert float(kept.mean()) > 0.09
+
+
+def test_windows_agree_with_the_whole_where_frames_do_not_interact():
+    y, prior = clip(frames=11), Gaussian(10.0, 0.3)
+    sampler = Proximal(mu=30.0, start=FAR, steps=2)
+    settings = {"key": jax.random.key(0), "background": NO_BACKGROUND, "sampler": sampler}
+    whole = separate(y, prior, **settings)
+    parts = separate(y, prior, window=4, overlap=2, **settings)
+    np.testing.assert_allclose(parts.signal, whole.signal, atol=5e-5)
+    assert parts.signal.shape == parts.background.shape == y.shape
+
+
+@pytest.mark.parametrize("sampler", [Proximal(steps=3), Algorithm1.paper(steps=3)])
+def test_same_key_same_bits_and_progress(sampler):
+    y, prior = clip(frames=6), Gaussian(10.0, 0.3)
+    told = []
+    first = separate(
+        y, prior, key=jax.random.key(4), sampler=sampler, window=4, overlap=1,
+        progress=lambda done, total: told.append((done, total)),
+    )  # fmt: skip
+    again = separate(y, prior, key=jax.random.key(4), sampler=sampler, window=4, overlap=1)
+    np.testing.assert_array_equal(first.signal, again.signal)
+    np.testing.assert_array_equal(first.background, again.background)
+    assert told[0] == (0, 6)
+    assert told[-1] == (6, 6)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    other = separate(y, prior, key=jax.random.key(5), sampler=sampler, window=4, overlap=1)
+    assert np.abs(np.asarray(first.signal - other.signal)).max() > 0
+
+
+def test_the_start_is_where_the_walk_begins():
+    """With a noise level far below the prior's spread, X_tau decides: the estimate stays at the start."""
+    y, prior = clip(), Gaussian(1.0, 0.5)
+    sampler = Proximal(mu=1e-6, start=1e-3, steps=1)
+    found = sampler(y, prior, NO_BACKGROUND, key=jax.random.key(0), start=0.25 * jnp.ones_like(y))
+    np.testing.assert_allclose(found.signal, 0.25, atol=6e-3)
+
+
+def test_one_pass_is_the_denoiser():
+    y, prior = clip(), Gaussian(10.0, 0.3)
+    found = mmse(np.asarray(y), prior, 0.2)
+    expected = (10.0 * 0.3 + y / 0.04) / (10.0 + 25.0)
+    np.testing.assert_allclose(found.signal, expected, atol=1e-6)
+    np.testing.assert_allclose(found.background, jnp.maximum(y - expected, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"mu": 0.0}, {"mu": float("nan")}, {"steps": 0}, {"start": -1.0}, {"end": 0.0}, {"fresh": -0.1},
+        {"start": 0.1, "end": 0.2},
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused(setting):
+    with pytest.raises(InputError, match=next(reversed(setting))):
+        Proximal(**setting)
+
+
+@pytest.mark.parametrize(
+    ("video", "reason"),
+    [
+        (np.zeros((4, 4)), "shape"),
+        (np.zeros((1, 4, 4)), "2 frames"),
+        (np.full((3, 4, 4), np.nan), "finite"),
+        (np.zeros((3, 0, 4)), "shape"),
+    ],
+)
+def test_unusable_videos_are_refused(video, reason):
+    with pytest.raises(InputError, match=reason):
+        separate(video, Gaussian(1.0), key=jax.random.key(0))
+    with pytest.raises(InputError, match=reason):
+        mmse(video, Gaussian(1.0), 0.1)
+    with pytest.raises(InputError, match="sigma"):
+        mmse(np.zeros((3, 4, 4)), Gaussian(1.0), 0.0)
