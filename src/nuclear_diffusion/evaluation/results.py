@@ -96,7 +96,7 @@ def tabulate(study: Study) -> Results:
 
 
 def write_tables(study: Study, results: Results, folder: Path) -> None:
-    """Write `scores`, `differences`, `challenge` (.csv), `tables.md`, `.json` and every frame's values, `frames.csv`."""
+    """Write `scores`, `differences` and `challenge` (.csv), `tables` (.md, .json), and every frame's `frames.csv`."""
     hashes = {method.name: method.configuration_hash for method in study.main}
     made_with = "; ".join(f"{name} {number}" for name, number in all_versions().items())
     _write_csv(
