@@ -8,8 +8,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
-import platform
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +15,7 @@ import tyro
 
 from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, compare
-from nuclear_diffusion.evaluation.tables import difference_table, mean_table
+from nuclear_diffusion.evaluation.tables import difference_table, made_with, mean_table
 from nuclear_diffusion.pipeline.results import versions
 from nuclear_diffusion.pipeline.run import prior_of
 from nuclear_diffusion.simulation import patient_seed, simulate
@@ -102,12 +100,6 @@ Settings:
 {chosen}
 """
         (self.output / "simulated_patients.md").write_text(text, encoding="utf-8")
-
-
-def made_with() -> str:
-    """The versions and the machine, without its name."""
-    names = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{names}, Python {platform.python_version()} on {os.cpu_count()} cores ({platform.machine()})"
 
 
 def finished(lines: Path, identity: dict) -> dict[int, dict]:
