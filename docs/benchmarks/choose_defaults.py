@@ -81,7 +81,7 @@ def sampled(
 
 
 def candidates(thorough: bool) -> Iterator[tuple[str, Method]]:
-    for lam in (0.5, 0.6, 0.7, 0.85, 1.0):
+    for lam in (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7, 1.0):
         yield f"robust PCA, lambda = {lam:g}/sqrt n", rpca(lam)
     for sigma in (0.1, 0.2, 0.3, 0.5):
         yield f"one blind pass, sigma {sigma:g}", mmse(sigma)

@@ -93,6 +93,11 @@ class Train:
         arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
     ] = None
     batch: Annotated[int, arg(help="Crops a step.")] = 16
+    full_from: Annotated[float, arg(help="Fraction of the run after which whole frames replace crops, in [0, 1].")] = (
+        0.5
+    )
+    full_batch: Annotated[int, arg(help="Whole frames a step.")] = 4
+    shown: Annotated[float, arg(help="Share of the frames whose hazy version the network sees, in [0, 1].")] = 0.6
     learning_rate: Annotated[float, arg(help="Peak learning rate of Adam.")] = 1e-3
     init: Annotated[
         str | None,
@@ -102,7 +107,16 @@ class Train:
 
     def run(self) -> int:
         """Collect the frames and hand them to the trainer."""
-        for name in ("patients", "frames_per_patient", "size", "steps", "minutes", "batch", "learning_rate"):
+        for name in (
+            "patients",
+            "frames_per_patient",
+            "size",
+            "steps",
+            "minutes",
+            "batch",
+            "full_batch",
+            "learning_rate",
+        ):
             _require_positive(name, getattr(self, name))
         _require_seed(self.seed)
 
@@ -123,7 +137,15 @@ class Train:
         else:
             with progress_bar("reading clips") as progress:
                 bank = read_frames(Path(self.data), size=self.size, haze=self.haze, seed=self.seed, progress=progress)
-        config = TrainConfig(steps=self.steps, minutes=self.minutes, batch=self.batch, lr=self.learning_rate)
+        config = TrainConfig(
+            steps=self.steps,
+            minutes=self.minutes,
+            batch=self.batch,
+            full_from=self.full_from,
+            full_batch=self.full_batch,
+            shown=self.shown,
+            lr=self.learning_rate,
+        )
         with progress_bar("training") as progress:
             result = train(
                 bank.train,

@@ -1,8 +1,11 @@
 """Scores of many patients as a table: means with intervals, and paired differences."""
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
 
 from nuclear_diffusion.evaluation.bootstrap import Interval, mean_interval, paired_difference
+from nuclear_diffusion.pipeline.results import versions
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
 """Method -> score -> one value a patient, the same patients in the same order for every method."""
@@ -36,3 +39,9 @@ def _cell(interval: Interval, starred: bool) -> str:
         return "–"
     star = "*" if starred and (interval.low > 0 or interval.high < 0) else ""
     return f"{interval.mean:.3f}{star} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def made_with() -> str:
+    """The versions and the machine, without its name, for a table's caption."""
+    names = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{names}, Python {platform.python_version()} on {os.cpu_count()} CPU cores ({platform.machine()})"

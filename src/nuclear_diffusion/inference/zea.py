@@ -111,6 +111,10 @@ class Zea(eqx.Module):
         """`steps` steps over the last tenth of the schedule, as zea's default does with 500."""
         return cls(n_steps=10 * steps, initial_step=9 * steps, project=project)
 
+    def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
+        """The weight of zea's examples, whatever the `shape` of the window."""
+        return NuclearNorm(ZEA_GAMMA)
+
     @property
     def steps(self) -> int:
         """Denoiser passes a window."""

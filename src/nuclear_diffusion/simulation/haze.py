@@ -44,7 +44,7 @@ class Haze:
         ]
         if rng.random() < 0.5:
             envelopes.append(_reverberation(scanner, rng))
-        if rng.random() < 0.35:
+        if rng.random() < 0.5:
             envelopes.append(_rib(scanner, rng))
         fields = []
         for envelope in envelopes:
@@ -91,7 +91,10 @@ def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     decay = rng.uniform(8, 30) / rng.uniform(2.5, 6)  # dB per cm
     tilt = 1 + rng.uniform(-0.8, 0.8) * a / scanner.half_angle
     ripple = 1 + rng.uniform(0, 0.6) * np.cos(2 * np.pi * r / rng.uniform(0.4, 1.2))
-    return _level(-4, 14, rng) * 10 ** (-decay * r / 20) * np.clip(tilt, 0.1, None) * ripple
+    cap = rng.random() < 0.4
+    level = _level(12, 30, rng) if cap else _level(-4, 14, rng)
+    cone = np.exp(-0.5 * (a / (rng.uniform(0.3, 0.9) * scanner.half_angle)) ** 2) if cap else 1.0
+    return level * 10 ** (-decay * r / 20) * np.clip(tilt, 0.1, None) * ripple * cone
 
 
 def _diffuse(scanner: Scanner, rng: np.random.Generator, level: tuple[float, float], spread: float) -> np.ndarray:
@@ -121,4 +124,4 @@ def _rib(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     r, a = scanner.grid
     angle = rng.choice([-1, 1]) * rng.uniform(0.35, 0.95) * scanner.half_angle
     blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + ((a - angle) / rng.uniform(0.05, 0.18)) ** 2
-    return _level(-8, 8, rng) * np.exp(-0.5 * blob)
+    return _level(-6, 16, rng) * np.exp(-0.5 * blob)
