@@ -316,10 +316,16 @@ def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     clip = make_clip()
     write_video(tmp_path / "one.npz", clip.frames, 25)
     write_video(tmp_path / "two.npz", make_clip(seed=1).frames, 25)
-    bank = read_frames(tmp_path, size=64)
-    assert bank.train.dtype == np.uint8
-    assert len(bank.train) + len(bank.val) == 2 * len(clip.frames)
-    assert bank.train.shape[1:] == (64, 64)
+    clean = read_frames(tmp_path, size=64, haze=False)
+    assert clean.train.dtype == np.uint8
+    assert len(clean.train) + len(clean.val) == 2 * len(clip.frames)
+    assert clean.train.shape[1:] == (64, 64)
+
+    pairs = read_frames(tmp_path, size=64, seed=3)
+    assert pairs.train.shape == (len(clean.train), 2, 64, 64)
+    np.testing.assert_array_equal(pairs.train[:, 0], clean.train)
+    assert np.abs(pairs.train[:, 1].astype(int) - pairs.train[:, 0]).max() > 20
+    np.testing.assert_array_equal(read_frames(tmp_path, size=64, seed=3).train, pairs.train)
 
 
 def test_numbered_images_are_one_clip_a_series(tmp_path):
