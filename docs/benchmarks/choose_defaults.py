@@ -86,14 +86,13 @@ def candidates(thorough: bool) -> Iterator[tuple[str, Method]]:
     for sigma in (0.1, 0.3, 0.5):
         yield f"one blind pass, sigma {sigma:g}", mmse(sigma)
     yield "one pass that knows haze, E[X given Y]", sampled(Proximal(steps=1))
-    for mu in (1.5, 3.0, 6.0, 25.0):
-        yield f"EM, 2 passes, mu {mu:g}", sampled(Proximal(mu=mu))
-    for steps in (3, 5):
-        yield f"EM, {steps} passes, mu 3", sampled(Proximal(steps=steps))
-    for scale in (0.0, 3.0, 10.0):
-        yield f"EM, 2 passes, mu 3, gamma x {scale:g}", sampled(Proximal(), scale=scale)
-    for window in (7,):
-        yield f"EM, 2 passes, mu 3, windows of {window}", sampled(Proximal(), window=window, overlap=window // 3)
+    for steps in (2, 3, 5, 8, 12):
+        yield f"EM, {steps} passes, mu 3", sampled(Proximal(mu=3.0, steps=steps))
+    for mu in (1.0, 6.0, 25.0):
+        yield f"EM, 8 passes, mu {mu:g}", sampled(Proximal(mu=mu, steps=8))
+    for scale in (0.0, 3.0):
+        yield f"EM, 8 passes, mu 3, gamma x {scale:g}", sampled(Proximal(mu=3.0, steps=8), scale=scale)
+    yield "EM, 8 passes, mu 3, windows of 7", sampled(Proximal(mu=3.0, steps=8), window=7, overlap=2)
     for data, name in ((ExactPosterior(), "exact posterior"), (ProximalPoint(), "DiffPIR")):
         walk = Proximal(mu=25.0, end=0.1, steps=6, data=data)
         yield f"diffusion to 0.1, {name}, 6 passes, mu 25", sampled(walk)
@@ -150,13 +149,14 @@ class Choice:
             means = [np.nanmean([each[column] for each in scores]) for column in COLUMNS]
             lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + f" | {seconds:.1f} |")
             print(lines[-1], flush=True)
-        text = "\n".join(lines)
+        text, quick = "\n".join(lines), "" if self.thorough else " --no-thorough"
         self.output.write_text(
             f"""# Candidates for the defaults
 
 {self.patients} patients of the development split, {self.frames} frames each, mean over patients; seconds a clip,
 without compilation. Flicker: energy of frame differences relative to the clean clip's. Made by
-`python docs/benchmarks/choose_defaults.py --patients {self.patients} --frames {self.frames}` with {made_with()}.
+`python docs/benchmarks/choose_defaults.py --patients {self.patients} --frames {self.frames}{quick}`
+with {made_with()}.
 
 {text}
 """,

@@ -98,7 +98,7 @@ class Proximal(eqx.Module):
     end: float | None = None
     fresh: float | Scalar = 0.0
     data: DataStep = ExactPosterior()
-    steps: int = eqx.field(static=True, default=2)
+    steps: int = eqx.field(static=True, default=12)
 
     def __check_init__(self):
         require_positive("mu", self.mu)

@@ -13,11 +13,11 @@ from tyro.conf import arg
 Method = Literal["nuclear", "paper", "zea", "mmse", "rpca"]
 
 DEFAULTS: dict[Method, dict[str, Any]] = {
-    "nuclear": {"prior": "echo", "mu": 3.0, "gamma": None, "steps": 2, "window": 60, "overlap": 12},
+    "nuclear": {"prior": "echo", "mu": 3.0, "gamma": None, "steps": 12, "window": 60, "overlap": 12},
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
     "zea": {"prior": "echo", "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0, "project": "on"},
-    "mmse": {"prior": "echo", "sigma": 0.3},
-    "rpca": {"lam": 1.0},
+    "mmse": {"prior": "echo", "sigma": 0.1},
+    "rpca": {"lam": 0.3},
 }
 """The settings that each method has, with their defaults. A setting that is not listed does not apply; None stands for
 a value that follows from the clip."""
