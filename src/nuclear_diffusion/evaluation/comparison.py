@@ -18,8 +18,8 @@ from nuclear_diffusion.video import Clip
 BEST_LAM = 0.3
 """Robust PCA's best lambda by PSNR on the development split, in units of 1/sqrt(pixels in the sector).
 
-By gCNR the best is to remove next to nothing (docs/benchmarks/choose_defaults.md). The noise level of the single pass is
-chosen in the same way.
+By gCNR the best is to remove next to nothing (docs/benchmarks/choose_defaults.md). The noise level of the single pass
+is chosen in the same way.
 """
 
 METHODS: dict[str, Settings] = {
