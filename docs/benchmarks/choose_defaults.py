@@ -57,7 +57,7 @@ jax.tree_util.register_dataclass(Blind, data_fields=["prior"], meta_fields=[])
 
 
 def rpca(lam: float) -> Method:
-    return lambda clip, _: robust_pca(clip.hazy, lam / float(np.sqrt(clip.sector.sum())))
+    return lambda clip, _: robust_pca(clip.hazy, lam / float(np.sqrt(clip.sector.sum() * len(clip.hazy))))
 
 
 def mmse(sigma: float) -> Method:
@@ -81,8 +81,8 @@ def sampled(
 
 
 def candidates(thorough: bool) -> Iterator[tuple[str, Method]]:
-    for lam in (0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 1.0):
-        yield f"robust PCA, lambda = {lam:g}/sqrt n", rpca(lam)
+    for lam in (1.0, 1.05, 1.1, 1.15, 1.2, 1.5):
+        yield f"robust PCA, lambda = {lam:g} / sqrt(n p)", rpca(lam)
     for sigma in (0.1, 0.3, 0.5):
         yield f"one blind pass, sigma {sigma:g}", mmse(sigma)
     yield "one pass that knows haze, E[X given Y]", sampled(Proximal(steps=1))

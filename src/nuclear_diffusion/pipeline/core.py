@@ -108,7 +108,7 @@ def separate_frames(
     chosen = settings.resolved().as_dict()
     video = jnp.asarray(frames)
     if settings.method == "rpca":
-        return robust_pca(video, chosen["lam"] / float(np.sqrt(mask.sum())))
+        return robust_pca(video, chosen["lam"] / float(np.sqrt(mask.sum() * len(frames))))
     if prior is None:
         raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
     if settings.method == "mmse":

@@ -17,7 +17,7 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
     "zea": {"prior": "echo", "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0, "project": "on"},
     "mmse": {"prior": "echo", "sigma": 0.1},
-    "rpca": {"lam": 0.3},
+    "rpca": {"lam": 1.1},
 }
 """The settings that each method has, with their defaults. A setting that is not listed does not apply; None stands for
 a value that follows from the clip."""
@@ -84,7 +84,11 @@ class Settings:
     ] = None
     lam: Annotated[
         float | None,
-        _by_method("lam", "FLOAT", "Weight of the sparse signal, in units of 1/sqrt(pixels in the sector)."),
+        _by_method(
+            "lam",
+            "FLOAT",
+            "Weight of the sparse signal, in units of 1/sqrt(pixels in the sector x frames): at 1 or less all is signal.",
+        ),
     ] = None
     seed: Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")] = 0
 
