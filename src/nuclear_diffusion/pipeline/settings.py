@@ -87,7 +87,7 @@ class Settings:
         _by_method(
             "lam",
             "FLOAT",
-            "Weight of the sparse signal, in units of 1/sqrt(pixels in the sector x frames): at 1 or less all is signal.",
+            "Weight of the sparse signal, in units of 1/sqrt(pixels in the sector x frames); at 1, all is signal.",
         ),
     ] = None
     seed: Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")] = 0
