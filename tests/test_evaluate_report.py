@@ -47,7 +47,7 @@ def measured(case: str, method: str, gcnr, ks, motion, level: int) -> Measured:
 
 
 GAINS = {"ann": 0.1, "bob": 0.4, "cem": 0.2, "dot": -0.1, "eve": 0.3}
-RPCA = Settings(method="rpca").resolved()
+RPCA = Settings(method="rpca", lam=1.0).resolved()
 MOTION = [math.nan, 20.0, 30.0, math.inf]
 
 

@@ -21,7 +21,7 @@ from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure,
 from nuclear_diffusion.evaluation.results import by_patient
 from nuclear_diffusion.evaluation.study import Method, choose_methods, run_study, strength_of, vary
 from nuclear_diffusion.pipeline.core import Dehazed
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import Clip
 
@@ -192,7 +192,9 @@ def test_methods_are_named_with_their_defaults():
 def test_strengths_are_multiples_of_the_default():
     methods = choose_methods("hazy,rpca")
     varied = vary(methods, [0.5, 1, 3])
-    assert [(m.varied, m.settings.lam) for m in varied if m.settings] == [("rpca", 0.5), ("rpca", 3.0)]
+    default = DEFAULTS["rpca"]["lam"]
+    found = [(m.varied, m.settings.lam) for m in varied if m.settings]
+    assert found == [("rpca", pytest.approx(0.5 * default)), ("rpca", pytest.approx(3 * default))]
     assert len({m.name for m in varied}) == 2
     assert len({m.configuration_hash for m in (*methods, *varied)}) == 4
     assert [strength_of(Settings(method=name)) for name in ("mmse", "nuclear", "paper")] == ["sigma", "mu", "mu"]
@@ -383,7 +385,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, co
     command += ["--methods", "hazy,rpca", "--workers", str(workers)]
     group = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(out.glob("results/*/rpca-*.json")):
+    while not list(out.glob("results/*/hazy-*.json")):
         assert time.monotonic() < deadline
         assert group.poll() is None
         time.sleep(0.02)

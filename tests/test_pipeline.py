@@ -29,7 +29,7 @@ from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import Clip, read_video, write_video
 
 HEIGHT, WIDTH = 90, 120
-RPCA = Settings(method="rpca")
+RPCA = Settings(method="rpca", lam=2.5)
 
 
 def fan() -> np.ndarray:
