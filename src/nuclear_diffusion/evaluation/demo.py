@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydicom import examples
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from nuclear_diffusion.evaluation.comparison import TITLES, Compared, compare
@@ -87,7 +88,7 @@ def table(compared: list[Compared]) -> Table:
     rows = Table(title="Simulated patient")
     rows.add_column("")
     for column in COLUMNS.values():
-        rows.add_column(column, justify="right")
+        rows.add_column(escape(column), justify="right")
     for each in compared:
         digits = {"psnr": 1, "seconds": 1}
         values = strict(each.scores)
