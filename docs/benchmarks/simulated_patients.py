@@ -14,20 +14,14 @@ from typing import Literal
 import tyro
 
 from nuclear_diffusion.cli import progress_bar
+from nuclear_diffusion.evaluation import demo
 from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, compare
 from nuclear_diffusion.evaluation.tables import difference_table, made_with, mean_table
 from nuclear_diffusion.pipeline.results import versions
 from nuclear_diffusion.pipeline.run import prior_of
 from nuclear_diffusion.simulation import patient_seed, simulate
 
-COLUMNS = {
-    "gcnr": "gCNR ↑",
-    "ks_a": "KS_A ↓",
-    "ks_b": "KS_B ↑",
-    "psnr": "PSNR [dB] ↑",
-    "ssim": "SSIM ↑",
-    "seconds": "s a clip",
-}
+COLUMNS = demo.COLUMNS | {"seconds": "s a clip"}
 
 
 @dataclasses.dataclass(frozen=True)
