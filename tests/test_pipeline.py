@@ -8,12 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nuclear_diffusion.inference import PAPER_GAMMA, PAPER_WINDOW, Proximal, Separation, separate
 from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline import core
 from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.frames import find_clips, read_frames
+from nuclear_diffusion.pipeline.frames import find_clips, read_frames, short_clips
 from nuclear_diffusion.pipeline.results import (
     FILES,
     fingerprint,
@@ -313,19 +315,33 @@ def test_an_output_within_a_file_is_refused_and_nothing_is_made(tmp_path):
 
 
 def test_a_folder_of_clips_becomes_one_bank(tmp_path):
-    clip = make_clip()
+    clip = make_clip(frames=17)
     write_video(tmp_path / "one.npz", clip.frames, 25)
-    write_video(tmp_path / "two.npz", make_clip(seed=1).frames, 25)
+    write_video(tmp_path / "two.npz", make_clip(frames=17, seed=1).frames, 25)
     clean = read_frames(tmp_path, size=64, haze=False)
     assert clean.train.dtype == np.uint8
     assert len(clean.train) + len(clean.val) == 2 * len(clip.frames)
     assert clean.train.shape[1:] == (64, 64)
 
     pairs = read_frames(tmp_path, size=64, seed=3)
-    assert pairs.train.shape == (len(clean.train), 2, 64, 64)
-    np.testing.assert_array_equal(pairs.train[:, 0], clean.train)
-    assert np.abs(pairs.train[:, 1].astype(int) - pairs.train[:, 0]).max() > 20
+    assert pairs.train.shape == (len(clean.train) // 8, 8, 2, 64, 64)
+    for short in pairs.train:  # each clean frame of the bank is one of the clip's
+        assert all((clean.train == frame).all((1, 2)).any() for frame in short[:, 0])
+    assert np.abs(pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]).max() > 20
     np.testing.assert_array_equal(read_frames(tmp_path, size=64, seed=3).train, pairs.train)
+
+
+@given(st.integers(1, 200))
+def test_short_clips_are_evenly_spaced_and_never_share_a_frame(frames):
+    chosen = short_clips(frames)
+    assert chosen.shape[1] == 8
+    assert set(chosen.ravel()) <= set(range(frames))
+    if frames < 8:
+        assert set(chosen.ravel()) == set(range(frames))
+        assert np.abs(np.diff(chosen)).max() <= 1
+    else:
+        assert len(set(chosen.ravel())) == chosen.size > frames - 8
+        assert len(set(np.diff(chosen).ravel())) == 1
 
 
 def test_numbered_images_are_one_clip_a_series(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
 
 CROP_TRIES = 4
@@ -15,23 +16,26 @@ CROP_FILLED = 0.25
 
 
 class Bank(NamedTuple):
-    """Frames for training and, of other patients, for validation; 0-255; pairs of clean and hazy ones have kinds."""
+    """Frames for training and, of other patients, for validation; 0-255.
 
-    train: UInt8[np.ndarray, "frames *kinds height width"]
-    val: UInt8[np.ndarray, "more_frames *kinds height width"]
+    Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy ones.
+    """
+
+    train: UInt8[np.ndarray, "frames *moments_and_kinds height width"]
+    val: UInt8[np.ndarray, "more_frames *moments_and_kinds height width"]
 
 
 def pack_clips(
-    clips: Iterable[tuple[str, Float[np.ndarray, "frames *kinds height width"]]],
+    clips: Iterable[tuple[str, Float[np.ndarray, "frames *moments_and_kinds height width"]]],
     *,
     size: int = 256,
     val_every: int = 10,
 ) -> Bank:
     """Fit clips to size x size without distortion; every `val_every`-th patient is kept for validation.
 
-    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width), or clean and
-    hazy frames (frames, 2, height, width), alike for all; clips under one name stay on one side of the split. Of two
-    patients or more at least one is for validation.
+    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width), or short clips
+    of clean and hazy frames (clips, moments, 2, height, width), alike for all; clips under one name stay on one side
+    of the split. Of two patients or more at least one is for validation.
 
     Raises InputError if there is no clip, or values are not finite or outside [0, 1].
     """
@@ -39,7 +43,7 @@ def pack_clips(
     for patient, clip in clips:
         clip = np.asarray(clip, np.float32)
         clip = clip[None] if clip.ndim == 2 else clip
-        if clip.ndim not in (3, 4) or clip.size == 0:
+        if clip.ndim not in (3, 5) or clip.size == 0:
             raise InputError(f"Clip {patient!r} must have shape (frames, height, width), got {clip.shape}.")
         if not np.isfinite(clip).all() or clip.min() < 0 or clip.max() > 1:
             raise InputError(f"Clip {patient!r} must hold finite intensities in [0, 1]: scale it first.")
@@ -55,8 +59,8 @@ def pack_clips(
 
 
 def _letterboxed(
-    clip: Float[np.ndarray, "frames *kinds height width"], size: int
-) -> UInt8[np.ndarray, "frames *kinds size size"]:
+    clip: Float[np.ndarray, "frames *moments_and_kinds height width"], size: int
+) -> UInt8[np.ndarray, "frames *moments_and_kinds size size"]:
     flat = clip.reshape(-1, *clip.shape[-2:])
     return np.stack([letterbox(frame, size) for frame in flat]).reshape(*clip.shape[:-2], size, size)
 
@@ -79,57 +83,82 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
 class Batches:
     """Augmented batches; that of step k depends on (seed, k) alone.
 
-    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `frames` holds clean frames
-    (kinds = 1) or pairs of a clean and a hazy one (kinds = 2), which go through the same augmentation.
+    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `clips` holds clean frames (kinds =
+    1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it what a haze-aware network is shown: the
+    hazy frame, and mean, standard deviation and minimum of the hazy clip over time, after the same augmentation.
     """
 
-    frames: UInt8[np.ndarray, "frames kinds height width"]
+    clips: UInt8[np.ndarray, "clips moments kinds height width"]
     seed: int
     batch: int
     full_batch: int
     crop: int
     augment: bool
 
-    def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch kinds height width"]:
+    def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch planes height width"]:
         """Whole frames or crops, in [0, 1]."""
         rng = np.random.default_rng((self.seed, step))
-        count, _, height, width = self.frames.shape
+        count, *_, height, width = self.clips.shape
         side = (min(self.crop, height), min(self.crop, width))
         whole = whole or self.crop == 0 or side == (height, width)
         chosen = rng.integers(count, size=self.full_batch if whole else self.batch)
-        return np.stack([self._frame(self.frames[i], whole, side, rng) for i in chosen])
+        return np.stack([self._sample(np.asarray(self.clips[i]), whole, side, rng) for i in chosen])
 
-    def _frame(self, kinds: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        kinds = np.asarray(kinds)
+    def watched(self, count: int) -> Float[np.ndarray, "count planes height width"]:
+        """Whole frames of `count` clips, evenly chosen, as they are; of fewer if there are not as many."""
+        chosen = np.linspace(0, len(self.clips) - 1, min(count, len(self.clips))).astype(int)
+        planes = (_planes(np.asarray(self.clips[i]), n % self.clips.shape[1]) for n, i in enumerate(chosen))
+        return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
+
+    def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        planes = _planes(clip, int(rng.integers(len(clip))))
         if not whole:
-            kinds = _filled_crop(kinds, side, rng)
+            planes = _filled_crop(planes, side, rng)
         elif self.augment:
-            kinds = _shift_and_zoom(kinds, rng)
+            planes = _shift_and_zoom(planes, rng)
         if not self.augment:
-            return kinds.astype(np.float32) / 255
+            return _shown(planes.astype(np.float32) / 255)
         if rng.random() < 0.5:
-            kinds = kinds[..., ::-1]
+            planes = planes[..., ::-1]
         # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
-        return table[kinds]
+        return _shown(table[planes], rng)
 
 
-def _filled_crop(kinds: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _planes(clip: UInt8[np.ndarray, "moments kinds height width"], moment: int) -> UInt8[np.ndarray, "planes h w"]:
+    """The clean frame of one moment; where there are hazy ones, that moment's and then all of them."""
+    clean = clip[moment, :1]
+    return np.concatenate([clean, clip[moment, 1:], clip[:, 1]]) if clip.shape[1] == 2 else clean
+
+
+def _shown(
+    planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator | None = None
+) -> Float[np.ndarray, "kinds h w"]:
+    """Clean frame, hazy frame, and the hazy frames over time; half of the time over some of them only."""
+    if len(planes) == 1:
+        return planes
+    clean, hazy, clip = planes[0], planes[1], planes[2:]
+    if rng is not None and len(clip) > 3 and rng.random() < 0.5:
+        clip = clip[rng.permutation(len(clip))[: rng.integers(3, len(clip))]]
+    return np.stack([clean, hazy, *over_time(clip)])
+
+
+def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """A random crop; one that is mostly black (outside the sector) is drawn again a few times."""
-    crop = kinds
+    crop = planes
     for _ in range(CROP_TRIES):
-        top = rng.integers(kinds.shape[1] - side[0] + 1)
-        left = rng.integers(kinds.shape[2] - side[1] + 1)
-        crop = kinds[:, top : top + side[0], left : left + side[1]]
+        top = rng.integers(planes.shape[1] - side[0] + 1)
+        left = rng.integers(planes.shape[2] - side[1] + 1)
+        crop = planes[:, top : top + side[0], left : left + side[1]]
         if np.count_nonzero(crop[0]) > CROP_FILLED * crop[0].size:
             break
     return crop
 
 
-def _shift_and_zoom(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _shift_and_zoom(planes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Move frames by up to 1/16 of their side and, half of the time, scale them by up to 10 %; black comes in."""
-    height, width = kinds.shape[1:]
+    height, width = planes.shape[1:]
     dy, dx = np.rint(rng.uniform(-1, 1, 2) * np.array([height, width]) / 16)
     zooms = rng.random() < 0.5
     zoom = np.exp(rng.uniform(-0.1, 0.1)) if zooms else 1.0
@@ -140,6 +169,6 @@ def _shift_and_zoom(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack(
         [
             np.asarray(Image.fromarray(frame).transform((width, height), Image.Transform.AFFINE, place, method))
-            for frame in kinds
+            for frame in planes
         ]
     )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.model.diffusion_prior import Posterior
 from nuclear_diffusion.types import Video
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> byte
 def draw_samples(prior: DiffusionPrior, frames: Float[Array, "kinds height width"], key: PRNGKeyArray) -> bytes:
     """A clean frame, noisy and denoised at several noise levels, above a row of unconditional samples.
 
-    Where `frames` holds its hazy version too, that and E[x0 | y] stand in the first column.
+    Where `frames` holds what is seen of the hazy clip too, the hazy frame and E[x0 | y] stand in the first column.
     """
     from matplotlib.figure import Figure
 
@@ -82,8 +83,8 @@ def draw_samples(prior: DiffusionPrior, frames: Float[Array, "kinds height width
     bottom = zip(axes[2], samples, ["sample"] * columns, strict=True)
     seen = []
     if len(hazy):
-        x = prior.mean + prior.sigma_max * jax.random.normal(noise_key, hazy.shape)
-        estimate = eqx.filter_jit(lambda prior, y, x: prior.given(y).denoise(x, prior.sigma_max))(prior, hazy, x)
+        x = prior.mean + prior.sigma_max * jax.random.normal(noise_key, (1, *clean.shape))
+        estimate = eqx.filter_jit(Posterior.denoise)(Posterior(prior, hazy[None]), x, prior.sigma_max)
         seen = [(axes[1, 0], hazy[0], "hazy"), (axes[2, 0], estimate[0], "estimate from hazy")]
     for axis, frame, title in (*top, *middle, *bottom, *seen):
         axis.imshow(np.asarray(frame), cmap="gray", vmin=0, vmax=1)

@@ -50,6 +50,7 @@ from nuclear_diffusion.learning.data import Batches
 from nuclear_diffusion.learning.figures import draw_curves, draw_samples
 from nuclear_diffusion.learning.unet import UNet, UNetConfig
 from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.model.diffusion_prior import Posterior
 from nuclear_diffusion.types import InputError, Scalar
 
 CHECKPOINT_FORMAT = "nuclear-diffusion training 1"
@@ -57,8 +58,8 @@ VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VALIDATION_FRAMES = 16
 
 Frames = Float[Array, "batch height width"]
-FrameBank = UInt8[np.ndarray, "frames *kinds height width"]
-"""Clean frames (frames, height, width), or pairs of a clean and a hazy one (frames, 2, height, width); 0-255."""
+FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
+"""Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy; 0-255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,28 +168,32 @@ def score_matching_loss(
     frames: Frames,
     sigma: Float[Array, " batch"],
     key: PRNGKeyArray,
-    seen: Frames | None = None,
+    seen: Float[Array, "batch 4 height width"] | None = None,
 ) -> Scalar:
     """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0.
 
-    With the hazy frames `seen`, D is E[x0 | x, y] instead of E[x0 | x].
+    With `seen` of the hazy clip, D is E[x0 | x, y] instead of E[x0 | x].
     """
     noisy = frames + sigma[:, None, None] * jax.random.normal(key, frames.shape)
     weight = (sigma**2 + prior.scale**2) / (sigma * prior.scale) ** 2
-    denoiser = prior if seen is None else prior.given(seen)
+    denoiser = prior if seen is None else Posterior(prior, seen)
     return jnp.mean(weight[:, None, None] * (denoiser.denoise(noisy, sigma) - frames) ** 2)
 
 
 def show_haze(
-    key: PRNGKeyArray, hazy: Frames, sigma: Float[Array, " batch"], nothing: float | Scalar, config: TrainConfig
-) -> tuple[Frames, Float[Array, " batch"]]:
-    """Hazy frames for a share of the batch, `nothing` (the mean intensity) for the rest, and their noise levels.
+    key: PRNGKeyArray,
+    hazy: Float[Array, "batch 4 height width"],
+    sigma: Float[Array, " batch"],
+    nothing: float | Scalar,
+    config: TrainConfig,
+) -> tuple[Float[Array, "batch 4 height width"], Float[Array, " batch"]]:
+    """What is seen of the hazy clip for a share of the batch, `nothing` (the mean intensity) for the rest, and their noise levels.
 
-    Half of those that see the hazy frame get a high noise level: there is little left to see but it.
+    Half of those that see it get a high noise level: there is little left to see but it.
     """
     shown, high, level = jax.random.uniform(key, (3, len(hazy)))
     low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)
-    seen = jnp.where((shown < config.shown)[:, None, None], hazy, nothing)
+    seen = jnp.where((shown < config.shown)[:, None, None, None], hazy, nothing)
     raised = jnp.exp(low_end + (high_end - low_end) * level)
     return seen, jnp.where((shown < config.shown) & (high < 0.5), raised, sigma)
 
@@ -206,8 +211,8 @@ def train(
 ) -> TrainResult:
     """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
 
-    From pairs (frames, 2, height, width) of clean and hazy frames the prior also learns what haze does; see
-    `DiffusionPrior.given`.
+    From short clips (clips, moments, 2, height, width) of clean and hazy frames the prior also learns what haze does
+    and how it shows over time; see `DiffusionPrior.given`.
     `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
     watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
     `init`: a prior to start from (`load_trained`); its architecture, intensities and noise range are kept.
@@ -224,10 +229,10 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
 
     if init is None:
-        sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int), 0] / np.float32(255)
+        sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int), 0, 0] / np.float32(255)
         mean, scale = float(sample.mean()), float(sample.std())
         config = dataclasses.replace(
-            config, network=dataclasses.replace(config.network, haze_aware=frames.shape[1] == 2)
+            config, network=dataclasses.replace(config.network, haze_aware=frames.shape[2] == 2)
         )
         network = eqx.filter_jit(UNet)(config.network, key=_key(seed))
         prior = DiffusionPrior(network, mean, scale, *_limits(config))
@@ -245,13 +250,12 @@ def train(
         run.start_records()
 
     key = _key(seed + 1)
-    chosen = np.linspace(0, len(monitored) - 1, min(VALIDATION_FRAMES, len(monitored))).astype(int)
-    watched = jnp.asarray(monitored[chosen], jnp.float32) / 255
     step = int(state.step)
     losses: list[Scalar] = []
     saved_at = time.monotonic()
     fraction = run.fraction(step)
     source = Batches(frames, seed, config.batch, config.full_batch, config.crop, config.augment)
+    watched = jnp.asarray(dataclasses.replace(source, clips=monitored).watched(VALIDATION_FRAMES))
     with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
         while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
@@ -324,7 +328,7 @@ def _take_step(
     sigma = sample_sigma(level_key, len(frames), config)
     clean, seen = frames[:, 0], None
     if config.network.haze_aware:
-        seen, sigma = show_haze(haze_key, frames[:, 1], sigma, mean, config)
+        seen, sigma = show_haze(haze_key, frames[:, 1:], sigma, mean, config)
     mixed = jax.default_backend() != "cpu" if config.mixed is None else config.mixed
 
     def loss_of(network: UNet) -> Scalar:
@@ -386,8 +390,10 @@ class _Run:
         prior, clean = self.averaged(state), watched[:, 0]
         errors = {f"{s:g}": float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
         if prior.haze_aware:
-            errors["hazy"] = float(_denoising_error(prior, clean, jnp.float32(prior.sigma_max), watched[:, 1]))
-        score = sum(math.log(e) for e in errors.values()) / len(errors)
+            errors["hazy"] = float(_denoising_error(prior, clean, jnp.float32(prior.sigma_max), watched[:, 1:]))
+        blind = [math.log(error) for name, error in errors.items() if name != "hazy"]
+        # what the default sampler asks for counts as much as all the noise levels together
+        score = sum(blind) / len(blind) + math.log(errors.get("hazy", 1.0))
         if score < self.best or not self.prior_path.exists():
             self.best = score
             info = {"step": step, "seed": self.seed, "seconds": round(self.seconds), "rmse": errors,
@@ -478,10 +484,12 @@ class _Run:
 
 
 @eqx.filter_jit
-def _denoising_error(prior: DiffusionPrior, clean: Frames, sigma: Scalar, seen: Frames | None = None) -> Scalar:
+def _denoising_error(
+    prior: DiffusionPrior, clean: Frames, sigma: Scalar, seen: Float[Array, "batch 4 height width"] | None = None
+) -> Scalar:
     """Root mean square error over all pixels, with fixed noise."""
     noise = jax.random.normal(_key(7), clean.shape)
-    denoiser = prior if seen is None else prior.given(seen)
+    denoiser = prior if seen is None else Posterior(prior, seen)
     return jnp.sqrt(jnp.mean((denoiser.denoise(clean + sigma * noise, sigma) - clean) ** 2))
 
 
@@ -531,12 +539,12 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         restore()
 
 
-def _checked(frames: FrameBank, name: str) -> UInt8[np.ndarray, "frames kinds height width"]:
-    if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 4 and frames.shape[1] in (1, 2))):
+def _checked(frames: FrameBank, name: str) -> UInt8[np.ndarray, "clips moments kinds height width"]:
+    if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 5 and frames.shape[2] in (1, 2))):
         raise InputError(
-            f"`{name}` must be uint8 of shape (frames, height, width), or (frames, 2, height, width) with hazy "
+            f"`{name}` must be uint8 of shape (frames, height, width), or (clips, moments, 2, height, width) with hazy "
             f"versions, got {frames.dtype} of shape {frames.shape}: pack clips with `pack_clips`."
         )
     if len(frames) == 0 or not np.any(frames[:: max(1, len(frames) // 512)]):
         raise InputError(f"`{name}` holds no picture: every frame is black, or there is none.")
-    return frames[:, None] if frames.ndim == 3 else frames
+    return frames[:, None, None] if frames.ndim == 3 else frames

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nuclear_diffusion.model.diffusion_prior import SEEN
 from nuclear_diffusion.types import Frame, Scalar
 
 Features = Float[Array, "1 height width channels"]
@@ -189,7 +190,7 @@ class UNet(eqx.Module):
             return Block(c_in, c_out, config.embedding, key=next(keys))
 
         patch = config.grid**2
-        inputs = 2 if config.haze_aware else 1
+        inputs = 1 + SEEN if config.haze_aware else 1
         self.stem = Conv(inputs * patch, config.widths[0], key=next(keys))
         self.embed = NoiseEmbedding(config.embedding, key=next(keys))
         self.down, self.up = [], []
@@ -208,15 +209,17 @@ class UNet(eqx.Module):
             self.fine = (Conv(1 + inputs, config.fine, key=next(keys)), Conv(config.fine, 1, key=next(keys), gain=0.0))
         self.config = config
 
-    def __call__(self, frame: Frame, c_noise: Scalar, seen: Frame | None = None) -> Frame:
+    def __call__(
+        self, frame: Frame, c_noise: Scalar, seen: Float[Array, "seen height width"] | None = None
+    ) -> Frame:
         """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide.
 
-        `seen` is the hazy frame, for a haze-aware network only.
+        `seen` is what a haze-aware network is shown of the hazy clip.
         """
         if frame.shape[0] % self.config.stride or frame.shape[1] % self.config.stride:
             raise ValueError(f"`frame` must have sides divisible by {self.config.stride}, got {frame.shape}")
         embedding = self.embed(c_noise)
-        inputs = [frame] if seen is None else [frame, seen]
+        inputs = [frame] if seen is None else [frame, *seen]
         pixels = jnp.stack(inputs, axis=-1)[None].astype(self.stem.kernel.dtype)
         h = self.stem(space_to_depth(pixels, self.config.grid))
         skips = []

@@ -6,14 +6,26 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from nuclear_diffusion.model._checks import require_positive
 from nuclear_diffusion.model.prior import Prior, per_frame
-from nuclear_diffusion.types import Frame, InputError, Scalar
+from nuclear_diffusion.types import Frame, InputError, Scalar, Video
+
+SEEN = 4
+"""What a haze-aware network is shown of a clip: the frame, and mean, standard deviation and minimum over time."""
+
+MOMENTS = 8
+"""Frames, evenly spaced, that these are taken over."""
 
 CHUNK = 16
 """Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
+
+
+def over_time(clip: Video) -> tuple[Frame, Frame, Frame]:
+    """Mean, standard deviation and minimum over the frames of a clip, NumPy's or JAX's."""
+    return clip.mean(0), clip.std(0), clip.min(0)
 
 
 class DiffusionPrior(eqx.Module):
@@ -29,7 +41,7 @@ class DiffusionPrior(eqx.Module):
     The score of eq. 12 follows: grad log p(x; sigma) = (D(x; sigma) - x) / sigma^2.
 
     - `network`: one frame (height, width) and the scalar c_noise -> one frame. A haze-aware one takes a third
-      argument, the hazy frame in units of `scale`, 0 where none was seen.
+      argument, what it is shown of the clip, (4, height, width) in units of `scale`, 0 where nothing was seen.
     - `mean`, `scale`: mean and standard deviation of clean intensities in [0, 1] (sigma_data of the source).
     - `sigma_min`, `sigma_max`: the range of noise seen in training; `denoise` clips to it.
     - `stride`: the network's total downsampling; other frame sizes get a black border that is cut off again.
@@ -62,50 +74,59 @@ class DiffusionPrior(eqx.Module):
         """
         return self._denoise(x, sigma, None)
 
-    def given(self, observed: Float[Array, "*batch height width"]) -> Prior:
-        """p(X | Y): this prior after seeing the hazy frames `observed`, by a likelihood learned from pairs.
+    def given(self, observed: Video) -> Prior:
+        """p(X | Y): this prior after seeing the hazy clip `observed`, by a likelihood learned from pairs.
+
+        Beside each hazy frame the network sees what the clip does over time (`over_time`): haze stays, tissue moves,
+        and the receiver's noise is new in every frame.
 
         Its `denoise(x, sigma)` is E[x0 | x, y], also one pass, and at sigma = `sigma_max` it is E[x0 | y]. The
         frames it denoises must match `observed` in shape. A prior that is not haze-aware learns nothing from
         them and is returned as it is: then only eq. 8 ties X to Y.
         """
-        return _Given(self, observed) if self.haze_aware else self
+        if not self.haze_aware:
+            return self
+        moments = np.linspace(0, len(observed) - 1, min(MOMENTS, len(observed))).round().astype(int)
+        shared = (jnp.broadcast_to(part, observed.shape) for part in over_time(observed[moments]))
+        return Posterior(self, jnp.stack([observed, *shared], axis=1))
 
     def _denoise(
         self,
         x: Float[Array, "*batch height width"],
         sigma: float | Float[Array, "..."],
-        observed: Float[Array, "*batch height width"] | None,
+        seen: Float[Array, "*batch 4 height width"] | None,
     ) -> Float[Array, "*batch height width"]:
         *batch, height, width = x.shape
         sigma = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x)
-        # the mean frame stands for "nothing seen": no echo looks like it
-        seen = jnp.full_like(x, 1) * self.mean if observed is None else observed
-        flat = (x.reshape(-1, height, width), sigma.reshape(-1), seen.reshape(-1, height, width))
+        flat = (x.reshape(-1, height, width), sigma.reshape(-1))
+        if self.haze_aware:
+            # the mean intensity stands for "nothing seen": no echo looks like it
+            seen = jnp.full((*batch, SEEN, height, width), self.mean, x.dtype) if seen is None else seen
+            flat = (*flat, seen.reshape(-1, SEEN, height, width))
         if math.prod(batch) <= CHUNK:
             frames = jax.vmap(self._denoise_frame)(*flat)
         else:
             frames = jax.lax.map(lambda one: self._denoise_frame(*one), flat, batch_size=CHUNK)
         return frames.reshape(*batch, height, width)
 
-    def _denoise_frame(self, x: Frame, sigma: Scalar, seen: Frame) -> Frame:
+    def _denoise_frame(self, x: Frame, sigma: Scalar, seen: Float[Array, "4 height width"] | None = None) -> Frame:
         height, width = x.shape
         border = ((0, -height % self.stride), (0, -width % self.stride))
         centred = jnp.pad(x, border) - self.mean
         total = jnp.sqrt(sigma**2 + self.scale**2)
         c_skip, c_out, c_in = (self.scale / total) ** 2, sigma * self.scale / total, 1 / total
         inputs = (c_in * centred, jnp.log(sigma) / 4)
-        if self.haze_aware:
-            inputs = (*inputs, jnp.pad((seen - self.mean) / self.scale, border))
+        if seen is not None:
+            inputs = (*inputs, jnp.pad((seen - self.mean) / self.scale, ((0, 0), *border)))
         x0 = self.mean + c_skip * centred + c_out * self.network(*inputs)
         return x0[:height, :width]
 
 
-class _Given(eqx.Module):
-    """A haze-aware prior that has seen hazy frames."""
+class Posterior(eqx.Module):
+    """A haze-aware `prior` that was shown `seen` beside each frame it is to denoise; see `DiffusionPrior.given`."""
 
     prior: DiffusionPrior
-    observed: Float[Array, "*batch height width"]
+    seen: Float[Array, "*batch 4 height width"]
 
     @property
     def sigma_min(self) -> float:
@@ -121,4 +142,4 @@ class _Given(eqx.Module):
         self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
     ) -> Float[Array, "*batch height width"]:
         """E[x0 | x, y]."""
-        return self.prior._denoise(x, sigma, self.observed)
+        return self.prior._denoise(x, sigma, self.seen)

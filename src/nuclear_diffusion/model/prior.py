@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nuclear_diffusion.types import Scalar
+from nuclear_diffusion.types import Scalar, Video
 
 
 @runtime_checkable
@@ -41,13 +41,13 @@ class HazeAware(Prior, Protocol):
         """Whether it has."""
         ...
 
-    def given(self, observed: Float[Array, "*batch height width"]) -> Prior:
-        """p(X | Y) after seeing the hazy frames `observed`."""
+    def given(self, observed: Video) -> Prior:
+        """p(X | Y) after seeing the hazy clip `observed`."""
         ...
 
 
-def given(prior: Prior, observed: Float[Array, "*batch height width"]) -> Prior:
-    """`prior` after seeing the hazy frames `observed`, or `prior` itself where it knows nothing of haze."""
+def given(prior: Prior, observed: Video) -> Prior:
+    """`prior` after seeing the hazy clip `observed`, or `prior` itself where it knows nothing of haze."""
     return prior.given(observed) if isinstance(prior, HazeAware) else prior
 
 

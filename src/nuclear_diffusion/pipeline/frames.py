@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.learning import Bank, pack_clips
+from nuclear_diffusion.model.diffusion_prior import MOMENTS
 from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Progress
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import Fit, find_sector, read_video
-
-HAZE_EVERY = 4
-"""Frames of a clip that share one draw of the laid-over haze."""
 
 VALIDATION_PATIENTS = 48
 """Simulated patients of the development split that training is watched on, at most."""
@@ -29,8 +27,8 @@ def read_frames(
 ) -> Bank:
     """Every frame of every clip in `folder`, its sector fitted to `size` x `size` pixels, black around it.
 
-    With `haze`, pairs (frames, 2, size, size): each frame clean, and with simulated haze laid over it (`lay_haze`), so
-    that the prior also learns what haze does.
+    With `haze`, short clips (clips, moments, 2, size, size), see `short_clips`: each frame clean, and with simulated haze
+    laid over it (`lay_haze`), so that the prior also learns what haze does.
     Some clips are set aside for validation, see `pack_clips`. Images that lie in the folder itself and differ in their
     last number only are one clip. Raises `InputError` for a folder without clips and for a clip that cannot be read.
     """
@@ -44,22 +42,35 @@ def read_frames(
 
 def _fitted(
     sources: list[Path], size: int, haze: bool, seed: int, progress: Progress | None
-) -> Iterator[tuple[str, Float32[ndarray, "frames *kinds size size"]]]:
+) -> Iterator[tuple[str, Float32[ndarray, "frames *moments_and_kinds size size"]]]:
     for done, source in enumerate(sources, start=1):
         clip = read_video(source)
         fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
         frames = fit.forward(clip.frames)
         if haze:
-            draws = range(0, len(frames), HAZE_EVERY)
-            seeds = np.random.SeedSequence((seed, done)).generate_state(len(draws))
+            chosen = short_clips(len(frames))
+            seeds = np.random.SeedSequence((seed, done)).generate_state(len(chosen))
+            step = max(1, len(frames) // MOMENTS)
             hazy = [
-                lay_haze(frames[k : k + HAZE_EVERY], fit.mask, seed=int(one), fps=clip.fps)
-                for k, one in zip(draws, seeds, strict=True)
+                lay_haze(frames[indices], fit.mask, seed=int(one), fps=clip.fps / step)
+                for indices, one in zip(chosen, seeds, strict=True)
             ]
-            frames = np.stack([frames, np.concatenate(hazy)], axis=1)
+            frames = np.stack([frames[chosen], np.stack(hazy)], axis=2)
         yield source.name, frames
         if progress is not None:
             progress(done, len(sources))
+
+
+def short_clips(frames: int) -> Int[ndarray, "clips moments"]:
+    """Frame numbers of clips of `MOMENTS` evenly spaced frames, which together use nearly every one of `frames`.
+
+    A clip of fewer frames is walked to and fro until there are enough.
+    """
+    if frames < MOMENTS:
+        there_and_back = [*range(frames), *range(frames - 2, 0, -1)]
+        return np.resize(there_and_back, (1, MOMENTS))
+    step = frames // MOMENTS
+    return np.arange(step)[:, None] + step * np.arange(MOMENTS)
 
 
 def find_clips(folder: Path) -> list[Path]:
@@ -86,14 +97,14 @@ def render_frames(
 ) -> Bank:
     """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
-    Pairs of a clean and a hazy frame, (frames, 2, size, size), so that the prior also learns what haze does. Validation
-    is on patients of the development split. The frames are kept in the folder `cache`, so that a run that goes on
+    Short clips of clean and hazy frames, (patients, moments, 2, size, size), so that the prior also learns what haze
+    does. Validation is on patients of the development split. The frames are kept in the folder `cache`, so that a run that goes on
     later does not render them again.
     """
     watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
     total = patients + watched
 
-    def bank(split: str, count: int, before: int) -> UInt8[ndarray, "frames 2 size size"]:
+    def bank(split: str, count: int, before: int) -> UInt8[ndarray, "patients moments 2 size size"]:
         def tell(done: int, _: int) -> None:
             if progress is not None:
                 progress(before + done, total)
@@ -109,7 +120,7 @@ def render_frames(
                 progress=tell,
             )
             with atomic(path) as temporary:
-                np.save(temporary, np.stack([clean, hazy], axis=2).reshape(-1, 2, size, size))
+                np.save(temporary, np.stack([clean, hazy], axis=2))
         return np.load(path, mmap_mode="r")
 
     return Bank(bank("train", patients, 0), bank("development", watched, patients))

@@ -1,4 +1,4 @@
-"""Banks of single frames of many patients, for training."""
+"""Banks of a few frames of many patients, for training."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -7,12 +7,16 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import numpy as np
 
 from .clip import patient_seed, simulate
+from .haze import FAMILIES
 
 
 def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    # moments a third of a second or more apart: other phases of the cycle
-    times = np.arange(frames) * 0.37
-    clip = simulate(seed=seed, size=size, times=times)
+    rng = np.random.default_rng((seed, 3))
+    # from a third of a beat to a few beats, so that a network learns what time tells from little of it too
+    times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.3), np.log(3)))
+    # evaluation's clips are hazy all over; in training any family may be missing, to leave clear what is clear
+    families = [family for family in FAMILIES if rng.random() < 0.75]
+    clip = simulate(seed=seed, size=size, times=times, haze=10 ** (rng.uniform(-6, 3) / 20), families=families)
     return _to_uint8(clip.hazy), _to_uint8(clip.clean)
 
 
@@ -22,18 +26,18 @@ def _to_uint8(frames: np.ndarray) -> np.ndarray:
 
 def frame_bank(
     patients: int,
-    frames_per_patient: int = 2,
+    frames_per_patient: int = 8,
     *,
     split: str = "train",
     size: int = 256,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of the first `patients` patients of `split`, hazy and clean.
+    """Short clips of the first `patients` patients of `split`, hazy and clean, evenly spaced in time.
 
     Args:
         patients: number of patients.
-        frames_per_patient: moments of the cardiac cycle rendered for each.
+        frames_per_patient: moments rendered for each, over 0.3 to 3 s.
         split: "train", "development" or "test".
         size: side of the square frames.
         workers: processes; the result does not depend on it.
