@@ -327,6 +327,14 @@ def test_patients_are_never_on_both_sides_of_the_split():
     assert len(pack_clips(clips[:1], size=8).val) == 0
 
 
+def test_eight_bit_frames_of_the_right_size_are_taken_as_they_are():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 8, 2, 16, 16), np.uint8)
+    np.testing.assert_array_equal(pack_clips([("a", frames)], size=16).train, frames)
+    floats = pack_clips([("a", frames / np.float32(255))], size=16).train
+    np.testing.assert_array_equal(floats, frames)
+    assert pack_clips([("a", frames)], size=32).train.shape == (3, 8, 2, 32, 32)
+
+
 @pytest.mark.parametrize(
     "clips", [[], [("a", np.full((1, 4, 4), np.nan))], [("a", np.full((1, 4, 4), 2.0))], [("a", np.zeros(4))]]
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from nuclear_diffusion.model.diffusion_prior import over_time
@@ -26,14 +26,14 @@ class Bank(NamedTuple):
 
 
 def pack_clips(
-    clips: Iterable[tuple[str, Float[np.ndarray, "frames *moments_and_kinds height width"]]],
+    clips: Iterable[tuple[str, Shaped[np.ndarray, "frames *moments_and_kinds height width"]]],
     *,
     size: int = 256,
     val_every: int = 10,
 ) -> Bank:
     """Fit clips to size x size without distortion; every `val_every`-th patient is kept for validation.
 
-    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or one frame (height, width), or short clips
+    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or 0-255 if uint8; or one frame (height, width), or short clips
     of clean and hazy frames (clips, moments, 2, height, width), alike for all; clips under one name stay on one side
     of the split. Of two patients or more at least one is for validation.
 
@@ -41,13 +41,14 @@ def pack_clips(
     """
     packed: dict[str, list[np.ndarray]] = {}
     for patient, clip in clips:
-        clip = np.asarray(clip, np.float32)
+        clip = np.asarray(clip)
         clip = clip[None] if clip.ndim == 2 else clip
         if clip.ndim not in (3, 5) or clip.size == 0:
             raise InputError(f"Clip {patient!r} must have shape (frames, height, width), got {clip.shape}.")
-        if not np.isfinite(clip).all() or clip.min() < 0 or clip.max() > 1:
+        if clip.dtype != np.uint8 and (not np.isfinite(clip).all() or clip.min() < 0 or clip.max() > 1):
             raise InputError(f"Clip {patient!r} must hold finite intensities in [0, 1]: scale it first.")
-        packed.setdefault(patient, []).append(_letterboxed(clip, size))
+        fitting = clip.dtype == np.uint8 and clip.shape[-2:] == (size, size)
+        packed.setdefault(patient, []).append(clip if fitting else _letterboxed(clip, size))
     if not packed:
         raise InputError("There is nothing to train on: no clip and no image was given.")
     patients = list(packed)
@@ -59,8 +60,9 @@ def pack_clips(
 
 
 def _letterboxed(
-    clip: Float[np.ndarray, "frames *moments_and_kinds height width"], size: int
+    clip: Shaped[np.ndarray, "frames *moments_and_kinds height width"], size: int
 ) -> UInt8[np.ndarray, "frames *moments_and_kinds size size"]:
+    clip = clip / np.float32(255) if clip.dtype == np.uint8 else clip
     flat = clip.reshape(-1, *clip.shape[-2:])
     return np.stack([letterbox(frame, size) for frame in flat]).reshape(*clip.shape[:-2], size, size)
 

@@ -209,9 +209,7 @@ class UNet(eqx.Module):
             self.fine = (Conv(1 + inputs, config.fine, key=next(keys)), Conv(config.fine, 1, key=next(keys), gain=0.0))
         self.config = config
 
-    def __call__(
-        self, frame: Frame, c_noise: Scalar, seen: Float[Array, "seen height width"] | None = None
-    ) -> Frame:
+    def __call__(self, frame: Frame, c_noise: Scalar, seen: Float[Array, "seen height width"] | None = None) -> Frame:
         """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide.
 
         `seen` is what a haze-aware network is shown of the hazy clip.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -23,8 +24,11 @@ CHUNK = 16
 """Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
 
 
-def over_time(clip: Video) -> tuple[Frame, Frame, Frame]:
-    """Mean, standard deviation and minimum over the frames of a clip, NumPy's or JAX's."""
+Frames = TypeVar("Frames", Array, np.ndarray)
+
+
+def over_time(clip: Frames) -> tuple[Frames, Frames, Frames]:
+    """Mean, standard deviation and minimum (height, width) over the frames of a clip (frames, height, width)."""
     return clip.mean(0), clip.std(0), clip.min(0)
 
 

@@ -1,13 +1,16 @@
 """Frames to train a prior on, clean and hazy: read from files with haze laid over them, or from the simulator."""
 
+import multiprocessing
 import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Int, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.files import atomic
@@ -17,6 +20,9 @@ from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Progress
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import Fit, find_sector, read_video
+
+FEW_CLIPS = 4
+"""Clips for each process that reads them, at least; fewer are not worth its start."""
 
 VALIDATION_PATIENTS = 48
 """Simulated patients of the development split that training is watched on, at most."""
@@ -42,23 +48,37 @@ def read_frames(
 
 def _fitted(
     sources: list[Path], size: int, haze: bool, seed: int, progress: Progress | None
-) -> Iterator[tuple[str, Float32[ndarray, "frames *moments_and_kinds size size"]]]:
-    for done, source in enumerate(sources, start=1):
-        clip = read_video(source)
-        fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
-        frames = fit.forward(clip.frames)
-        if haze:
-            chosen = short_clips(len(frames))
-            seeds = np.random.SeedSequence((seed, done)).generate_state(len(chosen))
-            step = max(1, len(frames) // MOMENTS)
-            hazy = [
-                lay_haze(frames[indices], fit.mask, seed=int(one), fps=clip.fps / step)
-                for indices, one in zip(chosen, seeds, strict=True)
-            ]
-            frames = np.stack([frames[chosen], np.stack(hazy)], axis=2)
-        yield source.name, frames
-        if progress is not None:
-            progress(done, len(sources))
+) -> Iterator[tuple[str, UInt8[ndarray, "frames *moments_and_kinds size size"]]]:
+    jobs = [(source, size, (seed, number) if haze else None) for number, source in enumerate(sources, start=1)]
+    workers = min(os.cpu_count() or 1, len(sources) // FEW_CLIPS)
+    with ExitStack() as stack:
+        if workers > 1:
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            results = pool.map(_fit, jobs)
+        else:
+            results = map(_fit, jobs)
+        for done, (source, frames) in enumerate(zip(sources, results, strict=True), start=1):
+            yield source.name, frames
+            if progress is not None:
+                progress(done, len(sources))
+
+
+def _fit(job: tuple[Path, int, tuple[int, int] | None]) -> UInt8[ndarray, "frames *moments_and_kinds size size"]:
+    """One clip on the prior's grid, 0-255; given the seeds of its haze, as short clips, clean and hazy."""
+    source, size, seeds = job
+    clip = read_video(source)
+    fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
+    frames = fit.forward(clip.frames)
+    if seeds is not None:
+        chosen = short_clips(len(frames))
+        step = max(1, len(frames) // MOMENTS)
+        hazy = [
+            lay_haze(frames[indices], fit.mask, seed=int(one), fps=clip.fps / step)
+            for indices, one in zip(chosen, np.random.SeedSequence(seeds).generate_state(len(chosen)), strict=True)
+        ]
+        frames = np.stack([frames[chosen], np.stack(hazy)], axis=2)
+    return np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
 
 
 def short_clips(frames: int) -> Int[ndarray, "clips moments"]:
