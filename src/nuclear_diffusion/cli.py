@@ -81,8 +81,8 @@ class Train:
         arg(metavar="DATA", help="Folder of clips or images, or the word 'simulator'."),
     ]
     output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
-    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2600
-    frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 2
+    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2000
+    frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 8
     haze: Annotated[
         bool, arg(help="Also show the network clean frames with simulated haze laid over them (folders only).")
     ] = True

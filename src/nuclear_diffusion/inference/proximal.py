@@ -91,6 +91,7 @@ class Proximal(eqx.Module):
     - `fresh`: share of the noise variance drawn anew in a step; 0 is DDIM (deterministic), 1 ancestral.
     - `steps`: denoiser passes a frame. The first one has no background to subtract, and so no data term.
     - `data`: the data step.
+    - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
     mu: float | Scalar = 3.0
@@ -99,6 +100,7 @@ class Proximal(eqx.Module):
     fresh: float | Scalar = 0.0
     data: DataStep = ExactPosterior()
     steps: int = eqx.field(static=True, default=12)
+    nonnegative: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
         require_positive("mu", self.mu)
@@ -139,7 +141,7 @@ class Proximal(eqx.Module):
         # lines 3-7; where Y is black in every frame there is neither tissue nor haze
         x0 = jnp.clip(self.data(prior, state.x, y - state.background, sigma, mu), 0, 1) * jnp.any(y > 0, axis=0)
         # lines 9-10: prox, then projection (not the prox of their sum, which has no closed form)
-        low_rank = jnp.maximum(background.prox(y - x0, 1 / self.mu), 0)
+        low_rank = jnp.maximum(background.prox(y - x0, 1 / self.mu), 0 if self.nonnegative else -jnp.inf)
         # line 8, with the noise that the denoiser saw and `fresh` noise
         noise = (state.x - x0) / sigma
         drawn = jax.random.normal(key, y.shape, y.dtype)

@@ -7,9 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
+
+BRIGHT_SHARE = 0.5
+"""Of the augmented samples with haze; bright still patches are rare in simulation, and the easiest to tell by time."""
 
 CROP_TRIES = 4
 CROP_FILLED = 0.25
@@ -125,7 +129,10 @@ class Batches:
         # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
-        return _shown(table[planes], rng)
+        planes = table[planes]
+        if len(planes) > 1 and rng.random() < BRIGHT_SHARE:
+            planes[1:] = _with_bright_clutter(planes[1:], rng)
+        return _shown(planes, rng)
 
 
 def _planes(clip: UInt8[np.ndarray, "moments kinds height width"], moment: int) -> UInt8[np.ndarray, "planes h w"]:
@@ -144,6 +151,34 @@ def _shown(
     if rng is not None and len(clip) > 3 and rng.random() < 0.5:
         clip = clip[rng.permutation(len(clip))[: rng.integers(3, len(clip))]]
     return np.stack([clean, hazy, *over_time(clip)])
+
+
+def _with_bright_clutter(
+    hazy: Float[np.ndarray, "planes h w"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
+
+    A patch is a Gaussian in amplitude, so a paraboloid on the logarithmic grey scale, where amplitudes a and b add up to
+    log(exp(beta a) + exp(beta b)) / beta with beta = R ln(10) / 20 for a scale of R decibels.
+    """
+    height, width = hazy.shape[1:]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    beta = rng.uniform(40, 80) * np.log(10) / 20
+    total = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(1, 4)):
+        if rng.random() < 0.4:  # under the probe, along the beam
+            row, column = height * rng.uniform(0, 0.1), width * (0.5 + rng.uniform(-0.1, 0.1))
+            angle, axes = rng.uniform(-0.2, 0.2), height * np.exp(rng.uniform(np.log((0.03, 0.07)), np.log((0.15, 0.3))))
+        else:
+            row, column = height * rng.uniform(0, 0.8), width * rng.uniform(0.1, 0.9)
+            angle, axes = rng.uniform(0, np.pi), height * np.exp(rng.uniform(np.log(0.02), np.log(0.15), 2))
+        y, x = rows - row, columns - column
+        u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        texture = gaussian_filter(rng.standard_normal((height, width), np.float32), rng.uniform(1, 4))
+        level = rng.uniform(0.4, 1.4) - 0.5 * ((u / axes[0]) ** 2 + (v / axes[1]) ** 2)
+        total += np.exp(beta * (level + rng.uniform(0, 0.15) * texture / texture.std()))
+    sum_of_amplitudes = np.log(np.exp(beta * hazy) + total) / beta
+    return np.where(hazy.max(0) > 0, np.clip(sum_of_amplitudes, 0, 1), hazy)
 
 
 def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -203,7 +203,7 @@ class UNet(eqx.Module):
             # The first block of a level sees the coarser level, doubled, beside the skip of its own level.
             self.up.append([block(width + c if i == 0 else c, c) for i in range(blocks)])
             width = c
-        self.head = Conv(width, patch, key=next(keys), gain=0.0)
+        self.head = Conv(width, (2 if config.haze_aware else 1) * patch, key=next(keys), gain=0.0)
         self.fine = None
         if config.fine:
             self.fine = (Conv(1 + inputs, config.fine, key=next(keys)), Conv(config.fine, 1, key=next(keys), gain=0.0))
@@ -235,6 +235,10 @@ class UNet(eqx.Module):
             for block in blocks:
                 h = block(h, embedding)
         out = depth_to_space(self.head(jax.nn.silu(rms_norm(h))), self.config.grid)
+        if seen is not None:
+            # a share of the hazy frame passes by the coarse grid: where there is no haze, its speckle is the answer
+            value, share = jnp.split(out, 2, axis=-1)
+            out = value + share * pixels[..., 1:2]
         if self.fine is not None:
             widen, narrow = self.fine
             out = out + narrow(jax.nn.silu(widen(jnp.concatenate([pixels, out], axis=-1))))

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from nuclear_diffusion.model._checks import require_positive
 from nuclear_diffusion.model.prior import Prior, per_frame
@@ -24,10 +23,10 @@ CHUNK = 16
 """Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
 
 
-Frames = TypeVar("Frames", Array, np.ndarray)
+AnyFrames = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
 
 
-def over_time(clip: Frames) -> tuple[Frames, Frames, Frames]:
+def over_time(clip: AnyFrames) -> tuple[AnyFrames, AnyFrames, AnyFrames]:
     """Mean, standard deviation and minimum (height, width) over the frames of a clip (frames, height, width)."""
     return clip.mean(0), clip.std(0), clip.min(0)
 

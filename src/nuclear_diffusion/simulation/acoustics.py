@@ -61,8 +61,8 @@ class Scanner:
         """Draw a scanner and its settings."""
         depth = rng.uniform(12.5, 18)
         dynamic_range, gain = rng.uniform(44, 72), rng.uniform(-34, -11)
-        # some scanners show their noise: grey cavities that are not haze
-        noisy = rng.random() < 0.3
+        # some scanners show their noise: grey cavities that are not haze; others show bright structures on black
+        noisy, sparse = rng.choice([(True, False), (False, True), (False, False)], p=(0.4, 0.25, 0.35))
         half_angle = np.deg2rad(rng.uniform(33, 50))
         top = rng.uniform(0.0, 0.04) * size
         height = depth / (size * rng.uniform(0.9, 1.0) - top)
@@ -80,8 +80,12 @@ class Scanner:
             dynamic_range=dynamic_range,
             gain=gain,
             # operators turn the cavities dark: what lies 36 dB below myocardium is near black
-            reject=max(0.0, 1 + (gain - 36) / dynamic_range) * rng.uniform(0.0 if noisy else 0.5, 1.1),
-            gamma=rng.uniform(0.85, 1.5),
+            reject=(
+                max(0.0, 1 + (gain - rng.uniform(6, 22)) / dynamic_range)
+                if sparse
+                else max(0.0, 1 + (gain - 36) / dynamic_range) * rng.uniform(0.0 if noisy else 0.5, 1.1)
+            ),
+            gamma=rng.uniform(0.9, 2.0) if sparse else rng.uniform(0.85, 1.5),
             smoothing=(rng.uniform(0.2, 1.1), rng.uniform(0.2, 1.2)),
             noise=(rng.uniform(-32, -12) if noisy else rng.uniform(-56, -36), rng.uniform(0.0, 1.0)),
             size=size,

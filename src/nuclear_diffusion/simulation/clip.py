@@ -1,6 +1,6 @@
 """Simulated patients: hazy and clean clips of the same heartbeat, with regions of interest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from .acoustics import Scanner
 from .anatomy import VIEWS, make_anatomy
-from .haze import Haze
+from .haze import FAMILIES, Haze
 from .motion import Motion
 
 SPLITS = {"train": 0, "development": 1_000_000, "test": 2_000_000}
@@ -57,6 +57,7 @@ def simulate(
     size: int = 256,
     view: str | None = None,
     haze: float = 1.0,
+    families: Collection[str] = FAMILIES,
     overlay: bool | None = None,
     times: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -72,6 +73,7 @@ def simulate(
         size: side of the square frames, pixels.
         view: one of `VIEWS`; drawn (four-chamber most often) where None.
         haze: factor on the clutter's amplitude; 0 leaves the hazy clip equal to the clean one.
+        families: kinds of clutter, of `FAMILIES`.
         overlay: burn in ECG and text; drawn where None.
         times: moments in seconds to render, instead of `frames` at the scanner's frame rate.
         progress: called with (frames done, frames in all).
@@ -88,6 +90,8 @@ def simulate(
         raise ValueError(f"`size` must be at least 16 pixels, got {size}")
     if not haze >= 0:
         raise ValueError(f"`haze` must be at least 0, got {haze}")
+    if unknown := set(families) - set(FAMILIES):
+        raise ValueError(f"`families` must be among {', '.join(FAMILIES)}, got {', '.join(sorted(unknown))}")
     rng = np.random.default_rng(seed)
     drawn = str(rng.choice(VIEWS, p=(0.55, 0.15, 0.15, 0.15)))
     view = drawn if view is None else view
@@ -126,7 +130,7 @@ def simulate(
     moments = np.arange(frames) / scanner.fps if times is None else np.asarray(times, float)
     first = tissue(float(moments[0]))
     reference = _myocardium(first)
-    clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze)  # a stream of its own
+    clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze, families)  # a stream of its own
     burn = _overlay(scanner, motion, rng) if (rng.random() < 0.3 if overlay is None else overlay) else None
 
     noise_level, noise_slope = scanner.noise

@@ -4,12 +4,16 @@ Each family is a complex field in beam space, static up to slow complex modulati
 with the tissue that causes them. Levels are in decibels relative to median myocardium.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from .acoustics import Scanner
+
+FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
+"""Kinds of clutter that a prior is trained on."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Haze:
         depths: modulation depths (components,) in [0, 1].
         phases: modulation phases (components,) in radians.
         side_lobe: level of the laterally smeared tissue signal (linear), and its width in beams.
+        carrier: phase of that signal (ranges, beams), complex, of unit modulus.
     """
 
     fields: np.ndarray
@@ -29,35 +34,52 @@ class Haze:
     depths: np.ndarray
     phases: np.ndarray
     side_lobe: tuple[float, float]
+    carrier: np.ndarray
 
     @classmethod
-    def draw(cls, scanner: Scanner, reference: float, rng: np.random.Generator, strength: float = 1.0) -> "Haze":
-        """Draw clutter against tissue whose median envelope is `reference`.
+    def draw(
+        cls,
+        scanner: Scanner,
+        reference: float,
+        rng: np.random.Generator,
+        strength: float = 1.0,
+        families: Collection[str] = FAMILIES,
+    ) -> "Haze":
+        """Draw clutter of some `families` against tissue whose median envelope is `reference`.
 
-        `strength` scales all amplitudes; 0 is a clean acquisition.
+        `strength` scales all amplitudes; 0 is a clean acquisition. A family that is left out leaves the others' draw
+        as it was.
         """
         # one cloud always lies over the chambers
         envelopes = [
-            _near_field(scanner, rng),
-            _diffuse(scanner, rng, (-4, 7), 0.35),
-            *(_diffuse(scanner, rng, (-17, 0), 0.6) for _ in range(rng.integers(0, 3))),
+            ("near field", _near_field(scanner, rng)),
+            ("diffuse", _diffuse(scanner, rng, (-4, 7), 0.35)),
+            *(("diffuse", _diffuse(scanner, rng, (-17, 0), 0.6)) for _ in range(rng.integers(0, 3))),
         ]
         if rng.random() < 0.5:
-            envelopes.append(_reverberation(scanner, rng))
+            envelopes.append(("reverberation", _reverberation(scanner, rng)))
         if rng.random() < 0.5:
-            envelopes.append(_rib(scanner, rng))
-        fields = []
-        for envelope in envelopes:
+            envelopes.append(("flank", _flank(scanner, rng)))
+        fields, speckles = [], []
+        for family, envelope in envelopes:
+            level = strength * reference * (family in families)
             # two realisations a family: their sum, modulated apart, is slowly varying clutter of rank above one
             for share in (1.0, rng.uniform(0.1, 0.7)):
-                fields.append(share * strength * reference * envelope * _speckle(scanner, rng))
+                speckles.append(_speckle(scanner, rng))
+                fields.append(share * level * envelope * speckles[-1])
         count = len(fields)
+        rates, depths = rng.uniform(0.05, 1.2, count), rng.uniform(0.0, 0.35, count)
+        phases = rng.uniform(0, 2 * np.pi, count)
+        side_lobes = strength * ("side lobes" in families)
+        side_lobe = (side_lobes * 10 ** (rng.uniform(-38, -20) / 20), rng.uniform(8, 25))
+        restless = rng.random() < 0.25  # some haze boils
         return cls(
             fields=np.stack(fields).astype(np.complex64),
-            rates=rng.uniform(0.05, 1.2, count),
-            depths=rng.uniform(0.0, 0.35, count),
-            phases=rng.uniform(0, 2 * np.pi, count),
-            side_lobe=(strength * 10 ** (rng.uniform(-38, -20) / 20), rng.uniform(8, 25)),
+            rates=rates * (2.5 if restless else 1),
+            depths=np.sqrt(depths) if restless else depths,
+            phases=phases,
+            side_lobe=side_lobe,
+            carrier=np.exp(1j * np.angle(speckles[0])).astype(np.complex64),
         )
 
     def at(self, time: float, tissue: np.ndarray) -> np.ndarray:
@@ -70,14 +92,13 @@ class Haze:
             return static
         # side lobes: neighbours' energy without their phase relation
         smeared = np.sqrt(gaussian_filter(np.abs(tissue) ** 2, (1.5, width)))
-        carrier = self.fields[0] / (np.abs(self.fields[0]) + 1e-12 * np.abs(self.fields[0]).max())
-        return static + level * smeared * carrier
+        return static + level * smeared * self.carrier
 
 
 def _speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """Fully developed speckle of unit median envelope, coarser than the tissue's."""
     white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array([1, 1j], np.complex64)
-    field = scanner.blur(white, lateral=rng.uniform(1.2, 3.5), axial=rng.uniform(1.0, 2.2))
+    field = scanner.blur(white, lateral=rng.uniform(0.9, 4.0), axial=rng.uniform(0.9, 2.8))
     return field / np.median(np.abs(field))
 
 
@@ -91,7 +112,7 @@ def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     decay = rng.uniform(8, 30) / rng.uniform(2.5, 6)  # dB per cm
     tilt = 1 + rng.uniform(-0.8, 0.8) * a / scanner.half_angle
     ripple = 1 + rng.uniform(0, 0.6) * np.cos(2 * np.pi * r / rng.uniform(0.4, 1.2))
-    cap = rng.random() < 0.4
+    cap = rng.random() < 0.5
     level = _level(12, 30, rng) if cap else _level(-4, 14, rng)
     cone = np.exp(-0.5 * (a / (rng.uniform(0.3, 0.9) * scanner.half_angle)) ** 2) if cap else 1.0
     return level * 10 ** (-decay * r / 20) * np.clip(tilt, 0.1, None) * ripple * cone
@@ -119,9 +140,9 @@ def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     return _level(-12, 3, rng) * arcs * window
 
 
-def _rib(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+def _flank(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """A bright patch towards one flank, as ribs and lung edges throw."""
     r, a = scanner.grid
     angle = rng.choice([-1, 1]) * rng.uniform(0.35, 0.95) * scanner.half_angle
     blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + ((a - angle) / rng.uniform(0.05, 0.18)) ** 2
-    return _level(-6, 16, rng) * np.exp(-0.5 * blob)
+    return _level(0, 30, rng) * np.exp(-0.5 * blob)
