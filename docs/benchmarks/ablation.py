@@ -251,9 +251,9 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = ()) -> dict[Ques
             ],
         ),
         "gradient": Group(
-            "Small steps down a gradient, 50 of them: the paper's Algorithm 1 with line 6 taken with respect to X_0|tau "
-            "or through the network (DPS: each pass also backwards), with p(X) as published and with p(X given Y); "
-            "and zea's method, also through the network.",
+            "Small steps down a gradient, 50 of them: the paper's Algorithm 1 with line 6 taken with respect to "
+            "X_0|tau or through the network (DPS: each pass also backwards), with p(X) as published and with "
+            "p(X given Y); and zea's method, also through the network.",
             "closed-form steps",
             [
                 Variant("Algorithm 1, X_0|tau", paper, **sevens),

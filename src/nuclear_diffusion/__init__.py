@@ -14,9 +14,11 @@ if TYPE_CHECKING:
         Algorithm1,
         Proximal,
         Separation,
+        SplitGibbs,
         Zea,
         mmse,
         robust_pca,
+        sample_posterior,
         separate,
         separate_as_zea,
     )
@@ -34,7 +36,18 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0+source"
 
 _HOME = {
-    "inference": ["Algorithm1", "Proximal", "Separation", "Zea", "mmse", "robust_pca", "separate", "separate_as_zea"],
+    "inference": [
+        "Algorithm1",
+        "Proximal",
+        "Separation",
+        "SplitGibbs",
+        "Zea",
+        "mmse",
+        "robust_pca",
+        "sample_posterior",
+        "separate",
+        "separate_as_zea",
+    ],
     "learning": ["TrainConfig", "load_prior", "save_prior", "train"],
     "model": ["DiffusionPrior", "Gaussian", "Laplace", "NuclearNorm"],
     "pipeline.core": ["Dehazed", "dehaze_clip"],
@@ -58,6 +71,7 @@ __all__ = [
     "Separation",
     "Settings",
     "SimulatedClip",
+    "SplitGibbs",
     "TrainConfig",
     "Zea",
     "__version__",
@@ -68,6 +82,7 @@ __all__ = [
     "mmse",
     "read_video",
     "robust_pca",
+    "sample_posterior",
     "save_prior",
     "separate",
     "separate_as_zea",

@@ -20,13 +20,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nuclear_diffusion.inference.progress import report
 from nuclear_diffusion.inference.result import Separation
-from nuclear_diffusion.model import NuclearNorm, Prior
+from nuclear_diffusion.model import Additive, Background, Mixture, NuclearNorm, Prior
 from nuclear_diffusion.model._checks import require_nonnegative, require_positive
 from nuclear_diffusion.model.prior import HazeAware, given
 from nuclear_diffusion.types import InputError, Scalar, Video
 
 BLIND_START = 0.3
 """First noise level for a prior that knows nothing of haze: enough to lose the haze, not the anatomy."""
+
+SAMPLE_END = 0.01
+"""Last noise level of a walk to a sample or a mode: hardly visible, and denoised in the last step."""
 
 BACKGROUND_NOISE = 0.01
 """Noise level (display intensity) that the default threshold on L's singular values is matched to."""
@@ -89,8 +92,10 @@ class Proximal(eqx.Module):
       first pass is then E[X | Y]; `BLIND_START` for one that has not, a SeqDiff start from Y.
     - `end`: last noise level; None: `start`.
     - `fresh`: share of the noise variance drawn anew in a step; 0 is DDIM (deterministic), 1 ancestral.
+    - `noise`: share of the noise that X_tau carries: 1 walks to a sample, 0 to a mode (see `mode`).
     - `steps`: denoiser passes a frame. The first one has no background to subtract, and so no data term.
     - `data`: the data step.
+    - `mixture`: how X and L make up Y.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
@@ -98,7 +103,9 @@ class Proximal(eqx.Module):
     start: float | None = None
     end: float | None = None
     fresh: float | Scalar = 0.0
+    noise: float | Scalar = 1.0
     data: DataStep = ExactPosterior()
+    mixture: Mixture = Additive()
     steps: int = eqx.field(static=True, default=12)
     nonnegative: bool = eqx.field(static=True, default=True)
 
@@ -109,8 +116,23 @@ class Proximal(eqx.Module):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
         require_nonnegative("fresh", self.fresh)
+        require_nonnegative("noise", self.noise)
         if self.start is not None and self.end is not None and self.end > self.start:
             raise InputError(f"`end` must be at most `start`, {self.start}, got {self.end}.")
+
+    @classmethod
+    def sample(cls, *, mu: float | Scalar = 3.0, steps: int = 24) -> "Proximal":
+        """A walk down to one draw of X from its posterior given Y and the L found on the way."""
+        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, steps=steps)
+
+    @classmethod
+    def mode(cls, *, mu: float | Scalar = 3.0, steps: int = 24) -> "Proximal":
+        """A walk to a mode of X's posterior: annealed mean shift.
+
+        Without noise in X_tau a step is x <- E[X_0 | x, Y, L], which is uphill on the density of X_tau given Y and L
+        (Tweedie), a density that is smoothed less and less.
+        """
+        return cls(mu=mu, end=SAMPLE_END, noise=0.0, steps=steps)
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
         """p(L) for a window of `shape` = (p, height, width), its threshold gamma / mu just above white noise.
@@ -134,23 +156,25 @@ class Proximal(eqx.Module):
         state: State,
         level: tuple[Scalar, Scalar, Scalar],
         prior: Prior,
-        background: NuclearNorm,
+        background: Background,
     ) -> tuple[State, Video]:
         """One `level` = (sigma, next sigma, mu): X given L, L given X, X_tau at the next level. Also returns X."""
         sigma, sigma_next, mu = level
         # lines 3-7; where Y is black in every frame there is neither tissue nor haze
-        x0 = jnp.clip(self.data(prior, state.x, y - state.background, sigma, mu), 0, 1) * jnp.any(y > 0, axis=0)
+        target = self.mixture.signal(y, state.background)
+        x0 = jnp.clip(self.data(prior, state.x, target, sigma, mu), 0, 1) * jnp.any(y > 0, axis=0)
         # lines 9-10: prox, then projection (not the prox of their sum, which has no closed form)
-        low_rank = jnp.maximum(background.prox(y - x0, 1 / self.mu), 0 if self.nonnegative else -jnp.inf)
+        low_rank = background.prox(self.mixture.background(y, x0), 1 / self.mu)
+        low_rank = jnp.maximum(low_rank, 0) if self.nonnegative else low_rank
         # line 8, with the noise that the denoiser saw and `fresh` noise
         noise = (state.x - x0) / sigma
         drawn = jax.random.normal(key, y.shape, y.dtype)
-        x = x0 + sigma_next * (jnp.sqrt(1 - self.fresh) * noise + jnp.sqrt(self.fresh) * drawn)
+        x = x0 + self.noise * sigma_next * (jnp.sqrt(1 - self.fresh) * noise + jnp.sqrt(self.fresh) * drawn)
         return State(x, low_rank), x0
 
     @eqx.filter_jit
     def __call__(
-        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
         """Separate one window `y` (frames, height, width) in [0, 1].
 
@@ -158,7 +182,7 @@ class Proximal(eqx.Module):
         """
         sigmas = self.levels(prior)
         first, *_ = keys = jax.random.split(key, self.steps + 1)
-        x = (y if start is None else start) + sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
+        x = (y if start is None else start) + self.noise * sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
         posterior = given(prior, y)
 
         def body(state: tuple[State, Video], inputs) -> tuple[tuple[State, Video], Scalar]:

@@ -1,7 +1,7 @@
 """One call from a clip to its signal and its background."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -14,11 +14,14 @@ from nuclear_diffusion.inference.progress import listening
 from nuclear_diffusion.inference.proximal import Proximal
 from nuclear_diffusion.inference.result import Separation
 from nuclear_diffusion.inference.windows import Windows
-from nuclear_diffusion.model import NuclearNorm, Prior
+from nuclear_diffusion.model import Prior
 from nuclear_diffusion.types import InputError, Video
 
+P = TypeVar("P")
+"""The kind of p(L) that a sampler takes."""
 
-class Sampler(Protocol):
+
+class Sampler(Protocol[P]):
     """One window in, its separation out; `Proximal` and `Algorithm1` are samplers."""
 
     @property
@@ -26,12 +29,12 @@ class Sampler(Protocol):
         """Denoiser passes a window."""
         ...
 
-    def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
+    def background_for(self, shape: tuple[int, int, int]) -> P:
         """The p(L) it is meant for, for a window of `shape` = (frames, height, width)."""
         ...
 
     def __call__(
-        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: P, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
         """Separate the window `y` (frames, height, width); X starts from `start` (SeqDiff), or from `y`."""
         ...
@@ -42,8 +45,8 @@ def separate(
     prior: Prior,
     *,
     key: PRNGKeyArray,
-    background: NuclearNorm | None = None,
-    sampler: Sampler | None = None,
+    background: P | None = None,
+    sampler: Sampler[P] | None = None,
     window: int = 60,
     overlap: int = 12,
     progress: Callable[[int, int], None] | None = None,
@@ -70,7 +73,7 @@ def separate(
         InputError: the video is not (frames, height, width), has a frame only, or is not finite.
     """
     y = check_video(video)
-    sampler = Proximal() if sampler is None else sampler
+    sampler = cast(Sampler[P], Proximal()) if sampler is None else sampler
     windows = Windows(len(y), window, min(overlap, window - 1))
     if background is None:
         background = sampler.background_for((windows.size, y.shape[1], y.shape[2]))

@@ -37,9 +37,9 @@ def pack_clips(
 ) -> Bank:
     """Fit clips to size x size without distortion; every `val_every`-th patient is kept for validation.
 
-    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or 0-255 if uint8; or one frame (height, width), or short clips
-    of clean and hazy frames (clips, moments, 2, height, width), alike for all; clips under one name stay on one side
-    of the split. Of two patients or more at least one is for validation.
+    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or 0-255 if uint8; or one frame
+    (height, width), or short clips of clean and hazy frames (clips, moments, 2, height, width), alike for all; clips
+    under one name stay on one side of the split. Of two patients or more at least one is for validation.
 
     Raises InputError if there is no clip, or values are not finite or outside [0, 1].
     """
@@ -89,9 +89,10 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
 class Batches:
     """Augmented batches; that of step k depends on (seed, k) alone.
 
-    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `clips` holds clean frames (kinds =
-    1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it what a haze-aware network is shown: the
-    hazy frame, and mean, standard deviation and minimum of the hazy clip over time, after the same augmentation.
+    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `clips` holds clean frames
+    (kinds = 1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it what a haze-aware network is
+    shown: the hazy frame, and mean, standard deviation and minimum of the hazy clip over time, after the same
+    augmentation.
     """
 
     clips: UInt8[np.ndarray, "clips moments kinds height width"]
@@ -158,8 +159,8 @@ def _with_bright_clutter(
 ) -> Float[np.ndarray, "planes h w"]:
     """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
 
-    A patch is a Gaussian in amplitude, so a paraboloid on the logarithmic grey scale, where amplitudes a and b add up to
-    log(exp(beta a) + exp(beta b)) / beta with beta = R ln(10) / 20 for a scale of R decibels.
+    A patch is a Gaussian in amplitude, so a paraboloid on the logarithmic grey scale, where amplitudes a and b add up
+    to log(exp(beta a) + exp(beta b)) / beta with beta = R ln(10) / 20 for a scale of R decibels.
     """
     height, width = hazy.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -168,7 +169,10 @@ def _with_bright_clutter(
     for _ in range(rng.integers(1, 4)):
         if rng.random() < 0.4:  # under the probe, along the beam
             row, column = height * rng.uniform(0, 0.1), width * (0.5 + rng.uniform(-0.1, 0.1))
-            angle, axes = rng.uniform(-0.2, 0.2), height * np.exp(rng.uniform(np.log((0.03, 0.07)), np.log((0.15, 0.3))))
+            angle, axes = (
+                rng.uniform(-0.2, 0.2),
+                height * np.exp(rng.uniform(np.log((0.03, 0.07)), np.log((0.15, 0.3)))),
+            )
         else:
             row, column = height * rng.uniform(0, 0.8), width * rng.uniform(0.1, 0.9)
             angle, axes = rng.uniform(0, np.pi), height * np.exp(rng.uniform(np.log(0.02), np.log(0.15), 2))

@@ -187,9 +187,10 @@ def show_haze(
     nothing: float | Scalar,
     config: TrainConfig,
 ) -> tuple[Float[Array, "batch 4 height width"], Float[Array, " batch"]]:
-    """What is seen of the hazy clip for a share of the batch, `nothing` (the mean intensity) for the rest, and their noise levels.
+    """What is seen of the hazy clip for a share of the batch, `nothing` for the rest, and their noise levels.
 
-    Half of those that see it get a high noise level: there is little left to see but it.
+    `nothing` is the mean intensity. Half of those that see it get a high noise level: there is little left to see but
+    it.
     """
     shown, high, level = jax.random.uniform(key, (3, len(hazy)))
     low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)

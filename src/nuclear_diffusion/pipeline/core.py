@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,18 @@ from numpy import ndarray
 
 from nuclear_diffusion.inference import (
     Algorithm1,
+    Posterior,
     Proximal,
     Separation,
+    SplitGibbs,
     Zea,
     mmse,
     robust_pca,
+    sample_posterior,
     separate,
     separate_as_zea,
 )
+from nuclear_diffusion.inference.separate import Sampler
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.types import InputError, Mask
@@ -50,6 +54,12 @@ class Dehazed(NamedTuple):
     seconds: float
     """Wall-clock time of the separation, compilation included."""
 
+    mean: Float32[ndarray, "frames height width"] | None = None
+    """Mean of posterior draws of the signal, where the settings ask for draws; `signal` is the estimate they name."""
+
+    deviation: Float32[ndarray, "frames height width"] | None = None
+    """Standard deviation of these draws; 0 outside the sector."""
+
 
 def dehaze_clip(
     clip: Clip,
@@ -75,6 +85,11 @@ def dehaze_clip(
     fit = Fit.to_prior(sector, size)
     fitted = fit.forward(clip.frames)
     parts = separate_frames(fitted, settings, prior, mask=fit.mask, progress=progress)
+    mean = deviation = None
+    if settings.resolved().samples:
+        posterior = posterior_of(fitted, settings, prior, parts, progress=progress)
+        mean = _subtract(clip.frames, fit.backward(fitted - np.asarray(posterior.mean)))
+        deviation = fit.backward(np.asarray(posterior.deviation))
     haze = fit.backward(removed_haze(fitted, parts))
     background = fit.backward(np.asarray(parts.background))
     color = None
@@ -86,6 +101,8 @@ def dehaze_clip(
         color=color,
         sector=sector,
         seconds=time.perf_counter() - start,
+        mean=mean,
+        deviation=deviation,
     )
 
 
@@ -124,14 +141,51 @@ def separate_frames(
             overlap=chosen["overlap"],
             progress=progress,
         )
-    sampler = Proximal if settings.method == "nuclear" else Algorithm1.paper
     window = min(chosen["window"], len(frames))
     return separate(
         video,
         prior,
         key=jax.random.key(settings.seed),
         background=None if chosen["gamma"] is None else NuclearNorm(chosen["gamma"]),
-        sampler=sampler(steps=chosen["steps"], mu=chosen["mu"]),
+        sampler=_sampler(chosen),
+        window=window,
+        overlap=min(chosen["overlap"], window - 1),
+        progress=progress,
+    )
+
+
+def _sampler(chosen: dict[str, Any]) -> Sampler:
+    """The sampler of the methods `nuclear` and `paper`."""
+    steps, mu = chosen["steps"], chosen["mu"]
+    if chosen["method"] == "paper":
+        return Algorithm1.paper(steps=steps, mu=mu)
+    if chosen["estimate"] == "mean":
+        return Proximal(steps=steps, mu=mu)
+    walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
+    return walk(steps=2 * steps, mu=mu)
+
+
+def posterior_of(
+    frames: Float32[ndarray, "frames size size"],
+    settings: Settings,
+    prior: Prior | None,
+    parts: Separation,
+    *,
+    progress: Progress | None = None,
+) -> Posterior:
+    """Draws from p(X, L | Y), as many as `settings` ask for; the chain starts from the background found before."""
+    chosen = settings.resolved().as_dict()
+    if prior is None:
+        raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
+    window = min(chosen["window"], len(frames))
+    default = Proximal(mu=chosen["mu"]).background_for((window, *frames.shape[1:]))
+    return sample_posterior(
+        frames,
+        prior,
+        default if chosen["gamma"] is None else NuclearNorm(chosen["gamma"]),
+        key=jax.random.fold_in(jax.random.key(settings.seed), 1),
+        sampler=SplitGibbs(mu=chosen["mu"], draws=chosen["samples"]),
+        start=parts.background,
         window=window,
         overlap=min(chosen["overlap"], window - 1),
         progress=progress,

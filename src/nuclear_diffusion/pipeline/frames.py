@@ -33,8 +33,8 @@ def read_frames(
 ) -> Bank:
     """Every frame of every clip in `folder`, its sector fitted to `size` x `size` pixels, black around it.
 
-    With `haze`, short clips (clips, moments, 2, size, size), see `short_clips`: each frame clean, and with simulated haze
-    laid over it (`lay_haze`), so that the prior also learns what haze does.
+    With `haze`, short clips (clips, moments, 2, size, size), see `short_clips`: each frame clean, and with simulated
+    haze laid over it (`lay_haze`), so that the prior also learns what haze does.
     Some clips are set aside for validation, see `pack_clips`. Images that lie in the folder itself and differ in their
     last number only are one clip. Raises `InputError` for a folder without clips and for a clip that cannot be read.
     """
@@ -118,8 +118,8 @@ def render_frames(
     """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
     Short clips of clean and hazy frames, (patients, moments, 2, size, size), so that the prior also learns what haze
-    does. Validation is on patients of the development split. The frames are kept in the folder `cache`, so that a run that goes on
-    later does not render them again.
+    does. Validation is on patients of the development split. The frames are kept in the folder `cache`, so that a run
+    that goes on later does not render them again.
     """
     watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
     total = patients + watched

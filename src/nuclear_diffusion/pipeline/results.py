@@ -27,6 +27,9 @@ from nuclear_diffusion.video import Clip, write_video
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
 """The files of one result folder."""
 
+SPREAD = "spread.mp4"
+"""One more where posterior draws were asked for."""
+
 
 @contextlib.contextmanager
 def result_folder(folder: Path) -> Iterator[Path]:
@@ -67,7 +70,7 @@ def read_report(folder: Path) -> dict[str, Any] | None:
         return None
     with contextlib.suppress(OSError, ValueError):
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        if {file.name for file in folder.iterdir()} == set(FILES) and isinstance(report, dict):
+        if {file.name for file in folder.iterdir()} - {SPREAD} == set(FILES) and isinstance(report, dict):
             return report
     raise InputError(f"{folder} exists and is not a finished result; move it away or choose another -o.")
 
@@ -88,7 +91,7 @@ def identity(clip: Clip, settings: Settings, prior_sha256: str | None) -> dict[s
 def write_result(
     folder: Path, clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: str | None
 ) -> dict[str, Any]:
-    """Write every file of `FILES` into `folder` and return the report."""
+    """Write every file of `FILES` into `folder`, and `SPREAD` where there are draws, and return the report."""
     report = make_report(clip, dehazed, settings, prior_sha256)
     write_h5(folder / "result.h5", clip, dehazed, report)
     seen = clip.frames if clip.color is None else clip.color / np.float32(255)
@@ -97,6 +100,13 @@ def write_result(
     write_video(folder / "background.mp4", dehazed.background, clip.fps)
     panels = {"input": seen, f"signal ({settings.method})": signal, "background": dehazed.background}
     write_video(folder / "comparison.mp4", side_by_side(panels), clip.fps)
+    if dehazed.mean is not None and dehazed.deviation is not None:
+        spread = {
+            "input": clip.frames,
+            f"mean of {settings.samples} draws": dehazed.mean,
+            "standard deviation x 4": 4 * dehazed.deviation,
+        }
+        write_video(folder / SPREAD, side_by_side(spread), clip.fps)
     draw_summary(clip, dehazed, settings).savefig(folder / "summary.png", dpi=120)
     text = json.dumps(report, indent=2, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
@@ -135,9 +145,12 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -
     """Input, signal, background and sector without loss, with the report as attributes.
 
     Datasets: `input`, `signal`, `background` float32 (frames, height, width) in [0, 1]; `sector` bool (height, width);
-    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3).
+    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3); of posterior draws
+    `posterior_mean` and `posterior_deviation` float32 (frames, height, width), intensity.
     """
     arrays = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
+    if dehazed.mean is not None and dehazed.deviation is not None:
+        arrays |= {"posterior_mean": dehazed.mean, "posterior_deviation": dehazed.deviation}
     if clip.color is not None and dehazed.color is not None:
         arrays |= {"input_color": clip.color, "signal_color": dehazed.color}
     with h5py.File(path, "w") as file:

@@ -6,14 +6,25 @@ This module stays light (no JAX): the command line reads its flags, help and def
 import dataclasses
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import arg
 
 Method = Literal["nuclear", "paper", "zea", "mmse", "rpca"]
 
+Estimate = Literal["mean", "sample", "mode"]
+
 DEFAULTS: dict[Method, dict[str, Any]] = {
-    "nuclear": {"prior": "echo", "mu": 3.0, "gamma": None, "steps": 12, "window": 60, "overlap": 12},
+    "nuclear": {
+        "prior": "echo",
+        "mu": 3.0,
+        "gamma": None,
+        "steps": 12,
+        "window": 60,
+        "overlap": 12,
+        "estimate": "mean",
+        "samples": 0,
+    },
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
     "zea": {"prior": "echo", "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0, "project": "on"},
     "mmse": {"prior": "echo", "sigma": 0.1},
@@ -78,6 +89,20 @@ class Settings:
         Literal["on", "off"] | None,
         _by_method("project", "on|off", "Replace every pixel whose estimate is brighter than mid grey by the input's."),
     ] = None
+    estimate: Annotated[
+        Estimate | None,
+        _by_method(
+            "estimate",
+            "mean|sample|mode",
+            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take twice the steps.",
+        ),
+    ] = None
+    samples: Annotated[
+        int | None,
+        _by_method(
+            "samples", "INT", "Posterior draws for maps of the signal's mean and spread; 0 for none, else 2 or more."
+        ),
+    ] = None
     sigma: Annotated[
         float | None,
         _by_method("sigma", "FLOAT", "Noise level that the denoiser is told, with intensity in [0, 1]."),
@@ -111,6 +136,10 @@ class Settings:
         for name in filled.keys() & {"steps", "window"}:
             if filled[name] < 1:
                 raise InputError(f"--{name} must be at least 1, got {filled[name]}.")
+        if filled.get("estimate", "mean") not in get_args(Estimate):
+            raise InputError(f"--estimate must be mean, sample or mode, got {filled['estimate']!r}.")
+        if filled.get("samples", 0) < 0 or filled.get("samples", 0) == 1:
+            raise InputError(f"--samples must be 0 or at least 2, got {filled['samples']}: one draw has no spread.")
         if filled.get("project", "on") not in ("on", "off"):
             raise InputError(f"--project must be on or off, got {filled['project']!r}.")
         if not 0 <= filled.get("overlap", 0) < filled.get("window", 1):

@@ -14,7 +14,9 @@ def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng((seed, 3))
     # from a third of a beat to a few beats, so that a network learns what time tells from little of it too
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.3), np.log(3)))
-    clip = simulate(seed=seed, size=size, times=times, haze=10 ** (rng.uniform(-6, 3) / 20), families=some_families(rng))
+    clip = simulate(
+        seed=seed, size=size, times=times, haze=10 ** (rng.uniform(-6, 3) / 20), families=some_families(rng)
+    )
     return _to_uint8(clip.hazy), _to_uint8(clip.clean)
 
 
