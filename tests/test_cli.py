@@ -341,6 +341,24 @@ def test_train_reads_a_folder_of_clips(tmp_path, out, capsys):
     assert (out / "prior.safetensors").exists()
 
 
+@pytest.mark.slow
+def test_train_learns_the_haze_itself(out):
+    """A prior of p(L): blind, of the widths asked for, and darker than clean frames on average."""
+    command = ["train", "simulator", "-o", str(out), "--patients", "2", "--frames-per-patient", "2", "--size", "64"]
+    command += ["--batch", "2", "--steps", "1", "--learn", "haze", "--widths", "8", "16"]
+    assert main(command) == 0
+    haze = nuclear_diffusion.load_prior(out / "prior.safetensors")
+    assert not haze.haze_aware
+    assert haze.network.config.widths == (8, 16)
+    clips = np.load(next(out.glob("train-*.npy"))).astype(int)
+    assert haze.mean == pytest.approx(np.maximum(clips[:, 0, 1] - clips[:, 0, 0], 0).mean() / 255, rel=1e-3)
+
+
+def test_haze_cannot_be_learned_without_haze(tmp_path, out, capsys):
+    command = ["train", str(tmp_path), "-o", str(out), "--learn", "haze", "--no-haze"]
+    assert_refused(capsys, main(command), "--no-haze")
+
+
 def test_training_data_must_exist(tmp_path, out, capsys):
     assert_refused(capsys, main(["train", str(tmp_path / "none"), "-o", str(out)]), tmp_path / "none")
     assert not out.exists()

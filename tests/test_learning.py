@@ -274,6 +274,14 @@ def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
     assert 0 < float(jnp.max(jnp.abs(end - start))) < 0.01
 
 
+def test_a_prior_that_has_learned_haze_does_not_go_on_without(tmp_path):
+    config = dataclasses.replace(SMALLEST, haze_aware=True)
+    prior = DiffusionPrior(random_unet(config), 0.2, 0.25, 0.002, 10.0, config.stride, haze_aware=True)
+    save_prior(tmp_path / "start.safetensors", prior)
+    with pytest.raises(InputError, match="haze"):
+        train(flat_frames(4), tmp_path / "run", TrainConfig(steps=1), init=tmp_path / "start.safetensors")
+
+
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [

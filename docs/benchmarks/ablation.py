@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from choose_defaults import COLUMNS, Blind, flicker
 from numpy import ndarray
 
 import nuclear_diffusion as nd
@@ -28,22 +27,41 @@ from nuclear_diffusion.evaluation.bootstrap import mean_interval, paired_differe
 from nuclear_diffusion.evaluation.scores import score
 from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.inference import Algorithm1, Proximal, Separation, Windows, Zea
+from nuclear_diffusion.inference import Algorithm1, Proximal, Separation, Windows, Zea, mmse, robust_pca
 from nuclear_diffusion.inference.algorithm1 import wrt_state
 from nuclear_diffusion.inference.proximal import ProximalPoint
 from nuclear_diffusion.inference.separate import Sampler
 from nuclear_diffusion.inference.zea import rank_weights
-from nuclear_diffusion.model import NuclearNorm, Prior
+from nuclear_diffusion.learning import load_prior, prior_hash
+from nuclear_diffusion.model import (
+    Background,
+    DiffusionPrior,
+    FittedNuclearNorm,
+    LearnedBackground,
+    NuclearNorm,
+    PowerSum,
+    Prior,
+    SmoothBackground,
+)
 from nuclear_diffusion.model.prior import given
 from nuclear_diffusion.pipeline.run import LoadedPrior, prior_of
 from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.types import InputError, Video
 
-QUALITY = COLUMNS | {"psnr": "PSNR [dB] ↑"}
+QUALITY = {
+    "gcnr": "gCNR ↑",
+    "ks_a": "KS_A ↓",
+    "ks_b": "KS_B ↑",
+    "psnr": "PSNR [dB] ↑",
+    "ssim": "SSIM ↑",
+    "flicker": "flicker",
+}
 COST = {"passes": "passes a frame", "seconds": "s a frame"}
 
-Question = Literal["input", "window", "background", "data", "steps", "start", "gradient", "prior"]
+Question = Literal[
+    "input", "others", "window", "background", "mixture", "data", "steps", "start", "estimate", "gradient", "prior"
+]
 
 Extent = Literal["usual", "long", "few"]
 """The patients and frames of a row: as asked for; twice the frames; or, where a row is slow, two patients, 7 frames."""
@@ -76,12 +94,33 @@ class FromBlack(Around):
         return self.sampler(y, prior, background, key=key, start=jnp.zeros_like(y))
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Blind:
+    """The same prior without its knowledge of haze: p(X) instead of p(X | Y)."""
+
+    prior: Prior
+
+    @property
+    def sigma_min(self) -> float:
+        return self.prior.sigma_min
+
+    @property
+    def sigma_max(self) -> float:
+        return self.prior.sigma_max
+
+    def denoise(self, x, sigma):
+        return self.prior.denoise(x, sigma)
+
+
 def as_it_is(value, *_):
     return value
 
 
 def told(part: Any) -> str:
     """A setting as text, with every field, also those at their default."""
+    if isinstance(part, DiffusionPrior):
+        return prior_hash(part)
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = (f"{field.name}={told(getattr(part, field.name))}" for field in dataclasses.fields(part))
         return f"{type(part).__name__}({', '.join(fields)})"
@@ -96,7 +135,7 @@ class Variant:
 
     name: str
     sampler: Sampler = Proximal()  # noqa: RUF009  (immutable)
-    background: Callable[[NuclearNorm, int], NuclearNorm] = as_it_is
+    background: Callable[[NuclearNorm, int], Background] = as_it_is
     """p(L), from the sampler's own and the frames of a window."""
     window: int = DEFAULTS["nuclear"]["window"]
     overlap: int = DEFAULTS["nuclear"]["overlap"]
@@ -109,7 +148,7 @@ class Variant:
     def windows(self, frames: int) -> Windows:
         return Windows(frames, self.window, min(self.overlap, self.window - 1))
 
-    def p(self, shape: tuple[int, ...]) -> NuclearNorm:
+    def p(self, shape: tuple[int, ...]) -> Background:
         """p(L) for a clip of `shape`."""
         size = self.windows(shape[0]).size
         return self.background(self.sampler.background_for((size, shape[1], shape[2])), size)
@@ -153,6 +192,27 @@ class Untouched(Variant):
         return getattr(clip, self.part)
 
 
+@dataclasses.dataclass(frozen=True)
+class Other(Variant):
+    """A method of its own: robust PCA at `lam`, or one blind pass told `sigma`."""
+
+    lam: float | None = None
+    sigma: float = 0.0
+
+    def passes(self, frames: int) -> float:
+        return 0.0 if self.lam else 1.0
+
+    def settings(self, shape: tuple[int, ...]) -> str:
+        return f"{self.lam} {self.sigma}"
+
+    def run(self, clip: SimulatedClip, prior: Prior) -> ndarray:
+        if self.lam is None:
+            found = mmse(clip.hazy, prior, self.sigma)
+        else:
+            found = robust_pca(clip.hazy, self.lam / float(np.sqrt(clip.sector.sum() * len(clip.hazy))))
+        return np.clip(np.asarray(found.signal), 0, 1)
+
+
 class Group(NamedTuple):
     """The rows that answer one question."""
 
@@ -170,8 +230,8 @@ class Group(NamedTuple):
             yield from ((variant.name, variant) for variant in same)
 
 
-def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = ()) -> dict[Question, Group]:
-    """All questions for the prior `loaded`; `others` are priors of other sizes."""
+def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior | None = None) -> dict[Question, Group]:
+    """All questions for the prior `loaded`; `others` are priors of other sizes, `haze` one of haze frames."""
     sigma_max = loaded.prior.sigma_max
     far = dataclasses.replace(Proximal(), start=sigma_max)
     walk = dataclasses.replace(far, end=0.05)
@@ -185,6 +245,14 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = ()) -> dict[Ques
             "Where it starts, and what it cannot exceed.",
             "Nuclear Diffusion",
             [Untouched("hazy input"), Untouched("clean clip", part="clean")],
+        ),
+        "others": Group(
+            "Robust PCA at other lambdas, in units of 1/sqrt(n p), and one blind pass told other noise levels.",
+            "Nuclear Diffusion",
+            [
+                *(Other(f"robust PCA, lambda {lam:g}", lam=lam) for lam in (1.0, 1.05, 1.1, 1.15, 1.2, 1.5)),
+                *(Other(f"one blind pass, sigma {sigma:g}", sigma=sigma) for sigma in (0.1, 0.3, 0.5)),
+            ],
         ),
         "window": Group(
             "How many frames are separated together? (twice the frames of the other rows)",
@@ -213,6 +281,24 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = ()) -> dict[Ques
                     background=lambda own, p: NuclearNorm(own.gamma, rank_weights(p)),
                 ),
                 Variant("L may be below 0", Proximal(nonnegative=False)),
+                *(
+                    Variant(f"gamma fitted to the clip, noise {noise:g}", background=fitted(noise))
+                    for noise in (0.01, 0.03, 0.1)
+                ),
+                *(Variant(f"smooth to {width:g} pixels", background=smooth(width)) for width in (1.0, 3.0)),
+                *(
+                    Variant(f"learned haze, told {noise:g}, then the nuclear norm", background=learned(haze, noise))
+                    for noise in (0.03, 0.1, 0.3)
+                    if haze is not None
+                ),
+            ],
+        ),
+        "mixture": Group(
+            "How do signal and background make up what is seen?",
+            "intensities add",
+            [
+                Variant(f"powers add, {decibels:g} dB", Proximal(mixture=PowerSum(decibels)))
+                for decibels in (20.0, 40.0, 60.0)
             ],
         ),
         "data": Group(
@@ -250,6 +336,14 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = ()) -> dict[Ques
                 Variant("from 0.3 down to 0.05, black start", FromBlack(dataclasses.replace(walk, start=0.3))),
             ],
         ),
+        "estimate": Group(
+            "Which estimate? Twice the steps for a draw and a mode.",
+            "mean",
+            [
+                Variant("one draw", Proximal.sample(steps=2 * DEFAULT.sampler.steps)),
+                Variant("a mode", Proximal.mode(steps=2 * DEFAULT.sampler.steps)),
+            ],
+        ),
         "gradient": Group(
             "Small steps down a gradient, 50 of them: the paper's Algorithm 1 with line 6 taken with respect to "
             "X_0|tau or through the network (DPS: each pass also backwards), with p(X) as published and with "
@@ -273,6 +367,18 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = ()) -> dict[Ques
             ],
         ),
     }
+
+
+def fitted(noise: float) -> Callable[[NuclearNorm, int], Background]:
+    return lambda own, p: FittedNuclearNorm(noise)
+
+
+def smooth(width: float) -> Callable[[NuclearNorm, int], Background]:
+    return lambda own, p: SmoothBackground(own, width)
+
+
+def learned(haze: Prior, noise: float) -> Callable[[NuclearNorm, int], Background]:
+    return lambda own, p: LearnedBackground(haze, own, noise)
 
 
 def parameters(loaded: LoadedPrior) -> str:
@@ -334,6 +440,8 @@ class Ablation:
     """The prior: echo or a file."""
     priors: tuple[str, ...] = ()
     """Priors of other sizes, files."""
+    haze: str | None = None
+    """A prior of haze frames (`train --learn haze`), a file."""
     only: tuple[Question, ...] = ()
     """Questions to measure; all by default."""
     cache: Path = Path("runs/ablation")
@@ -345,7 +453,8 @@ class Ablation:
         if self.patients < 1 or self.frames < 2:
             raise InputError(f"--patients must be at least 1 and --frames 2, got {self.patients} and {self.frames}.")
         loaded = prior_of(Settings(prior=self.prior))
-        asked = groups(loaded, [prior_of(Settings(prior=path)) for path in self.priors])
+        haze = None if self.haze is None else load_prior(self.haze)
+        asked = groups(loaded, [prior_of(Settings(prior=path)) for path in self.priors], haze)
         cache = Cache(self.cache / "rows.csv")
         wanted = {
             (variant.name, variant.extent): variant
@@ -420,7 +529,7 @@ class Ablation:
         if not table:
             return
         own = "" if self.prior == "echo" else " --prior FILE"
-        more = " --priors FILE..." if self.priors else ""
+        more = (" --priors FILE..." if self.priors else "") + (" --haze FILE" if self.haze else "")
         size = "" if self.size == 256 else f" --size {self.size}"
         with atomic(self.output / "ablation.md") as temporary:
             temporary.write_text(

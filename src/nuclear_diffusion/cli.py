@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -86,6 +86,15 @@ class Train:
     haze: Annotated[
         bool, arg(help="Also show the network clean frames with simulated haze laid over them (folders only).")
     ] = True
+    learn: Annotated[
+        Literal["signal", "haze"],
+        arg(
+            help="signal: p(X), and p(X | Y) where there is haze. haze: p(L), what the laid haze looks like on its own."
+        ),
+    ] = "signal"
+    widths: Annotated[
+        tuple[int, ...], arg(help="Channels of the network's levels, finest first; without --init only.")
+    ] = (64, 96, 128)
     size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
     steps: Annotated[int, arg(help="Length of the run in optimiser steps.")] = 20_000
     minutes: Annotated[
@@ -101,7 +110,11 @@ class Train:
     learning_rate: Annotated[float, arg(help="Peak learning rate of Adam.")] = 1e-3
     init: Annotated[
         str | None,
-        arg(metavar="echo|PATH", help="Prior to start from.", help_behavior_hint="(default: random weights)"),
+        arg(
+            metavar="echo|none|PATH",
+            help="Prior to start from; none: random weights.",
+            help_behavior_hint="(default: echo for a folder, none for the simulator and without haze)",
+        ),
     ] = None
     seed: Annotated[int, arg(help="Random seed of the weights, the noise and the crops.")] = 0
 
@@ -119,9 +132,13 @@ class Train:
         ):
             _require_positive(name, getattr(self, name))
         _require_seed(self.seed)
+        for width in self.widths:
+            _require_positive("widths", width)
+        if self.learn == "haze" and not self.haze:
+            raise _input_error("--learn haze has nothing to learn from without haze: leave out --no-haze.")
 
-        from nuclear_diffusion.learning import TrainConfig, train
-        from nuclear_diffusion.pipeline.frames import read_frames, render_frames
+        from nuclear_diffusion.learning import TrainConfig, UNetConfig, train
+        from nuclear_diffusion.pipeline.frames import haze_only, read_frames, render_frames
         from nuclear_diffusion.pipeline.run import check_writable
 
         check_writable(self.output)
@@ -137,7 +154,14 @@ class Train:
         else:
             with progress_bar("reading clips") as progress:
                 bank = read_frames(Path(self.data), size=self.size, haze=self.haze, seed=self.seed, progress=progress)
+        if self.learn == "haze":
+            bank = haze_only(bank)
+        own = (
+            self.data != "simulator" and self.haze and self.learn == "signal"
+        )  # a few patients of one's own are soon learned by heart
+        init = self.init or ("echo" if own else "none")
         config = TrainConfig(
+            network=UNetConfig(widths=self.widths),
             steps=self.steps,
             minutes=self.minutes,
             batch=self.batch,
@@ -153,7 +177,7 @@ class Train:
                 config,
                 seed=self.seed,
                 val_frames=bank.val,
-                init=self.init,
+                init=None if init == "none" else init,
                 progress=lambda state: progress(round(state.fraction * self.steps), self.steps),
             )
         if result.interrupted:

@@ -18,7 +18,7 @@ from nuclear_diffusion.video import Clip
 BEST_LAM = 1.1
 """Robust PCA's best lambda by PSNR on the development split, in units of 1/sqrt(n p) as the command line has it.
 
-By gCNR the best is to remove next to nothing (docs/benchmarks/choose_defaults.md). The noise level of the single pass
+By gCNR the best is to remove next to nothing (docs/benchmarks/ablation.md). The noise level of the single pass
 is chosen in the same way.
 """
 

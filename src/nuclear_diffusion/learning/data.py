@@ -13,7 +13,10 @@ from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
 
 BRIGHT_SHARE = 0.5
-"""Of the augmented samples with haze; bright still patches are rare in simulation, and the easiest to tell by time."""
+"""Of the augmented samples with haze; bright still patches are rare in simulation, and easily told by time."""
+
+DIM_SHARE = 0.4
+"""Of the augmented samples whose near field is dimmed; without it, bright tissue and clutter at the probe look alike."""
 
 CROP_TRIES = 4
 CROP_FILLED = 0.25
@@ -131,6 +134,8 @@ class Batches:
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
         planes = table[planes]
+        if rng.random() < DIM_SHARE:
+            planes = _dim_near_field(planes, rng)
         if len(planes) > 1 and rng.random() < BRIGHT_SHARE:
             planes[1:] = _with_bright_clutter(planes[1:], rng)
         return _shown(planes, rng)
@@ -152,6 +157,18 @@ def _shown(
     if rng is not None and len(clip) > 3 and rng.random() < 0.5:
         clip = clip[rng.permutation(len(clip))[: rng.integers(3, len(clip))]]
     return np.stack([clean, hazy, *over_time(clip)])
+
+
+def _dim_near_field(
+    planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """Less gain at the probe, in all planes alike, as scanners are set: a shift on the logarithmic grey scale."""
+    height, width = planes.shape[1:]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    range_ = np.hypot(rows, columns - width / 2) / height
+    reach = rng.uniform(0.1, 0.3)
+    shift = rng.uniform(0.1, 0.5) / (1 + np.exp((range_ - reach) / (0.25 * reach)))
+    return np.where(planes > 0, np.maximum(planes - shift, 1 / 255), 0).astype(np.float32)
 
 
 def _with_bright_clutter(

@@ -240,6 +240,10 @@ def train(
     else:
         prior = load_trained(init)
         network = cast(UNet, prior.network)
+        if network.config.haze_aware and frames.shape[2] != 2:
+            raise InputError(
+                f"The prior {init} has learned haze and needs hazy frames to go on: give pairs, or no `init`."
+            )
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
         )
