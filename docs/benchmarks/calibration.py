@@ -109,9 +109,9 @@ class Calibration:
         self.output.write_text(
             f"""# Calibration of the posterior draws
 
-Share of pixels of the clean clip that lie between the smallest and the largest of {DRAWS} draws of the signal: 0.90 if the
-draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber view; mean over
-patients with its 95 % percentile bootstrap interval. Made by
+Share of pixels of the clean clip that lie between the smallest and the largest of {DRAWS} draws of the signal: 0.90 if
+the draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber view;
+mean over patients with its 95 % percentile bootstrap interval. Made by
 `python docs/benchmarks/calibration.py {flags} --mu {" ".join(f"{mu:g}" for mu in self.mu)}{own}`
 with {made_with()}; prior `{sha256}`.
 

@@ -13,10 +13,10 @@ from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
 
 BRIGHT_SHARE = 0.5
-"""Of the augmented samples with haze; bright still patches are rare in simulation, and easily told by time."""
+"""Of the augmented samples with haze; bright still patches are rare in simulation, and easy to tell by time."""
 
 DIM_SHARE = 0.4
-"""Of the augmented samples whose near field is dimmed; without it, bright tissue and clutter at the probe look alike."""
+"""Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
 
 CROP_TRIES = 4
 CROP_FILLED = 0.25
