@@ -197,7 +197,7 @@ def _with_bright_clutter(
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
         texture = gaussian_filter(rng.standard_normal((height, width), np.float32), rng.uniform(1, 4))
         level = rng.uniform(0.4, 1.4) - 0.5 * ((u / axes[0]) ** 2 + (v / axes[1]) ** 2)
-        total += np.exp(beta * (level + rng.uniform(0, 0.15) * texture / texture.std()))
+        total += np.exp(beta * (level + rng.uniform(0, 0.3) * texture / texture.std()))
     sum_of_amplitudes = np.log(np.exp(beta * hazy) + total) / beta
     return np.where(hazy.max(0) > 0, np.clip(sum_of_amplitudes, 0, 1), hazy)
 
