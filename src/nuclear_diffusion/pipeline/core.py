@@ -104,7 +104,10 @@ def separate_frames(
     mask: Mask,
     progress: Progress | None = None,
 ) -> Separation:
-    """Run the method that `settings` names on frames of the prior's size; `mask` is where they hold an image."""
+    """Run the method that `settings` names on frames of the prior's size; `mask` is where they hold an image.
+
+    Its strengths go in as arrays: Python's numbers are compiled in, and each new one would compile the sampler again.
+    """
     chosen = settings.resolved().as_dict()
     video = jnp.asarray(frames)
     if settings.method == "rpca":
@@ -118,7 +121,7 @@ def separate_frames(
             video,
             prior,
             key=jax.random.key(settings.seed),
-            background=NuclearNorm(chosen["gamma"]),
+            background=NuclearNorm(jnp.float32(chosen["gamma"])),
             sampler=Zea.last_tenth(chosen["steps"], project=chosen["project"] == "on"),
             window=chosen["window"],
             overlap=chosen["overlap"],
@@ -130,8 +133,8 @@ def separate_frames(
         video,
         prior,
         key=jax.random.key(settings.seed),
-        background=None if chosen["gamma"] is None else NuclearNorm(chosen["gamma"]),
-        sampler=sampler(steps=chosen["steps"], mu=chosen["mu"]),
+        background=None if chosen["gamma"] is None else NuclearNorm(jnp.float32(chosen["gamma"])),
+        sampler=sampler(steps=chosen["steps"], mu=jnp.float32(chosen["mu"])),
         window=window,
         overlap=min(chosen["overlap"], window - 1),
         progress=progress,
