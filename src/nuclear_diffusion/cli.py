@@ -5,13 +5,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from nuclear_diffusion.pipeline.settings import Settings, read_settings
+from nuclear_diffusion.pipeline.settings import Method, Settings, read_settings
 
 FAILED, STOPPED = 2, 130
 """Exit codes: something the user gave cannot be used; Ctrl-C."""
@@ -316,6 +317,70 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tune:
+    """Search a method's strengths on some patients of a data set and measure the choice on the others.
+
+    A stopped search goes on.
+    """
+
+    data: Data
+    output: Output
+    method: Annotated[Method, arg(help="The method whose strengths are searched.")] = "nuclear"
+    trials: Annotated[int, arg(help="Settings to measure; a finished search goes on with more.")] = 50
+    share: Annotated[float, arg(help="Share of the patients to tune on, between 0 and 1; the others are held out.")] = (
+        0.5
+    )
+    max_ks: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help="Highest KS_A, mean over the patients tuned on, that the choice may have.",
+            help_behavior_hint="(default: that of the default setting)",
+        ),
+    ] = None
+    prior: Prior = None
+    noisy: Noisy = None
+    masks: Masks = None
+    truth: Truth = None
+    seed: Annotated[int, arg(help="Random seed of the split, the search and the method.")] = 0
+
+    def run(self) -> int:
+        """Split the patients, search, and write the settings file and the report."""
+        for name in ("trials", "max_ks"):
+            _require_positive(name, getattr(self, name))
+        if not 0 < self.share < 1:
+            raise _input_error(f"--share must be between 0 and 1, got {self.share}.")
+        _require_seed(self.seed)
+        Settings(method=self.method, prior=self.prior).resolved()
+        if find_spec("optuna") is None:
+            raise _input_error("tune needs Optuna, which is not installed: python -m pip install optuna.")
+
+        from nuclear_diffusion.evaluation.datasets import find_dataset
+        from nuclear_diffusion.evaluation.study import choose_methods
+        from nuclear_diffusion.evaluation.tuning_report import tune
+        from nuclear_diffusion.pipeline.run import check_writable
+
+        check_writable(self.output)
+        dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, truth=self.truth)
+        _, base = choose_methods(self.method, prior=self.prior, seed=self.seed)
+        tuned = tune(
+            dataset,
+            base,
+            self.output,
+            trials=self.trials,
+            share=self.share,
+            seed=self.seed,
+            max_ks=self.max_ks,
+            command=_command_line("tune", self),
+            progress_bar=progress_bar,
+        )
+        for sentence in tuned.notes:
+            print(f"note: {sentence}", file=sys.stderr)
+        print(f"{self.output / 'settings.json'}: {tuned.settings.as_json()}; numbers in {self.output / 'report.md'}")
+        return FAILED if tuned.left_out else 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Demo:
     """Dehaze a real echo clip, and measure the methods on a simulated patient whose truth is known."""
 
@@ -336,6 +401,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Tune, subcommand("tune")]
     | Annotated[Demo, subcommand("demo")]
 )
 
@@ -402,7 +468,8 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    with Progress(*columns, console=console, transient=True) as bar:
+    # The speed is that of the last hour: of the last 30 s, the usual, there is none where a step takes a minute.
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
