@@ -143,7 +143,7 @@ def search(
 ) -> list[Point]:
     """The default and `trials` other settings on the clips of `first`, which `measure_first` gave.
 
-    The first trial is the default (`centre`), then ten are drawn at random and the others by Optuna's multi-objective
+    The first trial is the default (`centre`), then nine are drawn at random and the others by Optuna's multi-objective
     tree-structured Parzen estimator (Ozaki et al. 2020). A search in the journal in `folder` goes on as long as clips,
     masks, method, code, space and seed are the same; to have been stopped in between does not change it.
 

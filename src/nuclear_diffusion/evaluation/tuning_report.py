@@ -228,12 +228,13 @@ def as_markdown(report: dict[str, Any], points: list[Point], chosen: Point, stud
         [name, _shown(report["default"][name]), _shown(report["chosen"][name]), searched]
         for name, searched in report["space"].items()
     ]
-    kept = " It is the default itself: no trial did better." if chosen.settings == points[0].settings else ""
+    kept = chosen.settings == points[0].settings
+    which = "the default, as no trial did better" if kept else f"trial {chosen.name}"
     parts = [
         f"# Tuning of {title_of(report['method'])}",
         f"{report['trials']} trials on {len(report['patients'][DEVELOPMENT])} patients; "
         f"{len(report['patients'][HELD_OUT])} others were held out, and measured after the choice.",
-        f"Chosen (trial {report['chosen_trial']}): {report['rule']}.{kept}",
+        f"Chosen ({which}): {report['rule']}.",
         markdown(["setting", "default", "chosen", "searched"], strengths),
         "![All trials](pareto.png)",
         "## Held-out patients",
