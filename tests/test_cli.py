@@ -292,8 +292,8 @@ def test_help_and_import_are_light():
     code = (
         "import sys, nuclear_diffusion as nd\n"
         "from nuclear_diffusion.cli import main\n"
-        "main(['--help']); main(['dehaze', '--help'])\n"
-        "assert not {'jax', 'scipy', 'matplotlib', 'av'} & sys.modules.keys()\n"
+        "main(['--help']); main(['dehaze', '--help']); main(['tune', '--help'])\n"
+        "assert not {'jax', 'scipy', 'matplotlib', 'av', 'optuna'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 

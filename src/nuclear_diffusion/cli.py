@@ -5,18 +5,43 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.pipeline.settings import Method, Settings, read_settings
 
 FAILED, STOPPED = 2, 130
 """Exit codes: something the user gave cannot be used; Ctrl-C."""
 
 Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Folder to write into; made where missing.")]
+Prior = Annotated[
+    str | None,
+    arg(metavar="echo|PATH", help="Prior of all methods that have one.", help_behavior_hint="(default: echo)"),
+]
+Data = Annotated[
+    Positional[Path],
+    arg(metavar="DATA", help="Folder of the data set: hazy clips, masks of septum and ventricle, truth if known."),
+]
+Noisy = Annotated[
+    Path | None,
+    arg(metavar="DIR", help="Hazy clips, in DATA or elsewhere.", help_behavior_hint="(default: noisy, else DATA)"),
+]
+Masks = Annotated[
+    Path | None,
+    arg(
+        metavar="DIR",
+        help="Masks named as the frames: PNG, 255 septum and 128 ventricle, or LabelMe JSON.",
+        help_behavior_hint="(default: noisy_roi, else beside the frames)",
+    ),
+]
+Truth = Annotated[
+    Path | None,
+    arg(metavar="DIR", help="The hazy clips without haze.", help_behavior_hint="(default: truth, if there)"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +58,15 @@ class Dehaze:
     ]
     output: Output
     settings: Settings
+    settings_file: Annotated[
+        Path | None,
+        arg(
+            name="settings",
+            metavar="FILE",
+            help="Settings file, as `tune` writes it; a setting that is also typed is the typed one.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = None
     overwrite: Annotated[
         bool, arg(help="Replace finished results that were made with other settings, weights or frames.")
     ] = False
@@ -224,17 +258,27 @@ class Simulate:
 class Evaluate:
     """Measure methods on a data set with masks: tables, figures and a page; a stopped run goes on."""
 
-    data: Annotated[
-        Positional[Path],
-        arg(metavar="DATA", help="Folder of the data set: hazy clips, masks of septum and ventricle, truth if known."),
-    ]
+    data: Data
     output: Output
     methods: Annotated[
         str, arg(metavar="NAMES", help="What to compare, separated by commas; the hazy input is always among them.")
     ] = "hazy,rpca,mmse,nuclear"
-    prior: Annotated[
-        str | None,
-        arg(metavar="echo|PATH", help="Prior of all methods that have one.", help_behavior_hint="(default: echo)"),
+    prior: Prior = None
+    settings: Annotated[
+        tuple[Path, ...],
+        arg(
+            metavar="FILE...",
+            help="Settings files, as `tune` writes them: each replaces the defaults of its method.",
+            help_behavior_hint="(default: none)",
+        ),
+    ] = ()
+    patients: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help="Text file with one patient a line, as the held-out.txt of `tune`: only these are measured.",
+            help_behavior_hint="(default: all)",
+        ),
     ] = None
     strengths: Annotated[
         str | None,
@@ -244,28 +288,20 @@ class Evaluate:
             help_behavior_hint="(default: none)",
         ),
     ] = None
-    noisy: Annotated[
-        Path | None,
-        arg(metavar="DIR", help="Hazy clips, in DATA or elsewhere.", help_behavior_hint="(default: noisy, else DATA)"),
-    ] = None
-    masks: Annotated[
-        Path | None,
-        arg(
-            metavar="DIR",
-            help="Masks named as the frames: PNG, 255 septum and 128 ventricle, or LabelMe JSON.",
-            help_behavior_hint="(default: noisy_roi, else beside the frames)",
-        ),
-    ] = None
+    noisy: Noisy = None
+    masks: Masks = None
     clean: Annotated[
         Path | None,
         arg(metavar="DIR", help="Clean clips of other people.", help_behavior_hint="(default: clean, if there)"),
     ] = None
-    truth: Annotated[
-        Path | None,
-        arg(metavar="DIR", help="The hazy clips without haze.", help_behavior_hint="(default: truth, if there)"),
-    ] = None
+    truth: Truth = None
     workers: Annotated[int, arg(help="Processes; 1 on a GPU. The numbers do not depend on it.")] = 1
-    seed: Annotated[int, arg(help="Random seed of the methods.")] = 0
+    seed: Annotated[
+        int | None,
+        arg(
+            metavar="INT", help="Random seed of the methods.", help_behavior_hint="(default: 0, or that of --settings)"
+        ),
+    ] = None
 
     def run(self) -> int:
         """List the data set, run what is missing, and write everything."""
@@ -273,14 +309,18 @@ class Evaluate:
         _require_seed(self.seed)
         factors = _factors(self.strengths)
 
-        from nuclear_diffusion.evaluation.datasets import find_dataset
+        own = [read_settings(path) for path in self.settings]
+
+        from nuclear_diffusion.evaluation.datasets import find_dataset, only_patients
         from nuclear_diffusion.evaluation.evaluate import evaluate, failures
         from nuclear_diffusion.evaluation.study import choose_methods, vary
         from nuclear_diffusion.pipeline.run import check_writable
 
         check_writable(self.output)
         dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, clean=self.clean, truth=self.truth)
-        chosen = choose_methods(self.methods, prior=self.prior, seed=self.seed)
+        if self.patients is not None:
+            dataset = only_patients(dataset, self.patients)
+        chosen = choose_methods(self.methods, prior=self.prior, seed=self.seed, settings=own)
         study = evaluate(
             dataset,
             [*chosen, *vary(chosen, factors)],
@@ -297,15 +337,71 @@ class Evaluate:
 
     def command(self) -> str:
         """The command line that makes the same report; how many workers does not matter."""
-        flags = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
-        given = [
-            f"--{name} {shlex.quote(str(value))}"
-            for name, (value, default) in flags.items()
-            if name not in ("data", "output", "workers") and value != default
-        ]
-        return " ".join(
-            ["nuclear-diffusion evaluate", shlex.quote(str(self.data)), "-o", shlex.quote(str(self.output)), *given]
+        return _command_line("evaluate", self, but=("workers",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tune:
+    """Search a method's strengths on some patients of a data set and measure the choice on the others.
+
+    A stopped search goes on.
+    """
+
+    data: Data
+    output: Output
+    method: Annotated[Method, arg(help="The method whose strengths are searched.")] = "nuclear"
+    trials: Annotated[int, arg(help="Settings to measure; a finished search goes on with more.")] = 50
+    share: Annotated[float, arg(help="Share of the patients to tune on, between 0 and 1; the others are held out.")] = (
+        0.5
+    )
+    max_ks: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help="Highest KS_A, mean over the patients tuned on, that the choice may have.",
+            help_behavior_hint="(default: that of the default setting)",
+        ),
+    ] = None
+    prior: Prior = None
+    noisy: Noisy = None
+    masks: Masks = None
+    truth: Truth = None
+    seed: Annotated[int, arg(help="Random seed of the split, the search and the method.")] = 0
+
+    def run(self) -> int:
+        """Split the patients, search, and write the settings file and the report."""
+        for name in ("trials", "max_ks"):
+            _require_positive(name, getattr(self, name))
+        if not 0 < self.share < 1:
+            raise _input_error(f"--share must be between 0 and 1, got {self.share}.")
+        _require_seed(self.seed)
+        Settings(method=self.method, prior=self.prior).resolved()
+        if find_spec("optuna") is None:
+            raise _input_error("tune needs Optuna, which is not installed: python -m pip install optuna.")
+
+        from nuclear_diffusion.evaluation.datasets import find_dataset
+        from nuclear_diffusion.evaluation.study import choose_methods
+        from nuclear_diffusion.evaluation.tuning_report import tune
+        from nuclear_diffusion.pipeline.run import check_writable
+
+        check_writable(self.output)
+        dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, truth=self.truth)
+        _, base = choose_methods(self.method, prior=self.prior, seed=self.seed)
+        tuned = tune(
+            dataset,
+            base,
+            self.output,
+            trials=self.trials,
+            share=self.share,
+            seed=self.seed,
+            max_ks=self.max_ks,
+            command=_command_line("tune", self),
+            progress_bar=progress_bar,
         )
+        for sentence in tuned.notes:
+            print(f"note: {sentence}", file=sys.stderr)
+        print(f"{self.output / 'settings.json'}: {tuned.settings.as_json()}; numbers in {self.output / 'report.md'}")
+        return FAILED if tuned.left_out else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,6 +425,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Tune, subcommand("tune")]
     | Annotated[Demo, subcommand("demo")]
 )
 
@@ -342,14 +439,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nuclear-diffusion {__version__}")
         return 0
     try:
-        command = tyro.cli(
-            Command,
-            prog="nuclear-diffusion",
-            description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version shows "
-            "the version.",
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-        )
+        command = _parse(arguments)
+        if isinstance(command, Dehaze) and command.settings_file is not None:
+            command = _with_settings_file(command, command.settings_file, arguments)
         return command.run()
     except SystemExit as stop:  # help and what tyro could not parse
         return stop.code if isinstance(stop.code, int) else FAILED
@@ -400,9 +492,42 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     if not console.is_terminal:
         yield lambda done, total: None
         return
-    with Progress(*columns, console=console, transient=True) as bar:
+    # The speed is that of the last hour: of the last 30 s, the usual, there is none where a step takes a minute.
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _parse(arguments: Sequence[str], **rest) -> "Command":
+    return tyro.cli(
+        Command,
+        prog="nuclear-diffusion",
+        description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version shows "
+        "the version.",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        **rest,
+    )
+
+
+def _with_settings_file(command: Dehaze, path: Path, arguments: Sequence[str]) -> "Command":
+    """The command, parsed again with a settings file's values for defaults: so what is typed wins."""
+    own = read_settings(path)
+    again = _parse(arguments, default=dataclasses.replace(command, settings=own))
+    if isinstance(again, Dehaze) and again.settings.method != own.method:
+        raise _input_error(f"{path} holds settings of {own.method}: leave out --method {again.settings.method}.")
+    return again
+
+
+def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
+    """What to type for `command`, which has `data` and `output`, leaving out defaults and the flags in `but`."""
+    flags = []
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if field.name not in ("data", "output", *but) and value != field.default:
+            words = value if isinstance(value, tuple) else (value,)
+            flags += [f"--{field.name.replace('_', '-')}", *(str(word) for word in words)]
+    return shlex.join(["nuclear-diffusion", name, str(command.data), "-o", str(command.output), *flags])
 
 
 def _input_error(sentence: str) -> Exception:
@@ -422,8 +547,8 @@ def _factors(text: str | None) -> list[float]:
     return factors
 
 
-def _require_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
+def _require_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed < 2**32:
         raise _input_error(f"--seed must be between 0 and 2^32 - 1, got {seed}.")
 
 

@@ -167,6 +167,23 @@ def find_dataset(
     return Dataset(tuple(cases), clean_clips, tuple(notes))
 
 
+def only_patients(dataset: Dataset, path: Path) -> Dataset:
+    """The clips of the patients that a text file names, one a line.
+
+    Raises `InputError` where it cannot be read, names nobody, or names somebody who has no clip.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a text file with one patient a line: check --patients.") from error
+    if not names:
+        raise InputError(f"{path} names no patient: write one a line.")
+    known = {case.patient for case in dataset.cases}
+    if strangers := [name for name in names if name not in known]:
+        raise InputError(f"{path} names {strangers[0]}, who has no clip in the data: remove that line.")
+    return dataset._replace(cases=tuple(case for case in dataset.cases if case.patient in names))
+
+
 def read_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
     """The regions that a mask draws: PNG values exactly 255 (septum) and 128 (ventricle), or LabelMe shapes.
 

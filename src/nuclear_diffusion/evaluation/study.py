@@ -120,11 +120,19 @@ class Study(NamedTuple):
             return stored["signal"]
 
 
-def choose_methods(names: str, *, prior: str | None = None, seed: int = 0, size: int = PRIOR_SIZE) -> list[Method]:
-    """The methods that a comma-separated list names, with their defaults, `hazy` always first among them.
+def choose_methods(
+    names: str,
+    *,
+    prior: str | None = None,
+    seed: int | None = None,
+    settings: Sequence[Settings] = (),
+    size: int = PRIOR_SIZE,
+) -> list[Method]:
+    """The methods that a comma-separated list names, `hazy` always first among them.
 
-    `prior` replaces the prior of the methods that have one. Raises `InputError` for an unknown name, a name given twice
-    and a prior that cannot be used.
+    Each has its defaults, or those of `settings` that are its own. `prior` replaces the prior of the methods that have
+    one, `seed` every seed. Raises `InputError` for an unknown name, a name given twice, a prior that cannot be used,
+    and settings of a method that has others already or is not named.
     """
     known = (HAZY, *get_args(MethodName))
     wanted = [name.strip() for name in names.split(",")]
@@ -133,18 +141,27 @@ def choose_methods(names: str, *, prior: str | None = None, seed: int = 0, size:
             raise InputError(f"--methods has {name!r}: choose from {', '.join(known)}, separated by commas.")
         if wanted.count(name) > 1:
             raise InputError(f"--methods names {name} twice: name each method once.")
+    own = {each.method: each for each in settings}
+    if len(own) < len(settings):
+        raise InputError("--settings has two files of one method: give one file a method.")
+    for name in own:
+        if name not in wanted:
+            raise InputError(f"--settings has a file of {name}, which --methods does not name: add it or leave it out.")
     methods = [Method(HAZY, None, size=size)]
     hashes = functools.cache(lambda chosen: prior_of(chosen).sha256)
     for name in wanted:
         if name != HAZY:
             kind = cast(MethodName, name)
-            chosen = Settings(method=kind, prior=prior if "prior" in DEFAULTS[kind] else None, seed=seed).resolved()
+            chosen = own.get(kind, Settings(method=kind))
+            if prior is not None and "prior" in DEFAULTS[kind]:
+                chosen = replace(chosen, prior=prior)
+            chosen = replace(chosen, seed=chosen.seed if seed is None else seed).resolved()
             methods.append(Method(kind, chosen, hashes(Settings(method=kind, prior=chosen.prior)), size))
     return methods
 
 
 def vary(methods: Sequence[Method], factors: Sequence[float]) -> list[Method]:
-    """Each method at other strengths: its default times each of `factors`, 1 left out."""
+    """Each method at other strengths: its own times each of `factors`, 1 left out."""
     found = []
     for method in methods:
         name = None if method.settings is None else strength_of(method.settings)

@@ -121,7 +121,10 @@ def separate_frames(
     mask: Mask,
     progress: Progress | None = None,
 ) -> Separation:
-    """Run the method that `settings` names on frames of the prior's size; `mask` is where they hold an image."""
+    """Run the method that `settings` names on frames of the prior's size; `mask` is where they hold an image.
+
+    Its strengths go in as arrays: Python's numbers are compiled in, and each new one would compile the sampler again.
+    """
     chosen = settings.resolved().as_dict()
     video = jnp.asarray(frames)
     if settings.method == "rpca":
@@ -135,7 +138,7 @@ def separate_frames(
             video,
             prior,
             key=jax.random.key(settings.seed),
-            background=NuclearNorm(chosen["gamma"]),
+            background=NuclearNorm(jnp.float32(chosen["gamma"])),
             sampler=Zea.last_tenth(chosen["steps"], project=chosen["project"] == "on"),
             window=chosen["window"],
             overlap=chosen["overlap"],
@@ -146,7 +149,7 @@ def separate_frames(
         video,
         prior,
         key=jax.random.key(settings.seed),
-        background=None if chosen["gamma"] is None else NuclearNorm(chosen["gamma"]),
+        background=None if chosen["gamma"] is None else NuclearNorm(jnp.float32(chosen["gamma"])),
         sampler=_sampler(chosen),
         window=window,
         overlap=min(chosen["overlap"], window - 1),
@@ -156,7 +159,7 @@ def separate_frames(
 
 def _sampler(chosen: dict[str, Any]) -> Sampler:
     """The sampler of the methods `nuclear` and `paper`."""
-    steps, mu = chosen["steps"], chosen["mu"]
+    steps, mu = chosen["steps"], jnp.float32(chosen["mu"])
     if chosen["method"] == "paper":
         return Algorithm1.paper(steps=steps, mu=mu)
     if chosen["estimate"] == "mean":

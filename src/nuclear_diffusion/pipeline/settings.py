@@ -6,6 +6,7 @@ This module stays light (no JAX): the command line reads its flags, help and def
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from tyro.conf import arg
@@ -158,3 +159,42 @@ class Settings:
     def as_json(self) -> str:
         """`as_dict` as one line of JSON with sorted keys, so that equal settings give equal text."""
         return json.dumps(self.as_dict(), sort_keys=True)
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in a file that holds `as_dict` as JSON; what it leaves out, or has as null, is the default.
+
+    Raises `InputError` where it cannot be read, holds something else, or holds values that cannot be used.
+    """
+    from nuclear_diffusion.types import InputError
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}).") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not a settings file: it must be JSON, as `tune` writes it.") from error
+    if not isinstance(content, dict) or content.get("method") not in DEFAULTS:
+        raise InputError(f"{path} is not a settings file: its `method` must be one of {', '.join(DEFAULTS)}.")
+    given = {name: value for name, value in content.items() if value is not None}
+    for name, value in given.items():
+        if name not in _KINDS:
+            raise InputError(f"{path} holds {name!r}, which is not a setting: remove it.")
+        kind, words = _KINDS[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{path} has {json.dumps(value)} for {name}: it must be {words}.")
+    settings = Settings(**given)
+    try:
+        settings.resolved()
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}") from error
+    return settings
+
+
+_TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, float), "a number")
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("method", "prior", "project"), _TEXT),
+    **dict.fromkeys(("steps", "window", "overlap", "seed"), _INTEGER),
+    **dict.fromkeys(("mu", "gamma", "sigma", "lam"), _NUMBER),
+}
+"""What a settings file may hold for each field of `Settings`."""
