@@ -77,6 +77,38 @@ def test_every_step_raises_the_background_s_probability():
     assert all(later < earlier - 1e-3 for earlier, later in itertools.pairwise(values))
 
 
+@pytest.mark.parametrize("detail", [0.0, 0.3, 1.0])
+def test_detail_gives_back_what_neither_part_explains(detail):
+    """The trace is the size of the part given back; at 1 signal and background make up the clip."""
+    y, settings = clip(), {"key": jax.random.key(3)}
+    sampler = Proximal(mu=30.0, start=FAR, steps=3)
+    plain = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
+    found = eqx.tree_at(lambda s: s.detail, sampler, detail)(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
+    np.testing.assert_array_equal(found.background, plain.background)
+    unexplained = y - plain.signal - plain.background
+    np.testing.assert_allclose(found.signal, plain.signal + detail * unexplained, atol=1e-6)
+
+
+def test_a_walk_without_noise_ends_at_the_mode():
+    """Of a two-peaked prior (1/4 at 0.2, 3/4 at 0.8) seen through weak data: at the peak on whose side Y lies."""
+
+    class TwoPeaks(eqx.Module):
+        sigma_min: float = 1e-3
+        sigma_max: float = 10.0
+
+        def denoise(self, x, sigma):
+            odds = 3 * jnp.exp(((x - 0.2) ** 2 - (x - 0.8) ** 2) / (2 * sigma**2))
+            return jnp.where(jnp.isinf(odds), 0.8, (0.2 + 0.8 * odds) / (1 + odds))
+
+    y = jnp.full((3, 4, 4), 0.55)
+    found = Proximal(mu=0.5, start=2.0, end=0.01, noise=0.0, steps=40)(
+        y, TwoPeaks(), NO_BACKGROUND, key=jax.random.key(0)
+    )
+    np.testing.assert_allclose(found.signal, 0.8, atol=1e-3)
+    gaussian = Proximal.mode(mu=30.0, steps=60)(y, Gaussian(10.0, 0.3), NO_BACKGROUND, key=jax.random.key(0))
+    np.testing.assert_allclose(gaussian.signal, (3 + 30 * y) / 40, atol=2e-3)
+
+
 def test_walking_down_gives_a_sample_with_the_posterior_s_spread():
     """DDIM keeps the variance: over many pixels, mean (c m + mu y) / (c + mu) and variance 1 / (c + mu)."""
     y = jnp.full((4, 64, 64), 0.5, jnp.float32)
@@ -189,6 +221,7 @@ def test_one_pass_is_the_denoiser():
     "setting",
     [
         {"mu": 0.0}, {"mu": float("nan")}, {"steps": 0}, {"start": -1.0}, {"end": 0.0}, {"fresh": -0.1},
+        {"noise": -1.0}, {"detail": 1.5},
         {"start": 0.1, "end": 0.2},
     ],
 )  # fmt: skip

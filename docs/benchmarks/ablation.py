@@ -60,7 +60,18 @@ QUALITY = {
 COST = {"passes": "passes a frame", "seconds": "s a frame"}
 
 Question = Literal[
-    "input", "others", "window", "background", "mixture", "data", "steps", "start", "estimate", "gradient", "prior"
+    "input",
+    "others",
+    "steps",
+    "precision",
+    "estimate",
+    "background",
+    "window",
+    "mixture",
+    "data",
+    "start",
+    "gradient",
+    "prior",
 ]
 
 Extent = Literal["usual", "long", "few"]
@@ -318,9 +329,14 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             "How many passes?",
             f"{DEFAULT.sampler.steps} steps",
             [
-                *(Variant(f"{steps} steps", Proximal(steps=steps)) for steps in (1, 2, 5, 12, 50)),
+                *(Variant(f"{steps} steps", Proximal(steps=steps)) for steps in (1, 2, 3, 5, 8, 12, 25, 50)),
                 *(Variant(f"{steps} steps", Proximal(steps=steps), extent="few") for steps in (200, 500)),
             ],
+        ),
+        "precision": Group(
+            "How much may X differ from Y - L?",
+            f"mu = {DEFAULT.sampler.mu:g}",
+            [Variant(f"mu = {mu:g}", Proximal(mu=mu)) for mu in (0.3, 1.0, 2.0, 3.0, 6.0, 12.0, 25.0)],
         ),
         "start": Group(
             "At which noise level does X start and end? It starts from the input, which tells more the lower the level "
@@ -340,6 +356,7 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             "Which estimate? Twice the steps for a draw and a mode.",
             "mean",
             [
+                *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
                 Variant("one draw", Proximal.sample(steps=2 * DEFAULT.sampler.steps)),
                 Variant("a mode", Proximal.mode(steps=2 * DEFAULT.sampler.steps)),
             ],

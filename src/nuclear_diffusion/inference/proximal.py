@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from nuclear_diffusion.inference.progress import report
 from nuclear_diffusion.inference.result import Separation
 from nuclear_diffusion.model import Additive, Background, Mixture, NuclearNorm, Prior
-from nuclear_diffusion.model._checks import require_nonnegative, require_positive
+from nuclear_diffusion.model._checks import concrete, require_nonnegative, require_positive
 from nuclear_diffusion.model.prior import HazeAware, given
 from nuclear_diffusion.types import InputError, Scalar, Video
 
@@ -96,6 +96,8 @@ class Proximal(eqx.Module):
     - `steps`: denoiser passes a frame. The first one has no background to subtract, and so no data term.
     - `data`: the data step.
     - `mixture`: how X and L make up Y.
+    - `detail`: share, in [0, 1], of what neither X nor L explains that is given back to the signal in the end: at 0 the
+      signal is the posterior mean, smooth where speckle cannot be foretold; at 1 it is Y - L, with Y's own speckle.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
@@ -106,6 +108,7 @@ class Proximal(eqx.Module):
     noise: float | Scalar = 1.0
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
+    detail: float | Scalar = 0.0
     steps: int = eqx.field(static=True, default=12)
     nonnegative: bool = eqx.field(static=True, default=True)
 
@@ -117,6 +120,9 @@ class Proximal(eqx.Module):
                 require_positive(name, getattr(self, name))
         require_nonnegative("fresh", self.fresh)
         require_nonnegative("noise", self.noise)
+        require_nonnegative("detail", self.detail)
+        if (detail := concrete(self.detail)) is not None and (detail > 1).any():
+            raise InputError(f"`detail` must be at most 1, got {self.detail}.")
         if self.start is not None and self.end is not None and self.end > self.start:
             raise InputError(f"`end` must be at most `start`, {self.start}, got {self.end}.")
 
@@ -194,4 +200,5 @@ class Proximal(eqx.Module):
         precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
         inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions)
         (state, x0), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y), inputs)
-        return Separation(x0, state.background, trace)
+        kept = jnp.clip(self.mixture.signal(y, state.background), 0, 1)
+        return Separation((1 - self.detail) * x0 + self.detail * kept, state.background, trace)

@@ -163,7 +163,7 @@ def _sampler(chosen: dict[str, Any]) -> Sampler:
     if chosen["method"] == "paper":
         return Algorithm1.paper(steps=steps, mu=mu)
     if chosen["estimate"] == "mean":
-        return Proximal(steps=steps, mu=mu)
+        return Proximal(steps=steps, mu=mu, detail=jnp.float32(chosen["detail"]))
     walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
     return walk(steps=2 * steps, mu=mu)
 

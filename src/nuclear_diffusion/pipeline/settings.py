@@ -23,6 +23,7 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
         "steps": 12,
         "window": 60,
         "overlap": 12,
+        "detail": 0.0,
         "estimate": "mean",
         "samples": 0,
     },
@@ -90,6 +91,14 @@ class Settings:
         Literal["on", "off"] | None,
         _by_method("project", "on|off", "Replace every pixel whose estimate is brighter than mid grey by the input's."),
     ] = None
+    detail: Annotated[
+        float | None,
+        _by_method(
+            "detail",
+            "FLOAT",
+            "Share, in [0, 1], of what neither signal nor background explains (speckle, noise) that the signal keeps.",
+        ),
+    ] = None
     estimate: Annotated[
         Estimate | None,
         _by_method(
@@ -139,6 +148,8 @@ class Settings:
                 raise InputError(f"--{name} must be at least 1, got {filled[name]}.")
         if filled.get("estimate", "mean") not in get_args(Estimate):
             raise InputError(f"--estimate must be mean, sample or mode, got {filled['estimate']!r}.")
+        if not 0 <= filled.get("detail", 0) <= 1:
+            raise InputError(f"--detail must be between 0 and 1, got {filled['detail']}.")
         if filled.get("samples", 0) < 0 or filled.get("samples", 0) == 1:
             raise InputError(f"--samples must be 0 or at least 2, got {filled['samples']}: one draw has no spread.")
         if filled.get("project", "on") not in ("on", "off"):
