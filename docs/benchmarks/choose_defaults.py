@@ -108,12 +108,6 @@ def candidates(thorough: bool) -> Iterator[tuple[str, Method]]:
         yield "the same as the paper's, DDIM", sampled(smooth, gamma=PAPER_GAMMA, window=7)
 
 
-def flicker(clip: SimulatedClip, signal: np.ndarray) -> float:
-    """Mean square of frame differences in the sector, relative to the clean clip's: 1 is as steady as the truth."""
-    energy = [np.mean(np.diff(frames[:, clip.sector], axis=0) ** 2) for frames in (np.asarray(signal), clip.clean)]
-    return float(energy[0] / energy[1])
-
-
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """Candidates for the defaults on simulated patients of the development split."""
@@ -142,10 +136,7 @@ class Choice:
             start = time.perf_counter()
             signals = [np.clip(np.asarray(method(clip, prior).signal), 0, 1) for clip in clips]
             seconds = (time.perf_counter() - start) / self.patients
-            scores = [
-                score(clip, signal) | {"flicker": flicker(clip, signal)}
-                for clip, signal in zip(clips, signals, strict=True)
-            ]
+            scores = [score(clip, signal) for clip, signal in zip(clips, signals, strict=True)]
             means = [np.nanmean([each[column] for each in scores]) for column in COLUMNS]
             lines.append(f"| {name} | " + " | ".join(f"{m:.3f}" for m in means) + f" | {seconds:.1f} |")
             print(lines[-1], flush=True)
@@ -154,7 +145,7 @@ class Choice:
             f"""# Candidates for the defaults
 
 {self.patients} patients of the development split, {self.frames} frames each, mean over patients; seconds a clip,
-without compilation. Flicker: energy of frame differences relative to the clean clip's. Made by
+without compilation. Flicker: energy of frame differences in still tissue relative to the clean clip's. Made by
 `python docs/benchmarks/choose_defaults.py --patients {self.patients} --frames {self.frames}{quick}`
 with {made_with()}.
 
