@@ -13,10 +13,10 @@ from nuclear_diffusion.evaluation.bootstrap import mean_interval, paired_differe
 from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, as_clip
 from nuclear_diffusion.evaluation.demo import strict
 from nuclear_diffusion.evaluation.scores import score
-from nuclear_diffusion.evaluation.tables import difference_table, mean_table
+from nuclear_diffusion.evaluation.tables import difference_table, group_table, mean_table
 from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline.run import LoadedPrior
-from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.simulation import UNSEEN_FAMILIES, SimulatedClip, patient_seed, simulate
 
 
 def two_regions(frames: int = 2) -> SimulatedClip:
@@ -56,6 +56,26 @@ def test_frames_without_a_region_do_not_count():
     assert score(clip, signal)["gcnr"] == 1
     clip.ventricle[:] = False
     assert np.isnan(score(clip, signal)["gcnr"])
+
+
+def test_flicker_is_what_a_method_brings_into_still_tissue():
+    rng = np.random.default_rng(3)
+    clip = two_regions(frames=40)
+    bright = clip.clean[0] > 0.5
+    moving = bright & (np.arange(32)[:, None] < 16)
+    noise = rng.normal(0, 1, clip.clean.shape)
+    clean = clip.clean + np.where(moving, 0.2, 0.01) * noise
+    clip = clip._replace(clean=clean, sector=clip.septum[0])
+    assert score(clip, clip.clean)["flicker"] == 1
+    still = np.repeat(clean.mean(0, keepdims=True), 40, axis=0)
+    assert score(clip, still)["flicker"] == 0
+    # independent noise of three times the amplitude, on top: energies add
+    noisier = clean + np.where(moving, 0, 0.03) * rng.normal(0, 1, clean.shape)
+    assert score(clip, noisier)["flicker"] == pytest.approx(10, rel=0.15)
+    beating = clean + np.where(moving, 0.3, 0) * rng.normal(0, 1, clean.shape)
+    assert score(clip, beating)["flicker"] == pytest.approx(1, abs=0.05)
+    assert np.isnan(score(two_regions(), clip.clean[:2])["flicker"])  # nothing moves in the truth
+    assert np.isnan(score(two_regions(1), clip.clean[:1])["flicker"])
 
 
 def test_the_interval_agrees_with_the_normal_one_for_many_values():
@@ -105,6 +125,14 @@ def test_tables_show_means_and_mark_sure_differences():
     assert differences[3].startswith("| new − truth | – | -0.500*")
 
 
+def test_groups_are_told_apart():
+    good = {"old": {"psnr": [10.0, 11.0]}, "new": {"psnr": [20.0, 21.0]}}
+    bad = {"old": {"psnr": [10.0, 12.0, 11.0]}, "new": {"psnr": [9.0, 13.0, 11.0]}}
+    lines = group_table({"good": good, "bad": bad}, {"psnr": "PSNR"}, before="old", after="new").splitlines()
+    assert lines[0] == "| | patients | PSNR |"
+    assert lines[2:] == ["| good | 2 | 10.500 → 20.500* |", "| bad | 3 | 11.000 → 11.000 |"]
+
+
 def test_the_report_holds_no_number_that_json_lacks():
     scores = {"gcnr": 0.5, "ks_a": np.nan, "ks_b": 0.1, "psnr": np.inf, "ssim": np.float32(1), "seconds": 0.0}
     assert strict(scores) == {"gcnr": 0.5, "ks_a": None, "ks_b": 0.1, "psnr": None, "ssim": 1.0, "seconds": 0.0}
@@ -122,8 +150,8 @@ def test_a_simulated_patient_reads_like_a_clip():
     np.testing.assert_array_equal(clip.frames, two_regions().hazy)
 
 
-@pytest.mark.slow
-def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch):
+@pytest.fixture
+def benchmark(monkeypatch):
     path = Path(__file__).parents[1] / "docs" / "benchmarks" / "simulated_patients.py"
     spec = importlib.util.spec_from_file_location("simulated_patients", path)
     assert spec is not None
@@ -132,6 +160,12 @@ def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, 
     monkeypatch.setitem(sys.modules, "simulated_patients", module)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0" * 64))
+    return module
+
+
+@pytest.mark.slow
+def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch, benchmark):
+    module = benchmark
     run = module.Benchmark(patients=2, split="development", frames=3, output=tmp_path)
 
     simulated = []
@@ -159,3 +193,40 @@ def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, 
     text = (tmp_path / "simulated_patients.md").read_text()
     assert "| Nuclear Diffusion − Robust PCA |" in text
     assert str(Path.home()) not in text
+
+
+def test_kinds_of_patients_never_share_one_and_every_unseen_family_gets_its_share(benchmark):
+    firsts = sorted(kind.first for kind in benchmark.KINDS.values())
+    assert firsts[0] == 0
+    assert min(np.diff(firsts)) >= 100_000
+    unseen = benchmark.KINDS["unseen"]
+    assert all(set(unseen.clip(k)["families"]) <= set(UNSEEN_FAMILIES) for k in range(24))
+    counts = [sum(family in unseen.groups(k) for k in range(10)) for family in UNSEEN_FAMILIES]
+    assert counts == [3] * len(UNSEEN_FAMILIES)
+    assert benchmark.KINDS["seen"].groups(0) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["unseen", "unseen-view", "unseen-look"])
+def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monkeypatch, benchmark):
+    asked = []
+
+    def small(*, seed, **rest):
+        asked.append((seed, rest))
+        return simulate(seed=seed, size=64, **rest)
+
+    monkeypatch.setattr(benchmark, "simulate", small)
+    for one in ("seen", kind, kind):
+        benchmark.Benchmark(kind=one, patients=2, split="development", frames=2, output=tmp_path).run()
+    first = benchmark.KINDS[kind].first
+    assert [seed for seed, _ in asked] == [patient_seed("development", k) for k in (0, 1, first, first + 1)]
+    name = f"simulated_patients_{kind.replace('-', '_')}"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "patients.jsonl", "simulated_patients.md", "simulated_patients.csv", f"{name}.md", f"{name}.csv",
+    }  # fmt: skip
+    text = (tmp_path / f"{name}.md").read_text()
+    assert f"--kind {kind} --patients 2" in text
+    for position in (0, 1):
+        (group,) = benchmark.KINDS[kind].groups(position)
+        assert f"| {group} | 1 |" in text
+    assert "each kind apart" not in (tmp_path / "simulated_patients.md").read_text()

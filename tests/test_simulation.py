@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from nuclear_diffusion.simulation import VIEWS, lay_haze, patient_seed, simulate, write_dataset
+from nuclear_diffusion.simulation import UNSEEN_VIEWS, VIEWS, lay_haze, patient_seed, simulate, write_dataset
 from nuclear_diffusion.simulation.acoustics import Scanner
 from nuclear_diffusion.simulation.anatomy import make_anatomy
 from nuclear_diffusion.simulation.haze import Haze
@@ -111,7 +111,7 @@ def test_scan_conversion_keeps_positions():
     np.testing.assert_allclose([column, row], scanner.to_image(target[None])[0], atol=1.0)
 
 
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("view", VIEWS + UNSEEN_VIEWS)
 def test_every_view_has_dark_cavity_and_bright_septum(view):
     found = 0
     for index in range(4):
@@ -173,7 +173,10 @@ def test_splits_never_share_a_patient():
         patient_seed("train", 1_000_000)
 
 
-@pytest.mark.parametrize("setting", [{"frames": 0}, {"size": 4}, {"haze": -1.0}, {"view": "subcostal"}])
+@pytest.mark.parametrize(
+    "setting",
+    [{"frames": 0}, {"size": 4}, {"haze": -1.0}, {"view": "suprasternal"}, {"look": "dim"}, {"families": ["fog"]}],
+)
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         simulate(seed=0, **setting)

@@ -526,7 +526,7 @@ class Ablation:
                 if not np.isfinite(signal).all():
                     raise FloatingPointError("the result is not finite")
                 cost = {"passes": variant.passes(len(signal)), "seconds": seconds}
-                values = score(clip, signal) | {"flicker": flicker(clip, signal)} | cost
+                values = score(clip, signal) | cost
             except Exception as error:  # one variant must not end the run
                 failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             row = cache.add(identity, values, failure)
@@ -556,7 +556,7 @@ Each row is the default with one thing changed, on simulated patients of the dev
 in brackets, the difference from the default on the same patients and frames, for passes and seconds the ratio.
 \\* where the difference's 95 % percentile bootstrap interval excludes 0; with so few patients that says hardly more
 than that all of them agree in sign, and in a table of this length some will by chance. n: patients x frames. Flicker:
-energy of frame differences in the sector relative to the clean clip's. Passes: denoiser evaluations for each frame of
+energy of frame differences in still tissue relative to the clean clip's. Passes: denoiser evaluations for each frame of
 the clip. Seconds: without compilation. Rows of different n compare through their brackets only.
 
 Made by `python docs/benchmarks/ablation.py --patients {self.patients} --frames {self.frames}{size}{own}{more}`

@@ -1,35 +1,90 @@
 """Measure every method on simulated test patients: `python docs/benchmarks/simulated_patients.py --patients 24`.
 
-Each finished patient is one line of `patients.jsonl`, so that an interrupted run goes on where it stopped; the table
-(`simulated_patients.md`) and its numbers (`simulated_patients.csv`) are written at the end.
+`--kind` chooses the haze, view or scanner of training, or one that training never uses. Each kind has patients and a
+table of its own. Each finished patient is one line of `patients.jsonl`, so that an interrupted run goes on where it
+stopped; the table (`simulated_patients.md`, `simulated_patients_unseen.md`, ...) and its numbers (`.csv`) are written
+at the end.
 """
 
 import csv
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import tyro
 
 from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.evaluation import demo
 from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, compare
-from nuclear_diffusion.evaluation.tables import difference_table, made_with, mean_table
+from nuclear_diffusion.evaluation.tables import difference_table, group_table, made_with, mean_table
 from nuclear_diffusion.pipeline.results import versions
 from nuclear_diffusion.pipeline.run import prior_of
-from nuclear_diffusion.simulation import patient_seed, simulate
+from nuclear_diffusion.simulation import UNSEEN_FAMILIES, UNSEEN_LOOKS, UNSEEN_VIEWS, patient_seed, simulate
 
-COLUMNS = demo.COLUMNS | {"seconds": "s a clip"}
+QUALITY = {name: title for name, title in demo.COLUMNS.items() if name != "seconds"} | {"flicker": "flicker"}
+COLUMNS = QUALITY | {"seconds": "s a clip"}
+
+
+class Kind(NamedTuple):
+    """What the patients of one table look like."""
+
+    about: str
+    first: int
+    """Index of its first patient in the split: no two kinds share one."""
+    clip: Callable[[int], dict[str, Any]]
+    """Arguments of `simulate` for the patient at a position."""
+    apart: str = ""
+    """The argument whose values are also reported apart."""
+
+    def groups(self, position: int) -> list[str]:
+        """The rows of that report in which a patient counts."""
+        value = self.clip(position).get(self.apart, [])
+        return [value] if isinstance(value, str) else value
+
+
+def unseen_haze(position: int) -> dict[str, Any]:
+    """One unseen family, or two at half the amplitude each, in turn: about the PSNR of the haze of training."""
+    turn, count = position % (2 * len(UNSEEN_FAMILIES)), len(UNSEEN_FAMILIES)
+    first = UNSEEN_FAMILIES[turn % count]
+    if turn < count:
+        return {"view": "a4c", "families": [first]}
+    return {"view": "a4c", "families": [first, UNSEEN_FAMILIES[(turn + 2) % count]], "haze": 0.5}
+
+
+KINDS = {
+    "seen": Kind("four-chamber view, haze and scanners as in training", 0, lambda _: {"view": "a4c"}),
+    "unseen": Kind(
+        "four-chamber view, haze of one or two families that training never uses",
+        100_000,
+        unseen_haze,
+        "families",
+    ),
+    "unseen-view": Kind(
+        "views that training never uses, haze and scanners as in training",
+        200_000,
+        lambda position: {"view": UNSEEN_VIEWS[position % len(UNSEEN_VIEWS)]},
+        "view",
+    ),
+    "unseen-look": Kind(
+        "four-chamber view, scanners that training never uses, haze as in training",
+        300_000,
+        lambda position: {"view": "a4c", "look": UNSEEN_LOOKS[position % len(UNSEEN_LOOKS)]},
+        "look",
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """Hazy input, robust PCA, one MMSE pass, Nuclear Diffusion and the clean clip on simulated patients."""
 
+    kind: Literal["seen", "unseen", "unseen-view", "unseen-look"] = "seen"
+    """Patients as in training, or with haze, views or scanners that training never uses."""
     patients: int = 24
-    """How many patients, from the first of the split on."""
+    """How many patients, from the first of the kind on."""
     split: Literal["development", "test"] = "test"
     """Choices are made on development; test is only for reporting."""
     frames: int = 24
@@ -42,6 +97,7 @@ class Benchmark:
         settings = {method: chosen.resolved().as_dict() for method, chosen in METHODS.items()}
         loaded = prior_of(METHODS["nuclear"])
         identity = {
+            "kind": self.kind,
             "split": self.split,
             "frames": self.frames,
             "settings": settings,
@@ -49,55 +105,74 @@ class Benchmark:
             "version": versions()["nuclear-diffusion"],
         }
         lines = self.output / "patients.jsonl"
-        done = finished(lines, identity)
+        kind = KINDS[self.kind]
+        done = finished(lines, identity, kind)
         with progress_bar("patients") as progress:
             for index in range(self.patients):
                 progress(index, self.patients)
                 if index in done:
                     continue
-                patient = simulate(seed=patient_seed(self.split, index), frames=self.frames, view="a4c")
+                clip = kind.clip(index)
+                patient = simulate(seed=patient_seed(self.split, kind.first + index), frames=self.frames, **clip)
                 done[index] = {each.method: each.scores for each in compare(patient, loaded)}
-                line = json.dumps({"patient": index, "identity": identity, "scores": done[index]})
+                line = json.dumps({"patient": index, "identity": identity, "clip": clip, "scores": done[index]})
                 with lines.open("a", encoding="utf-8") as file:
                     file.write(f"\n{line}\n")  # a new line even after a torn one
             progress(self.patients, self.patients)
         self.write_tables({index: done[index] for index in range(self.patients)}, identity)
 
     def write_tables(self, done: dict, identity: dict) -> None:
-        with (self.output / "simulated_patients.csv").open("w", newline="", encoding="utf-8") as file:
+        name = "simulated_patients" + ("" if self.kind == "seen" else f"_{self.kind.replace('-', '_')}")
+        kind = KINDS[self.kind]
+        with (self.output / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["patient", "method", *COLUMNS])
+            table.writerow(["patient", "group", "method", *COLUMNS])
             for index, methods in done.items():
+                group = " + ".join(kind.groups(index))
                 for method, scores in methods.items():
                     values = [scores[name] for name in COLUMNS]
-                    table.writerow([index, method, *(f"{v:.5f}" if math.isfinite(v) else "" for v in values)])
-        methods = next(iter(done.values()))
-        scores = {
-            TITLES[method]: {name: [each[method][name] for each in done.values()] for name in COLUMNS}
-            for method in methods
-        }
+                    cells = [f"{v:.5f}" if math.isfinite(v) else "" for v in values]
+                    table.writerow([index, group, method, *cells])
+
+        def scores_of(positions: list[int]) -> dict[str, dict[str, list[float]]]:
+            return {
+                TITLES[method]: {column: [done[k][method][column] for k in positions] for column in COLUMNS}
+                for method in next(iter(done.values()))
+            }
+
+        scores = scores_of(list(done))
+        names = sorted({group for index in done for group in kind.groups(index)})
+        groups = {group: scores_of([k for k in done if group in kind.groups(k)]) for group in names}
+        by_group = f"""
+{TITLES["hazy"]} → {TITLES["nuclear"]}, each kind apart; a patient with two counts for both. * where the interval of
+the paired difference excludes 0:
+
+{group_table(groups, QUALITY, before=TITLES["hazy"], after=TITLES["nuclear"])}"""
         differences = difference_table(scores, COLUMNS, method=TITLES["nuclear"])
         chosen = "\n".join(f"- {TITLES[m]}: `{json.dumps(s)}`" for m, s in identity["settings"].items())
-        text = f"""# Simulated patients
+        options = "" if self.kind == "seen" else f"--kind {self.kind} "
+        options += f"--patients {len(done)} --split {self.split} --frames {self.frames}"
+        text = f"""# Simulated patients{"" if self.kind == "seen" else ": what training never sees"}
 
-{len(done)} patients of the {self.split} split, {self.frames} frames each, four-chamber view; mean over patients with
-its 95 % percentile bootstrap interval. Made by
-`python docs/benchmarks/simulated_patients.py --patients {len(done)} --split {self.split} --frames {self.frames}`
+{len(done)} patients of the {self.split} split, {self.frames} frames each, {kind.about}; mean over patients with
+its 95 % percentile bootstrap interval. Flicker: energy of frame differences in still tissue relative to the clean
+clip's. Made by
+`python docs/benchmarks/simulated_patients.py {options}`
 with {made_with()}; prior `{(identity["prior_sha256"] or "none")[:16]}`.
 
 {mean_table(scores, COLUMNS)}
 Paired differences, patient by patient; * where the interval excludes 0:
 
-{differences}
+{differences}{by_group if groups else ""}
 Settings:
 
 {chosen}
 """
-        (self.output / "simulated_patients.md").write_text(text, encoding="utf-8")
+        (self.output / f"{name}.md").write_text(text, encoding="utf-8")
 
 
-def finished(lines: Path, identity: dict) -> dict[int, dict]:
-    """The patients that were measured before with the same settings, weights and version."""
+def finished(lines: Path, identity: dict, kind: Kind) -> dict[int, dict]:
+    """The patients that were measured before with the same settings, weights and version, and are still the same."""
     if not lines.exists():
         return {}
     found = {}
@@ -106,7 +181,7 @@ def finished(lines: Path, identity: dict) -> dict[int, dict]:
             entry = json.loads(line)
         except json.JSONDecodeError:  # the line at which a run was killed
             continue
-        if entry["identity"] == identity:
+        if entry["identity"] == identity and entry["clip"] == kind.clip(entry["patient"]):
             found[entry["patient"]] = entry["scores"]
     return found
 

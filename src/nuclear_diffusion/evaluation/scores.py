@@ -5,6 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
+from scipy.ndimage import gaussian_filter
 
 from nuclear_diffusion.metrics import gcnr, ks, psnr, ssim
 from nuclear_diffusion.simulation import SimulatedClip
@@ -17,6 +18,7 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
     - `ks_a`, `ks_b`: change of the values in the septum (tissue, lower is better) and in the ventricle (haze, higher).
     - `psnr` [dB], `ssim`: fidelity to the clean clip within the sector, higher is better; `psnr` is infinite for the
       clean clip itself.
+    - `flicker`: see `flicker`; 1 is as steady as the truth.
 
     Frames without a septum or a ventricle in view do not count for the first three; with none left they are NaN.
     """
@@ -31,4 +33,27 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
             "ks_b": ks(before, after, ventricle),
         }
     fidelity = {"psnr": psnr, "ssim": ssim}
-    return scores | {name: f(simulated.clean, signal, simulated.sector) for name, f in fidelity.items()}
+    scores |= {name: f(simulated.clean, signal, simulated.sector) for name, f in fidelity.items()}
+    return scores | {"flicker": flicker(simulated, signal)}
+
+
+def flicker(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> float:
+    """Energy of the frame differences of `signal` in still tissue, relative to the clean clip's.
+
+    Still tissue is, of the brighter half of the sector, the half that changes least in the clean clip: what moves there
+    was brought in by the method, or by haze. NaN where nothing changes in the clean clip, as in a single frame.
+    """
+    clean, sector = simulated.clean, simulated.sector
+    if len(clean) < 2:
+        return math.nan
+    level, change = clean.mean(0), _change(clean)
+    bright = sector & (level >= np.median(level[sector]))
+    # neighbours decide too: pixels picked for the little noise they happen to have would make any other look worse
+    calm = gaussian_filter(change, 2.0)
+    still = bright & (calm <= np.median(calm[bright]))
+    before = change[still].mean()
+    return float(_change(np.asarray(signal))[still].mean() / before) if before > 0 else math.nan
+
+
+def _change(frames: Float32[ndarray, "frames height width"]) -> Float32[ndarray, "height width"]:
+    return np.mean(np.diff(frames, axis=0) ** 2, axis=0)

@@ -1,5 +1,6 @@
 """Scores of many patients as a table: means with intervals, and paired differences."""
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,27 @@ def difference_table(scores: Scores, columns: Mapping[str, str], *, method: str)
         if other != method
     }
     return _markdown(rows, columns, starred=True)
+
+
+def group_table(groups: Mapping[str, Scores], columns: Mapping[str, str], *, before: str, after: str) -> str:
+    """Markdown: one row a group of patients, the means of `before` and `after`; * where they differ for sure.
+
+    A mean over all patients can hide one kind on which a method fails.
+    """
+    lines = ["| | patients | " + " | ".join(columns.values()) + " |", "|---|---|" + "---|" * len(columns)]
+    for title, scores in groups.items():
+        cells = [str(len(next(iter(scores[before].values()))))]
+        for name in columns:
+            old, new = scores[before][name], scores[after][name]
+            difference = paired_difference(new, old)
+            star = "*" if difference.low > 0 or difference.high < 0 else ""
+            cells.append(f"{_plain(mean_interval(old).mean)} → {_plain(mean_interval(new).mean)}{star}")
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
 def _markdown(rows: Mapping[str, Mapping[str, Interval]], columns: Mapping[str, str], starred: bool = False) -> str:

@@ -31,7 +31,7 @@ BLIND_START = 0.3
 SAMPLE_END = 0.01
 """Last noise level of a walk to a sample or a mode: hardly visible, and denoised in the last step."""
 
-BACKGROUND_NOISE = 0.01
+BACKGROUND_NOISE = 0.005
 """Noise level (display intensity) that the default threshold on L's singular values is matched to."""
 
 
@@ -108,8 +108,8 @@ class Proximal(eqx.Module):
     noise: float | Scalar = 1.0
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
-    detail: float | Scalar = 0.0
-    steps: int = eqx.field(static=True, default=12)
+    detail: float | Scalar = 0.5
+    steps: int = eqx.field(static=True, default=3)
     nonnegative: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
@@ -129,7 +129,7 @@ class Proximal(eqx.Module):
     @classmethod
     def sample(cls, *, mu: float | Scalar = 3.0, steps: int = 24) -> "Proximal":
         """A walk down to one draw of X from its posterior given Y and the L found on the way."""
-        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, steps=steps)
+        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, detail=0.0, steps=steps)
 
     @classmethod
     def mode(cls, *, mu: float | Scalar = 3.0, steps: int = 24) -> "Proximal":
@@ -138,7 +138,7 @@ class Proximal(eqx.Module):
         Without noise in X_tau a step is x <- E[X_0 | x, Y, L], which is uphill on the density of X_tau given Y and L
         (Tweedie), a density that is smoothed less and less.
         """
-        return cls(mu=mu, end=SAMPLE_END, noise=0.0, steps=steps)
+        return cls(mu=mu, end=SAMPLE_END, noise=0.0, detail=0.0, steps=steps)
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
         """p(L) for a window of `shape` = (p, height, width), its threshold gamma / mu just above white noise.

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Scanner:
         size: side of the square image, pixels.
         top, scale: row of the probe's face; centimetres a pixel.
         fps: frames a second.
+        despeckle: window (range, beam samples) of a median filter on the compressed image; drawn only by unseen looks,
+            like the next two.
+        sharpen: share of the image's detail that is added to it once more.
+        curve: slope of an S-shaped grey map at mid-grey, before `gamma`; 0 is none.
     """
 
     depth: float
@@ -55,6 +59,9 @@ class Scanner:
     top: float
     scale: float
     fps: float
+    despeckle: tuple[int, int] = (1, 1)
+    sharpen: float = 0.0
+    curve: float = 0.0
 
     @classmethod
     def draw(cls, rng: np.random.Generator, size: int = 256) -> "Scanner":
@@ -180,8 +187,16 @@ class Scanner:
         """
         decibel = 20 * np.log10(np.maximum(envelope, 1e-12) / reference)
         shade = np.clip(1 + (decibel + self.gain) / self.dynamic_range, 0, 1)
+        if self.despeckle != (1, 1):
+            shade = median_filter(shade, self.despeckle, mode="nearest")
         shade = gaussian_filter(shade, self.smoothing, mode="nearest")
-        return (np.clip((shade - self.reject) / (1 - self.reject), 0, 1) ** self.gamma).astype(np.float32)
+        if self.sharpen > 0:
+            shade = shade + self.sharpen * (shade - gaussian_filter(shade, (4.0, 2.0), mode="nearest"))
+        shade = np.clip((shade - self.reject) / (1 - self.reject), 0, 1)
+        if self.curve > 0:
+            low, high = _logistic(self.curve * np.array([-0.5, 0.5]))
+            shade = (_logistic(self.curve * (shade - 0.5)) - low) / (high - low)
+        return (shade**self.gamma).astype(np.float32)
 
     def scan_convert(self, shade: np.ndarray) -> np.ndarray:
         """Image (size, size) of the beam-space `shade`, black outside the sector."""
@@ -189,3 +204,7 @@ class Scanner:
         image = np.zeros(inside.shape, np.float32)
         image[inside] = map_coordinates(shade, index[:, inside], order=1, prefilter=False)
         return image
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))

@@ -4,6 +4,7 @@ Coordinates are centimetres: x to the right, z into the body, the probe at the o
 everything else (walls, septa, pericardium, surroundings) follows from distances to them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 VIEWS = ("a4c", "a2c", "plax", "psax")
 """Apical four-chamber, apical two-chamber, parasternal long axis, parasternal short axis."""
+
+UNSEEN_VIEWS = ("a3c", "subcostal")
+"""Apical long axis and subcostal four-chamber: views that no prior is trained on."""
 
 SPACING = 0.05  # cm, grid of the rest maps
 EXTENT = ((-11.0, 11.0), (0.0, 19.0))  # cm, x and z covered by the rest maps
@@ -66,7 +70,7 @@ class Anatomy:
     """A heart at rest (end-diastole).
 
     Attributes:
-        view: one of `VIEWS`.
+        view: one of `VIEWS` or `UNSEEN_VIEWS`.
         ventricle: the left ventricle; the motion model and the regions of interest refer to it.
         chambers: all blood-filled chambers, the left ventricle first.
         leaflets: moving valves.
@@ -109,10 +113,15 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
     def vary(value: float, by: float = 0.12) -> float:
         return value * size * rng.uniform(1 - by, 1 + by)
 
-    if view in ("a4c", "a2c"):
+    if view in ("a4c", "a2c", "subcostal"):
         down = _unit(rng.uniform(-16, 16))
-        left = np.array([-down[1], down[0]])
         apex = np.array([rng.uniform(-0.8, 1.8 if view == "a4c" else 0.8), rng.uniform(1.8, 4.2)])
+        if view == "subcostal":
+            # four chambers from below: the apex to the right, the right heart towards the probe, farther away
+            size *= 0.82
+            down = _unit(rng.uniform(-95, -62))
+            apex = np.array([rng.uniform(4.2, 5.4), rng.uniform(8.0, 9.4)])
+        left = np.array([-down[1], down[0]])
         length, width = vary(4.3), vary(2.25, 0.2)
         lv = Chamber("lv", apex + length * down, down, length, width, wall)
         atrium = vary(2.3, 0.2)
@@ -137,6 +146,8 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
             down, ra_size, vary(2.0, 0.15), thin,
         )  # fmt: skip
         return [lv, rv, la, ra], septal
+    if view == "a3c":
+        return _apical_long_axis(vary, septal, wall, thin, rng), septal
     if view == "plax":
         axis = _unit(rng.uniform(70, 100))
         up = np.array([axis[1], -axis[0]])  # towards the probe
@@ -181,6 +192,30 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
     return [lv, rv], septal
 
 
+def _apical_long_axis(
+    vary: Callable[..., float], septal: float, wall: float, thin: float, rng: np.random.Generator
+) -> list[Chamber]:
+    """Left ventricle from the apex, atrium below it, the aorta to the right, and a slice of right ventricle."""
+    down = _unit(rng.uniform(-14, 10))
+    right = np.array([down[1], -down[0]])
+    length, width = vary(4.2), vary(2.2, 0.15)
+    apex = np.array([rng.uniform(-1.0, 0.6), rng.uniform(1.8, 3.8)])
+    lv = Chamber("lv", apex + length * down, down, length, width, wall)
+    atrium, root = vary(2.0), vary(2.4)
+    la = Chamber(
+        "la", lv.centre + (length + 0.8 * atrium) * down - 0.35 * width * right, down, atrium, vary(1.9, 0.15), thin
+    )
+    lean = np.arctan2(*down) + np.deg2rad(rng.uniform(12, 28))
+    out = np.array([np.sin(lean), np.cos(lean)])
+    base = lv.centre + 0.72 * length * down + 0.55 * width * right
+    ao = Chamber("ao", base + 0.85 * root * out, out, root, vary(0.95), 0.3)
+    slice_ = vary(0.95, 0.3)
+    rv = Chamber(
+        "rv", lv.centre + (width + septal + 0.8 * slice_) * right + vary(0.3, 0.9) * down, down, vary(3.0), slice_, 0.35
+    )
+    return [lv, la, ao, rv]
+
+
 def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> tuple[Leaflet, ...]:
     """Valve leaflets, hinged where two chambers meet."""
 
@@ -208,13 +243,13 @@ def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> t
             )
         return out
 
-    if view == "a4c":
+    if view in ("a4c", "subcostal"):
         lv, rv, la, ra = chambers
         return tuple(pair(la, lv, True) + pair(ra, rv, True))
     if view == "a2c":
         lv, la = chambers
         return tuple(pair(la, lv, True))
-    if view == "plax":
+    if view in ("plax", "a3c"):
         lv, la, ao, _ = chambers
         return tuple(pair(la, lv, True) + pair(lv, ao, False))
     return ()
@@ -307,25 +342,50 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     return gaussian_filter(decibel, 0.8).astype(np.float32)
 
 
+def _add_liver(decibel: np.ndarray, chambers: list[Chamber], rng: np.random.Generator) -> np.ndarray:
+    """`decibel` with liver between the probe and the heart: even and mid-grey, with dark veins and a bright capsule."""
+    (x0, x1), (z0, z1) = EXTENT
+    x, z = np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING))
+    points = np.stack([x, z], axis=-1)
+    heart = np.logical_or.reduce([c.radius(points) < 1 + c.wall / c.width for c in chambers])
+    lv = chambers[0]
+    outside = np.asarray(distance_transform_edt(~heart)) * SPACING
+    liver = (
+        ~heart & ((points - lv.centre) @ lv.across > rng.uniform(-0.5, 0.5) * lv.width) & (z > rng.uniform(0.5, 1.2))
+    )
+    level = rng.uniform(-13, -6) + rng.uniform(0.8, 1.6) * _smooth_noise(rng, x.shape, 8)
+    for _ in range(rng.integers(2, 5)):
+        vein = Chamber("", np.array([rng.uniform(-4, 4), rng.uniform(1.5, 5)]), _unit(rng.uniform(-80, -20)),
+            rng.uniform(0.6, 2.2), rng.uniform(0.12, 0.35), 0.0)  # fmt: skip
+        radius = vein.radius(points)
+        level = np.where(radius < 1, rng.uniform(-34, -24), level)
+        level = level + rng.uniform(3, 8) * np.exp(-(((radius - 1.25) / 0.2) ** 2))
+    level = level + rng.uniform(14, 22) * np.exp(-(((outside - 0.15) / 0.1) ** 2))  # the diaphragm
+    return np.where(liver, level, decibel)
+
+
 def make_anatomy(view: str, rng: np.random.Generator) -> Anatomy:
-    """Draw a heart for `view` (one of `VIEWS`)."""
-    if view not in VIEWS:
-        raise ValueError(f"`view` must be one of {', '.join(VIEWS)}, got {view!r}")
+    """Draw a heart for `view` (one of `VIEWS` or `UNSEEN_VIEWS`)."""
+    if view not in VIEWS + UNSEEN_VIEWS:
+        raise ValueError(f"`view` must be one of {', '.join(VIEWS + UNSEEN_VIEWS)}, got {view!r}")
     chambers, septal = _chambers(view, rng)
     lv = chambers[0]
     right = next((c.centre for c in chambers if c.name == "rv"), lv.centre + np.array([-9.0, 0.0]))
     middle = lv.angle_towards(right)
-    if view in ("a4c", "a2c"):
+    if view in ("a4c", "a2c", "a3c", "subcostal"):
         middle = np.pi / 2 * np.sign(middle)
     arc = middle + np.linspace(-0.45, 0.45, 24)
     septum = np.concatenate([lv.boundary(arc, 0.2 * septal), lv.boundary(arc[::-1], 0.8 * septal)])
     cavity = lv.boundary(np.linspace(0, 2 * np.pi, 48, endpoint=False), scale=0.62)
+    leaflets, decibel = _leaflets(view, chambers, rng), _echogenicity(chambers, septal, rng)
+    if view == "subcostal":
+        decibel = gaussian_filter(_add_liver(decibel, chambers, rng), 0.8).astype(np.float32)
     return Anatomy(
         view=view,
         ventricle=lv,
         chambers=tuple(chambers),
-        leaflets=_leaflets(view, chambers, rng),
-        decibel=_echogenicity(chambers, septal, rng),
+        leaflets=leaflets,
+        decibel=decibel,
         septum=septum,
         cavity=cavity,
         extent=float(lv.length * rng.uniform(2.2, 3.0)),

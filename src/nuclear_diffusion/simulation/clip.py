@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from .acoustics import Scanner
 from .anatomy import VIEWS, make_anatomy
-from .haze import FAMILIES, Haze
+from .haze import FAMILIES, UNSEEN_FAMILIES, Haze
+from .looks import unlike
 from .motion import Motion
 
 SPLITS = {"train": 0, "development": 1_000_000, "test": 2_000_000}
@@ -27,7 +28,7 @@ class SimulatedClip(NamedTuple):
         septum, ventricle: regions of interest, bool (frames, height, width).
         sector: where the image is, bool (height, width).
         fps: frames a second.
-        view: one of `VIEWS`.
+        view: one of `VIEWS` or `UNSEEN_VIEWS`.
         seed: the patient.
     """
 
@@ -56,6 +57,7 @@ def simulate(
     frames: int = 60,
     size: int = 256,
     view: str | None = None,
+    look: str | None = None,
     haze: float = 1.0,
     families: Collection[str] = FAMILIES,
     overlay: bool | None = None,
@@ -71,9 +73,10 @@ def simulate(
         seed: the patient; all of anatomy, motion, scanner and haze follow from it. See `patient_seed`.
         frames: length of the clip.
         size: side of the square frames, pixels.
-        view: one of `VIEWS`; drawn (four-chamber most often) where None.
+        view: one of `VIEWS` or `UNSEEN_VIEWS`; drawn of the former (four-chamber most often) where None.
+        look: one of `UNSEEN_LOOKS`, a scanner unlike those of training; None draws one of training's.
         haze: factor on the clutter's amplitude; 0 leaves the hazy clip equal to the clean one.
-        families: kinds of clutter, of `FAMILIES`.
+        families: kinds of clutter, of `FAMILIES` and `UNSEEN_FAMILIES`.
         overlay: burn in ECG and text; drawn where None.
         times: moments in seconds to render, instead of `frames` at the scanner's frame rate.
         progress: called with (frames done, frames in all).
@@ -82,7 +85,7 @@ def simulate(
         The clip and its truth. Same arguments, same bits.
 
     Raises:
-        ValueError: a size or count below 1, or an unknown view.
+        ValueError: a size or count below 1, or an unknown view, look or family.
     """
     if frames < 1:
         raise ValueError(f"`frames` must be at least 1, got {frames}")
@@ -90,13 +93,16 @@ def simulate(
         raise ValueError(f"`size` must be at least 16 pixels, got {size}")
     if not haze >= 0:
         raise ValueError(f"`haze` must be at least 0, got {haze}")
-    if unknown := set(families) - set(FAMILIES):
-        raise ValueError(f"`families` must be among {', '.join(FAMILIES)}, got {', '.join(sorted(unknown))}")
+    known = (*FAMILIES, *UNSEEN_FAMILIES)
+    if unknown := set(families) - set(known):
+        raise ValueError(f"`families` must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
     rng = np.random.default_rng(seed)
     drawn = str(rng.choice(VIEWS, p=(0.55, 0.15, 0.15, 0.15)))
     view = drawn if view is None else view
     anatomy = make_anatomy(view, rng)
     scanner = Scanner.draw(rng, size)
+    if look is not None:
+        scanner = unlike(scanner, look, np.random.default_rng((seed, 4)))
     motion = Motion.draw(view, rng)
     gain = _gain_map(scanner, rng)
 

@@ -11,9 +11,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from .acoustics import Scanner
+from .unseen import UNSEEN_FAMILIES, Source, draw_unseen
 
 FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
-"""Kinds of clutter that a prior is trained on."""
+"""Kinds of clutter that a prior is trained on; `UNSEEN_FAMILIES` are those that it never is."""
+
+__all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Haze:
         phases: modulation phases (components,) in radians.
         side_lobe: level of the laterally smeared tissue signal (linear), and its width in beams.
         carrier: phase of that signal (ranges, beams), complex, of unit modulus.
+        unseen: clutter of `UNSEEN_FAMILIES`, in units of `scale`.
+        scale: envelope of median myocardium, and the factor on the unseen clutter.
     """
 
     fields: np.ndarray
@@ -35,6 +40,8 @@ class Haze:
     phases: np.ndarray
     side_lobe: tuple[float, float]
     carrier: np.ndarray
+    unseen: tuple[Source, ...] = ()
+    scale: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
     def draw(
@@ -45,7 +52,7 @@ class Haze:
         strength: float = 1.0,
         families: Collection[str] = FAMILIES,
     ) -> "Haze":
-        """Draw clutter of some `families` against tissue whose median envelope is `reference`.
+        """Draw clutter of some `families`, seen or unseen, against tissue whose median envelope is `reference`.
 
         `strength` scales all amplitudes; 0 is a clean acquisition. A family that is left out leaves the others' draw
         as it was.
@@ -73,6 +80,7 @@ class Haze:
         side_lobes = strength * ("side lobes" in families)
         side_lobe = (side_lobes * 10 ** (rng.uniform(-38, -20) / 20), rng.uniform(8, 25))
         restless = rng.random() < 0.25  # some haze boils
+        unseen = draw_unseen(families, scanner, rng)  # last: what comes before is what priors were trained on
         return cls(
             fields=np.stack(fields).astype(np.complex64),
             rates=rates * (2.5 if restless else 1),
@@ -80,19 +88,24 @@ class Haze:
             phases=phases,
             side_lobe=side_lobe,
             carrier=np.exp(1j * np.angle(speckles[0])).astype(np.complex64),
+            unseen=unseen,
+            scale=(reference, strength),
         )
 
     def at(self, time: float, tissue: np.ndarray) -> np.ndarray:
         """Complex clutter (ranges, beams) at `time` seconds, given the complex tissue signal of that moment."""
         angle = 2 * np.pi * self.rates * time + self.phases
         weight = (1 - self.depths + self.depths * np.exp(1j * angle)).astype(np.complex64)
-        static = np.tensordot(weight, self.fields, axes=1)
+        clutter = np.tensordot(weight, self.fields, axes=1)
         level, width = self.side_lobe
-        if level == 0:
-            return static
-        # side lobes: neighbours' energy without their phase relation
-        smeared = np.sqrt(gaussian_filter(np.abs(tissue) ** 2, (1.5, width)))
-        return static + level * smeared * self.carrier
+        if level > 0:
+            # side lobes: neighbours' energy without their phase relation
+            smeared = np.sqrt(gaussian_filter(np.abs(tissue) ** 2, (1.5, width)))
+            clutter = clutter + level * smeared * self.carrier
+        reference, strength = self.scale
+        for source in self.unseen:
+            clutter = clutter + strength * reference * source(time, tissue / reference)
+        return clutter
 
 
 def _speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
