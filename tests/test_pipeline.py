@@ -166,6 +166,11 @@ def test_methods_with_a_prior_ask_for_it():
         (Settings(method="mmse", sigma=0.0), "--sigma"),
         (Settings(method="rpca", lam=-0.1), "--lam"),
         (Settings(method="rpca", mu=3.0), "--mu"),
+        (Settings(detail=1.5), "--detail"),
+        (Settings(samples=1), "--samples"),
+        (Settings(samples=-2), "--samples"),
+        (Settings(method="paper", samples=2), "--samples"),
+        (Settings(estimate="median"), "--estimate"),  # pyright: ignore[reportArgumentType]
         (Settings(method="nuclear", lam=1.0), "--lam"),
     ],
 )
@@ -188,6 +193,7 @@ def test_shown_defaults_are_those_of_the_sampler():
     sampler, shown = Proximal(), DEFAULTS["nuclear"]
     assert shown["mu"] == sampler.mu
     assert shown["steps"] == sampler.steps
+    assert shown["detail"] == sampler.detail
     parameters = inspect.signature(separate).parameters
     assert shown["window"] == parameters["window"].default
     assert shown["overlap"] == parameters["overlap"].default
@@ -273,6 +279,39 @@ def test_a_failed_run_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("estimate", ["mean", "sample", "mode"])
+def test_estimates_under_a_gaussian_prior(estimate):
+    """Mean and mode of a Gaussian posterior are one; a draw differs from it, by the posterior's spread."""
+    clip, prior = make_clip(), Gaussian(2000.0, 0.2)
+    settings = Settings(estimate=estimate, detail=0.0, gamma=1e6, mu=1000.0)
+    found = dehaze_clip(clip, settings, prior, size=64).signal
+    best = dehaze_clip(clip, Settings(detail=0.0, gamma=1e6, mu=1000.0), prior, size=64).signal
+    difference = (found - best)[:, 20:60, 50:70]  # deep in the fan
+    if estimate == "sample":
+        assert 0.4 < difference.std() * 3000**0.5 < 1.1  # resampling to the clip takes some of it
+    else:
+        assert np.abs(difference).max() < 0.01
+
+
+def test_draws_give_maps_of_mean_and_spread(tmp_path):
+    clip, prior = make_clip(), Gaussian(2000.0, 0.2)
+    settings = Settings(samples=3, mu=1000.0, seed=3).resolved()
+    dehazed = dehaze_clip(clip, settings, prior, size=64)
+    assert dehazed.mean is not None
+    assert dehazed.deviation is not None
+    assert 0.005 < dehazed.deviation[:, 20:60, 50:70].mean() < 0.04  # the posterior's is at most 0.022
+    outside = ~dehazed.sector
+    np.testing.assert_array_equal(dehazed.deviation[:, outside], 0)
+    np.testing.assert_array_equal(dehazed.mean[:, outside], clip.frames[:, outside])
+    with result_folder(tmp_path / "one") as folder:
+        write_result(folder, clip, dehazed, settings, None)
+    assert {file.name for file in (tmp_path / "one").iterdir()} == {*FILES, "spread.mp4"}
+    assert read_report(tmp_path / "one") is not None
+    with h5py.File(tmp_path / "one" / "result.h5") as file:
+        np.testing.assert_array_equal(file["posterior_deviation"], dehazed.deviation)
+        np.testing.assert_array_equal(file["posterior_mean"], dehazed.mean)
 
 
 def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path):

@@ -353,12 +353,12 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             ],
         ),
         "estimate": Group(
-            "Which estimate? Twice the steps for a draw and a mode.",
-            "mean",
+            "Which estimate, and how much of what is unexplained does it keep? 24 steps for a draw and a mode.",
+            f"mean, detail {DEFAULT.sampler.detail:g}",
             [
                 *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
-                Variant("one draw", Proximal.sample(steps=2 * DEFAULT.sampler.steps)),
-                Variant("a mode", Proximal.mode(steps=2 * DEFAULT.sampler.steps)),
+                Variant("one draw", Proximal.sample()),
+                Variant("a mode", Proximal.mode()),
             ],
         ),
         "gradient": Group(

@@ -32,6 +32,9 @@ from nuclear_diffusion.video import Clip, Fit, find_sector
 PRIOR_SIZE = 256
 """Height and width in pixels of the frames that the shipped prior was trained on."""
 
+WALK = 8
+"""Steps of a walk to a sample or a mode for each step of the mean, which is there sooner."""
+
 Progress = Callable[[int, int], None]
 """Called with (done, in all) as the work goes on."""
 
@@ -165,7 +168,7 @@ def _sampler(chosen: dict[str, Any]) -> Sampler:
     if chosen["estimate"] == "mean":
         return Proximal(steps=steps, mu=mu, detail=jnp.float32(chosen["detail"]))
     walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
-    return walk(steps=2 * steps, mu=mu)
+    return walk(steps=WALK * steps, mu=mu)
 
 
 def posterior_of(

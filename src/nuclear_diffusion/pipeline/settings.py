@@ -104,7 +104,7 @@ class Settings:
         _by_method(
             "estimate",
             "mean|sample|mode",
-            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take twice the steps.",
+            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take eight times the steps.",
         ),
     ] = None
     samples: Annotated[
