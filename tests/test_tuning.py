@@ -165,7 +165,7 @@ def test_every_number_is_searched_around_its_default(method):
         assert middle[name] == default or default is None
         if name == "steps":
             assert isinstance(distribution, CategoricalDistribution)
-            assert list(distribution.choices) == [6, 12, 24]
+            assert list(distribution.choices) == [2, 6, 12, 24]
             continue
         assert isinstance(distribution, FloatDistribution)
         assert distribution.log
@@ -177,7 +177,7 @@ def test_every_number_is_searched_around_its_default(method):
 def test_gamma_is_searched_around_the_default_of_a_whole_window():
     """mu times the singular value of white noise of 0.01, see `Proximal.background_for`."""
     settings = replace(Settings(method="nuclear", mu=3.0, window=49, overlap=0).resolved())
-    assert centre(Method("nuclear", settings, size=100))["gamma"] == pytest.approx(3 * 0.005 * (100 + 7), rel=1e-3)
+    assert centre(Method("nuclear", settings, size=100))["gamma"] == pytest.approx(3 * 0.01 * (100 + 7), rel=1e-3)
     own = replace(settings, gamma=5.0)
     assert centre(Method("nuclear", own, size=100))["gamma"] == 5
 

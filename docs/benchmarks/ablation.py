@@ -75,7 +75,7 @@ Question = Literal[
 ]
 
 Extent = Literal["usual", "long", "few"]
-"""The patients and frames of a row: as asked for; twice the frames; or, where a row is slow, two patients, 7 frames."""
+"""Patients and frames of a row: as asked for; four times the frames; or, where it is slow, two patients, 7 frames."""
 
 
 class Around(eqx.Module):
@@ -266,7 +266,7 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             ],
         ),
         "window": Group(
-            "How many frames are separated together? (twice the frames of the other rows)",
+            "How many frames are separated together? (four times the frames of the other rows)",
             f"whole clip, or windows of {window} that share {overlap}",
             [
                 Variant("windows of 7 that share 2", window=7, overlap=2, extent="long"),
@@ -277,15 +277,15 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
         ),
         "background": Group(
             "What does p(L) bring?",
-            "nuclear norm, L at least 0",
+            "nuclear norm with the strongest pattern free, L at least 0",
             [
                 Variant("gamma x 0: L is all that X leaves", background=lambda own, p: NuclearNorm(0.0)),
                 Variant("L = 0: no background", background=lambda own, p: NuclearNorm(1e9)),
-                Variant("gamma x 0.3", background=lambda own, p: NuclearNorm(0.3 * own.gamma)),
-                Variant("gamma x 3", background=lambda own, p: NuclearNorm(3.0 * own.gamma)),
+                Variant("gamma x 0.3", background=lambda own, p: NuclearNorm(0.3 * own.gamma, own.weights)),
+                Variant("gamma x 3", background=lambda own, p: NuclearNorm(3.0 * own.gamma, own.weights)),
                 Variant(
-                    "weighted, the strongest pattern is free",
-                    background=lambda own, p: NuclearNorm(own.gamma, (0.0, 1.0)),
+                    "plain, the strongest pattern costs as the others",
+                    background=lambda own, p: NuclearNorm(own.gamma),
                 ),
                 Variant(
                     "weighted, from 1 to 3 along the patterns (zea's)",
@@ -329,7 +329,15 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             "How many passes?",
             f"{DEFAULT.sampler.steps} steps",
             [
-                *(Variant(f"{steps} steps", Proximal(steps=steps)) for steps in (1, 2, 3, 5, 8, 12, 25, 50)),
+                *(Variant(f"{steps} steps", Proximal(steps=steps)) for steps in (1, 2, 3, 4, 8, 12, 25, 50)),
+                *(
+                    Variant(
+                        f"{steps} steps, plain norm",
+                        Proximal(steps=steps),
+                        background=lambda own, p: NuclearNorm(own.gamma),
+                    )
+                    for steps in (3, 12, 25)
+                ),
                 *(Variant(f"{steps} steps", Proximal(steps=steps), extent="few") for steps in (200, 500)),
             ],
         ),
@@ -450,7 +458,7 @@ class Ablation:
     patients: int = 4
     """How many patients, from the first on; two in slow rows."""
     frames: int = 14
-    """Frames a patient; twice as many where windows are compared, 7 in slow rows."""
+    """Frames a patient; four times as many where windows are compared, 7 in slow rows."""
     size: int = 256
     """Side of the frames, pixels; another size is for trying the script."""
     prior: str = "echo"
@@ -495,7 +503,7 @@ class Ablation:
         ]
 
     def shape(self, variant: Variant) -> tuple[int, int, int]:
-        frames = {"usual": self.frames, "long": 2 * self.frames, "few": min(self.frames, 7)}[variant.extent]
+        frames = {"usual": self.frames, "long": 4 * self.frames, "few": min(self.frames, 7)}[variant.extent]
         return frames, self.size, self.size
 
     def patients_of(self, variant: Variant) -> range:

@@ -31,8 +31,15 @@ BLIND_START = 0.3
 SAMPLE_END = 0.01
 """Last noise level of a walk to a sample or a mode: hardly visible, and denoised in the last step."""
 
-BACKGROUND_NOISE = 0.005
+BACKGROUND_NOISE = 0.01
 """Noise level (display intensity) that the default threshold on L's singular values is matched to."""
+
+STATIC_IS_FREE = (0.0, 1.0)
+"""Weights of the default p(L): the strongest pattern, what stands still, costs nothing, and only variation does.
+
+A threshold on all patterns takes a little of the static haze away at every step, which the next estimate of X takes for
+tissue, and so on: the longer it iterates, the hazier the result (docs/decisions/0006).
+"""
 
 
 class DataStep(Protocol):
@@ -109,7 +116,7 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 0.5
-    steps: int = eqx.field(static=True, default=3)
+    steps: int = eqx.field(static=True, default=6)
     nonnegative: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
@@ -141,12 +148,15 @@ class Proximal(eqx.Module):
         return cls(mu=mu, end=SAMPLE_END, noise=0.0, detail=0.0, steps=steps)
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
-        """p(L) for a window of `shape` = (p, height, width), its threshold gamma / mu just above white noise.
+        """p(L) for a window of `shape` = (p, height, width): a static part, and variation just above white noise.
+
+        Of the patterns after the first, the threshold gamma / mu takes what noise of `BACKGROUND_NOISE` would have.
 
         The largest singular value of n x p white noise of standard deviation s is about s (sqrt(n) + sqrt(p)).
         """
         frames, height, width = shape
-        return NuclearNorm(self.mu * BACKGROUND_NOISE * ((height * width) ** 0.5 + frames**0.5))
+        gamma = self.mu * BACKGROUND_NOISE * ((height * width) ** 0.5 + frames**0.5)
+        return NuclearNorm(gamma, STATIC_IS_FREE)
 
     def levels(self, prior: Prior) -> Float[Array, " steps"]:
         """Noise levels, geometric from `start` to `end`, inside the prior's range."""

@@ -23,6 +23,7 @@ from nuclear_diffusion.inference import (
     separate,
     separate_as_zea,
 )
+from nuclear_diffusion.inference.proximal import STATIC_IS_FREE
 from nuclear_diffusion.inference.separate import Sampler
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.pipeline.settings import Settings
@@ -32,7 +33,7 @@ from nuclear_diffusion.video import Clip, Fit, find_sector
 PRIOR_SIZE = 256
 """Height and width in pixels of the frames that the shipped prior was trained on."""
 
-WALK = 8
+WALK = 4
 """Steps of a walk to a sample or a mode for each step of the mean, which is there sooner."""
 
 Progress = Callable[[int, int], None]
@@ -152,12 +153,19 @@ def separate_frames(
         video,
         prior,
         key=jax.random.key(settings.seed),
-        background=None if chosen["gamma"] is None else NuclearNorm(jnp.float32(chosen["gamma"])),
+        background=_background(chosen),
         sampler=_sampler(chosen),
         window=window,
         overlap=min(chosen["overlap"], window - 1),
         progress=progress,
     )
+
+
+def _background(chosen: dict[str, Any]) -> NuclearNorm | None:
+    """p(L) of the methods `nuclear` and `paper`; None: the sampler's own."""
+    if chosen["gamma"] is None:
+        return None
+    return NuclearNorm(jnp.float32(chosen["gamma"]), STATIC_IS_FREE if chosen["method"] == "nuclear" else None)
 
 
 def _sampler(chosen: dict[str, Any]) -> Sampler:
@@ -184,11 +192,11 @@ def posterior_of(
     if prior is None:
         raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
     window = min(chosen["window"], len(frames))
-    default = Proximal(mu=chosen["mu"]).background_for((window, *frames.shape[1:]))
+    gamma = chosen["gamma"] or Proximal(mu=chosen["mu"]).background_for((window, *frames.shape[1:])).gamma
     return sample_posterior(
         frames,
         prior,
-        default if chosen["gamma"] is None else NuclearNorm(chosen["gamma"]),
+        NuclearNorm(gamma),
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
         sampler=SplitGibbs(mu=chosen["mu"], draws=chosen["samples"]),
         start=parts.background,

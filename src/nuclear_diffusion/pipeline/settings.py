@@ -20,7 +20,7 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
         "prior": "echo",
         "mu": 3.0,
         "gamma": None,
-        "steps": 3,
+        "steps": 6,
         "window": 60,
         "overlap": 12,
         "detail": 0.5,
@@ -78,7 +78,11 @@ class Settings:
     ] = None
     gamma: Annotated[
         float | None,
-        _by_method("gamma", "FLOAT", "Weight of the background's nuclear norm, with intensity in [0, 1]."),
+        _by_method(
+            "gamma",
+            "FLOAT",
+            "Weight of the background's nuclear norm, intensity in [0, 1]; of nuclear, beyond the first pattern.",
+        ),
     ] = None
     steps: Annotated[int | None, _by_method("steps", "INT", "Denoising steps a window.")] = None
     window: Annotated[
@@ -104,7 +108,7 @@ class Settings:
         _by_method(
             "estimate",
             "mean|sample|mode",
-            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take eight times the steps.",
+            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take four times the steps.",
         ),
     ] = None
     samples: Annotated[
