@@ -376,6 +376,11 @@ def test_workers_do_not_change_a_bit(data, tmp_path):
         np.testing.assert_array_equal(one.signal("rpca", case), two.signal("rpca", case))
 
 
+def hear_ctrl_c() -> None:
+    """A shell's background jobs, and their children, are started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "how", "code"), [(1, signal.SIGKILL, -9), (2, signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, code):
@@ -383,7 +388,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, co
     out = tmp_path / "report"
     command = [sys.executable, "-m", "nuclear_diffusion", "evaluate", str(data), "-o", str(out)]
     command += ["--methods", "hazy,rpca", "--workers", str(workers)]
-    group = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    group = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=hear_ctrl_c)
     deadline = time.monotonic() + 120
     while not list(out.glob("results/*/hazy-*.json")):
         assert time.monotonic() < deadline

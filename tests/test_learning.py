@@ -19,6 +19,7 @@ from nuclear_diffusion.learning import (
     TrainConfig,
     UNet,
     UNetConfig,
+    data,
     letterbox,
     load_prior,
     pack_clips,
@@ -370,8 +371,9 @@ def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_clean_and_hazy_frames_go_through_one_augmentation(whole):
+def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
     """A hazy clip that is the clean frame throughout: frame, mean and minimum over time are it, and nothing varies."""
+    monkeypatch.setattr(data, "BRIGHT_SHARE", 0.0)
     clean = np.random.default_rng(0).integers(0, 255, (5, 1, 1, 64, 64), np.uint8)
     clips = np.broadcast_to(clean, (5, 8, 2, 64, 64))
     first = Batches(clips, 1, 16, 16, 32, True).at(3, whole)
@@ -379,6 +381,32 @@ def test_clean_and_hazy_frames_go_through_one_augmentation(whole):
     for plane in (1, 2, 4):
         np.testing.assert_allclose(first[:, plane], first[:, 0], atol=1e-6)
     np.testing.assert_allclose(first[:, 3], 0, atol=1e-6)
+
+
+def test_bright_clutter_lies_still_over_the_hazy_frames_alone():
+    """It only brightens, stays black where all is black, and is the same sum of amplitudes in every frame."""
+    rng = np.random.default_rng(0)
+    hazy = rng.uniform(0.1, 0.6, (4, 64, 64)).astype(np.float32)
+    hazy[:, :, :5] = 0
+    hazy[1] = hazy[0]
+    cluttered = data._with_bright_clutter(hazy, np.random.default_rng(3))
+    assert (cluttered >= hazy - 1e-6).all()
+    assert (cluttered - hazy).max() > 0.2
+    np.testing.assert_array_equal(cluttered[:, :, :5], 0)
+    np.testing.assert_array_equal(cluttered[0], cluttered[1])
+    brighter, darker = cluttered[2] - hazy[2], cluttered[3] - hazy[3]
+    lower = (hazy[2] < hazy[3] - 0.1) & (cluttered[3] < 1) & (brighter > 0.02)
+    assert (brighter[lower] > darker[lower]).all()  # dim echoes gain more grey from the same amplitude
+
+
+def test_a_dimmed_near_field_is_darker_at_the_probe_in_all_planes_alike():
+    planes = np.full((3, 64, 64), 0.9, np.float32)
+    planes[:, 40:, :10] = 0
+    dimmed = data._dim_near_field(planes, np.random.default_rng(1))
+    np.testing.assert_array_equal(dimmed[0], dimmed[2])
+    assert dimmed[0, 0, 32] < 0.85
+    assert dimmed[0, 60, 32] > dimmed[0, 20, 32] > dimmed[0, 0, 32]
+    np.testing.assert_array_equal(dimmed[:, 40:, :10], 0)
 
 
 def test_a_sample_is_a_moment_and_its_clip_over_time():

@@ -460,12 +460,19 @@ def test_evaluate_finds_the_held_out_numbers_of_the_report(data, out, calls):
         )
 
 
+def hear_ctrl_c() -> None:
+    """A shell's background jobs, and their children, are started deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_killed_search_goes_on_where_it_was_killed(how, code, data, tmp_path):
     command = [sys.executable, "-m", "nuclear_diffusion", "tune", str(data), "--method", "rpca", "--trials", "4", "-o"]
     out = tmp_path / "killed"
-    group = subprocess.Popen([*command, str(out)], start_new_session=True, stdout=subprocess.DEVNULL)
+    group = subprocess.Popen(
+        [*command, str(out)], start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=hear_ctrl_c
+    )
     deadline = time.monotonic() + 240
     while not len(list(out.glob("results/*/rpca-*.json"))) >= 4:
         assert time.monotonic() < deadline

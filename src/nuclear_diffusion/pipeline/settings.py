@@ -208,8 +208,8 @@ def read_settings(path: Path) -> Settings:
 
 _TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, float), "a number")
 _KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("method", "prior", "project"), _TEXT),
-    **dict.fromkeys(("steps", "window", "overlap", "seed"), _INTEGER),
-    **dict.fromkeys(("mu", "gamma", "sigma", "lam"), _NUMBER),
+    **dict.fromkeys(("method", "prior", "project", "estimate"), _TEXT),
+    **dict.fromkeys(("steps", "window", "overlap", "samples", "seed"), _INTEGER),
+    **dict.fromkeys(("mu", "gamma", "detail", "sigma", "lam"), _NUMBER),
 }
 """What a settings file may hold for each field of `Settings`."""
