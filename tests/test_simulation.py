@@ -210,7 +210,7 @@ def test_dataset_has_the_challenge_layout_and_resumes(tmp_path):
 def test_haze_over_clean_frames_fills_the_cavity_and_leaves_the_rest_of_the_screen():
     clip = simulate(seed=21, frames=3, size=128, overlay=True)
     raised = []
-    for seed in range(6):
+    for seed in range(12):
         hazy = lay_haze(clip.clean, clip.sector, seed=seed)
         assert hazy.dtype == np.float32
         assert hazy.min() >= 0
@@ -222,6 +222,7 @@ def test_haze_over_clean_frames_fills_the_cavity_and_leaves_the_rest_of_the_scre
         assert np.abs(np.diff(added, axis=0)).mean() < 0.5 * added.mean() + 0.02
     assert min(raised) >= 0
     assert np.mean(raised) > 0.05
-    np.testing.assert_array_equal(hazy, lay_haze(clip.clean, clip.sector, seed=5))
+    assert min(raised) < 0.02  # some clips have bright patches only, as the simulator's own
+    np.testing.assert_array_equal(hazy, lay_haze(clip.clean, clip.sector, seed=11))
     with pytest.raises(ValueError, match="frames"):
         lay_haze(clip.clean, clip.sector[1:], seed=0)

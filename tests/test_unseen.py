@@ -61,7 +61,7 @@ def width(field: np.ndarray, axis: int) -> float:
 def test_training_never_draws_what_is_unseen(monkeypatch):
     assert not set(FAMILIES) & set(UNSEEN_FAMILIES)
     assert not set(VIEWS) & set(UNSEEN_VIEWS)
-    drawn = {family for seed in range(300) for family in bank.some_families(np.random.default_rng(seed))}
+    drawn = {family for seed in range(300) for family in haze.some_families(np.random.default_rng(seed))}
     assert drawn == set(FAMILIES)
 
     asked, hazes = [], []

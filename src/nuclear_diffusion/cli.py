@@ -136,11 +136,16 @@ class Train:
         arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
     ] = None
     batch: Annotated[int, arg(help="Crops a step.")] = 16
-    full_from: Annotated[float, arg(help="Fraction of the run after which whole frames replace crops, in [0, 1].")] = (
-        0.5
-    )
+    full_from: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help="Fraction of the run after which whole frames replace crops, in [0, 1].",
+            help_behavior_hint="(default: 0.5, or 0 where a prior is the start)",
+        ),
+    ] = None
     full_batch: Annotated[int, arg(help="Whole frames a step.")] = 4
-    shown: Annotated[float, arg(help="Share of the frames whose hazy version the network sees, in [0, 1].")] = 0.6
+    shown: Annotated[float, arg(help="Share of the frames whose hazy version the network sees, in [0, 1].")] = 0.8
     learning_rate: Annotated[float, arg(help="Peak learning rate of Adam.")] = 1e-3
     init: Annotated[
         str | None,
@@ -199,7 +204,7 @@ class Train:
             steps=self.steps,
             minutes=self.minutes,
             batch=self.batch,
-            full_from=self.full_from,
+            full_from=self.full_from if self.full_from is not None else 0.5 if init == "none" else 0.0,
             full_batch=self.full_batch,
             shown=self.shown,
             lr=self.learning_rate,

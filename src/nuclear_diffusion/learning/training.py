@@ -19,6 +19,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -97,7 +98,7 @@ class TrainConfig:
     p_mean: float = -2.0
     p_std: float = 1.3
     tail: float = 0.2
-    shown: float = 0.6
+    shown: float = 0.8
     augment: bool = True
     mixed: bool | None = None
     log_every: int = 20
@@ -500,14 +501,15 @@ def _denoising_error(
 
 @contextmanager
 def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Float[np.ndarray, "b k h w"]]]:
-    """Batches from step `first` on, made three ahead in a thread, so that the cores stay with the network."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    """Batches from step `first` on, made ahead in threads: one where the cores are the network's, more beside a GPU."""
+    threads = 1 if jax.default_backend() == "cpu" else min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(max_workers=threads) as pool:
         waiting: collections.deque[Future] = collections.deque()
 
         def generate() -> Iterator[np.ndarray]:
             step = first
             while True:
-                while len(waiting) < 3:
+                while len(waiting) < threads + 2:
                     whole = run.fraction(step) >= run.config.full_from
                     waiting.append(pool.submit(batches.at, step, whole))
                     step += 1

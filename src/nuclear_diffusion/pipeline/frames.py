@@ -24,6 +24,9 @@ from nuclear_diffusion.video import Fit, find_sector, read_video
 FEW_CLIPS = 4
 """Clips for each process that reads them, at least; fewer are not worth its start."""
 
+LAYERS = 2
+"""How often each clip of one's own is shown, each time under other haze."""
+
 VALIDATION_PATIENTS = 48
 """Simulated patients of the development split that training is watched on, at most."""
 
@@ -34,7 +37,7 @@ def read_frames(
     """Every frame of every clip in `folder`, its sector fitted to `size` x `size` pixels, black around it.
 
     With `haze`, short clips (clips, moments, 2, size, size), see `short_clips`: each frame clean, and with simulated
-    haze laid over it (`lay_haze`), so that the prior also learns what haze does.
+    haze laid over it (`lay_haze`), so that the prior also learns what haze does; `LAYERS` times, with other haze.
     Some clips are set aside for validation, see `pack_clips`. Images that lie in the folder itself and differ in their
     last number only are one clip. Raises `InputError` for a folder without clips and for a clip that cannot be read.
     """
@@ -71,7 +74,7 @@ def _fit(job: tuple[Path, int, tuple[int, int] | None]) -> UInt8[ndarray, "frame
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
     frames = fit.forward(clip.frames)
     if seeds is not None:
-        chosen = short_clips(len(frames))
+        chosen = np.tile(short_clips(len(frames)), (LAYERS, 1))
         step = max(1, len(frames) // MOMENTS)
         hazy = [
             lay_haze(frames[indices], fit.mask, seed=int(one), fps=clip.fps / step)

@@ -7,28 +7,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import numpy as np
 
 from .clip import patient_seed, simulate
-from .haze import FAMILIES
+from .haze import some_families, some_strength
 
 
 def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((seed, 3))
     # from a third of a beat to a few beats, so that a network learns what time tells from little of it too
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.3), np.log(3)))
-    clip = simulate(
-        seed=seed, size=size, times=times, haze=10 ** (rng.uniform(-6, 3) / 20), families=some_families(rng)
-    )
+    clip = simulate(seed=seed, size=size, times=times, haze=some_strength(rng), families=some_families(rng))
     return _to_uint8(clip.hazy), _to_uint8(clip.clean)
-
-
-def some_families(rng: np.random.Generator) -> list[str]:
-    """Kinds of clutter for a training clip.
-
-    An evaluation's clips are hazy all over. In training any family may be missing, and in a third of the clips only
-    bright patches lie on a clear image, so that a network learns to leave clear what is clear.
-    """
-    if rng.random() < 1 / 3:
-        return ["near field", "flank"]
-    return [family for family in FAMILIES if rng.random() < 0.75]
 
 
 def _to_uint8(frames: np.ndarray) -> np.ndarray:

@@ -16,7 +16,23 @@ from .unseen import UNSEEN_FAMILIES, Source, draw_unseen
 FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
 """Kinds of clutter that a prior is trained on; `UNSEEN_FAMILIES` are those that it never is."""
 
-__all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze"]
+__all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze", "some_families", "some_strength"]
+
+
+def some_strength(rng: np.random.Generator) -> float:
+    """Strength of the clutter of a training clip: between half and 1.4 times that of an evaluation's."""
+    return 10 ** (rng.uniform(-6, 3) / 20)
+
+
+def some_families(rng: np.random.Generator) -> list[str]:
+    """Kinds of clutter for a training clip.
+
+    An evaluation's clips are hazy all over. In training any family may be missing, and in a third of the clips only
+    bright patches lie on a clear image, so that a network learns to leave clear what is clear.
+    """
+    if rng.random() < 1 / 3:
+        return ["near field", "flank"]
+    return [family for family in FAMILIES if rng.random() < 0.75]
 
 
 @dataclass(frozen=True)

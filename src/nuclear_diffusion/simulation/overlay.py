@@ -8,7 +8,7 @@ from numpy import ndarray
 from scipy.ndimage import gaussian_filter
 
 from .acoustics import Scanner
-from .haze import Haze
+from .haze import Haze, some_families, some_strength
 
 
 def lay_haze(
@@ -25,7 +25,8 @@ def lay_haze(
 
         y = 1 + 20 log10 |10^(R (x - 1) / 20) + h| / R
 
-    Static up to the slow modulation of `Haze`; side lobes, which need the tissue's own phase, are left out.
+    Static up to the slow modulation of `Haze`; which kinds of clutter and how strong varies as in the simulator's own
+    training clips. Side lobes, which need the tissue's own phase, are left out.
 
     Args:
         frames: clean frames in [0, 1], the sector's tip at the top and in the middle.
@@ -45,8 +46,9 @@ def lay_haze(
     decibel = scanner.dynamic_range
     lit = frames[:, sector]
     level = np.percentile(lit[lit > 0], 75) if np.any(lit > 0) else 0.5
-    haze = Haze.draw(scanner, 10 ** (decibel * (float(level) - 1) / 20), rng)
-    haze = dataclasses.replace(haze, side_lobe=(0.0, 1.0))
+    reference = 10 ** (decibel * (float(level) - 1) / 20)
+    families = [family for family in some_families(rng) if family != "side lobes"]
+    haze = Haze.draw(scanner, reference, rng, some_strength(rng), families)
     nothing = np.zeros((scanner.ranges, scanner.beams), np.complex64)
     # black may lie anywhere below the scale's end
     amplitude = np.where(frames > 0, 10 ** (decibel * (frames - 1) / 20), 0.0)
