@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
 from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
@@ -220,7 +220,7 @@ def _with_moving_clutter(
     count = len(hazy) - 1
     travel = np.sin(2 * np.pi * turns * np.arange(count) / max(count - 1, 1) + phase)
     out = hazy.copy()
-    lit = hazy.max(0) > 0
+    lit = _lit(hazy)
     for plane, k in enumerate([moment, *range(count)]):
         clutter = level + np.roll(texture, tuple(np.rint(travel[k] * way).astype(int)), (0, 1))
         total = np.logaddexp(beta * hazy[plane], beta * clutter) / beta
@@ -233,12 +233,14 @@ def _with_bright_clutter(
 ) -> Float[np.ndarray, "planes h w"]:
     """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
 
-    A patch is a Gaussian in amplitude, so a paraboloid on the logarithmic grey scale, where amplitudes a and b add up
-    to log(exp(beta a) + exp(beta b)) / beta with beta = R ln(10) / 20 for a scale of R decibels.
+    Half of the time grey values add (eq. 8: Y = L + X), each patch a Gaussian; or else amplitudes add, a and b to
+    log(exp(beta a) + exp(beta b)) / beta on the logarithmic grey scale, with beta = R ln(10) / 20 for a scale of R
+    decibels, each patch a Gaussian in amplitude and so a paraboloid in grey.
     """
     height, width = hazy.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     beta = rng.uniform(40, 80) * np.log(10) / 20
+    greys_add = rng.random() < 0.5
     total = np.zeros((height, width), np.float32)
     for _ in range(rng.integers(1, 4)):
         if rng.random() < 0.4:  # under the probe, along the beam
@@ -252,11 +254,20 @@ def _with_bright_clutter(
             angle, axes = rng.uniform(0, np.pi), height * np.exp(rng.uniform(np.log(0.02), np.log(0.15), 2))
         y, x = rows - row, columns - column
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        squared = (u / axes[0]) ** 2 + (v / axes[1]) ** 2
         texture = gaussian_filter(rng.standard_normal((height, width), np.float32), rng.uniform(1, 4))
-        level = rng.uniform(0.5, 1.6) - 0.5 * ((u / axes[0]) ** 2 + (v / axes[1]) ** 2)
-        total += np.exp(beta * (level + rng.uniform(0, 0.3) * texture / texture.std()))
-    sum_of_amplitudes = np.log(np.exp(beta * hazy) + total) / beta
-    return np.where(hazy.max(0) > 0, np.clip(sum_of_amplitudes, 0, 1), hazy)
+        uneven = rng.uniform(0, 0.3) * texture / texture.std()
+        if greys_add:
+            total += rng.uniform(0.2, 1.0) * np.exp(-0.5 * squared) * np.clip(1 + uneven, 0, None)
+        else:
+            total += np.exp(beta * (rng.uniform(0.5, 1.6) - 0.5 * squared + uneven))
+    cluttered = hazy + total if greys_add else np.log(np.exp(beta * hazy) + total) / beta
+    return np.where(_lit(hazy), np.clip(cluttered, 0, 1), hazy)
+
+
+def _lit(planes: Float[np.ndarray, "planes h w"]) -> Bool[np.ndarray, "h w"]:
+    """Where there is a picture, black cavities inside it included."""
+    return binary_fill_holes(binary_closing(planes.max(0) > 0, iterations=2)) | (planes.max(0) > 0)
 
 
 def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
