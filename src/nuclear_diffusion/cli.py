@@ -300,6 +300,14 @@ class Evaluate:
         arg(metavar="DIR", help="Clean clips of other people.", help_behavior_hint="(default: clean, if there)"),
     ] = None
     truth: Truth = None
+    inception: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help="ONNX file of the Inception network, for FID against the clean clips; needs onnxruntime.",
+            help_behavior_hint="(default: none, and no FID)",
+        ),
+    ] = None
     workers: Annotated[int, arg(help="Processes; 1 on a GPU. The numbers do not depend on it.")] = 1
     seed: Annotated[
         int | None,
@@ -333,6 +341,7 @@ class Evaluate:
             workers=self.workers,
             command=self.command(),
             progress_bar=progress_bar,
+            inception=self.inception,
         )
         left_out = failures(study)
         for sentence in (*dataset.notes, *left_out):

@@ -9,11 +9,13 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from nuclear_diffusion.evaluation.datasets import Dataset
+from nuclear_diffusion.evaluation.fid import clean_moments, measure_fid, open_network
 from nuclear_diffusion.evaluation.measures import LEVELS, eight_bits, histogram
 from nuclear_diffusion.evaluation.report import first_failures, write_report
 from nuclear_diffusion.evaluation.results import tabulate, write_tables
 from nuclear_diffusion.evaluation.study import Method, Study, run_study
 from nuclear_diffusion.pipeline.core import Progress
+from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import find_sector, read_frames
 
 CLEAN_FRAMES = 12
@@ -31,16 +33,32 @@ def evaluate(
     workers: int = 1,
     command: str,
     progress_bar: Bar,
+    inception: Path | None = None,
 ) -> Study:
     """Run `methods` on a data set and write everything into `folder`; returns the numbers.
 
-    Raises `InputError` as `run_study`.
+    `inception` is the ONNX file of a network, by which FID is computed. Raises `InputError` as `run_study`, and before
+    the methods run where the network, or the clean frames to compare with, cannot be used.
     """
+    network = clean_features = None
+    if inception is not None:
+        if not dataset.clean:
+            raise InputError(
+                "FID compares with clean frames, which the data set lacks: name their folder with --clean, or leave "
+                "out --inception."
+            )
+        network = open_network(inception)
+        with progress_bar("clean features") as progress:
+            clean_features = clean_moments(network, dataset.clean, progress)
     with progress_bar("evaluating") as progress:
         study = run_study(dataset.cases, methods, folder / "results", workers=workers, progress=progress)
+    distances = None
+    if network is not None and clean_features is not None:
+        with progress_bar("FID") as progress:
+            distances = measure_fid(study, network, clean_features, progress)
     with progress_bar("tables and figures") as progress:
         progress(0, 3)
-        found = tabulate(study)
+        found = tabulate(study, distances)
         write_tables(study, found, folder)
         progress(1, 3)
         clean = clean_intensities(dataset.clean)

@@ -105,7 +105,7 @@ def write_report(
         patient_table=html_table(*results.patient_table(found)),
         tests=escape(results.TESTS),
         difference_table=html_table(*results.difference_table(found)),
-        missing=escape(results.MISSING),
+        missing=escape(results.challenge_note(found)),
         challenge_table=html_table(*results.challenge_table(found)),
         definitions="".join(
             f"<dt>{escape(score.title)}</dt><dd>{escape(score.definition)}</dd>" for score in SCORES.values()

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nuclear_diffusion.evaluation.fid import Distances
 from nuclear_diffusion.evaluation.measures import Measured
 from nuclear_diffusion.evaluation.statistics import (
     SCORES,
@@ -16,6 +17,7 @@ from nuclear_diffusion.evaluation.statistics import (
     Summary,
     challenge_score,
     compare_pairs,
+    fid_points,
     summarise,
 )
 from nuclear_diffusion.evaluation.study import HAZY, Study
@@ -43,6 +45,8 @@ class Results(NamedTuple):
     summaries: tuple[Summary, ...]
     differences: tuple[Difference, ...]
     challenge: dict[str, ChallengeScore]
+    fid: Distances | None = None
+    """Where there are Inception weights."""
 
     def summary(self, method: str, score: str) -> Summary:
         """One cell of the table."""
@@ -77,8 +81,8 @@ def patient_means(study: Study, method: str, score: str) -> list[float]:
     return [sum(values) / len(values) if values else math.nan for values in finite]
 
 
-def tabulate(study: Study) -> Results:
-    """Averages of every method of the tables, the tests between them, and the challenge's terms."""
+def tabulate(study: Study, fid: Distances | None = None) -> Results:
+    """Averages of every method of the tables, the tests between them, and the challenge's terms, with FID if known."""
     names = [method.name for method in study.main]
     summaries = tuple(
         summarise(name, score, list(by_patient(study, name, score).values())) for name in names for score in SCORES
@@ -92,7 +96,7 @@ def tabulate(study: Study) -> Results:
             differences += compare_pairs(score, values)
     means = {(s.method, s.score): s.frame_mean for s in summaries}
     challenge = {n: challenge_score(*(means[n, score] for score in ("gcnr", "cnr", "ks_a", "ks_b"))) for n in names}
-    return Results(summaries, tuple(differences), challenge)
+    return Results(summaries, tuple(differences), challenge, fid)
 
 
 def write_tables(study: Study, results: Results, folder: Path) -> None:
@@ -131,9 +135,9 @@ def write_tables(study: Study, results: Results, folder: Path) -> None:
     _write_csv(
         folder / "challenge.csv",
         [
-            {"method": name, **points._asdict(), "fid": "missing", "g3": "missing", "note": MISSING,
-             "configuration": hashes[name], "versions": made_with}
-            for name, points in results.challenge.items()
+            {"method": name, **points, "fid": points.get("fid", "missing"), "g3": "missing",
+             "note": challenge_note(results), "configuration": hashes[name], "versions": made_with}
+            for name, points in challenge_points(results).items()
         ],
     )  # fmt: skip
     _write_csv(folder / "frames.csv", frame_rows(study))
@@ -166,9 +170,10 @@ def as_json(study: Study, results: Results) -> dict[str, Any]:
         "differences": [
             {**_strict(d.as_dict()), "configurations": [hashes[d.first], hashes[d.second]]} for d in results.differences
         ],
-        "challenge": {name: _strict(points._asdict()) for name, points in results.challenge.items()},
+        "challenge": {name: _strict(points) for name, points in challenge_points(results).items()},
+        **({} if results.fid is None else {"fid": results.fid._asdict()}),
         "definitions": {name: score._asdict() for name, score in SCORES.items()},
-        "notes": {"intervals": INTERVALS, "tests": TESTS, "challenge": MISSING},
+        "notes": {"intervals": INTERVALS, "tests": TESTS, "challenge": challenge_note(results)},
         "patients": len({case.patient for case in study.cases}),
         "clips": [case.name for case in study.cases],
         "left_out": [failure._asdict() for failure in study.failures],
@@ -197,7 +202,7 @@ def as_markdown(study: Study, results: Results) -> str:
         TESTS,
         "## Challenge",
         markdown(*challenge_table(results)),
-        MISSING,
+        challenge_note(results),
         "## Definitions",
         "\n".join(f"- {score.title}: {score.definition}" for score in SCORES.values()),
         "## Configurations",
@@ -262,13 +267,41 @@ def difference_table(results: Results) -> Cells:
     return ["score", "difference", "mean", "p", "p (Holm)", "patients"], rows
 
 
+def challenge_points(results: Results) -> dict[str, dict[str, float]]:
+    """What is known of the challenge's terms, by method and name; with FID the numbers of frames stand beside it."""
+    terms = {name: points._asdict() for name, points in results.challenge.items()}
+    if (fid := results.fid) is None:
+        return terms
+    counts = {"fid_frames": fid.frames, "fid_clean_frames": fid.clean_frames}
+    return {
+        name: {"g1": points["g1_contrast"] + fid_points(fid.values[name]), **points, "fid": fid.values[name], **counts}
+        for name, points in terms.items()
+    }
+
+
 def challenge_table(results: Results) -> Cells:
     """The challenge's terms, one row a method."""
+    columns = {"g1_contrast": "g1 without FID (of 67)", "g2": "g2 (of 100)", "fid": "FID", "g3": "g3"}
+    if (fid := results.fid) is not None:
+        sizes = f"FID ↓ (n = {fid.frames}, clean n = {fid.clean_frames})"
+        columns = {"g1": "g1 (of 100)", "g2": "g2 (of 100)", "fid": sizes, "g3": "g3"}
     rows = [
-        [title_of(method), number(points.g1_contrast, "points"), number(points.g2, "points"), "missing", "missing"]
-        for method, points in results.challenge.items()
+        [title_of(method), *(number(points[name], "points") if name in points else "missing" for name in columns)]
+        for method, points in challenge_points(results).items()
     ]
-    return ["", "g1 without FID (of 67)", "g2 (of 100)", "FID", "g3"], rows
+    return ["", *columns.values()], rows
+
+
+def challenge_note(results: Results) -> str:
+    """What is missing of the challenge's score, and what FID rests on."""
+    if (fid := results.fid) is None:
+        return MISSING
+    return (
+        "Missing: g3 (Dice, ASD), which needs the challenge's private segmenter. FID = |m1 - m2|^2 + tr(S1 + S2 - "
+        f"2 (S1 S2)^(1/2)) of means and covariances of {fid.features} features: {fid.frames} frames of each method "
+        f"against {fid.clean_frames} clean ones. The fewer frames, the higher it is: compare it at equal n only. "
+        f"Network SHA-256 {fid.network_sha256}, onnxruntime {version('onnxruntime')}."
+    )
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

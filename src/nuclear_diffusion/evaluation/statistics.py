@@ -176,7 +176,7 @@ class ChallengeScore(NamedTuple):
     """What of the DehazingEcho2025 challenge's score can be computed without its private networks, in points."""
 
     g1_contrast: float
-    """CNR and gCNR terms of g1, of 67 points; the FID term, 33 points, is missing."""
+    """CNR and gCNR terms of g1, of 67 points; `fid_points` gives the other 33."""
     g2: float
     """Of 100 points."""
 
@@ -187,10 +187,15 @@ def challenge_score(gcnr: float, cnr: float, ks_a: float, ks_b: float) -> Challe
         g1 = 33 (150 - FID)/90 + 33 (CNR - 1)/0.5 + 34 (gCNR - 0.5)/0.3
         g2 = 50 (0.3 - KS_A)/0.2 + 50 KS_B/0.5
 
-    The values are means over frames. FID needs Inception weights and g3 a private segmenter: both are missing.
+    The values are means over frames. The FID term is `fid_points`; g3 needs a private segmenter and is missing.
     """
     clipped = np.clip([(cnr - 1) / 0.5, (gcnr - 0.5) / 0.3, (0.3 - ks_a) / 0.2, ks_b / 0.5], 0, 1)
     return ChallengeScore(float(33 * clipped[0] + 34 * clipped[1]), float(50 * clipped[2] + 50 * clipped[3]))
+
+
+def fid_points(fid: float) -> float:
+    """The FID term of the challenge's g1, of 33 points: 33 (150 - FID)/90, the fraction clipped to [0, 1]."""
+    return float(33 * np.clip((150 - fid) / 90, 0, 1))
 
 
 def _limits(interval: Interval) -> tuple[float, float, float]:
