@@ -74,6 +74,9 @@ Question = Literal[
     "prior",
 ]
 
+MANY = 100
+"""Passes a frame from which on compilation is not timed apart: it is a few seconds of several minutes."""
+
 Extent = Literal["usual", "long", "few"]
 """Patients and frames of a row: as asked for; four times the frames; or, where it is slow, two patients, 7 frames."""
 
@@ -473,6 +476,8 @@ class Ablation:
     """Folder of the finished rows. Another one is needed where the simulator has changed, which no row records."""
     output: Path = Path(__file__).parent
     """Folder for the table and its numbers."""
+    name: str = "ablation"
+    """Name of these two files, without ending."""
 
     def run(self) -> None:
         if self.patients < 1 or self.frames < 2:
@@ -525,7 +530,7 @@ class Ablation:
             values: dict[str, float] = {}
             failure = ""
             try:
-                if not compiled:
+                if not compiled and variant.passes(len(clip.hazy)) < MANY:
                     variant.run(clip, prior)
                     compiled = True
                 start = time.perf_counter()
@@ -556,7 +561,8 @@ class Ablation:
         own = "" if self.prior == "echo" else " --prior FILE"
         more = (" --priors FILE..." if self.priors else "") + (" --haze FILE" if self.haze else "")
         size = "" if self.size == 256 else f" --size {self.size}"
-        with atomic(self.output / "ablation.md") as temporary:
+        only = f" --only {' '.join(self.only)} --name {self.name}" if self.only and self.name != "ablation" else ""
+        with atomic(self.output / f"{self.name}.md") as temporary:
             temporary.write_text(
                 f"""# Ablation
 
@@ -565,16 +571,17 @@ in brackets, the difference from the default on the same patients and frames, fo
 \\* where the difference's 95 % percentile bootstrap interval excludes 0; with so few patients that says hardly more
 than that all of them agree in sign, and in a table of this length some will by chance. n: patients x frames. Flicker:
 energy of frame differences in still tissue relative to the clean clip's. Passes: denoiser evaluations for each frame of
-the clip. Seconds: without compilation. Rows of different n compare through their brackets only.
+the clip. Seconds: without compilation, but for rows of 100 passes and more. Rows of different n compare through their
+brackets only.
 
-Made by `python docs/benchmarks/ablation.py --patients {self.patients} --frames {self.frames}{size}{own}{more}`
+Made by `python docs/benchmarks/ablation.py --patients {self.patients} --frames {self.frames}{size}{own}{more}{only}`
 with {made_with()}; prior `{loaded.sha256[:16]}`, {parameters(loaded)}.
 
 """
                 + "\n".join(sections),
                 encoding="utf-8",
             )
-        with atomic(self.output / "ablation.csv") as temporary, temporary.open("w", newline="") as file:
+        with atomic(self.output / f"{self.name}.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, table[0])
             writer.writeheader()
             writer.writerows(table)
