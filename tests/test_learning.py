@@ -374,7 +374,6 @@ def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
 def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
     """A hazy clip that is the clean frame throughout: frame, mean and minimum over time are it, and nothing varies."""
     monkeypatch.setattr(data, "BRIGHT_SHARE", 0.0)
-    monkeypatch.setattr(data, "MOVING_SHARE", 0.0)
     clean = np.random.default_rng(0).integers(0, 255, (5, 1, 1, 64, 64), np.uint8)
     clips = np.broadcast_to(clean, (5, 8, 2, 64, 64))
     first = Batches(clips, 1, 16, 16, 32, True).at(3, whole)
@@ -385,62 +384,21 @@ def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
 
 
 def test_bright_clutter_lies_still_over_the_hazy_frames_alone():
-    """It only brightens, also black cavities, stays black around the picture, and is the same sum in every frame."""
+    """It only brightens, also black cavities, stays black outside, and is the same sum of amplitudes in every frame."""
     rng = np.random.default_rng(0)
     hazy = rng.uniform(0.1, 0.6, (4, 64, 64)).astype(np.float32)
     hazy[:, :, :5] = 0
-    hazy[:, 30:50, 20:50] = 0
+    hazy[:, 10:60, 10:60] = 0
     hazy[1] = hazy[0]
-    kinds, filled = set(), False
-    for seed in range(20):
-        cluttered = data._with_bright_clutter(hazy, np.random.default_rng(seed))
-        assert (cluttered >= hazy - 1e-6).all()
-        np.testing.assert_array_equal(cluttered[:, :, :5], 0)
-        np.testing.assert_array_equal(cluttered[0], cluttered[1])
-        brighter, darker = cluttered[2] - hazy[2], cluttered[3] - hazy[3]
-        added = (hazy[2] < hazy[3] - 0.1) & (np.maximum(cluttered[2], cluttered[3]) < 1) & (brighter > 0.02)
-        if not added.any():
-            continue
-        alike = np.allclose(brighter[added], darker[added], atol=1e-5)
-        kinds.add(alike)
-        filled |= bool(cluttered[:, 30:50, 20:50].max() > 0.1)
-        if not alike:
-            assert (brighter[added] > darker[added]).all()  # dim echoes gain more grey from the same amplitude
-    assert kinds == {True, False}  # grey values add in some clips, amplitudes in the others
-    assert filled
-
-
-def test_moving_clutter_travels_over_the_hazy_frames_alone():
-    """It only brightens, and the frame that is to be cleaned carries what the clip carries at that moment."""
-    for seed in range(12):
-        clip = np.full((8, 64, 64), 0.1, np.float32)
-        clip[:, :, :5] = 0
-        cluttered = data._with_moving_clutter(np.concatenate([clip[5:6], clip]), 5, np.random.default_rng(seed))
-        np.testing.assert_array_equal(cluttered[0], cluttered[6])
-        np.testing.assert_array_equal(cluttered[:, :, :5], 0)
-        assert (cluttered[1:] >= clip - 1e-6).all()
-        assert cluttered[1:].std(0).max() > 0.02
-
-
-def test_a_coarser_picture_is_smoother_in_all_planes_alike_and_black_where_it_was():
-    planes = np.random.default_rng(0).uniform(0.2, 0.8, (3, 64, 64)).astype(np.float32)
-    planes[:, :, :10] = 0
-    planes[2] = planes[0]
-    coarse = data._coarsen(planes, np.random.default_rng(1))
-    assert coarse[:, :, 16:].std() < 0.8 * planes[:, :, 16:].std()
-    assert coarse[:, :, 16:].mean() == pytest.approx(planes[:, :, 16:].mean(), abs=0.01)
-    np.testing.assert_array_equal(coarse[:, :, :10], 0)
-    np.testing.assert_array_equal(coarse[0], coarse[2])
-
-
-def test_some_samples_are_of_a_clear_clip(monkeypatch):
-    """Their hazy frames are the clean ones, moment by moment, so that the network learns to leave clear what is."""
-    for name in ("BRIGHT_SHARE", "MOVING_SHARE", "DIM_SHARE", "COARSE_SHARE"):
-        monkeypatch.setattr(data, name, 0.0)
-    clips = np.random.default_rng(0).integers(60, 120, (1, 8, 2, 16, 16), np.uint8)
-    samples = Batches(clips, 1, 400, 400, 0, True).at(0, True)
-    clear = (samples[:, 0] == samples[:, 1]).all((1, 2))
-    assert clear.mean() == pytest.approx(data.CLEAR_SHARE, abs=0.06)
+    cluttered = data._with_bright_clutter(hazy, np.random.default_rng(3))
+    assert (cluttered >= hazy - 1e-6).all()
+    assert (cluttered - hazy).max() > 0.2
+    assert cluttered[:, 10:60, 10:60].max() > 0.1
+    np.testing.assert_array_equal(cluttered[:, :, :5], 0)
+    np.testing.assert_array_equal(cluttered[0], cluttered[1])
+    brighter, darker = cluttered[2] - hazy[2], cluttered[3] - hazy[3]
+    lower = (hazy[2] < hazy[3] - 0.1) & (cluttered[3] < 1) & (brighter > 0.02)
+    assert (brighter[lower] > darker[lower]).all()  # dim echoes gain more grey from the same amplitude
 
 
 def test_a_dimmed_near_field_is_darker_at_the_probe_in_all_planes_alike():

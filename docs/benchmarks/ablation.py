@@ -64,6 +64,7 @@ Question = Literal[
     "others",
     "steps",
     "precision",
+    "pace",
     "estimate",
     "background",
     "window",
@@ -348,6 +349,15 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             "How much may X differ from Y - L?",
             f"mu = {DEFAULT.sampler.mu:g}",
             [Variant(f"mu = {mu:g}", Proximal(mu=mu)) for mu in (0.3, 1.0, 2.0, 3.0, 6.0, 12.0, 25.0)],
+        ),
+        "pace": Group(
+            "How many passes at which precision? The default's own row of this table is what it was chosen from.",
+            f"{DEFAULT.sampler.steps} steps, mu = {DEFAULT.sampler.mu:g}",
+            [
+                Variant(f"{steps} steps, mu = {mu:g}", Proximal(steps=steps, mu=mu))
+                for steps in (2, 3, 4, 6)
+                for mu in (0.5, 1.0, 2.0, 3.0)
+            ],
         ),
         "start": Group(
             "At which noise level does X start and end? It starts from the input, which tells more the lower the level "

@@ -5,27 +5,18 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
 from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
 
-BRIGHT_SHARE = 0.6
+BRIGHT_SHARE = 0.5
 """Of the augmented samples with haze; bright still patches are rare in simulation, and easy to tell by time."""
 
 DIM_SHARE = 0.4
 """Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
-
-CLEAR_SHARE = 0.25
-"""Of the augmented samples whose hazy frames are clean but for the clutter that the augmentation lays over."""
-
-MOVING_SHARE = 0.3
-"""Of the augmented samples with haze over which a travelling texture is laid: not all that moves is tissue."""
-
-COARSE_SHARE = 0.35
-"""Of the augmented samples that are blurred, clean and hazy alike, as coarser scanners and small pictures are."""
 
 CROP_TRIES = 4
 CROP_FILLED = 0.25
@@ -130,9 +121,7 @@ class Batches:
         return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
 
     def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        moment = int(rng.integers(len(clip)))
-        clear = self.augment and clip.shape[1] == 2 and rng.random() < CLEAR_SHARE
-        planes = _planes(clip[:, [0, 0]] if clear else clip, moment)
+        planes = _planes(clip, int(rng.integers(len(clip))))
         if not whole:
             planes = _filled_crop(planes, side, rng)
         elif self.augment:
@@ -142,15 +131,11 @@ class Batches:
         if rng.random() < 0.5:
             planes = planes[..., ::-1]
         # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
-        gain, gamma = np.exp(rng.uniform(-0.25, 0.25)), np.exp(rng.uniform(-0.35, 0.35))
+        gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
         planes = table[planes]
-        if rng.random() < COARSE_SHARE:
-            planes = _coarsen(planes, rng)
         if rng.random() < DIM_SHARE:
             planes = _dim_near_field(planes, rng)
-        if len(planes) > 1 and rng.random() < MOVING_SHARE:
-            planes[1:] = _with_moving_clutter(planes[1:], moment, rng)
         if len(planes) > 1 and rng.random() < BRIGHT_SHARE:
             planes[1:] = _with_bright_clutter(planes[1:], rng)
         return _shown(planes, rng)
@@ -186,61 +171,17 @@ def _dim_near_field(
     return np.where(planes > 0, np.maximum(planes - shift, 1 / 255), 0).astype(np.float32)
 
 
-def _coarsen(planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator) -> Float[np.ndarray, "planes h w"]:
-    """A wider point-spread function, up to a few pixels; where every plane is black it stays so."""
-    widths = np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))
-    return np.where(planes.max(0) > 0, gaussian_filter(planes, (0, *widths), truncate=2.5), 0).astype(np.float32)
-
-
-def _with_moving_clutter(
-    hazy: Float[np.ndarray, "planes h w"], moment: int, rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
-    """A speckle texture of any grain under a cloud, wedge or band, travelling to and fro over the clip.
-
-    Planes are the frame of `moment`, then those of all moments. Amplitudes add as in `_with_bright_clutter`.
-    """
-    height, width = hazy.shape[1:]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    range_, angle = np.hypot(rows, columns - width / 2) / height, np.arctan2(columns - width / 2, rows + 1)
-    kind = rng.integers(3)
-    if kind == 0:
-        place, extent = rng.uniform((0.1, 0.1), (0.9, 0.9)), rng.uniform(0.15, 0.6, 2)
-        dips = ((rows / height - place[0]) / extent[0]) ** 2 + ((columns / width - place[1]) / extent[1]) ** 2
-    elif kind == 1:
-        dips = ((angle - rng.uniform(-0.7, 0.7)) / rng.uniform(0.03, 0.3)) ** 2
-    else:
-        dips = ((range_ - rng.uniform(0.1, 0.9)) / rng.uniform(0.03, 0.3)) ** 2
-    grain = np.exp(rng.uniform(np.log(0.6), np.log(6), 2))
-    noise = rng.standard_normal((2, height, width), np.float32)
-    speckle = np.hypot(*gaussian_filter(noise, (0, *grain), mode="wrap", truncate=2.5))
-    beta = rng.uniform(40, 80) * np.log(10) / 20
-    texture = np.log(np.maximum(speckle / np.median(speckle), 1e-3)) / beta
-    level = rng.uniform(0.1, 0.7) - 0.5 * rng.uniform(0.1, 0.5) * dips
-    way, turns, phase = rng.uniform(-30, 30, 2), rng.uniform(0.2, 1.5), rng.uniform(0, 2 * np.pi)
-    count = len(hazy) - 1
-    travel = np.sin(2 * np.pi * turns * np.arange(count) / max(count - 1, 1) + phase)
-    out = hazy.copy()
-    lit = _lit(hazy)
-    for plane, k in enumerate([moment, *range(count)]):
-        clutter = level + np.roll(texture, tuple(np.rint(travel[k] * way).astype(int)), (0, 1))
-        total = np.logaddexp(beta * hazy[plane], beta * clutter) / beta
-        out[plane] = np.where(lit, np.clip(total, 0, 1), hazy[plane])
-    return out
-
-
 def _with_bright_clutter(
     hazy: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
     """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
 
-    Half of the time grey values add (eq. 8: Y = L + X), each patch a Gaussian; or else amplitudes add, a and b to
-    log(exp(beta a) + exp(beta b)) / beta on the logarithmic grey scale, with beta = R ln(10) / 20 for a scale of R
-    decibels, each patch a Gaussian in amplitude and so a paraboloid in grey.
+    A patch is a Gaussian in amplitude, so a paraboloid on the logarithmic grey scale, where amplitudes a and b add up
+    to log(exp(beta a) + exp(beta b)) / beta with beta = R ln(10) / 20 for a scale of R decibels.
     """
     height, width = hazy.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     beta = rng.uniform(40, 80) * np.log(10) / 20
-    greys_add = rng.random() < 0.5
     total = np.zeros((height, width), np.float32)
     for _ in range(rng.integers(1, 4)):
         if rng.random() < 0.4:  # under the probe, along the beam
@@ -254,20 +195,13 @@ def _with_bright_clutter(
             angle, axes = rng.uniform(0, np.pi), height * np.exp(rng.uniform(np.log(0.02), np.log(0.15), 2))
         y, x = rows - row, columns - column
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-        squared = (u / axes[0]) ** 2 + (v / axes[1]) ** 2
         texture = gaussian_filter(rng.standard_normal((height, width), np.float32), rng.uniform(1, 4))
-        uneven = rng.uniform(0, 0.3) * texture / texture.std()
-        if greys_add:
-            total += rng.uniform(0.2, 1.0) * np.exp(-0.5 * squared) * np.clip(1 + uneven, 0, None)
-        else:
-            total += np.exp(beta * (rng.uniform(0.5, 1.6) - 0.5 * squared + uneven))
-    cluttered = hazy + total if greys_add else np.log(np.exp(beta * hazy) + total) / beta
-    return np.where(_lit(hazy), np.clip(cluttered, 0, 1), hazy)
-
-
-def _lit(planes: Float[np.ndarray, "planes h w"]) -> Bool[np.ndarray, "h w"]:
-    """Where there is a picture, black cavities inside it included."""
-    return binary_fill_holes(binary_closing(planes.max(0) > 0, iterations=2)) | (planes.max(0) > 0)
+        level = rng.uniform(0.4, 1.4) - 0.5 * ((u / axes[0]) ** 2 + (v / axes[1]) ** 2)
+        total += np.exp(beta * (level + rng.uniform(0, 0.3) * texture / texture.std()))
+    sum_of_amplitudes = np.log(np.exp(beta * hazy) + total) / beta
+    lit = hazy.max(0) > 0
+    picture = lit | binary_fill_holes(binary_closing(lit, iterations=2))  # black cavities inside it included
+    return np.where(picture, np.clip(sum_of_amplitudes, 0, 1), hazy)
 
 
 def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
