@@ -161,6 +161,25 @@ def test_movies_with_masks_by_frame_number(tmp_path):
         find_dataset(tmp_path).cases[0].read()
 
 
+def test_a_clip_of_one_frame_is_left_out_with_a_note(tmp_path):
+    for number in (1, 2):
+        write(tmp_path / "noisy" / f"patient-3-4C-frame-{number}.png", frame(number))
+    write(tmp_path / "noisy" / "patient-5-4C-frame-1.png", frame(1))
+    write(tmp_path / "noisy_roi" / "patient-3-4C-frame-1.png", mask())
+    dataset = find_dataset(tmp_path)
+    assert [case.patient for case in dataset.cases] == ["patient-3"]
+    assert "one frame only" in dataset.notes[0]
+
+
+def test_a_mask_folder_by_another_spelling_is_not_a_clip(tmp_path, monkeypatch):
+    for number in (1, 2):
+        write(tmp_path / f"patient-3-4C-frame-{number}.png", frame(number))
+    write(tmp_path / "roi" / "patient-3-4C-frame-1.png", mask())
+    monkeypatch.chdir(tmp_path)
+    (case,) = find_dataset(tmp_path, masks=Path("../") / tmp_path.name / "roi").cases
+    assert len(case.masks) == 1
+
+
 # what can be wrong with a folder
 
 
@@ -177,7 +196,6 @@ def truth_with_a_gap(root):
 WRONG_FOLDERS = {
     "no clips": (without("noisy"), "holds no clips"),
     "no masks": (without("noisy_roi"), "holds no mask of any frame"),
-    "one frame": (lambda root: write(root / "noisy" / "patient-5-4C-frame-1.png", frame(1)), "one frame only"),
     "no number": (lambda root: write(root / "noisy" / "logo.png", frame(1)), "no frame number"),
     "twice": (lambda root: write(root / "noisy" / "patient-3-4C-frame-02.png", frame(1)), "both frame 2"),
     "truth with a gap": (truth_with_a_gap, "no truth of frame 4"),

@@ -211,8 +211,10 @@ def test_the_log_names_the_shipped_weights(one_step_run):
 
 
 def test_a_checkpoint_of_another_run_is_refused(one_step_run):
-    with pytest.raises(InputError, match="another network, seed or data"):
+    with pytest.raises(InputError, match="another network, start, seed or data"):
         train(flat_frames(8), one_step_run, ONE_STEP, seed=1)
+    with pytest.raises(InputError, match="another network, start, seed or data"):
+        train(flat_frames(8, 3), one_step_run, ONE_STEP, seed=5)
     with pytest.raises(InputError, match=r"prior\.safetensors that `train` wrote"):
         load_prior(one_step_run / "checkpoint.safetensors")
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from nuclear_diffusion.inference import PAPER_GAMMA, PAPER_WINDOW, Proximal, Separation, separate
 from nuclear_diffusion.model import Gaussian, NuclearNorm
 from nuclear_diffusion.pipeline import core
 from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.frames import find_clips, read_frames, short_clips
+from nuclear_diffusion.pipeline.frames import LAYERS, find_clips, patient_of, read_frames, short_clips
 from nuclear_diffusion.pipeline.results import (
     FILES,
     fingerprint,
@@ -364,7 +365,9 @@ def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     assert clean.train.shape[1:] == (64, 64)
 
     pairs = read_frames(tmp_path, size=64, seed=3)
-    assert pairs.train.shape == (len(clean.train) // 8, 8, 2, 64, 64)
+    assert pairs.train.shape == (LAYERS * (len(clean.train) // 8), 8, 2, 64, 64)
+    np.testing.assert_array_equal(*(half[:, :, 0] for half in np.split(pairs.train, LAYERS)))
+    assert not np.array_equal(*(half[:, :, 1] for half in np.split(pairs.train, LAYERS)))
     for short in pairs.train:  # each clean frame of the bank is one of the clip's
         assert all((clean.train == frame).all((1, 2)).any() for frame in short[:, 0])
     assert np.abs(pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]).max() > 20
@@ -381,7 +384,9 @@ def test_short_clips_are_evenly_spaced_and_never_share_a_frame(frames):
         assert np.abs(np.diff(chosen)).max() <= 1
     else:
         assert len(set(chosen.ravel())) == chosen.size > frames - 8
-        assert len(set(np.diff(chosen).ravel())) == 1
+        steps = np.diff(chosen)
+        assert steps.max() - steps.min() <= 1
+        assert chosen[0, -1] - chosen[0, 0] >= 7 * frames // 8 - 1  # over the whole clip
 
 
 def test_numbered_images_are_one_clip_a_series(tmp_path):
@@ -391,6 +396,36 @@ def test_numbered_images_are_one_clip_a_series(tmp_path):
         (tmp_path / name).touch()
     found = [path.name for path in find_clips(tmp_path)]
     assert found == ["loop.mp4", "loop2.mp4", "patient-1-4C-frame-*.png", "patient-2-4C-frame-*.png"]
+
+
+def test_what_cannot_be_read_is_left_out_with_a_note(tmp_path):
+    write_video(tmp_path / "one.npz", make_clip(frames=9).frames, 25)
+    (tmp_path / "README.txt").write_text("what lies here")
+    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "patient-5-4C-frame-1.png")
+    notes: list[str] = []
+    bank = read_frames(tmp_path, size=32, haze=False, note=notes.append)
+    assert len(bank.train) + len(bank.val) == 9
+    assert len(notes) == 2
+    assert "README.txt" in notes[0]
+    assert "patient-5-4C-frame" in notes[1]  # one frame is no clip
+    for path in tmp_path.glob("*[gz]"):
+        path.unlink()
+    with pytest.raises(InputError, match="README"):
+        read_frames(tmp_path, size=32)
+
+
+def test_all_clips_of_a_patient_are_on_one_side(tmp_path):
+    assert patient_of("patient-3-4C-frame-*.png") == patient_of("patient-3-2C-frame-*.png") == "patient-3"
+    assert patient_of("patient-13.npz") == "patient-13"
+    assert patient_of("loop.mp4") == "loop.mp4"
+    for number in range(1, 4):
+        for view in ("2C", "4C"):
+            frames = np.full((8, 32, 32), 60 * number, np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None]
+            for k, frame in enumerate(frames):
+                Image.fromarray(frame).save(tmp_path / f"patient-{number}-{view}-frame-{k}.png")
+    bank = read_frames(tmp_path, size=32, haze=False)
+    assert len(bank.val) == 16
+    assert not {*np.unique(bank.val) // 60} & {*np.unique(bank.train) // 60}
 
 
 def test_an_empty_folder_is_refused(tmp_path):

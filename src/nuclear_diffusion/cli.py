@@ -127,15 +127,20 @@ class Train:
         ),
     ] = "signal"
     widths: Annotated[
-        tuple[int, ...], arg(help="Channels of the network's levels, finest first; without --init only.")
-    ] = (64, 96, 128)
+        tuple[int, ...] | None,
+        arg(
+            metavar="INT...",
+            help="Channels of a new network's levels, finest first; a prior to start from has its own.",
+            help_behavior_hint="(default: 64 96 128)",
+        ),
+    ] = None
     size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
     steps: Annotated[int, arg(help="Length of the run in optimiser steps.")] = 20_000
     minutes: Annotated[
         float | None,
         arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
     ] = None
-    batch: Annotated[int, arg(help="Crops a step.")] = 16
+    batch: Annotated[int, arg(help="Crops a step, while there are crops.")] = 16
     full_from: Annotated[
         float | None,
         arg(
@@ -152,7 +157,7 @@ class Train:
         arg(
             metavar="echo|none|PATH",
             help="Prior to start from; none: random weights.",
-            help_behavior_hint="(default: echo for a folder, none for the simulator and without haze)",
+            help_behavior_hint="(default: echo for a folder, none for the simulator, without haze and with --widths)",
         ),
     ] = None
     seed: Annotated[int, arg(help="Random seed of the weights, the noise and the crops.")] = 0
@@ -171,8 +176,10 @@ class Train:
         ):
             _require_positive(name, getattr(self, name))
         _require_seed(self.seed)
-        for width in self.widths:
+        for width in self.widths or ():
             _require_positive("widths", width)
+        if self.widths and self.init not in (None, "none"):
+            raise _input_error("--widths is for a new network, --init starts from one that has its own: leave out one.")
         if self.learn == "haze" and not self.haze:
             raise _input_error("--learn haze has nothing to learn from without haze: leave out --no-haze.")
 
@@ -192,15 +199,22 @@ class Train:
                 )
         else:
             with progress_bar("reading clips") as progress:
-                bank = read_frames(Path(self.data), size=self.size, haze=self.haze, seed=self.seed, progress=progress)
+                bank = read_frames(
+                    Path(self.data),
+                    size=self.size,
+                    haze=self.haze,
+                    seed=self.seed,
+                    progress=progress,
+                    note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
+                )
         if self.learn == "haze":
             bank = haze_only(bank)
         own = (
             self.data != "simulator" and self.haze and self.learn == "signal"
         )  # a few patients of one's own are soon learned by heart
-        init = self.init or ("echo" if own else "none")
+        init = self.init or ("echo" if own and not self.widths else "none")
         config = TrainConfig(
-            network=UNetConfig(widths=self.widths),
+            network=UNetConfig(widths=self.widths or UNetConfig().widths),
             steps=self.steps,
             minutes=self.minutes,
             batch=self.batch,
@@ -222,7 +236,8 @@ class Train:
         if result.interrupted:
             print(f"Stopped at step {result.step}; the same command goes on from there.", file=sys.stderr)
             return STOPPED
-        print(f"{self.output / 'prior.safetensors'}: {result.step} steps on {len(bank.train)} frames")
+        frames = len(bank.train) * (bank.train.shape[1] if bank.train.ndim == 5 else 1)
+        print(f"{self.output / 'prior.safetensors'}: {result.step} steps on {frames} frames")
         return 0
 
 

@@ -17,6 +17,7 @@ from numpy import ndarray
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from nuclear_diffusion.pipeline.frames import patient_of
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.types import InputError, Mask
 from nuclear_diffusion.video import Clip, read_frames, read_video
@@ -31,7 +32,6 @@ LABELS = {"septum": SEPTUM, "a": SEPTUM, "ventricle": VENTRICLE, "b": VENTRICLE}
 """Labels of LabelMe polygons, in any case."""
 
 _NUMBERED = re.compile(r"(?P<clip>.*?)[-_. ]*(?:frame)?[-_. ]*(?P<number>\d+)", re.IGNORECASE)
-_PATIENT = re.compile(r"patient[-_ ]?\d+", re.IGNORECASE)
 
 
 class Annotation(NamedTuple):
@@ -132,7 +132,8 @@ def find_dataset(
     truth_folder = _folder(data, truth, TRUTH, "--truth")
     clean_folder = _folder(data, clean, CLEAN, "--clean")
 
-    others = {folder for folder in (mask_folder, truth_folder, clean_folder) if folder not in (None, hazy)}
+    beside = (mask_folder, truth_folder, clean_folder)
+    others = {folder.resolve() for folder in beside if folder is not None} - {hazy.resolve()}
     clips: dict[str, dict[int, Path] | Path] = {**_index(hazy, IMAGES, others), **_movies(hazy)}
     if not clips:
         raise InputError(f"{hazy} holds no clips: name the folder of the hazy frames with --noisy.")
@@ -145,7 +146,8 @@ def find_dataset(
         known = drawn.get(name, {})
         if isinstance(frames, dict):
             if len(frames) < 2:
-                raise InputError(f"{name} in {hazy} has one frame only: give clips of at least two, or remove it.")
+                notes.append(f"{name}: one frame only, left out.")
+                continue
             if stray := sorted(known.keys() - frames.keys()):
                 notes.append(f"{name}: masks of missing frames {', '.join(map(str, stray))} are not used.")
                 known = {number: path for number, path in known.items() if number in frames}
@@ -153,7 +155,7 @@ def find_dataset(
         if not known and found is None:
             notes.append(f"{name}: no masks and no truth, left out.")
             continue
-        patient = match.group() if (match := _PATIENT.match(name)) else name
+        patient = patient_of(name)
         cases.append(Case(name, patient, _pairs(frames), _pairs(known), found, _fps(data, patient)))
     if not any(case.masks or case.truth for case in cases):
         example = _example(next(iter(clips.items())))
@@ -256,7 +258,7 @@ def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] =
     clips: dict[str, dict[int, Path]] = {}
     for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
         hidden = path.name[0] == "." or (path.parent != folder and path.parent.name[0] == ".")
-        if hidden or path.suffix.lower() not in suffixes or path.is_dir() or path.parent in but:
+        if hidden or path.suffix.lower() not in suffixes or path.is_dir() or path.parent.resolve() in but:
             continue
         match = _NUMBERED.fullmatch(path.stem)
         if match is None:

@@ -74,10 +74,16 @@ def failures(study: Study) -> list[str]:
 
 
 def clean_intensities(clips: Sequence[Sequence[Path]]) -> Int[ndarray, " levels"] | None:
-    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each; None without clips."""
+    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each.
+
+    Clips that cannot be read are left out. None where no clip is left.
+    """
     total = np.zeros(LEVELS, int)
     for files in clips:
         picked = np.unique(np.linspace(0, len(files) - 1, CLEAN_FRAMES).round().astype(int))
-        frames = read_frames([files[index] for index in picked]).frames
+        try:
+            frames = read_frames([files[index] for index in picked]).frames
+        except InputError:  # drawn beside the results only: no reason to lose them
+            continue
         total += histogram(eight_bits(frames[:, find_sector(frames)]))
     return total if total.any() else None

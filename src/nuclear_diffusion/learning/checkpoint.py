@@ -58,6 +58,8 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a safetensors file. InputError for anything else, which is never run."""
     path = Path(path)
+    if (path / "prior.safetensors").is_file():  # the folder of a training run
+        path /= "prior.safetensors"
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"The weights {path} {what}: give a .safetensors file.")

@@ -16,6 +16,7 @@ same bits as one that was not, as long as its length is given in steps; a budget
 import collections
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -248,20 +249,23 @@ def train(
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
         )
-    run = _Run(prior, config, out, seed)
+    run = _Run(prior, config, out, seed, frames, None if init is None else prior_hash(prior))
     state = _first_state(network, config)
     if resume and run.checkpoint_path.exists():
         state = run.restore(state)
     else:
         run.start_records()
 
+    source = Batches(frames, seed, config.batch, config.full_batch, config.crop, config.augment)
+    watched = jnp.asarray(dataclasses.replace(source, clips=monitored).watched(VALIDATION_FRAMES))
+    if init is not None and int(state.step) == 0:
+        run.record(0, 0.0, math.nan, run.validate(state, watched, 0))  # training may only improve on it
+
     key = _key(seed + 1)
     step = int(state.step)
     losses: list[Scalar] = []
     saved_at = time.monotonic()
     fraction = run.fraction(step)
-    source = Batches(frames, seed, config.batch, config.full_batch, config.crop, config.augment)
-    watched = jnp.asarray(dataclasses.replace(source, clips=monitored).watched(VALIDATION_FRAMES))
     with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
         while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
@@ -354,8 +358,11 @@ def _take_step(
 class _Run:
     """The clock, the files and the records of one training run."""
 
-    def __init__(self, prior: DiffusionPrior, config: TrainConfig, out: Path, seed: int):
+    def __init__(
+        self, prior: DiffusionPrior, config: TrainConfig, out: Path, seed: int, frames: FrameBank, start: str | None
+    ):
         self.prior, self.config, self.out, self.seed = prior, config, out, seed
+        self.frames, self.start = _digest(frames), start
         self.checkpoint_path = out / "checkpoint.safetensors"
         self.prior_path = out / "prior.safetensors"
         self.started = time.monotonic()
@@ -442,7 +449,7 @@ class _Run:
         tensors, metadata = read_safetensors(self.checkpoint_path)
         if metadata.get("format") != CHECKPOINT_FORMAT or json.loads(metadata["run"]) != self._identity():
             raise InputError(
-                f"{self.checkpoint_path} is of a run with another network, seed or data: choose another folder, "
+                f"{self.checkpoint_path} is of a run with another network, start, seed or data: choose another folder, "
                 "or do not resume."
             )
         state = fill_arrays(template, tensors, str(self.checkpoint_path))
@@ -486,7 +493,8 @@ class _Run:
     def _identity(self) -> dict[str, Any]:
         """What must not change between a run and its resumption. The length may: a run can be prolonged."""
         network = json.loads(json.dumps(dataclasses.asdict(self.config.network)))
-        return {"network": network, "seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
+        own = {"seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
+        return {"network": network, **own, "start": self.start, "frames": self.frames}
 
 
 @eqx.filter_jit
@@ -544,6 +552,12 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         yield stop
     finally:
         restore()
+
+
+def _digest(frames: FrameBank) -> str:
+    """SHA-256 of the bank's shape and of some of its frames: enough to tell one set of frames from another."""
+    some = frames[np.linspace(0, len(frames) - 1, min(16, len(frames))).astype(int)]
+    return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()
 
 
 def _checked(frames: FrameBank, name: str) -> UInt8[np.ndarray, "clips moments kinds height width"]:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,30 +27,52 @@ FEW_CLIPS = 4
 LAYERS = 2
 """How often each clip of one's own is shown, each time under other haze."""
 
+_PATIENT = re.compile(r"patient[-_ ]?\d+", re.IGNORECASE)
+
 VALIDATION_PATIENTS = 48
 """Simulated patients of the development split that training is watched on, at most."""
 
 
+def patient_of(clip: str) -> str:
+    """Whose clip it is, by its name: clips named `patient-3-...` are all of patient-3, any other is somebody's only."""
+    match = _PATIENT.match(clip)
+    return match.group() if match else clip
+
+
 def read_frames(
-    folder: Path, *, size: int = PRIOR_SIZE, haze: bool = True, seed: int = 0, progress: Progress | None = None
+    folder: Path,
+    *,
+    size: int = PRIOR_SIZE,
+    haze: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Bank:
     """Every frame of every clip in `folder`, its sector fitted to `size` x `size` pixels, black around it.
 
     With `haze`, short clips (clips, moments, 2, size, size), see `short_clips`: each frame clean, and with simulated
     haze laid over it (`lay_haze`), so that the prior also learns what haze does; `LAYERS` times, with other haze.
-    Some clips are set aside for validation, see `pack_clips`. Images that lie in the folder itself and differ in their
-    last number only are one clip. Raises `InputError` for a folder without clips and for a clip that cannot be read.
+    Some patients (`patient_of`) are set aside for validation, see `pack_clips`. Images that lie in the folder itself
+    and differ in their last number only are one clip. What cannot be read is left out, and `note` is told so in one
+    sentence. Raises `InputError` for a folder in which nothing can be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
     sources = find_clips(folder)
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
-    return pack_clips(_fitted(sources, size, haze, seed, progress), size=size)
+    left_out: list[str] = []
+    clips = list(_fitted(sources, size, haze, seed, progress, left_out))
+    if not clips:
+        raise InputError(left_out[0])
+    for sentence in left_out:
+        if note is not None:
+            note(f"left out: {sentence}")
+    return pack_clips(clips, size=size)
 
 
 def _fitted(
-    sources: list[Path], size: int, haze: bool, seed: int, progress: Progress | None
+    sources: list[Path], size: int, haze: bool, seed: int, progress: Progress | None, left_out: list[str]
 ) -> Iterator[tuple[str, UInt8[ndarray, "frames *moments_and_kinds size size"]]]:
     jobs = [(source, size, (seed, number) if haze else None) for number, source in enumerate(sources, start=1)]
     workers = min(os.cpu_count() or 1, len(sources) // FEW_CLIPS)
@@ -62,20 +84,29 @@ def _fitted(
         else:
             results = map(_fit, jobs)
         for done, (source, frames) in enumerate(zip(sources, results, strict=True), start=1):
-            yield source.name, frames
+            if isinstance(frames, str):
+                left_out.append(frames)
+            else:
+                yield patient_of(source.name), frames
             if progress is not None:
                 progress(done, len(sources))
 
 
-def _fit(job: tuple[Path, int, tuple[int, int] | None]) -> UInt8[ndarray, "frames *moments_and_kinds size size"]:
-    """One clip on the prior's grid, 0-255; given the seeds of its haze, as short clips, clean and hazy."""
+def _fit(job: tuple[Path, int, tuple[int, int] | None]) -> UInt8[ndarray, "frames *moments_and_kinds size size"] | str:
+    """One clip on the prior's grid, 0-255; given the seeds of its haze, as short clips, clean and hazy.
+
+    A sentence instead, where it cannot be read.
+    """
     source, size, seeds = job
-    clip = read_video(source)
+    try:
+        clip = read_video(source)
+    except InputError as error:
+        return str(error)
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
     frames = fit.forward(clip.frames)
     if seeds is not None:
         chosen = np.tile(short_clips(len(frames)), (LAYERS, 1))
-        step = max(1, len(frames) // MOMENTS)
+        step = max(1, len(frames) / MOMENTS)
         hazy = [
             lay_haze(frames[indices], fit.mask, seed=int(one), fps=clip.fps / step)
             for indices, one in zip(chosen, np.random.SeedSequence(seeds).generate_state(len(chosen)), strict=True)
@@ -85,15 +116,14 @@ def _fit(job: tuple[Path, int, tuple[int, int] | None]) -> UInt8[ndarray, "frame
 
 
 def short_clips(frames: int) -> Int[ndarray, "clips moments"]:
-    """Frame numbers of clips of `MOMENTS` evenly spaced frames, which together use nearly every one of `frames`.
+    """Frame numbers of clips of `MOMENTS` evenly spaced frames, each as long as the clip allows; none is in two.
 
     A clip of fewer frames is walked to and fro until there are enough.
     """
     if frames < MOMENTS:
         there_and_back = [*range(frames), *range(frames - 2, 0, -1)]
         return np.resize(there_and_back, (1, MOMENTS))
-    step = frames // MOMENTS
-    return np.arange(step)[:, None] + step * np.arange(MOMENTS)
+    return np.arange(frames // MOMENTS)[:, None] + (frames * np.arange(MOMENTS)) // MOMENTS
 
 
 def find_clips(folder: Path) -> list[Path]:
@@ -101,7 +131,7 @@ def find_clips(folder: Path) -> list[Path]:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     patterns = {path: re.sub(r"\d+(?=\.[^.]+$)", "*", path.name) for path in entries if path.is_file()}
     count = Counter(patterns.values())
-    series = {path: name for path, name in patterns.items() if _is_image(path) and count[name] > 1}
+    series = {path: name for path, name in patterns.items() if _is_image(path) and (count[name] > 1 or "*" in name)}
     singles = [path for path in entries if path not in series]
     return sorted({folder / name for name in series.values()} | set(singles))
 
