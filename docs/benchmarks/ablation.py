@@ -351,7 +351,7 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             [Variant(f"mu = {mu:g}", Proximal(mu=mu)) for mu in (0.3, 1.0, 2.0, 3.0, 6.0, 12.0, 25.0)],
         ),
         "pace": Group(
-            "How many passes at which precision? The default's own row of this table is what it was chosen from.",
+            "How many passes at which precision?",
             f"{DEFAULT.sampler.steps} steps, mu = {DEFAULT.sampler.mu:g}",
             [
                 Variant(f"{steps} steps, mu = {mu:g}", Proximal(steps=steps, mu=mu))
