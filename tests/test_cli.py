@@ -10,6 +10,7 @@ import pydicom.examples
 import pytest
 
 import nuclear_diffusion
+from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.pipeline import core, run
 from nuclear_diffusion.pipeline.results import FILES
@@ -423,3 +424,8 @@ def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
     assert report["clean"]["ssim"] == pytest.approx(1)
     assert report["hazy"]["ks_a"] == 0
     assert report["clean"]["gcnr"] > report["hazy"]["gcnr"]
+
+
+def test_strengths_are_of_all_methods_or_of_one():
+    factors = cli._factors(("0.5,2", "rpca=2,1.1"), "hazy, rpca,nuclear")
+    assert factors == {"hazy": [0.5, 2], "rpca": [0.5, 2, 1.1], "nuclear": [0.5, 2]}

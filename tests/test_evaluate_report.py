@@ -334,6 +334,7 @@ def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
     [
         ("--workers 0", "--workers"),
         ("--strengths 1,fast", "--strengths"),
+        ("--strengths zea=2", "--methods does not name"),
         ("--strengths -1", "--strengths"),
         ("--seed -1", "--seed"),
         ("--methods magic", "magic"),

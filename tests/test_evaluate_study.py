@@ -195,6 +195,7 @@ def test_strengths_are_multiples_of_the_default():
     default = DEFAULTS["rpca"]["lam"]
     found = [(m.varied, m.settings.lam) for m in varied if m.settings]
     assert found == [("rpca", pytest.approx(0.5 * default)), ("rpca", pytest.approx(3 * default))]
+    assert [m.name for m in vary(methods, {"rpca": [3], "mmse": [2]})] == [varied[-1].name]
     assert len({m.name for m in varied}) == 2
     assert len({m.configuration_hash for m in (*methods, *varied)}) == 4
     assert [strength_of(Settings(method=name)) for name in ("mmse", "nuclear", "paper")] == ["sigma", "mu", "mu"]

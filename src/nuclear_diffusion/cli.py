@@ -301,13 +301,14 @@ class Evaluate:
         ),
     ] = None
     strengths: Annotated[
-        str | None,
+        tuple[str, ...],
         arg(
-            metavar="FACTORS",
-            help="Also run each method at these multiples of its strength, as 0.25,0.5,2,4, for the trade-off curve.",
+            metavar="[METHOD=]FACTORS...",
+            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2,4 all "
+            "methods, rpca=1.1,1.2 nuclear=0.3,3 each its own.",
             help_behavior_hint="(default: none)",
         ),
-    ] = None
+    ] = ()
     noisy: Noisy = None
     masks: Masks = None
     clean: Annotated[
@@ -335,7 +336,7 @@ class Evaluate:
         """List the data set, run what is missing, and write everything."""
         _require_positive("workers", self.workers)
         _require_seed(self.seed)
-        factors = _factors(self.strengths)
+        factors = _factors(self.strengths, self.methods)
 
         own = [read_settings(path) for path in self.settings]
 
@@ -565,15 +566,23 @@ def _input_error(sentence: str) -> Exception:
     return InputError(sentence)
 
 
-def _factors(text: str | None) -> list[float]:
-    """Positive numbers separated by commas."""
-    try:
-        factors = [float(part) for part in (text or "").split(",") if text is not None]
-    except ValueError as error:
-        raise _input_error(f"--strengths must be numbers separated by commas, got {text}.") from error
-    for factor in factors:
-        _require_positive("strengths", factor)
-    return factors
+def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
+    """By method: positive numbers separated by commas, of one method where its name and "=" lead them, else of all."""
+    factors: dict[str, list[float]] = {}
+    names = [name.strip() for name in methods.split(",")]
+    for text in texts:
+        method, equals, numbers = text.rpartition("=")
+        if equals and method not in names:
+            raise _input_error(f"--strengths has {method!r}, which --methods does not name: add it or leave it out.")
+        try:
+            values = [float(part) for part in numbers.split(",")]
+        except ValueError as error:
+            raise _input_error(f"--strengths must be numbers separated by commas, got {text}.") from error
+        for value in values:
+            _require_positive("strengths", value)
+        for name in [method] if equals else names:
+            factors.setdefault(name, []).extend(values)
+    return {name: list(dict.fromkeys(values)) for name, values in factors.items()}
 
 
 def _require_seed(seed: int | None) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -160,14 +160,14 @@ def choose_methods(
     return methods
 
 
-def vary(methods: Sequence[Method], factors: Sequence[float]) -> list[Method]:
-    """Each method at other strengths: its own times each of `factors`, 1 left out."""
+def vary(methods: Sequence[Method], factors: Sequence[float] | Mapping[str, Sequence[float]]) -> list[Method]:
+    """Each method at other strengths: its own times each of `factors`, of all methods or by method, 1 left out."""
     found = []
     for method in methods:
         name = None if method.settings is None else strength_of(method.settings)
         if method.settings is None or name is None:
             continue
-        for factor in factors:
+        for factor in factors.get(method.name, ()) if isinstance(factors, Mapping) else factors:
             if factor != 1:
                 value = factor * getattr(method.settings, name)
                 settings = replace(method.settings, **{name: value}).resolved()
