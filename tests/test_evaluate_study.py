@@ -402,3 +402,32 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, co
     assert (out / "report.html").is_file()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(list(out.glob("results/*/rpca-*.npz"))) == 3
+
+
+PARENT = """
+import os, time
+from nuclear_diffusion.evaluation.study import _pool
+
+if __name__ == "__main__":
+    with _pool(1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_killed_parent(tmp_path):
+    """Nobody would wait for its answer, and the next run would share its cores."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(worker, 0)
+            time.sleep(0.05)

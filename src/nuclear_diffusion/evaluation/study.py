@@ -5,7 +5,9 @@ import hashlib
 import json
 import math
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -253,8 +255,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes (JAX must not be forked), ended at once when the block is left early, as by Ctrl-C."""
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    ignore = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=ignore)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_the_parent)
     try:
         yield pool
     except BaseException:
@@ -263,6 +264,19 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def _follow_the_parent() -> None:
+    """In a worker: Ctrl-C is for the parent to answer, and where the parent was killed nobody waits for an answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _attempt(task: _Task) -> Measured | Failure:
