@@ -25,6 +25,8 @@ from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.simulation import write_dataset
 from nuclear_diffusion.video import Clip
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
 
 def measured(case: str, method: str, gcnr, ks, motion, level: int) -> Measured:
     count = len(gcnr)
@@ -298,7 +300,7 @@ def test_the_page_is_well_formed_and_holds_all_it_shows(report):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
 def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
     """Headless Chromium runs the page with a script that waits for the clips and notes how long they are."""
     probe = """<script>
@@ -310,7 +312,7 @@ def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
     page = tmp_path / "page.html"
     text = (report / "report.html").read_text(encoding="utf-8")
     page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    browser = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     dump = [*browser, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
     shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True).stdout
     match = re.search("<title>clips (.*)</title>", shown)

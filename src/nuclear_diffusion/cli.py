@@ -117,9 +117,7 @@ class Train:
     output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
     patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2000
     frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 8
-    haze: Annotated[
-        bool, arg(help="Also show the network clean frames with simulated haze laid over them (folders only).")
-    ] = True
+    haze: Annotated[bool, arg(help="Train on clean frames alone, without haze laid over them (folders only).")] = True
     learn: Annotated[
         Literal["signal", "haze"],
         arg(

@@ -419,5 +419,8 @@ def draw_singular_values(study: Study, case: Case) -> Figure | None:
         rows[0, 1].set_title(f"largest {FOLLOWED} in windows of {WINDOW} frames (thicker: larger)")
         rows[-1, 0].set_xlabel("index")
         rows[-1, 1].set_xlabel("first frame of the window")
+        if len(y) == 1:
+            for axes in rows[:, 1]:
+                axes.text(0.5, 0.5, f"fewer than {WINDOW} frames", transform=axes.transAxes, ha="center")
         figure.legend(*rows[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure

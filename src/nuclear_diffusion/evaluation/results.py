@@ -135,7 +135,8 @@ def write_tables(study: Study, results: Results, folder: Path) -> None:
     _write_csv(
         folder / "challenge.csv",
         [
-            {"method": name, **points, "fid": points.get("fid", "missing"), "g3": "missing",
+            {"method": name, "frames": sum(len(each.numbers) for each in study.of(name)),
+             "patients": len({each.patient for each in study.of(name) if each.numbers}), **points, "fid": points.get("fid", "missing"), "g3": "missing",
              "note": challenge_note(results), "configuration": hashes[name], "versions": made_with}
             for name, points in challenge_points(results).items()
         ],
