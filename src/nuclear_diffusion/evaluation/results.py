@@ -136,8 +136,9 @@ def write_tables(study: Study, results: Results, folder: Path) -> None:
         folder / "challenge.csv",
         [
             {"method": name, "frames": sum(len(each.numbers) for each in study.of(name)),
-             "patients": len({each.patient for each in study.of(name) if each.numbers}), **points, "fid": points.get("fid", "missing"), "g3": "missing",
-             "note": challenge_note(results), "configuration": hashes[name], "versions": made_with}
+             "patients": len({each.patient for each in study.of(name) if each.numbers}), **points,
+             "fid": points.get("fid", "missing"), "g3": "missing", "note": challenge_note(results),
+             "configuration": hashes[name], "versions": made_with}
             for name, points in challenge_points(results).items()
         ],
     )  # fmt: skip
