@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from nuclear_diffusion.evaluation.datasets import find_dataset, read_mask
+from nuclear_diffusion.evaluation.evaluate import clean_intensities
 from nuclear_diffusion.simulation import simulate, write_dataset
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import write_video
@@ -178,6 +179,22 @@ def test_a_mask_folder_by_another_spelling_is_not_a_clip(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (case,) = find_dataset(tmp_path, masks=Path("../") / tmp_path.name / "roi").cases
     assert len(case.masks) == 1
+
+
+def test_a_damaged_clean_frame_costs_its_clip_only(tmp_path):
+    files = [[tmp_path / f"patient-{p}-4C-frame-{n}.png" for n in (1, 2)] for p in (1, 2)]
+    for clip in files:
+        for number, path in enumerate(clip, start=1):
+            write(path, frame(number))
+    whole, notes = clean_intensities(files[:1])
+    assert whole is not None
+    assert notes == []
+    files[1][0].write_bytes(files[1][0].read_bytes()[:40])
+    left, notes = clean_intensities(files)
+    np.testing.assert_array_equal(left, whole)
+    assert len(notes) == 1
+    assert "patient-2" in notes[0]
+    assert clean_intensities(files[1:])[0] is None
 
 
 # what can be wrong with a folder

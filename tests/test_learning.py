@@ -31,7 +31,7 @@ from nuclear_diffusion.learning import (
 )
 from nuclear_diffusion.learning.checkpoint import read_safetensors
 from nuclear_diffusion.learning.data import Batches
-from nuclear_diffusion.learning.training import sample_sigma, score_matching_loss, show_haze
+from nuclear_diffusion.learning.loss import sample_sigma, score_matching_loss, show_haze
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.model.diffusion_prior import Posterior
 from nuclear_diffusion.types import InputError
@@ -217,6 +217,16 @@ def test_a_checkpoint_of_another_run_is_refused(one_step_run):
         train(flat_frames(8, 3), one_step_run, ONE_STEP, seed=5)
     with pytest.raises(InputError, match=r"prior\.safetensors that `train` wrote"):
         load_prior(one_step_run / "checkpoint.safetensors")
+
+
+def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
+    """A learning rate that wrecks the weights: the start is validated too, and stays the best."""
+    start = one_step_run / "prior.safetensors"
+    wrecked = dataclasses.replace(ONE_STEP, steps=3, lr=10.0, ema=0.0)
+    result = train(flat_frames(8), tmp_path, wrecked, seed=5, init=start)
+    assert prior_hash(result.prior) == prior_hash(load_prior(start))
+    assert prior_info(tmp_path / "prior.safetensors")["step"] == 0
+    assert prior_hash(load_prior(tmp_path)) == prior_hash(result.prior)  # the folder of a run stands for its prior
 
 
 class Killed(BaseException):

@@ -61,9 +61,9 @@ def evaluate(
         found = tabulate(study, distances)
         write_tables(study, found, folder)
         progress(1, 3)
-        clean = clean_intensities(dataset.clean)
+        clean, unread = clean_intensities(dataset.clean)
         progress(2, 3)
-        write_report(study, found, folder, command=command, notes=dataset.notes, clean=clean)
+        write_report(study, found, folder, command=command, notes=(*dataset.notes, *unread), clean=clean)
         progress(3, 3)
     return study
 
@@ -73,17 +73,19 @@ def failures(study: Study) -> list[str]:
     return [f"{failure.case} is left out: {failure.reason}" for failure in first_failures(study)]
 
 
-def clean_intensities(clips: Sequence[Sequence[Path]]) -> Int[ndarray, " levels"] | None:
-    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each.
+def clean_intensities(clips: Sequence[Sequence[Path]]) -> tuple[Int[ndarray, " levels"] | None, list[str]]:
+    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each; None where no clip is left.
 
-    Clips that cannot be read are left out. None where no clip is left.
+    Also a sentence for each clip that is left out, as it cannot be read: these intensities are drawn beside the results
+    only, and no reason to lose them.
     """
-    total = np.zeros(LEVELS, int)
+    total, notes = np.zeros(LEVELS, int), []
     for files in clips:
         picked = np.unique(np.linspace(0, len(files) - 1, CLEAN_FRAMES).round().astype(int))
         try:
             frames = read_frames([files[index] for index in picked]).frames
-        except InputError:  # drawn beside the results only: no reason to lose them
+        except InputError as error:
+            notes.append(f"clean clip left out: {error}")
             continue
         total += histogram(eight_bits(frames[:, find_sector(frames)]))
-    return total if total.any() else None
+    return total if total.any() else None, notes

@@ -58,8 +58,6 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors and metadata of a safetensors file. InputError for anything else, which is never run."""
     path = Path(path)
-    if (path / "prior.safetensors").is_file():  # the folder of a training run
-        path /= "prior.safetensors"
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"The weights {path} {what}: give a .safetensors file.")
@@ -104,7 +102,7 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
 
 
 def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePreserving:
-    """The prior that `save_prior` wrote or in the folder of a zea preset; "echo" is the one shipped with the package.
+    """The prior that `save_prior` wrote, in the folder of a training run or of a zea preset; "echo" is the shipped one.
 
     Weights are float32. Nothing is fetched from anywhere.
     Raises InputError for a missing, damaged or foreign file.
@@ -125,7 +123,8 @@ def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
             )
         with importlib.resources.as_file(resource) as path:
             return _load(path)
-    return _load(Path(name_or_path))
+    path = Path(name_or_path)
+    return _load(path / "prior.safetensors" if (path / "prior.safetensors").is_file() else path)
 
 
 def prior_info(path: Path) -> dict[str, Any]:

@@ -1,16 +1,8 @@
-"""Denoising score matching for the prior: EDM's noise, weights and preconditioning (Karras et al. 2022).
+"""Training runs: batches to optimiser steps, with checkpoints, records and the choice of the best weights.
 
-    L(theta) = E_{x0, sigma, n}  lambda(sigma) || D_theta(x0 + sigma n; sigma) - x0 ||^2          (eq. 2, 8)
-    lambda(sigma) = (sigma^2 + d^2) / (sigma d)^2 = 1 / c_out^2,   d = the data's standard deviation
-
-Differences from the source:
-1. ln sigma is a mixture: EDM's normal, and a log-uniform tail over the whole range, so that no noise level that
-   a sampler may ask for goes untrained.
-2. The noise levels of one batch are stratified, which lowers the variance of the loss.
-3. A run starts on crops, which cost a quarter of a frame or less, and ends on whole frames.
-
-Every random number of step k is derived from (seed, k), so a run that was killed and resumed ends with the
-same bits as one that was not, as long as its length is given in steps; a budget in minutes follows the clock.
+A run starts on crops, which cost a quarter of a frame or less, and ends on whole frames. Every random number of step k
+is derived from (seed, k), so a run that was killed and resumed ends with the same bits as one that was not, as long as
+its length is given in steps; a budget in minutes follows the clock.
 """
 
 import collections
@@ -48,9 +40,11 @@ from nuclear_diffusion.learning.checkpoint import (
     read_safetensors,
     save_prior,
 )
+from nuclear_diffusion.learning.config import TrainConfig
 from nuclear_diffusion.learning.data import Batches
 from nuclear_diffusion.learning.figures import draw_curves, draw_samples
-from nuclear_diffusion.learning.unet import UNet, UNetConfig
+from nuclear_diffusion.learning.loss import Frames, sample_sigma, score_matching_loss, show_haze
+from nuclear_diffusion.learning.unet import UNet
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.model.diffusion_prior import Posterior
 from nuclear_diffusion.types import InputError, Scalar
@@ -59,69 +53,8 @@ CHECKPOINT_FORMAT = "nuclear-diffusion training 1"
 VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VALIDATION_FRAMES = 16
 
-Frames = Float[Array, "batch height width"]
 FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
 """Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy; 0-255."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """How to train. Lengths in optimiser steps unless said otherwise; noise in display intensity [0, 1].
-
-    - `steps`: length of the run; `minutes`: wall-clock budget; whichever ends first, and the learning rate
-      follows both.
-    - `batch` crops of `crop` pixels a step (0: never crop); from the fraction `full_from` of the run on,
-      `full_batch` whole frames.
-    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
-      gradient norm.
-    - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
-    - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of the
-      log-uniform.
-    - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
-    - `augment`: flips, gain and gamma, and for whole frames shift and zoom.
-    - `mixed`: network in bfloat16; None: on a GPU only.
-    """
-
-    network: UNetConfig = dataclasses.field(default_factory=UNetConfig)
-    steps: int = 20_000
-    minutes: float | None = None
-    batch: int = 16
-    crop: int = 128
-    full_from: float = 0.5
-    full_batch: int = 4
-    lr: float = 1e-3
-    warmup: int = 200
-    final_lr: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.999
-    sigma_min: float = 0.002
-    sigma_max: float = 10.0
-    p_mean: float = -2.0
-    p_std: float = 1.3
-    tail: float = 0.2
-    shown: float = 0.8
-    augment: bool = True
-    mixed: bool | None = None
-    log_every: int = 20
-    validate_every: int = 200
-    checkpoint_minutes: float = 5.0
-
-    def __post_init__(self):
-        for name in ("steps", "batch", "full_batch", "log_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("lr", "clip", "p_std", "sigma_min"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        for name in ("tail", "shown", "full_from", "ema"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
-        if not self.sigma_min < self.sigma_max:
-            raise InputError(f"`sigma_max` must be above {self.sigma_min} (`sigma_min`), got {self.sigma_max}.")
-        if self.minutes is not None and not self.minutes > 0:
-            raise InputError(f"`minutes` must be positive, got {self.minutes}.")
-        if self.crop < 0 or self.warmup < 0:
-            raise InputError(f"`crop` and `warmup` must not be negative, got {self.crop} and {self.warmup}.")
 
 
 class Progress(NamedTuple):
@@ -153,52 +86,6 @@ class TrainState(NamedTuple):
     average: UNet
     optimizer: optax.OptState
     step: Int[Array, ""]
-
-
-def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:
-    """Stratified noise levels: log-uniform with probability `tail`, else ln sigma ~ N(p_mean, p_std^2)."""
-    u = (jnp.arange(count) + jax.random.uniform(key, (count,))) / count
-    low, high = math.log(config.sigma_min), math.log(config.sigma_max)
-    uniform = low + (high - low) * u / max(config.tail, 1e-6)
-    within = jnp.clip((u - config.tail) / max(1 - config.tail, 1e-6), 1e-6, 1 - 1e-6)
-    normal = config.p_mean + config.p_std * jax.scipy.special.ndtri(within)
-    return jnp.exp(jnp.clip(jnp.where(u < config.tail, uniform, normal), low, high))
-
-
-def score_matching_loss(
-    prior: DiffusionPrior,
-    frames: Frames,
-    sigma: Float[Array, " batch"],
-    key: PRNGKeyArray,
-    seen: Float[Array, "batch 4 height width"] | None = None,
-) -> Scalar:
-    """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0.
-
-    With `seen` of the hazy clip, D is E[x0 | x, y] instead of E[x0 | x].
-    """
-    noisy = frames + sigma[:, None, None] * jax.random.normal(key, frames.shape)
-    weight = (sigma**2 + prior.scale**2) / (sigma * prior.scale) ** 2
-    denoiser = prior if seen is None else Posterior(prior, seen)
-    return jnp.mean(weight[:, None, None] * (denoiser.denoise(noisy, sigma) - frames) ** 2)
-
-
-def show_haze(
-    key: PRNGKeyArray,
-    hazy: Float[Array, "batch 4 height width"],
-    sigma: Float[Array, " batch"],
-    nothing: float | Scalar,
-    config: TrainConfig,
-) -> tuple[Float[Array, "batch 4 height width"], Float[Array, " batch"]]:
-    """What is seen of the hazy clip for a share of the batch, `nothing` for the rest, and their noise levels.
-
-    `nothing` is the mean intensity. Half of those that see it get a high noise level: there is little left to see but
-    it.
-    """
-    shown, high, level = jax.random.uniform(key, (3, len(hazy)))
-    low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)
-    seen = jnp.where((shown < config.shown)[:, None, None, None], hazy, nothing)
-    raised = jnp.exp(low_end + (high_end - low_end) * level)
-    return seen, jnp.where((shown < config.shown) & (high < 0.5), raised, sigma)
 
 
 def train(

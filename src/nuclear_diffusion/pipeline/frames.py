@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -130,8 +129,7 @@ def find_clips(folder: Path) -> list[Path]:
     """The clips of a folder: files, subfolders, and for numbered images one `read_video` pattern a series."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     patterns = {path: re.sub(r"\d+(?=\.[^.]+$)", "*", path.name) for path in entries if path.is_file()}
-    count = Counter(patterns.values())
-    series = {path: name for path, name in patterns.items() if _is_image(path) and (count[name] > 1 or "*" in name)}
+    series = {path: name for path, name in patterns.items() if _is_image(path) and "*" in name}
     singles = [path for path in entries if path not in series]
     return sorted({folder / name for name in series.values()} | set(singles))
 
