@@ -414,6 +414,42 @@ def test_what_cannot_be_read_is_left_out_with_a_note(tmp_path):
         read_frames(tmp_path, size=32)
 
 
+def test_a_run_that_goes_on_does_not_read_its_clips_again(tmp_path, monkeypatch):
+    data, run = tmp_path / "data", tmp_path / "run"
+    for name in ("one", "two"):
+        write_video(data / f"{name}.npz", make_clip(frames=9).frames, 25)
+    (data / "README.txt").write_text("what lies here")
+    notes: list[str] = []
+    first = read_frames(data, size=32, seed=1, cache=run, note=notes.append)
+    np.testing.assert_array_equal(first.train, read_frames(data, size=32, seed=1).train)
+
+    def untouched(*_):
+        raise AssertionError("read again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nuclear_diffusion.pipeline.frames.read_video", untouched)
+        again = read_frames(data, size=32, seed=1, cache=run, note=notes.append)
+        np.testing.assert_array_equal(again.train, first.train)
+        np.testing.assert_array_equal(again.val, first.val)
+        assert len(notes) == 2
+        assert notes[0] == notes[1]
+        for change in ({"seed": 2}, {"size": 64}, {"haze": False}):
+            with pytest.raises(AssertionError, match="read again"):
+                read_frames(data, **{"size": 32, "seed": 1, **change}, cache=run)
+        write_video(data / "two.npz", make_clip(frames=9, seed=1).frames, 25)
+        with pytest.raises(AssertionError, match="read again"):
+            read_frames(data, size=32, seed=1, cache=run)
+    assert not np.array_equal(read_frames(data, size=32, seed=1, cache=run).val, first.val)
+
+
+def test_one_patient_alone_has_no_validation_also_when_kept(tmp_path):
+    write_video(tmp_path / "data" / "one.npz", make_clip(frames=9).frames, 25)
+    for _ in range(2):
+        bank = read_frames(tmp_path / "data", size=32, cache=tmp_path / "run")
+        assert bank.val.shape == (0, 8, 2, 32, 32)
+        assert len(bank.train) == LAYERS
+
+
 def test_all_clips_of_a_patient_are_on_one_side(tmp_path):
     assert patient_of("patient-3-4C-frame-*.png") == patient_of("patient-3-2C-frame-*.png") == "patient-3"
     assert patient_of("patient-13.npz") == "patient-13"

@@ -202,6 +202,7 @@ class Train:
                     size=self.size,
                     haze=self.haze,
                     seed=self.seed,
+                    cache=self.output,
                     progress=progress,
                     note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
                 )

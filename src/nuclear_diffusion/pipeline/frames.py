@@ -1,11 +1,14 @@
 """Frames to train a prior on, clean and hazy: read from files with haze laid over them, or from the simulator."""
 
+import hashlib
+import json
 import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +47,7 @@ def read_frames(
     size: int = PRIOR_SIZE,
     haze: bool = True,
     seed: int = 0,
+    cache: Path | None = None,
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Bank:
@@ -53,21 +57,50 @@ def read_frames(
     haze laid over it (`lay_haze`), so that the prior also learns what haze does; `LAYERS` times, with other haze.
     Some patients (`patient_of`) are set aside for validation, see `pack_clips`. Images that lie in the folder itself
     and differ in their last number only are one clip. What cannot be read is left out, and `note` is told so in one
-    sentence. Raises `InputError` for a folder in which nothing can be read.
+    sentence. The result is kept in the folder `cache` until a file, its date or a setting changes, so that a run that
+    goes on later does not read it again. Raises `InputError` for a folder in which nothing can be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
     sources = find_clips(folder)
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
-    left_out: list[str] = []
-    clips = list(_fitted(sources, size, haze, seed, progress, left_out))
-    if not clips:
-        raise InputError(left_out[0])
+    kept = None if cache is None else cache / f"frames-{_digest(folder, size, haze, seed)}"
+    if kept is None or not kept.is_dir():
+        left_out: list[str] = []
+        clips = list(_fitted(sources, size, haze, seed, progress, left_out))
+        if not clips:
+            raise InputError(left_out[0])
+        bank = pack_clips(clips, size=size)
+        if kept is None:
+            return _noted(bank, left_out, note)
+        del clips
+        _keep(bank, left_out, kept)
+    left_out = json.loads((kept / "left-out.json").read_text(encoding="utf-8"))
+    return _noted(Bank(np.load(kept / "train.npy", mmap_mode="r"), np.load(kept / "val.npy")), left_out, note)
+
+
+def _noted(bank: Bank, left_out: list[str], note: Callable[[str], None] | None) -> Bank:
     for sentence in left_out:
         if note is not None:
             note(f"left out: {sentence}")
-    return pack_clips(clips, size=size)
+    return bank
+
+
+def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for part, frames in bank._asdict().items():
+            np.save(temporary / f"{part}.npy", frames)
+        (temporary / "left-out.json").write_text(json.dumps(left_out), encoding="utf-8")
+
+
+def _digest(folder: Path, size: int, haze: bool, seed: int) -> str:
+    """What a bank depends on: names, sizes and dates of the files, the settings, and the package's version."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    settings = (version("nuclear-diffusion"), size, (seed, LAYERS, MOMENTS) if haze else None)
+    return hashlib.sha256(repr((settings, told)).encode()).hexdigest()[:16]
 
 
 def _fitted(
