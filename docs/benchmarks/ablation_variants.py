@@ -48,6 +48,7 @@ Question = Literal[
     "start",
     "gradient",
     "prior",
+    "extra",
 ]
 
 Extent = Literal["usual", "long", "few"]
@@ -79,6 +80,41 @@ class FromBlack(Around):
 
     def __call__(self, y: Video, prior: Prior, background: NuclearNorm, *, key, start: Video | None = None):
         return self.sampler(y, prior, background, key=key, start=jnp.zeros_like(y))
+
+
+class Further(Around):
+    """A sampler that takes `factor` times what stands still of what it has taken."""
+
+    factor: float
+
+    def __call__(self, y: Video, prior: Prior, background: NuclearNorm, *, key, start: Video | None = None):
+        found = self.sampler(y, prior, background, key=key, start=start)
+        still = jnp.maximum((y - found.signal).mean(0), 0)
+        return found._replace(signal=found.signal - (self.factor - 1) * still)
+
+
+class Mirrored(eqx.Module):
+    """A prior that sees each frame also in the mirror, and gives the mean of both answers: two passes a step."""
+
+    prior: Prior
+    mirrored: Prior | None = None
+    """The prior after seeing the mirrored clip."""
+    haze_aware: bool = eqx.field(static=True, default=True)
+
+    @property
+    def sigma_min(self) -> float:
+        return self.prior.sigma_min
+
+    @property
+    def sigma_max(self) -> float:
+        return self.prior.sigma_max
+
+    def given(self, observed: Video) -> Prior:
+        return Mirrored(given(self.prior, observed), given(self.prior, observed[..., ::-1]))
+
+    def denoise(self, x, sigma):
+        other = self.prior if self.mirrored is None else self.mirrored
+        return (self.prior.denoise(x, sigma) + other.denoise(x[..., ::-1], sigma)[..., ::-1]) / 2
 
 
 @jax.tree_util.register_dataclass
@@ -374,6 +410,18 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
                 Variant("blind, held at 0.3", Proximal(start=0.3), view=Blind),
                 Variant("blind, from 0.3 down to 0.05", Proximal(start=0.3, end=0.05), view=Blind),
                 *(Variant(named(each, others), loaded=each) for each in others),
+            ],
+        ),
+        "extra": Group(
+            "What the default does not do: take more of the static part of what it has taken, and ask the network "
+            "about the mirrored clip too (twice the passes that are told).",
+            "neither",
+            [
+                *(
+                    Variant(f"static part taken {factor:g} times", Further(Proximal(), factor))
+                    for factor in (1.25, 1.5)
+                ),
+                Variant("mean with the mirrored clip's", view=Mirrored),
             ],
         ),
     }
