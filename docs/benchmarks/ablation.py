@@ -125,6 +125,8 @@ class Ablation:
         """Both tables, of every question that has rows in the cache."""
         sections, table = [], []
         for question, group in asked.items():
+            if self.name != "ablation" and question not in (self.only or asked):
+                continue  # a page of its own is about what it was asked
             rows = self.rows_of(group)
             summaries = [self.summary(title, variant, loaded, cache) for title, variant in rows]
             found = [each for each in summaries if each is not None]

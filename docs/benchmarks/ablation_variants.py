@@ -279,11 +279,10 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
         ),
         "window": Group(
             "How many frames are separated together? (four times the frames of the other rows)",
-            f"whole clip, or windows of {window} that share {overlap}",
+            f"windows of {window} that share {overlap}",
             [
                 Variant("windows of 7 that share 2", window=7, overlap=2, extent="long"),
                 Variant("windows of 7 that share none", window=7, overlap=0, extent="long"),
-                Variant("windows of 15 that share 2", window=15, overlap=2, extent="long"),
                 Variant("whole clip", window=10**6, overlap=0, extent="long"),
             ],
         ),

@@ -95,7 +95,7 @@ def centre(base: Method) -> dict[str, float]:
     """The first trial: the method's defaults.
 
     `nuclear` computes gamma from each clip, `Proximal.background_for`. What is searched is one absolute gamma for all
-    clips, around the default's for a whole window at the default mu; the default of a shorter clip is up to 3 % lower.
+    clips, around the default's for a whole window at the default mu; the default of a shorter clip is up to 1 % lower.
     """
     settings = base.settings
     assert settings is not None

@@ -180,8 +180,8 @@ def sample_posterior(
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
     start: Video | Float[ndarray, "frames height width"] | None = None,
-    window: int = 60,
-    overlap: int = 12,
+    window: int = 15,
+    overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Posterior:
     """Draw from p(X, L | Y) of a clip, window by window as in `separate`; draws and moments are cross-faded.

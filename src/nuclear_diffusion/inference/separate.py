@@ -47,8 +47,8 @@ def separate(
     key: PRNGKeyArray,
     background: P | None = None,
     sampler: Sampler[P] | None = None,
-    window: int = 60,
-    overlap: int = 12,
+    window: int = 15,
+    overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Separation:
     """Separate a clip Y into a signal X under a diffusion prior and a low-rank background L, Y ~ X + L.
