@@ -450,6 +450,19 @@ def test_one_patient_alone_has_no_validation_also_when_kept(tmp_path):
         assert len(bank.train) == LAYERS
 
 
+def test_a_run_in_the_folder_of_its_clips_is_none_of_them(tmp_path):
+    for name in ("one", "two"):
+        write_video(tmp_path / f"{name}.npz", make_clip(frames=9).frames, 25)
+    run = tmp_path / "run"
+    notes: list[str] = []
+    for content in ("first", "second"):
+        bank = read_frames(tmp_path, size=32, haze=False, cache=run, note=notes.append)
+        assert len(bank.train) == len(bank.val) == 9
+        (run / "log.json").write_text(content)
+    assert notes == []
+    assert len(list(run.glob("frames-*"))) == 1
+
+
 def test_all_clips_of_a_patient_are_on_one_side(tmp_path):
     assert patient_of("patient-3-4C-frame-*.png") == patient_of("patient-3-2C-frame-*.png") == "patient-3"
     assert patient_of("patient-13.npz") == "patient-13"

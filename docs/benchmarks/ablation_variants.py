@@ -56,7 +56,7 @@ Extent = Literal["usual", "long", "few"]
 
 
 class Around(eqx.Module):
-    """A sampler that meets the window, the prior or the start changed."""
+    """A sampler around another one, with the prior, the start or the answer changed."""
 
     sampler: Sampler
 
@@ -93,13 +93,10 @@ class Further(Around):
         return found._replace(signal=found.signal - (self.factor - 1) * still)
 
 
-class Mirrored(eqx.Module):
-    """A prior that sees each frame also in the mirror, and gives the mean of both answers: two passes a step."""
+class View(eqx.Module):
+    """A prior around another one, good for the same noise."""
 
     prior: Prior
-    mirrored: Prior | None = None
-    """The prior after seeing the mirrored clip."""
-    haze_aware: bool = eqx.field(static=True, default=True)
 
     @property
     def sigma_min(self) -> float:
@@ -108,6 +105,21 @@ class Mirrored(eqx.Module):
     @property
     def sigma_max(self) -> float:
         return self.prior.sigma_max
+
+
+class Blind(View):
+    """The same prior without its knowledge of haze: p(X) instead of p(X | Y)."""
+
+    def denoise(self, x, sigma):
+        return self.prior.denoise(x, sigma)
+
+
+class Mirrored(View):
+    """A prior that sees each frame also in the mirror, and gives the mean of both answers."""
+
+    mirrored: Prior | None = None
+    """The prior after seeing the mirrored clip."""
+    haze_aware: bool = eqx.field(static=True, default=True)
 
     def given(self, observed: Video) -> Prior:
         return Mirrored(given(self.prior, observed), given(self.prior, observed[..., ::-1]))
@@ -115,25 +127,6 @@ class Mirrored(eqx.Module):
     def denoise(self, x, sigma):
         other = self.prior if self.mirrored is None else self.mirrored
         return (self.prior.denoise(x, sigma) + other.denoise(x[..., ::-1], sigma)[..., ::-1]) / 2
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Blind:
-    """The same prior without its knowledge of haze: p(X) instead of p(X | Y)."""
-
-    prior: Prior
-
-    @property
-    def sigma_min(self) -> float:
-        return self.prior.sigma_min
-
-    @property
-    def sigma_max(self) -> float:
-        return self.prior.sigma_max
-
-    def denoise(self, x, sigma):
-        return self.prior.denoise(x, sigma)
 
 
 def as_it_is(value, *_):
@@ -164,6 +157,8 @@ class Variant:
     overlap: int = DEFAULTS["nuclear"]["overlap"]
     view: Callable[[Prior], Prior] = as_it_is
     """How the prior is used."""
+    asked: int = 1
+    """Denoiser passes a step."""
     loaded: LoadedPrior | None = None
     """Another prior than the run's."""
     extent: Extent = "usual"
@@ -179,7 +174,7 @@ class Variant:
     def passes(self, frames: int) -> float:
         """Denoiser passes a frame."""
         windows = self.windows(frames)
-        return self.sampler.steps * windows.size * len(windows) / frames
+        return self.asked * self.sampler.steps * windows.size * len(windows) / frames
 
     def settings(self, shape: tuple[int, ...]) -> str:
         """A digest of all that the name stands for: a row is measured again where a default has changed."""
@@ -413,14 +408,14 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
         ),
         "extra": Group(
             "What the default does not do: take more of the static part of what it has taken, and ask the network "
-            "about the mirrored clip too (twice the passes that are told).",
+            "about the mirrored clip too.",
             "neither",
             [
                 *(
                     Variant(f"static part taken {factor:g} times", Further(Proximal(), factor))
                     for factor in (1.25, 1.5)
                 ),
-                Variant("mean with the mirrored clip's", view=Mirrored),
+                Variant("averaged with the mirrored clip's", view=Mirrored, asked=2),
             ],
         ),
     }

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -62,29 +61,30 @@ def read_frames(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
-    sources = find_clips(folder)
+    sources = [source for source in find_clips(folder) if cache is None or source.resolve() != cache.resolve()]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
-    kept = None if cache is None else cache / f"frames-{_digest(folder, size, haze, seed)}"
-    if kept is None or not kept.is_dir():
-        left_out: list[str] = []
-        clips = list(_fitted(sources, size, haze, seed, progress, left_out))
-        if not clips:
-            raise InputError(left_out[0])
-        bank = pack_clips(clips, size=size)
-        if kept is None:
-            return _noted(bank, left_out, note)
-        del clips
-        _keep(bank, left_out, kept)
-    left_out = json.loads((kept / "left-out.json").read_text(encoding="utf-8"))
-    return _noted(Bank(np.load(kept / "train.npy", mmap_mode="r"), np.load(kept / "val.npy")), left_out, note)
-
-
-def _noted(bank: Bank, left_out: list[str], note: Callable[[str], None] | None) -> Bank:
+    if cache is None:
+        bank, left_out = _read(sources, size, haze, seed, progress)
+    else:
+        kept = cache / f"frames-{_digest(folder, cache, size, haze, seed)}"
+        if not kept.is_dir():
+            _keep(*_read(sources, size, haze, seed, progress), kept)
+        bank = Bank(np.load(kept / "train.npy", mmap_mode="r"), np.load(kept / "val.npy"))
+        left_out = json.loads((kept / "left-out.json").read_text(encoding="utf-8"))
     for sentence in left_out:
         if note is not None:
             note(f"left out: {sentence}")
     return bank
+
+
+def _read(sources: list[Path], size: int, haze: bool, seed: int, progress: Progress | None) -> tuple[Bank, list[str]]:
+    """The bank, and a sentence on each clip that is not in it."""
+    left_out: list[str] = []
+    clips = list(_fitted(sources, size, haze, seed, progress, left_out))
+    if not clips:
+        raise InputError(left_out[0])
+    return pack_clips(clips, size=size), left_out
 
 
 def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
@@ -95,11 +95,14 @@ def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
         (temporary / "left-out.json").write_text(json.dumps(left_out), encoding="utf-8")
 
 
-def _digest(folder: Path, size: int, haze: bool, seed: int) -> str:
-    """What a bank depends on: names, sizes and dates of the files, the settings, and the package's version."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    told = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    settings = (version("nuclear-diffusion"), size, (seed, LAYERS, MOMENTS) if haze else None)
+def _digest(folder: Path, cache: Path, size: int, haze: bool, seed: int) -> str:
+    """What a bank depends on: names, sizes and dates of the files (but the run's own), settings, and our version."""
+    from nuclear_diffusion import __version__
+
+    files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
+    others = [path for path in files if cache.resolve() not in path.parents]
+    told = [(str(path.relative_to(folder.resolve())), path.stat().st_size, path.stat().st_mtime_ns) for path in others]
+    settings = (__version__, size, (seed, LAYERS, MOMENTS) if haze else None)
     return hashlib.sha256(repr((settings, told)).encode()).hexdigest()[:16]
 
 
