@@ -149,7 +149,7 @@ class Train:
     ] = None
     full_batch: Annotated[int, arg(help="Whole frames a step.")] = 4
     shown: Annotated[float, arg(help="Share of the frames whose hazy version the network sees, in [0, 1].")] = 0.8
-    learning_rate: Annotated[float, arg(help="Peak learning rate of Adam.")] = 1e-3
+    learning_rate: Annotated[float, arg(help="Peak learning rate.")] = 5e-3
     init: Annotated[
         str | None,
         arg(

@@ -31,7 +31,7 @@ class TrainConfig:
     crop: int = 128
     full_from: float = 0.5
     full_batch: int = 4
-    lr: float = 1e-3
+    lr: float = 5e-3
     warmup: int = 200
     final_lr: float = 0.01
     clip: float = 1.0

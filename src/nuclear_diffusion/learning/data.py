@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
 
@@ -15,6 +15,17 @@ from nuclear_diffusion.types import InputError
 BRIGHT_SHARE = 0.5
 """Of the augmented samples with haze; bright still patches are rare in simulation, and easy to tell by time."""
 
+FLOOR_SHARE = 0.3
+"""Of the augmented samples with speckle all over, clean and hazy alike, that is new in each frame: not haze."""
+
+TEXTURE_SHARE = 0.3
+"""Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
+
+GHOST_SHARE = 0.2
+"""Of the augmented samples with haze over which a displaced copy of themselves is laid."""
+
+SMOOTH_SHARE = 0.25
+"""Of the augmented samples that are smoothed, clean and hazy alike, as coarser scanners show them."""
 DIM_SHARE = 0.4
 """Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
 
@@ -117,11 +128,15 @@ class Batches:
     def watched(self, count: int) -> Float[np.ndarray, "count planes height width"]:
         """Whole frames of `count` clips, evenly chosen, as they are; of fewer if there are not as many."""
         chosen = np.linspace(0, len(self.clips) - 1, min(count, len(self.clips))).astype(int)
-        planes = (_planes(np.asarray(self.clips[i]), n % self.clips.shape[1]) for n, i in enumerate(chosen))
+        over = np.arange(self.clips.shape[1])
+        planes = (_planes(np.asarray(self.clips[i]), n % len(over), over) for n, i in enumerate(chosen))
         return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
 
     def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        planes = _planes(clip, int(rng.integers(len(clip))))
+        moment, over = int(rng.integers(len(clip))), np.arange(len(clip))
+        if self.augment and len(over) > 3 and rng.random() < 0.5:
+            over = rng.permutation(over)[: rng.integers(3, len(over))]  # time tells less of a short clip
+        planes = _planes(clip, moment, over)
         if not whole:
             planes = _filled_crop(planes, side, rng)
         elif self.augment:
@@ -131,32 +146,38 @@ class Batches:
         if rng.random() < 0.5:
             planes = planes[..., ::-1]
         # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
-        gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.2, 0.2))
+        gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.3, 0.3))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
         planes = table[planes]
+        if rng.random() < SMOOTH_SHARE:
+            planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))), truncate=2.5)
         if rng.random() < DIM_SHARE:
             planes = _dim_near_field(planes, rng)
-        if len(planes) > 1 and rng.random() < BRIGHT_SHARE:
-            planes[1:] = _with_bright_clutter(planes[1:], rng)
-        return _shown(planes, rng)
+        moments = np.array([moment, *over])
+        if rng.random() < FLOOR_SHARE:
+            planes = _with_noise_floor(planes, np.array([moment, *moments])[: len(planes)], rng)
+        if len(planes) > 1:
+            for share, spoiled in (
+                (GHOST_SHARE, lambda hazy: _with_ghost(hazy, moments / len(clip), rng)),
+                (TEXTURE_SHARE, lambda hazy: _with_texture(hazy, moments / len(clip), rng)),
+                (BRIGHT_SHARE, lambda hazy: _with_bright_clutter(hazy, rng)),
+            ):
+                if rng.random() < share:
+                    planes[1:] = spoiled(planes[1:])
+        return _shown(planes)
 
 
-def _planes(clip: UInt8[np.ndarray, "moments kinds height width"], moment: int) -> UInt8[np.ndarray, "planes h w"]:
-    """The clean frame of one moment; where there are hazy ones, that moment's and then all of them."""
+def _planes(
+    clip: UInt8[np.ndarray, "moments kinds height width"], moment: int, over: Shaped[np.ndarray, " some"]
+) -> UInt8[np.ndarray, "planes h w"]:
+    """The clean frame of one moment; where there are hazy ones, that moment's and then those of the moments `over`."""
     clean = clip[moment, :1]
-    return np.concatenate([clean, clip[moment, 1:], clip[:, 1]]) if clip.shape[1] == 2 else clean
+    return np.concatenate([clean, clip[moment, 1:], clip[over, 1]]) if clip.shape[1] == 2 else clean
 
 
-def _shown(
-    planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator | None = None
-) -> Float[np.ndarray, "kinds h w"]:
-    """Clean frame, hazy frame, and the hazy frames over time; half of the time over some of them only."""
-    if len(planes) == 1:
-        return planes
-    clean, hazy, clip = planes[0], planes[1], planes[2:]
-    if rng is not None and len(clip) > 3 and rng.random() < 0.5:
-        clip = clip[rng.permutation(len(clip))[: rng.integers(3, len(clip))]]
-    return np.stack([clean, hazy, *over_time(clip)])
+def _shown(planes: Float[np.ndarray, "planes h w"]) -> Float[np.ndarray, "kinds h w"]:
+    """Clean frame, hazy frame, and the hazy frames over time."""
+    return planes if len(planes) == 1 else np.stack([planes[0], planes[1], *over_time(planes[2:])])
 
 
 def _dim_near_field(
@@ -171,17 +192,98 @@ def _dim_near_field(
     return np.where(planes > 0, np.maximum(planes - shift, 1 / 255), 0).astype(np.float32)
 
 
+def _with_noise_floor(
+    planes: Float[np.ndarray, "planes h w"], moments: Shaped[np.ndarray, " planes"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """Grey speckle all over the picture, the same in planes of the same moment; amplitudes add."""
+    texture, beta = _speckle(planes.shape[1:], rng)
+    level = rng.uniform(0.0, 0.5)
+    place = rng.integers(planes.shape[1], size=(moments.max() + 1, 2))  # far apart: as good as another draw
+    return _laid_over(planes, (level + np.roll(texture, tuple(place[k]), (0, 1)) for k in moments), beta)
+
+
+def _with_ghost(
+    hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """A weaker, displaced copy of each frame in a part of the picture, still or travelling; amplitudes add."""
+    height, width = hazy.shape[1:]
+    beta = rng.uniform(40, 80) * np.log(10) / 20
+    offset = rng.uniform(-0.25, 0.25, 2) * (height, width)
+    fades = rng.uniform(0.05, 0.4) + rng.uniform(0, 0.5) * _place((height, width), rng)
+    shifts = np.rint(offset + np.multiply.outer(_travel(times, rng), rng.uniform(-15, 15, 2))).astype(int)
+    ghosts = (np.roll(frame, tuple(shift), (0, 1)) - fades for frame, shift in zip(hazy, shifts, strict=True))
+    return _laid_over(hazy, ghosts, beta)
+
+
+def _with_texture(
+    hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """A speckle texture of any grain in a part of the picture, still or travelling; amplitudes add.
+
+    `times` of the planes: of the whole clip's length, in [0, 1).
+    """
+    texture, beta = _speckle(hazy.shape[1:], rng)
+    level = rng.uniform(0.1, 0.7) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
+    shifts = np.multiply.outer(_travel(times, rng), rng.uniform(-30, 30, 2))
+    return _laid_over(hazy, (level + np.roll(texture, tuple(np.rint(s).astype(int)), (0, 1)) for s in shifts), beta)
+
+
+def _laid_over(
+    planes: Float[np.ndarray, "planes h w"], clutter: Iterable[Float[np.ndarray, "h w"]], beta: float
+) -> Float[np.ndarray, "planes h w"]:
+    """Clutter on each plane where there is a picture: grey a and b to log(exp(beta a) + exp(beta b)) / beta.
+
+    Amplitudes add so on a logarithmic grey scale of R decibels with beta = R ln(10) / 20.
+    """
+    lit = _lit(planes)
+    out = [np.logaddexp(beta * plane, beta * one) / beta for plane, one in zip(planes, clutter, strict=True)]
+    return np.where(lit, np.clip(out, 0, 1), planes).astype(np.float32)
+
+
+def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Float[np.ndarray, "h w"], float]:
+    """Speckle of any grain around grey 0, and `_laid_over`'s beta."""
+    beta = rng.uniform(40, 80) * np.log(10) / 20
+    grain = np.exp(rng.uniform(np.log(0.6), np.log(6), 2))
+    noise = rng.standard_normal((2, *shape), np.float32)
+    real, imaginary = gaussian_filter(noise, (0, *grain), mode="wrap", truncate=2.5)
+    speckle = np.hypot(real, imaginary)
+    return np.log(np.maximum(speckle / np.median(speckle), 1e-3)) / beta, beta
+
+
+def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
+    """How far from a random cloud, wedge or band: 0 in its middle, 1 at its edge, then the square of the distance."""
+    height, width = shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    range_, angle = np.hypot(rows, columns - width / 2) / height, np.arctan2(columns - width / 2, rows + 1)
+    kind = rng.integers(3)
+    if kind == 0:
+        (row, column), (tall, wide) = rng.uniform(0.1, 0.9, 2), rng.uniform(0.15, 0.6, 2)
+        return ((rows / height - row) / tall) ** 2 + ((columns / width - column) / wide) ** 2
+    if kind == 1:
+        return ((angle - rng.uniform(-0.7, 0.7)) / rng.uniform(0.03, 0.3)) ** 2
+    return ((range_ - rng.uniform(0.1, 0.9)) / rng.uniform(0.03, 0.3)) ** 2
+
+
+def _travel(times: Float[np.ndarray, " planes"], rng: np.random.Generator) -> Float[np.ndarray, " planes"]:
+    """To and fro in [-1, 1], or no motion at all."""
+    if rng.random() < 0.4:
+        return np.zeros(len(times))
+    return np.sin(2 * np.pi * rng.uniform(0.2, 1.5) * times + rng.uniform(0, 2 * np.pi))
+
+
 def _with_bright_clutter(
     hazy: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
     """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
 
-    A patch is a Gaussian in amplitude, so a paraboloid on the logarithmic grey scale, where amplitudes a and b add up
-    to log(exp(beta a) + exp(beta b)) / beta with beta = R ln(10) / 20 for a scale of R decibels.
+    Half of the time grey values add (eq. 8: Y = L + X), each patch a Gaussian; or else amplitudes add, a and b to
+    log(exp(beta a) + exp(beta b)) / beta on the logarithmic grey scale, with beta = R ln(10) / 20 for a scale of R
+    decibels, each patch a Gaussian in amplitude and so a paraboloid in grey.
     """
     height, width = hazy.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     beta = rng.uniform(40, 80) * np.log(10) / 20
+    greys_add = rng.random() < 0.5
     total = np.zeros((height, width), np.float32)
     for _ in range(rng.integers(1, 4)):
         if rng.random() < 0.4:  # under the probe, along the beam
@@ -192,16 +294,26 @@ def _with_bright_clutter(
             )
         else:
             row, column = height * rng.uniform(0, 0.8), width * rng.uniform(0.1, 0.9)
+            if rng.random() < 0.5:  # on a flank
+                range_, side = height * rng.uniform(0.15, 0.7), rng.choice([-1, 1]) * rng.uniform(0.3, 0.8)
+                row, column = range_ * np.cos(side), width / 2 + range_ * np.sin(side)
             angle, axes = rng.uniform(0, np.pi), height * np.exp(rng.uniform(np.log(0.02), np.log(0.15), 2))
         y, x = rows - row, columns - column
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        squared = (u / axes[0]) ** 2 + (v / axes[1]) ** 2
         texture = gaussian_filter(rng.standard_normal((height, width), np.float32), rng.uniform(1, 4))
-        level = rng.uniform(0.4, 1.4) - 0.5 * ((u / axes[0]) ** 2 + (v / axes[1]) ** 2)
-        total += np.exp(beta * (level + rng.uniform(0, 0.3) * texture / texture.std()))
-    sum_of_amplitudes = np.log(np.exp(beta * hazy) + total) / beta
-    lit = hazy.max(0) > 0
-    picture = lit | binary_fill_holes(binary_closing(lit, iterations=2))  # black cavities inside it included
-    return np.where(picture, np.clip(sum_of_amplitudes, 0, 1), hazy)
+        uneven = max(0.0, rng.uniform(-0.15, 0.3)) * texture / texture.std()
+        if greys_add:
+            total += rng.uniform(0.2, 1.0) * np.exp(-0.5 * squared) * np.clip(1 + uneven, 0, None)
+        else:
+            total += np.exp(beta * (rng.uniform(0.5, 1.6) - 0.5 * squared + uneven))
+    cluttered = hazy + total if greys_add else np.log(np.exp(beta * hazy) + total) / beta
+    return np.where(_lit(hazy), np.clip(cluttered, 0, 1), hazy)
+
+
+def _lit(planes: Float[np.ndarray, "planes h w"]) -> Bool[np.ndarray, "h w"]:
+    """Where there is a picture, black cavities inside it included."""
+    return binary_fill_holes(binary_closing(planes.max(0) > 0, iterations=2)) | (planes.max(0) > 0)
 
 
 def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -22,6 +22,9 @@ from nuclear_diffusion.types import Scalar
 
 Frames = Float[Array, "batch height width"]
 
+HIGH_SHARE = 0.7
+"""Of the frames whose hazy version is seen: those with a noise level of 0.3 or more."""
+
 
 def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:
     """Stratified noise levels: log-uniform with probability `tail`, else ln sigma ~ N(p_mean, p_std^2)."""
@@ -59,11 +62,11 @@ def show_haze(
 ) -> tuple[Float[Array, "batch 4 height width"], Float[Array, " batch"]]:
     """What is seen of the hazy clip for a share of the batch, `nothing` for the rest, and their noise levels.
 
-    `nothing` is the mean intensity. Half of those that see it get a high noise level: there is little left to see but
-    it.
+    `nothing` is the mean intensity. `HIGH_SHARE` of those that see it get a high noise level, as in the default
+    sampler: there is little left to see but it.
     """
     shown, high, level = jax.random.uniform(key, (3, len(hazy)))
     low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)
     seen = jnp.where((shown < config.shown)[:, None, None, None], hazy, nothing)
     raised = jnp.exp(low_end + (high_end - low_end) * level)
-    return seen, jnp.where((shown < config.shown) & (high < 0.5), raised, sigma)
+    return seen, jnp.where((shown < config.shown) & (high < HIGH_SHARE), raised, sigma)
