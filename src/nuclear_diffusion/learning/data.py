@@ -18,10 +18,10 @@ BRIGHT_SHARE = 0.5
 FLOOR_SHARE = 0.3
 """Of the augmented samples with speckle all over, clean and hazy alike, that is new in each frame: not haze."""
 
-TEXTURE_SHARE = 0.3
+TEXTURE_SHARE = 0.5
 """Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
 
-GHOST_SHARE = 0.2
+GHOST_SHARE = 0.25
 """Of the augmented samples with haze over which a displaced copy of themselves is laid."""
 
 SMOOTH_SHARE = 0.25
@@ -218,14 +218,17 @@ def _with_ghost(
 def _with_texture(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """A speckle texture of any grain in a part of the picture, still or travelling; amplitudes add.
+    """A speckle texture of any grain in a part of the picture, still or travelling, the part with it or not.
 
+    Amplitudes add.
     `times` of the planes: of the whole clip's length, in [0, 1).
     """
     texture, beta = _speckle(hazy.shape[1:], rng)
-    level = rng.uniform(0.1, 0.7) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
-    shifts = np.multiply.outer(_travel(times, rng), rng.uniform(-30, 30, 2))
-    return _laid_over(hazy, (level + np.roll(texture, tuple(np.rint(s).astype(int)), (0, 1)) for s in shifts), beta)
+    level = rng.uniform(0.1, 0.9) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
+    shifts = np.rint(np.multiply.outer(_travel(times, rng), rng.uniform(-30, 30, 2))).astype(int)
+    if rng.random() < 0.5:
+        return _laid_over(hazy, (level + np.roll(texture, tuple(shift), (0, 1)) for shift in shifts), beta)
+    return _laid_over(hazy, (np.roll(level + texture, tuple(shift), (0, 1)) for shift in shifts), beta)
 
 
 def _laid_over(
@@ -251,17 +254,21 @@ def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Float[np
 
 
 def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
-    """How far from a random cloud, wedge or band: 0 in its middle, 1 at its edge, then the square of the distance."""
+    """How far from a random cloud, wedge, band or comb: 0 in its middle, 1 at its edge; the distance's square."""
     height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    range_, angle = np.hypot(rows, columns - width / 2) / height, np.arctan2(columns - width / 2, rows + 1)
-    kind = rng.integers(3)
-    if kind == 0:
+    if rng.random() < 0.25:
         (row, column), (tall, wide) = rng.uniform(0.1, 0.9, 2), rng.uniform(0.15, 0.6, 2)
         return ((rows / height - row) / tall) ** 2 + ((columns / width - column) / wide) ** 2
-    if kind == 1:
-        return ((angle - rng.uniform(-0.7, 0.7)) / rng.uniform(0.03, 0.3)) ** 2
-    return ((range_ - rng.uniform(0.1, 0.9)) / rng.uniform(0.03, 0.3)) ** 2
+    if rng.random() < 0.5:
+        along, (low, high) = np.hypot(rows, columns - width / 2) / height, (0.1, 0.9)
+    else:
+        along, (low, high) = np.arctan2(columns - width / 2, rows + 1), (-0.7, 0.7)
+    distance, reach = along - rng.uniform(low, high), rng.uniform(0.03, 0.3)
+    if rng.random() < 0.5:  # many bands, or wedges, at equal distances
+        period = np.exp(rng.uniform(np.log(0.05), np.log(0.3)))
+        distance, reach = (distance + period / 2) % period - period / 2, period * rng.uniform(0.1, 0.3)
+    return (distance / reach) ** 2
 
 
 def _travel(times: Float[np.ndarray, " planes"], rng: np.random.Generator) -> Float[np.ndarray, " planes"]:
