@@ -18,7 +18,7 @@ BRIGHT_SHARE = 0.5
 FLOOR_SHARE = 0.3
 """Of the augmented samples with speckle all over, clean and hazy alike, that is new in each frame: not haze."""
 
-TEXTURE_SHARE = 0.5
+TEXTURE_SHARE = 0.4
 """Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
 
 GHOST_SHARE = 0.25
@@ -224,7 +224,7 @@ def _with_texture(
     `times` of the planes: of the whole clip's length, in [0, 1).
     """
     texture, beta = _speckle(hazy.shape[1:], rng)
-    level = rng.uniform(0.1, 0.9) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
+    level = rng.uniform(0.1, 0.75) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
     shifts = np.rint(np.multiply.outer(_travel(times, rng), rng.uniform(-30, 30, 2))).astype(int)
     if rng.random() < 0.5:
         return _laid_over(hazy, (level + np.roll(texture, tuple(shift), (0, 1)) for shift in shifts), beta)
