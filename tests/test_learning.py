@@ -164,8 +164,10 @@ def test_noise_levels_follow_the_mixture():
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("batched", [False, True])
-def test_the_gradient_of_a_correlation_is_xlas_own(size, batched):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_gradient_of_a_correlation_is_xlas_own(size, batched, backend, monkeypatch):
     """Frames wider than high and other channels out than in, so that no two axes can be taken for each other."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # each has a branch of its own
     shape = (3, 1, 7, 9, 4) if batched else (1, 7, 9, 4)
     x, weights = (jax.random.normal(key(k), (*shape[:-1], channels)) for k, channels in enumerate((4, 5)))
     kernel = jax.random.normal(key(2), (size, size, 4, 5))
@@ -448,6 +450,17 @@ def test_bright_clutter_lies_still_over_the_hazy_frames_alone():
             sums.add("amplitudes" if (difference > 1e-6).all() else "greys")
     assert brightest > 0.1
     assert sums == {"amplitudes", "greys"}
+
+
+def test_clean_frames_alone_get_no_noise_and_no_smoothing(monkeypatch):
+    """What is learned from them is p(X) of the frames as given: two grey values stay two, whatever the gain."""
+    for share in ("SMOOTH_SHARE", "FLOOR_SHARE"):
+        monkeypatch.setattr(data, share, 1.0)
+    monkeypatch.setattr(data, "DIM_SHARE", 0.0)
+    frames = np.full((2, 1, 1, 32, 32), 50, np.uint8)
+    frames[..., ::2] = 100
+    for crop in Batches(frames, 0, 8, 8, 16, True).at(0, whole=False):
+        assert len(np.unique(crop)) == 2
 
 
 def some_picture(planes: int) -> np.ndarray:

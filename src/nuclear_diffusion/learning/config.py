@@ -20,7 +20,8 @@ class TrainConfig:
     - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of the
       log-uniform.
     - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
-    - `augment`: flips, gain and gamma, and for whole frames shift and zoom.
+    - `augment`: flips, gain and gamma, and for whole frames shift and zoom; where pairs are given also smoothing and
+      noise, in clean and hazy frames alike, and more kinds of haze in the hazy ones.
     - `mixed`: network in bfloat16; None: on a GPU only.
     """
 

@@ -16,7 +16,7 @@ BRIGHT_SHARE = 0.5
 """Of the augmented samples with haze; bright still patches are rare in simulation, and easy to tell by time."""
 
 FLOOR_SHARE = 0.3
-"""Of the augmented samples with speckle all over, clean and hazy alike, that is new in each frame: not haze."""
+"""Of the augmented samples with haze that get speckle all over, clean and hazy alike, new in each frame: not haze."""
 
 TEXTURE_SHARE = 0.4
 """Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
@@ -25,7 +25,8 @@ GHOST_SHARE = 0.25
 """Of the augmented samples with haze over which a displaced copy of themselves is laid."""
 
 SMOOTH_SHARE = 0.25
-"""Of the augmented samples that are smoothed, clean and hazy alike, as coarser scanners show them."""
+"""Of the augmented samples with haze that are smoothed, clean and hazy alike, as coarser scanners show them."""
+
 DIM_SHARE = 0.4
 """Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
 
@@ -149,21 +150,22 @@ class Batches:
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.3, 0.3))
         table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
         planes = table[planes]
-        if rng.random() < SMOOTH_SHARE:
-            planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))), truncate=2.5)
         if rng.random() < DIM_SHARE:
             planes = _dim_near_field(planes, rng)
+        if len(planes) == 1:
+            return planes  # p(X) alone is that of the frames as they are given
         moments = np.array([moment, *over])
+        if rng.random() < SMOOTH_SHARE:
+            planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))), truncate=2.5)
         if rng.random() < FLOOR_SHARE:
-            planes = _with_noise_floor(planes, np.array([moment, *moments])[: len(planes)], rng)
-        if len(planes) > 1:
-            for share, spoiled in (
-                (GHOST_SHARE, lambda hazy: _with_ghost(hazy, moments / len(clip), rng)),
-                (TEXTURE_SHARE, lambda hazy: _with_texture(hazy, moments / len(clip), rng)),
-                (BRIGHT_SHARE, lambda hazy: _with_bright_clutter(hazy, rng)),
-            ):
-                if rng.random() < share:
-                    planes[1:] = spoiled(planes[1:])
+            planes = _with_noise_floor(planes, np.array([moment, *moments]), rng)
+        for share, spoiled in (
+            (GHOST_SHARE, lambda hazy: _with_ghost(hazy, moments / len(clip), rng)),
+            (TEXTURE_SHARE, lambda hazy: _with_texture(hazy, moments / len(clip), rng)),
+            (BRIGHT_SHARE, lambda hazy: _with_bright_clutter(hazy, rng)),
+        ):
+            if rng.random() < share:
+                planes[1:] = spoiled(planes[1:])
         return _shown(planes)
 
 
@@ -218,10 +220,9 @@ def _with_ghost(
 def _with_texture(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """A speckle texture of any grain in a part of the picture, still or travelling, the part with it or not.
+    """A speckle texture of any grain in a part of the picture, still or travelling; the part may travel with it.
 
-    Amplitudes add.
-    `times` of the planes: of the whole clip's length, in [0, 1).
+    Amplitudes add. `times` of the planes: of the whole clip's length, in [0, 1).
     """
     texture, beta = _speckle(hazy.shape[1:], rng)
     level = rng.uniform(0.1, 0.75) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
@@ -283,15 +284,14 @@ def _with_bright_clutter(
 ) -> Float[np.ndarray, "planes h w"]:
     """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
 
-    Half of the time grey values add (eq. 8: Y = L + X), each patch a Gaussian; or else amplitudes add, a and b to
-    log(exp(beta a) + exp(beta b)) / beta on the logarithmic grey scale, with beta = R ln(10) / 20 for a scale of R
-    decibels, each patch a Gaussian in amplitude and so a paraboloid in grey.
+    Half of the time grey values add (eq. 8: Y = L + X), each patch a Gaussian; or else amplitudes add, each patch a
+    Gaussian in amplitude and so a paraboloid in grey.
     """
     height, width = hazy.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     beta = rng.uniform(40, 80) * np.log(10) / 20
     greys_add = rng.random() < 0.5
-    total = np.zeros((height, width), np.float32)
+    patches = []
     for _ in range(rng.integers(1, 4)):
         if rng.random() < 0.4:  # under the probe, along the beam
             row, column = height * rng.uniform(0, 0.1), width * (0.5 + rng.uniform(-0.1, 0.1))
@@ -311,11 +311,13 @@ def _with_bright_clutter(
         texture = gaussian_filter(rng.standard_normal((height, width), np.float32), rng.uniform(1, 4))
         uneven = max(0.0, rng.uniform(-0.15, 0.3)) * texture / texture.std()
         if greys_add:
-            total += rng.uniform(0.2, 1.0) * np.exp(-0.5 * squared) * np.clip(1 + uneven, 0, None)
+            patches.append(rng.uniform(0.2, 1.0) * np.exp(-0.5 * squared) * np.clip(1 + uneven, 0, None))
         else:
-            total += np.exp(beta * (rng.uniform(0.5, 1.6) - 0.5 * squared + uneven))
-    cluttered = hazy + total if greys_add else np.log(np.exp(beta * hazy) + total) / beta
-    return np.where(_lit(hazy), np.clip(cluttered, 0, 1), hazy)
+            patches.append(rng.uniform(0.5, 1.6) - 0.5 * squared + uneven)
+    if greys_add:
+        return np.where(_lit(hazy), np.clip(hazy + sum(patches), 0, 1), hazy).astype(np.float32)
+    clutter = np.logaddexp.reduce(beta * np.stack(patches)) / beta
+    return _laid_over(hazy, [clutter] * len(hazy), beta)
 
 
 def _lit(planes: Float[np.ndarray, "planes h w"]) -> Bool[np.ndarray, "h w"]:
