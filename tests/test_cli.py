@@ -340,6 +340,7 @@ def test_train_reads_a_folder_of_clips(tmp_path, out, capsys):
     command = ["train", str(tmp_path / "data"), "-o", str(out), "--size", "64", "--batch", "2", "--steps", "1"]
     assert main(command) == 0
     assert (out / "prior.safetensors").exists()
+    assert json.loads((out / "log.json").read_text())["config"]["lr"] == 0.001  # it goes on from the shipped prior
 
 
 @pytest.mark.slow
@@ -351,6 +352,7 @@ def test_train_learns_the_haze_itself(out):
     haze = nuclear_diffusion.load_prior(out / "prior.safetensors")
     assert not haze.haze_aware
     assert haze.network.config.widths == (8, 16)
+    assert json.loads((out / "log.json").read_text())["config"]["lr"] == 0.005  # it begins afresh
     clips = np.load(next(out.glob("train-*.npy"))).astype(int)
     assert haze.mean == pytest.approx(np.maximum(clips[:, 0, 1] - clips[:, 0, 0], 0).mean() / 255, rel=1e-3)
 

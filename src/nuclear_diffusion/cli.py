@@ -149,7 +149,14 @@ class Train:
     ] = None
     full_batch: Annotated[int, arg(help="Whole frames a step.")] = 4
     shown: Annotated[float, arg(help="Share of the frames whose hazy version the network sees, in [0, 1].")] = 0.8
-    learning_rate: Annotated[float, arg(help="Peak learning rate.")] = 5e-3
+    learning_rate: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help="Peak learning rate.",
+            help_behavior_hint="(default: 0.005, or 0.001 where a prior is the start)",
+        ),
+    ] = None
     init: Annotated[
         str | None,
         arg(
@@ -212,15 +219,16 @@ class Train:
             self.data != "simulator" and self.haze and self.learn == "signal"
         )  # a few patients of one's own are soon learned by heart
         init = self.init or ("echo" if own and not self.widths else "none")
+        afresh = init == "none"
         config = TrainConfig(
             network=UNetConfig(widths=self.widths or UNetConfig().widths),
             steps=self.steps,
             minutes=self.minutes,
             batch=self.batch,
-            full_from=self.full_from if self.full_from is not None else 0.5 if init == "none" else 0.0,
+            full_from=self.full_from if self.full_from is not None else 0.5 if afresh else 0.0,
             full_batch=self.full_batch,
             shown=self.shown,
-            lr=self.learning_rate,
+            lr=self.learning_rate or (5e-3 if afresh else 1e-3),
         )
         with progress_bar("training") as progress:
             result = train(
@@ -229,7 +237,7 @@ class Train:
                 config,
                 seed=self.seed,
                 val_frames=bank.val,
-                init=None if init == "none" else init,
+                init=None if afresh else init,
                 progress=lambda state: progress(round(state.fraction * self.steps), self.steps),
             )
         if result.interrupted:
