@@ -127,6 +127,37 @@ def test_last_weight_holds_for_all_further_singular_values():
     np.testing.assert_allclose(short, NuclearNorm(1.0, (0.0, 0.5, 0.5, 0.5)).prox(video), atol=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([(1, 2, 2), (6, 3, 4), (9, 2, 3)]), st.floats(1e-3, 3), st.integers(0, 99))
+def test_prox_with_a_free_static_part_meets_the_optimality_condition(shape, gamma, seed):
+    """With D = L - mean(L): v - L is in the span of d(gamma ||D||_*), and so has no mean; D is that of a plain prox."""
+    v = np.random.default_rng(seed).normal(size=shape).astype(np.float32) + 0.5
+    found = NuclearNorm(gamma, static_is_free=True).prox(v)
+    np.testing.assert_allclose(found.mean(axis=0), v.mean(axis=0), atol=1e-5)
+    rest, varying = as_matrix(v - found), as_matrix(found - found.mean(axis=0))
+    assert np.linalg.norm(rest, 2) <= gamma + 1e-4
+    nuclear = np.linalg.svd(varying, compute_uv=False).sum()
+    assert np.vdot(rest, varying) == pytest.approx(gamma * nuclear, abs=1e-3)
+    assert float(NuclearNorm(gamma, static_is_free=True)(found)) == pytest.approx(gamma * nuclear, abs=1e-3)
+
+
+def test_a_still_background_is_free_and_has_no_slope():
+    still = jnp.asarray(np.repeat(np.random.default_rng(0).random((1, 8, 8)), 7, axis=0), jnp.float32)
+    norm = NuclearNorm(100.0, static_is_free=True)
+    assert float(norm(still)) < 0.01
+    np.testing.assert_allclose(norm.prox(still), still, atol=1e-6)
+    np.testing.assert_array_equal(norm.subgradient(still), 0)
+
+
+def test_nuclear_subgradient_with_a_free_static_part_is_the_derivative():
+    rng = np.random.default_rng(3)
+    video, way = rng.normal(size=(2, 6, 5, 5))
+    norm = lambda v: np.linalg.svd(as_matrix(v - v.mean(0)), compute_uv=False).sum()  # noqa: E731
+    slope = (norm(video + 1e-5 * way) - norm(video - 1e-5 * way)) / 2e-5
+    found = NuclearNorm(2.0, static_is_free=True).subgradient(jnp.asarray(video, jnp.float32))
+    assert float(jnp.vdot(found, way)) == pytest.approx(2 * slope, rel=1e-4)
+
+
 def test_nuclear_subgradient_is_the_derivative_at_full_rank():
     rng = np.random.default_rng(3)
     video, way = rng.normal(size=(2, 6, 5, 5))

@@ -166,13 +166,12 @@ def test_a_haze_aware_prior_is_shown_the_clip_and_starts_at_its_highest_noise():
 
 
 def test_the_default_background_just_swallows_white_noise():
-    """Of pure noise at the level it is matched to, one pattern passes and no other; a flat haze passes whole."""
+    """Of noise at the level it is matched to, hardly more than the mean over time passes; a flat haze passes whole."""
     shape = (10, 64, 64)
-    noise = 0.01 * jax.random.normal(jax.random.key(0), shape)
+    noise = 0.02 * jax.random.normal(jax.random.key(0), shape)
     nuclear = Proximal(mu=3.0).background_for(shape)
-    first, *others = singular_values(nuclear.prox(noise, 1 / 3.0))
-    assert float(first) == pytest.approx(float(singular_values(noise)[0]), rel=1e-3)
-    assert max(map(float, others)) < 0.1 * float(first)
+    rest = nuclear.prox(noise, 1 / 3.0) - noise.mean(axis=0)
+    assert float(singular_values(rest)[0]) < 0.1 * float(singular_values(noise)[0])
     haze = jnp.full(shape, 0.1)
     np.testing.assert_allclose(nuclear.prox(haze, 1 / 3.0), haze, atol=1e-4)
 

@@ -175,9 +175,9 @@ def test_every_number_is_searched_around_its_default(method):
 
 
 def test_gamma_is_searched_around_the_default_of_a_whole_window():
-    """mu times the singular value of white noise of 0.01, see `Proximal.background_for`."""
+    """mu times the singular value of white noise of 0.02, see `Proximal.background_for`."""
     settings = replace(Settings(method="nuclear", mu=3.0, window=49, overlap=0).resolved())
-    assert centre(Method("nuclear", settings, size=100))["gamma"] == pytest.approx(3 * 0.01 * (100 + 7), rel=1e-3)
+    assert centre(Method("nuclear", settings, size=100))["gamma"] == pytest.approx(3 * 0.02 * (100 + 7), rel=1e-3)
     own = replace(settings, gamma=5.0)
     assert centre(Method("nuclear", own, size=100))["gamma"] == 5
 

@@ -31,15 +31,8 @@ BLIND_START = 0.3
 SAMPLE_END = 0.01
 """Last noise level of a walk to a sample or a mode: hardly visible, and denoised in the last step."""
 
-BACKGROUND_NOISE = 0.01
+BACKGROUND_NOISE = 0.02
 """Noise level (display intensity) that the default threshold on L's singular values is matched to."""
-
-STATIC_IS_FREE = (0.0, 1.0)
-"""Weights of the default p(L): the strongest pattern, what stands still, costs nothing, and only variation does.
-
-A threshold on all patterns takes a little of the static haze away at every step, which the next estimate of X takes for
-tissue, and so on: the longer it iterates, the hazier the result (docs/decisions/0006).
-"""
 
 
 class DataStep(Protocol):
@@ -150,13 +143,15 @@ class Proximal(eqx.Module):
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
         """p(L) for a window of `shape` = (p, height, width): a static part, and variation just above white noise.
 
-        Of the patterns after the first, the threshold gamma / mu takes what noise of `BACKGROUND_NOISE` would have.
+        What stands still costs nothing. A threshold on it too takes a little of the static haze away at every step,
+        which the next estimate of X takes for tissue, and so on: the longer it iterates, the hazier the result
+        (docs/decisions/0006). Of what varies, the threshold gamma / mu takes what noise of `BACKGROUND_NOISE` has.
 
         The largest singular value of n x p white noise of standard deviation s is about s (sqrt(n) + sqrt(p)).
         """
         frames, height, width = shape
         gamma = self.mu * BACKGROUND_NOISE * ((height * width) ** 0.5 + frames**0.5)
-        return NuclearNorm(gamma, STATIC_IS_FREE)
+        return NuclearNorm(gamma, static_is_free=True)
 
     def levels(self, prior: Prior) -> Float[Array, " steps"]:
         """Noise levels, geometric from `start` to `end`, inside the prior's range."""

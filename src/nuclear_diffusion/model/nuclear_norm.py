@@ -25,10 +25,14 @@ class NuclearNorm(eqx.Module):
     (static) pattern free. They must not decrease, so that the closed-form prox is the global minimum
     (Chen, Dong, Chan 2013, Biometrika 100(4)); the last one holds for all further singular values.
     `gamma` is at least 0, per unit of intensity; it is not scale-free, as s grows with sqrt(n p).
+
+    With `static_is_free` the norm is that of L minus its mean over time: what stands still costs nothing, and what
+    varies is of few patterns. The prox stays exact, as the two parts are orthogonal.
     """
 
     gamma: float | Scalar = 1.0
     weights: Sequence[float] | Float[Array, " rank"] | None = None
+    static_is_free: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         require_nonnegative("gamma", self.gamma)
@@ -45,7 +49,7 @@ class NuclearNorm(eqx.Module):
 
     def __call__(self, background: Video) -> Scalar:
         """-log p(L) up to a constant: gamma ||L||_*. Differentiate with `subgradient`, not by autodiff."""
-        values = singular_values(background)
+        values = singular_values(self._penalised(background))
         return (self._penalties(values) * values).sum()
 
     def prox(self, v: Video, step: float | Scalar = 1.0) -> Video:
@@ -53,17 +57,22 @@ class NuclearNorm(eqx.Module):
 
         Cai, Candes, Shen 2010, Theorem 2.1. Exact to float32 rounding at any threshold.
         """
-        return _filter_spectrum(v, lambda s: jnp.maximum(1 - step * self._penalties(s) / _divisor(s), 0))
+        part = self._penalised(v)
+        return v - part + _filter_spectrum(part, lambda s: jnp.maximum(1 - step * self._penalties(s) / _divisor(s), 0))
 
     def subgradient(self, background: Video) -> Video:
         """Gamma U V^T on the range of L = U S V^T, 0 off it: the subgradient of least norm.
 
         Singular values that float32 cannot tell from 0 count as 0, so that identical frames are harmless.
         """
-        resolution = jnp.finfo(background.dtype).eps * max(background.shape[0], 8)
-        return _filter_spectrum(
-            background, lambda s: jnp.where(s > resolution * s[0], self._penalties(s) / _divisor(s), 0)
-        )
+        part = self._penalised(background)
+        # of the whole L, as rounding leaves something of a mean that was taken off
+        smallest = jnp.finfo(background.dtype).eps * max(background.shape[0], 8) * jnp.linalg.norm(background)
+        return _filter_spectrum(part, lambda s: jnp.where(s > smallest, self._penalties(s) / _divisor(s), 0))
+
+    def _penalised(self, background: Video) -> Video:
+        """L, or how it varies around its mean over time."""
+        return background - background.mean(axis=0) if self.static_is_free else background
 
     def _penalties(self, values: Float[Array, " rank"]) -> Float[Array, " rank"]:
         """Gamma w_i for every singular value."""

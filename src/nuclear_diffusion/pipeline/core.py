@@ -23,7 +23,6 @@ from nuclear_diffusion.inference import (
     separate,
     separate_as_zea,
 )
-from nuclear_diffusion.inference.proximal import STATIC_IS_FREE
 from nuclear_diffusion.inference.separate import Sampler
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.pipeline.settings import Settings
@@ -165,7 +164,7 @@ def _background(chosen: dict[str, Any]) -> NuclearNorm | None:
     """p(L) of the methods `nuclear` and `paper`; None: the sampler's own."""
     if chosen["gamma"] is None:
         return None
-    return NuclearNorm(jnp.float32(chosen["gamma"]), STATIC_IS_FREE if chosen["method"] == "nuclear" else None)
+    return NuclearNorm(jnp.float32(chosen["gamma"]), static_is_free=chosen["method"] == "nuclear")
 
 
 def _sampler(chosen: dict[str, Any]) -> Sampler:
@@ -196,7 +195,7 @@ def posterior_of(
     return sample_posterior(
         frames,
         prior,
-        NuclearNorm(gamma),
+        NuclearNorm(gamma, static_is_free=True),
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
         sampler=SplitGibbs(mu=chosen["mu"], draws=chosen["samples"]),
         start=parts.background,

@@ -81,7 +81,7 @@ class Settings:
         _by_method(
             "gamma",
             "FLOAT",
-            "Weight of the background's nuclear norm, intensity in [0, 1]; of nuclear, beyond the first pattern.",
+            "Weight of the background's nuclear norm, intensity in [0, 1]; of nuclear, of what varies.",
         ),
     ] = None
     steps: Annotated[int | None, _by_method("steps", "INT", "Denoising steps a window.")] = None
