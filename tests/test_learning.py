@@ -96,7 +96,7 @@ def test_default_unet_has_the_size_the_package_can_ship():
     shapes = eqx.filter_eval_shape(UNet, key=jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree_util.tree_leaves(shapes))
     assert 2e6 < count < 4e6
-    assert UNetConfig().stride == 16
+    assert UNetConfig().stride == 32
 
 
 def test_unet_is_equivariant_to_shifts_by_its_stride():

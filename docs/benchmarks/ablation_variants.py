@@ -283,14 +283,20 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
         ),
         "background": Group(
             "What does p(L) bring?",
-            "nuclear norm with the strongest pattern free, L at least 0",
+            "nuclear norm of what varies, what stands still is free, L at least 0",
             [
                 Variant("gamma x 0: L is all that X leaves", background=lambda own, p: NuclearNorm(0.0)),
                 Variant("L = 0: no background", background=lambda own, p: NuclearNorm(1e9)),
-                Variant("gamma x 0.3", background=lambda own, p: NuclearNorm(0.3 * own.gamma, own.weights)),
-                Variant("gamma x 3", background=lambda own, p: NuclearNorm(3.0 * own.gamma, own.weights)),
+                *(Variant(f"gamma x {factor:g}", background=scaled(factor)) for factor in (0.25, 0.5, 2.0, 100.0)),
+                *(
+                    Variant(
+                        f"the strongest pattern free, not the mean over time, gamma x {factor:g}",
+                        background=lambda own, p, factor=factor: NuclearNorm(factor * own.gamma, (0.0, 1.0)),
+                    )
+                    for factor in (0.5, 1.0)
+                ),
                 Variant(
-                    "plain, the strongest pattern costs as the others",
+                    "plain, what stands still costs as the rest",
                     background=lambda own, p: NuclearNorm(own.gamma),
                 ),
                 Variant(
@@ -419,6 +425,10 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             ],
         ),
     }
+
+
+def scaled(factor: float) -> Callable[[NuclearNorm, int], Background]:
+    return lambda own, p: dataclasses.replace(own, gamma=factor * own.gamma)
 
 
 def fitted(noise: float) -> Callable[[NuclearNorm, int], Background]:

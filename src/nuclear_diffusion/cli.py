@@ -129,7 +129,7 @@ class Train:
         arg(
             metavar="INT...",
             help="Channels of a new network's levels, finest first; a prior to start from has its own.",
-            help_behavior_hint="(default: 64 96 128)",
+            help_behavior_hint="(default: 40 64 96 128)",
         ),
     ] = None
     size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256

@@ -32,7 +32,7 @@ class UNetConfig:
     """
 
     grid: int = 4
-    widths: tuple[int, ...] = (64, 96, 128)
+    widths: tuple[int, ...] = (40, 64, 96, 128)
     blocks: int = 2
     embedding: int = 128
     fine: int = 8
