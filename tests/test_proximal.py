@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 from nuclear_diffusion.inference import Algorithm1, Proximal, mmse, separate
-from nuclear_diffusion.inference.proximal import BLIND_START, ExactPosterior, ProximalPoint
+from nuclear_diffusion.inference.proximal import BLIND_START, ExactPosterior, ProximalPoint, decided
 from nuclear_diffusion.model import Gaussian, NuclearNorm, singular_values
 from nuclear_diffusion.types import InputError
 
@@ -81,12 +81,35 @@ def test_every_step_raises_the_background_s_probability():
 def test_detail_gives_back_what_neither_part_explains(detail):
     """The trace is the size of the part given back; at 1 signal and background make up the clip."""
     y, settings = clip(), {"key": jax.random.key(3)}
-    sampler = Proximal(mu=30.0, start=FAR, steps=3, detail=0.0)
+    sampler = Proximal(mu=30.0, start=FAR, steps=3, detail=0.0, sharpness=1.0)
     plain = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
     found = eqx.tree_at(lambda s: s.detail, sampler, detail)(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
     np.testing.assert_array_equal(found.background, plain.background)
     unexplained = y - plain.signal - plain.background
     np.testing.assert_allclose(found.signal, plain.signal + detail * unexplained, atol=1e-6)
+
+
+def test_sharpness_moves_each_pixel_to_the_input_or_to_black():
+    """Half the distance in logits, or twice; a quarter of haze stays a quarter, and 1 changes nothing."""
+    y, haze = jnp.full(5, 0.8), jnp.array([0.0, 0.1, 0.25, 0.6, 1.0])
+    signal = y * (1 - haze)
+    np.testing.assert_allclose(decided(y, signal, 1.0), signal, atol=1e-5)
+    odds = haze[1:4] / (1 - haze[1:4])
+    moved = 1 - decided(y, signal, 2.0) / y
+    np.testing.assert_allclose(moved[1:4] / (1 - moved[1:4]), odds**2 * 3, rtol=1e-4)  # odds of 1/4 are 1/3
+    np.testing.assert_allclose(moved[jnp.array([0, 2, 4])], [0, 0.25, 1], atol=1e-5)
+    np.testing.assert_allclose(decided(y, signal, 200.0), y * jnp.array([1, 1, 0.75, 0, 0]), atol=1e-4)
+    black = jnp.zeros(3)
+    np.testing.assert_array_equal(decided(black, black, 2.0), 0)
+
+
+def test_the_default_sampler_decides_after_it_has_separated():
+    y, settings = clip(), {"key": jax.random.key(3)}
+    sampler = Proximal(mu=30.0, start=FAR, steps=3, sharpness=1.0)
+    plain = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
+    found = eqx.tree_at(lambda s: s.sharpness, sampler, 3.0)(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
+    np.testing.assert_array_equal(found.background, plain.background)
+    np.testing.assert_allclose(found.signal, decided(y, plain.signal, 3.0), atol=1e-6)
 
 
 def test_a_walk_without_noise_ends_at_the_mode():
@@ -238,7 +261,7 @@ def test_one_pass_is_the_denoiser():
     "setting",
     [
         {"mu": 0.0}, {"mu": float("nan")}, {"steps": 0}, {"start": -1.0}, {"end": 0.0}, {"fresh": -0.1},
-        {"noise": -1.0}, {"detail": 1.5},
+        {"noise": -1.0}, {"detail": 1.5}, {"sharpness": 0.0},
         {"start": 0.1, "end": 0.2},
     ],
 )  # fmt: skip

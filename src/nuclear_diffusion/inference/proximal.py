@@ -31,8 +31,26 @@ BLIND_START = 0.3
 SAMPLE_END = 0.01
 """Last noise level of a walk to a sample or a mode: hardly visible, and denoised in the last step."""
 
+UNDECIDED = 0.25
+"""Share of haze in a pixel at which `sharpness` leaves it as it is: below it there is less haze, above it more."""
+
 BACKGROUND_NOISE = 0.02
 """Noise level (display intensity) that the default threshold on L's singular values is matched to."""
+
+
+def decided(y: Video, signal: Video, sharpness: float | Scalar) -> Video:
+    """`signal`, a mean over what may be there, moved towards what is there: all of Y, or nothing of it.
+
+    On a logarithmic grey scale the stronger of two echoes hides the other. Where it is not sure which it is, E[X | Y]
+    lies between the two and dims tissue that is none the less there. With h = 1 - X/Y, the share of haze,
+
+        logit(h') = logit(u) + `sharpness` (logit(h) - logit(u)),   u = `UNDECIDED`
+
+    in each pixel; at 1 nothing changes, and in the limit X is Y or 0.
+    """
+    haze = jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 1e-6, 1 - 1e-6)
+    logit = jax.scipy.special.logit
+    return y * jax.nn.sigmoid(-logit(UNDECIDED) - sharpness * (logit(haze) - logit(UNDECIDED)))
 
 
 class DataStep(Protocol):
@@ -98,18 +116,20 @@ class Proximal(eqx.Module):
     - `mixture`: how X and L make up Y.
     - `detail`: share, in [0, 1], of what neither X nor L explains that is given back to the signal in the end: at 0 the
       signal is the posterior mean, smooth where speckle cannot be foretold; at 1 it is Y - L, with Y's own speckle.
+    - `sharpness`: how far Y - L is moved towards Y or 0 in the end, see `decided`; 1 leaves it.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
-    mu: float | Scalar = 3.0
+    mu: float | Scalar = 10.0
     start: float | None = None
     end: float | None = None
     fresh: float | Scalar = 0.0
     noise: float | Scalar = 1.0
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
-    detail: float | Scalar = 0.5
-    steps: int = eqx.field(static=True, default=6)
+    detail: float | Scalar = 1.0
+    sharpness: float | Scalar = 2.0
+    steps: int = eqx.field(static=True, default=2)
     nonnegative: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
@@ -121,18 +141,19 @@ class Proximal(eqx.Module):
         require_nonnegative("fresh", self.fresh)
         require_nonnegative("noise", self.noise)
         require_nonnegative("detail", self.detail)
+        require_positive("sharpness", self.sharpness)
         if (detail := concrete(self.detail)) is not None and (detail > 1).any():
             raise InputError(f"`detail` must be at most 1, got {self.detail}.")
         if self.start is not None and self.end is not None and self.end > self.start:
             raise InputError(f"`end` must be at most `start`, {self.start}, got {self.end}.")
 
     @classmethod
-    def sample(cls, *, mu: float | Scalar = 3.0, steps: int = 24) -> "Proximal":
+    def sample(cls, *, mu: float | Scalar = 10.0, steps: int = 24) -> "Proximal":
         """A walk down to one draw of X from its posterior given Y and the L found on the way."""
         return cls(mu=mu, end=SAMPLE_END, fresh=1.0, detail=0.0, steps=steps)
 
     @classmethod
-    def mode(cls, *, mu: float | Scalar = 3.0, steps: int = 24) -> "Proximal":
+    def mode(cls, *, mu: float | Scalar = 10.0, steps: int = 24) -> "Proximal":
         """A walk to a mode of X's posterior: annealed mean shift.
 
         Without noise in X_tau a step is x <- E[X_0 | x, Y, L], which is uphill on the density of X_tau given Y and L
@@ -205,5 +226,5 @@ class Proximal(eqx.Module):
         precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
         inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions)
         (state, x0), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y), inputs)
-        kept = jnp.clip(self.mixture.signal(y, state.background), 0, 1)
+        kept = decided(y, jnp.clip(self.mixture.signal(y, state.background), 0, 1), self.sharpness)
         return Separation((1 - self.detail) * x0 + self.detail * kept, state.background, trace)

@@ -32,7 +32,7 @@ from nuclear_diffusion.video import Clip, Fit, find_sector
 PRIOR_SIZE = 256
 """Height and width in pixels of the frames that the shipped prior was trained on."""
 
-WALK = 4
+WALK = 12
 """Steps of a walk to a sample or a mode for each step of the mean, which is there sooner."""
 
 Progress = Callable[[int, int], None]
@@ -173,7 +173,8 @@ def _sampler(chosen: dict[str, Any]) -> Sampler:
     if chosen["method"] == "paper":
         return Algorithm1.paper(steps=steps, mu=mu)
     if chosen["estimate"] == "mean":
-        return Proximal(steps=steps, mu=mu, detail=jnp.float32(chosen["detail"]))
+        given_back, sharpness = jnp.float32(chosen["detail"]), jnp.float32(chosen["sharpness"])
+        return Proximal(steps=steps, mu=mu, detail=given_back, sharpness=sharpness)
     walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
     return walk(steps=WALK * steps, mu=mu)
 

@@ -18,12 +18,13 @@ Estimate = Literal["mean", "sample", "mode"]
 DEFAULTS: dict[Method, dict[str, Any]] = {
     "nuclear": {
         "prior": "echo",
-        "mu": 3.0,
+        "mu": 10.0,
         "gamma": None,
-        "steps": 6,
+        "steps": 2,
         "window": 15,
         "overlap": 2,
-        "detail": 0.5,
+        "detail": 1.0,
+        "sharpness": 2.0,
         "estimate": "mean",
         "samples": 0,
     },
@@ -103,12 +104,21 @@ class Settings:
             "Share, in [0, 1], of what neither signal nor background explains (speckle, noise) that the signal keeps.",
         ),
     ] = None
+    sharpness: Annotated[
+        float | None,
+        _by_method(
+            "sharpness",
+            "FLOAT",
+            "How far what keeps its detail is moved towards the input or black, where haze and tissue are not told "
+            "apart for sure; 1 for not at all.",
+        ),
+    ] = None
     estimate: Annotated[
         Estimate | None,
         _by_method(
             "estimate",
             "mean|sample|mode",
-            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take four times the steps.",
+            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take twelve times the steps.",
         ),
     ] = None
     samples: Annotated[
@@ -144,7 +154,7 @@ class Settings:
             if given[name] is not None:
                 raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
         filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
-        for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
+        for name in filled.keys() & {"mu", "gamma", "sharpness", "sigma", "lam"}:
             if filled[name] is not None and not (math.isfinite(filled[name]) and filled[name] > 0):
                 raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
         for name in filled.keys() & {"steps", "window"}:
@@ -210,6 +220,6 @@ _TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, floa
 _KINDS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("method", "prior", "project", "estimate"), _TEXT),
     **dict.fromkeys(("steps", "window", "overlap", "samples", "seed"), _INTEGER),
-    **dict.fromkeys(("mu", "gamma", "detail", "sigma", "lam"), _NUMBER),
+    **dict.fromkeys(("mu", "gamma", "detail", "sharpness", "sigma", "lam"), _NUMBER),
 }
 """What a settings file may hold for each field of `Settings`."""
