@@ -382,8 +382,8 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             ],
         ),
         "estimate": Group(
-            "Which estimate, how much of what is unexplained does it keep, and how far is it decided? 24 steps for a draw "
-            "and a mode.",
+            "Which estimate, how much of what is unexplained does it keep, and how far is it decided? 24 steps for a "
+            "draw and a mode.",
             f"mean, detail {DEFAULT.sampler.detail:g}, sharpness {DEFAULT.sampler.sharpness:g}",
             [
                 *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
