@@ -165,7 +165,7 @@ def test_every_number_is_searched_around_its_default(method):
         assert middle[name] == default or default is None
         if name == "steps":
             assert isinstance(distribution, CategoricalDistribution)
-            assert list(distribution.choices) == [2, 6, 12, 24]
+            assert list(distribution.choices) == [1, 2, 4, 6]
             continue
         assert isinstance(distribution, FloatDistribution)
         assert distribution.log

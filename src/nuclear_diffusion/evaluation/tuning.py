@@ -33,7 +33,7 @@ SPACE = {"mu": (1 / 8, 8.0), "gamma": (1 / 8, 8.0), "sigma": (1 / 8, 8.0), "lam"
 """Where each strength is searched, on a log scale, in multiples of its default. By its definition robust PCA removes
 nothing below lam = 1, and little tissue is left at twice the default."""
 
-STEPS = (1 / 3, 1, 2, 4)
+STEPS = (1 / 2, 1, 2, 3)
 """Numbers of steps that are tried, in multiples of the default: of `nuclear` only. The other samplers cover the same
 noise levels in whatever steps they are given."""
 
