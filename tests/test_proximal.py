@@ -90,7 +90,7 @@ def test_detail_gives_back_what_neither_part_explains(detail):
 
 
 def test_sharpness_moves_each_pixel_to_the_input_or_to_black():
-    """Half the distance in logits, or twice; a quarter of haze stays a quarter, and 1 changes nothing."""
+    """Twice the distance in logits from a quarter of haze, which stays a quarter; 1 changes nothing."""
     y, haze = jnp.full(5, 0.8), jnp.array([0.0, 0.1, 0.25, 0.6, 1.0])
     signal = y * (1 - haze)
     np.testing.assert_allclose(decided(y, signal, 1.0), signal, atol=1e-5)
@@ -99,6 +99,8 @@ def test_sharpness_moves_each_pixel_to_the_input_or_to_black():
     np.testing.assert_allclose(moved[1:4] / (1 - moved[1:4]), odds**2 * 3, rtol=1e-4)  # odds of 1/4 are 1/3
     np.testing.assert_allclose(moved[jnp.array([0, 2, 4])], [0, 0.25, 1], atol=1e-5)
     np.testing.assert_allclose(decided(y, signal, 200.0), y * jnp.array([1, 1, 0.75, 0, 0]), atol=1e-4)
+    brighter = jnp.array([0.9])
+    np.testing.assert_array_equal(decided(jnp.array([0.8]), brighter, 2.0), brighter)
     black = jnp.zeros(3)
     np.testing.assert_array_equal(decided(black, black, 2.0), 0)
 

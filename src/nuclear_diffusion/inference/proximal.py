@@ -46,11 +46,12 @@ def decided(y: Video, signal: Video, sharpness: float | Scalar) -> Video:
 
         logit(h') = logit(u) + `sharpness` (logit(h) - logit(u)),   u = `UNDECIDED`
 
-    in each pixel; at 1 nothing changes, and in the limit X is Y or 0.
+    in each pixel; at 1 nothing changes, and in the limit X is Y or 0. Where X is above Y there is no haze to speak of.
     """
     haze = jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 1e-6, 1 - 1e-6)
     logit = jax.scipy.special.logit
-    return y * jax.nn.sigmoid(-logit(UNDECIDED) - sharpness * (logit(haze) - logit(UNDECIDED)))
+    kept = jax.nn.sigmoid(-logit(UNDECIDED) - sharpness * (logit(haze) - logit(UNDECIDED)))
+    return jnp.where(signal > y, signal, kept * y)
 
 
 class DataStep(Protocol):
