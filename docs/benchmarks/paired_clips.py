@@ -51,9 +51,8 @@ class Pairs:
         table: dict[str, list[str]] = {}
         pictures = []
         for path in self.files:
-            with np.load(path) as arrays:
-                hazy, clean = (arrays[name][: self.frames].astype(np.float32) / 255 for name in ("cluttered", "clean"))
-            clip = Clip(hazy, 30.0, color=None, region=None, name=path.stem, source=path)
+            clip, clean = read_pair(path, np.arange(self.frames))
+            hazy = clip.frames
             found = {name: dehaze_clip(clip, settings, loaded.prior).signal for name, settings in METHODS.items()}
             for name, video in {"cluttered": hazy, **found}.items():
                 cell = " / ".join(f"{value:.2f}" for value in decibels(video, hazy, clean))
@@ -89,6 +88,14 @@ with {how}.
         padded = [np.pad(picture, ((0, 0), (0, width - picture.shape[1]))) for picture in pictures]
         with atomic(self.output / "paired_clips.png") as temporary:
             iio.imwrite(temporary, np.rint(255 * np.vstack(padded)).astype(np.uint8), extension=".png")
+
+
+def read_pair(path: Path, chosen: ndarray) -> tuple[Clip, ndarray]:
+    """The cluttered clip and the clean one, their frames `chosen`; of a shorter clip those that it has."""
+    with np.load(path) as arrays:
+        chosen = chosen[chosen < len(arrays["clean"])]
+        hazy, clean = (arrays[name][chosen].astype(np.float32) / 255 for name in ("cluttered", "clean"))
+    return Clip(hazy, 30.0, color=None, region=None, name=path.stem, source=path), clean
 
 
 def decibels(video: ndarray, hazy: ndarray, clean: ndarray) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 from numpy import ndarray
+from paired_clips import CLUTTER, read_pair
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.evaluation.style import COLUMN, grid, look_of, png_bytes, styled
@@ -21,7 +22,6 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.pipeline.core import dehaze_clip
 from nuclear_diffusion.pipeline.run import prior_of
 from nuclear_diffusion.pipeline.settings import Settings
-from nuclear_diffusion.video import Clip
 
 CURVES: dict[str, list[Settings]] = {
     "rpca": [Settings(method="rpca", lam=lam) for lam in (1.02, 1.1, 1.2, 1.4, 1.8)],
@@ -33,9 +33,6 @@ CURVES: dict[str, list[Settings]] = {
 """At 500 steps `paper` and `zea` would take hours here."""
 
 STRENGTH = {"rpca": "lam", "mmse": "sigma", "paper": "mu", "zea": "steps", "nuclear": "mu"}
-
-CLUTTER = 0.05
-"""Where clutter changed the clean frame by more than this, intensity in [0, 1], counts as clutter."""
 
 
 class Point(NamedTuple):
@@ -63,27 +60,21 @@ class Tradeoff:
 
     def run(self) -> None:
         loaded = prior_of(Settings(prior=self.prior))
-        clips = {path: self.read(path) for path in self.files}
+        chosen = np.linspace(0, 24, self.frames).round().astype(int)
+        clips = [read_pair(path, chosen) for path in self.files]
         curves: dict[str, list[Point]] = {
-            "hazy": [mean_point(0, [(hazy, hazy, clean) for hazy, clean in clips.values()])]
+            "hazy": [mean_point(0, [(clip.frames, clip.frames, clean) for clip, clean in clips])]
         }
         for method, all_settings in CURVES.items():
             for settings in all_settings:
-                found = []
-                for path, (hazy, clean) in clips.items():
-                    clip = Clip(hazy, 30.0, color=None, region=None, name=path.stem, source=path)
-                    prior = None if method == "rpca" else loaded.prior
-                    found.append((np.asarray(dehaze_clip(clip, settings, prior).signal), hazy, clean))
+                found = [
+                    (np.asarray(dehaze_clip(clip, settings, loaded.prior).signal), clip.frames, clean)
+                    for clip, clean in clips
+                ]
                 point = mean_point(getattr(settings, STRENGTH[method]), found)
                 curves.setdefault(method, []).append(point)
                 print(method, point, flush=True)
         self.write(curves, f"{made_with()}; prior `{loaded.sha256[:16]}`")
-
-    def read(self, path: Path) -> tuple[ndarray, ndarray]:
-        with np.load(path) as arrays:
-            chosen = np.linspace(0, 24, self.frames).round().astype(int)
-            hazy, clean = (arrays[name][chosen].astype(np.float32) / 255 for name in ("cluttered", "clean"))
-        return hazy, clean
 
     def write(self, curves: Mapping[str, Sequence[Point]], how: str) -> None:
         rows = [

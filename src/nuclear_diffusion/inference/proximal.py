@@ -5,6 +5,7 @@ Algorithm 1 with every gradient step replaced by the minimiser or mean it was wa
     lines 3-7   X <- E[X_0 | X_tau, Y, L]             one denoiser pass; the Gaussian likelihood folds in exactly
     lines 9-10  L <- prox of gamma ||L||_* / mu at Y - X, then L >= 0
     line  8     X_tau-1 <- X + sigma' noise
+    in the end  X <- Y - L, moved towards Y or 0 where it is not sure which is there (`decided`)
 
 Held at one high noise level (`end` = `start`, the default) X_tau tells nothing that Y does not, and this is
 expectation-maximisation for max_L p(L | Y): X is averaged over its posterior, L is maximised. Let `end` fall below
