@@ -118,7 +118,8 @@ class Proximal(eqx.Module):
     - `mixture`: how X and L make up Y.
     - `detail`: share, in [0, 1], of what neither X nor L explains that is given back to the signal in the end: at 0 the
       signal is the posterior mean, smooth where speckle cannot be foretold; at 1 it is Y - L, with Y's own speckle.
-    - `sharpness`: how far Y - L is moved towards Y or 0 in the end, see `decided`; 1 leaves it.
+    - `sharpness`: how far Y - L is moved towards Y or 0 in the end, see `decided`; 1 leaves it. L stays as p(L) has it,
+      so that the parts of a decided pixel no longer add up to Y.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
