@@ -34,7 +34,7 @@ from nuclear_diffusion.learning.data import Batches
 from nuclear_diffusion.learning.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
 from nuclear_diffusion.learning.unet import correlate
 from nuclear_diffusion.model import DiffusionPrior
-from nuclear_diffusion.model.diffusion_prior import Posterior
+from nuclear_diffusion.model.diffusion_prior import SEEN, Posterior
 from nuclear_diffusion.types import InputError
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
@@ -413,16 +413,16 @@ def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
-    """A hazy clip that is the clean frame throughout: frame, mean and minimum over time are it, and nothing varies."""
+    """A hazy clip that is the clean frame throughout: all it shows but the deviation over time is that frame."""
     for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE"):
         monkeypatch.setattr(data, share, 0.0)
     clean = np.random.default_rng(0).integers(0, 255, (5, 1, 1, 64, 64), np.uint8)
     clips = np.broadcast_to(clean, (5, 8, 2, 64, 64))
     first = Batches(clips, 1, 16, 16, 32, True).at(3, whole)
-    assert first.shape == ((16, 5, 64, 64) if whole else (16, 5, 32, 32))
-    for plane in (1, 2, 4):
+    assert first.shape == ((16, 1 + SEEN, 64, 64) if whole else (16, 1 + SEEN, 32, 32))
+    for plane in (1, 2, 3, 4, 6):
         np.testing.assert_allclose(first[:, plane], first[:, 0], atol=1e-6)
-    np.testing.assert_allclose(first[:, 3], 0, atol=1e-6)
+    np.testing.assert_allclose(first[:, 5], 0, atol=1e-6)
 
 
 def test_bright_clutter_lies_still_over_the_hazy_frames_alone():
@@ -524,29 +524,39 @@ def test_a_sample_is_a_moment_and_its_clip_over_time():
     hazy = np.arange(10, 90, 10, dtype=np.uint8)
     clip = np.broadcast_to(np.stack([hazy // 10, hazy], 1)[None, :, :, None, None], (2, 8, 2, 8, 8))
     batches = Batches(clip, seed=0, batch=64, full_batch=64, crop=0, augment=False)
-    clean, seen, mean, deviation, least = (255 * batches.at(0, True)[:, :, 0, 0]).T
+    clean, seen, before, after, mean, deviation, least = (255 * batches.at(0, True)[:, :, 0, 0]).T
     np.testing.assert_allclose(seen, 10 * clean, rtol=1e-5)
+    np.testing.assert_allclose(before, np.maximum(seen - 10, 10), rtol=1e-5)
+    np.testing.assert_allclose(after, np.minimum(seen + 10, 80), rtol=1e-5)
     assert len(np.unique(clean.round())) == 8
     np.testing.assert_allclose(mean, 45, rtol=1e-5)
     np.testing.assert_allclose(deviation, hazy.std(), rtol=1e-5)
     np.testing.assert_allclose(least, 10, rtol=1e-5)
-    augmented = 255 * dataclasses.replace(batches, augment=True).at(0, True)[:, 4, 4, 4]
+    augmented = 255 * dataclasses.replace(batches, augment=True).at(0, True)[:, 6, 4, 4]
     assert len(np.unique(augmented.round())) > 2  # of some of the frames only, and with a gain
 
 
 def test_a_clip_is_seen_over_eight_frames_at_most():
-    """The statistics that a haze-aware prior is given are those of evenly spaced frames, shared by all frames."""
+    """The statistics that a haze-aware prior is given are those of evenly spaced frames, shared by all frames.
+
+    The neighbours that it is given are as far away as these frames are from each other, or at the clip's end.
+    """
     config = UNetConfig(grid=4, widths=(8,), blocks=1, embedding=16, fine=0, haze_aware=True)
     prior = DiffusionPrior(UNet(config, key=key(0)), 0.2, 0.2, 0.01, 10.0, config.stride, haze_aware=True)
     clip = jax.random.uniform(key(1), (15, 8, 8))
     seen = prior.given(clip).seen
-    assert seen.shape == (15, 4, 8, 8)
+    assert seen.shape == (15, SEEN, 8, 8)
     np.testing.assert_array_equal(seen[:, 0], clip)
+    np.testing.assert_array_equal(seen[2:, 1], clip[:-2])
+    np.testing.assert_array_equal(seen[:2, 1], clip[np.array([0, 0])])
+    np.testing.assert_array_equal(seen[:-2, 2], clip[2:])
+    np.testing.assert_array_equal(seen[-2:, 2], clip[np.array([-1, -1])])
     every_other = np.asarray(clip)[::2]
-    for k, expected in enumerate((every_other.mean(0), every_other.std(0), every_other.min(0)), 1):
+    for k, expected in enumerate((every_other.mean(0), every_other.std(0), every_other.min(0)), 3):
         np.testing.assert_allclose(seen[:, k], np.broadcast_to(expected, clip.shape), atol=1e-6)
     alone = prior.given(clip[:1]).seen
-    np.testing.assert_allclose(alone[0, 2], 0, atol=1e-6)
+    np.testing.assert_array_equal(alone[0, np.array([0, 1, 2, 3, 5])], np.broadcast_to(clip[0], (5, 8, 8)))
+    np.testing.assert_allclose(alone[0, 4], 0, atol=1e-6)
 
 
 # Priors that have seen haze
@@ -566,7 +576,8 @@ def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     x0, y = (jnp.asarray(frames[:64], jnp.float32) / 255 for frames in (clean, hazy))
     x = x0 + prior.sigma_max * jax.random.normal(key(2), x0.shape)
     blind = jnp.sqrt(jnp.mean((prior.denoise(x, prior.sigma_max) - x0) ** 2))
-    posterior = Posterior(prior, jnp.stack([y, y, jnp.zeros_like(y), y], axis=1))  # each frame a clip of its own
+    alone = [y, y, y, y, jnp.zeros_like(y), y]  # each frame a clip of its own
+    posterior = Posterior(prior, jnp.stack(alone, axis=1))
     seeing = jnp.sqrt(jnp.mean((posterior.denoise(x, prior.sigma_max) - x0) ** 2))
     assert blind > 0.8 * x0.std()
     assert seeing < 0.35 * blind
@@ -580,7 +591,7 @@ def test_a_prior_that_knows_no_haze_ignores_the_hazy_frame(prior):
 
 def test_most_of_the_shown_frames_have_high_noise():
     config = TrainConfig(shown=0.6)
-    hazy = jnp.ones((4000, 4, 1, 1))
+    hazy = jnp.ones((4000, SEEN, 1, 1))
     seen, sigma = show_haze(key(0), hazy, jnp.full(4000, 0.01), 0.2, config)
     shown = np.asarray(seen[:, 0, 0, 0] == 1)
     assert shown.mean() == pytest.approx(0.6, abs=0.03)

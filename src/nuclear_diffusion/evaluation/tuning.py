@@ -29,9 +29,15 @@ from nuclear_diffusion.types import InputError
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
 
-SPACE = {"mu": (1 / 8, 8.0), "gamma": (1 / 8, 8.0), "sigma": (1 / 8, 8.0), "lam": (0.9, 2.0)}
+SPACE = {
+    "mu": (1 / 8, 8.0),
+    "gamma": (1 / 8, 8.0),
+    "sharpness": (1 / 2, 2.0),
+    "sigma": (1 / 8, 8.0),
+    "lam": (0.9, 2.0),
+}
 """Where each strength is searched, on a log scale, in multiples of its default. By its definition robust PCA removes
-nothing below lam = 1, and little tissue is left at twice the default."""
+nothing below lam = 1, and little tissue is left at twice the default. Sharpness 1 decides nothing, 4 nearly all."""
 
 STEPS = (1 / 2, 1, 2, 3)
 """Numbers of steps that are tried, in multiples of the default: of `nuclear` only. The other samplers cover the same

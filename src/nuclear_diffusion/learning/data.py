@@ -106,8 +106,8 @@ class Batches:
 
     `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `clips` holds clean frames
     (kinds = 1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it what a haze-aware network is
-    shown: the hazy frame, and mean, standard deviation and minimum of the hazy clip over time, after the same
-    augmentation.
+    shown: the hazy frame, those of the moments before and after, and mean, standard deviation and minimum of the hazy
+    clip over time, after the same augmentation. The first and the last moment are their own neighbours.
     """
 
     clips: UInt8[np.ndarray, "clips moments kinds height width"]
@@ -154,7 +154,7 @@ class Batches:
             planes = _dim_near_field(planes, rng)
         if len(planes) == 1:
             return planes  # p(X) alone is that of the frames as they are given
-        moments = np.array([moment, *over])
+        moments = np.array([moment, *_neighbours(moment, len(clip)), *over])
         if rng.random() < SMOOTH_SHARE:
             planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))), truncate=2.5)
         if rng.random() < FLOOR_SHARE:
@@ -172,14 +172,21 @@ class Batches:
 def _planes(
     clip: UInt8[np.ndarray, "moments kinds height width"], moment: int, over: Shaped[np.ndarray, " some"]
 ) -> UInt8[np.ndarray, "planes h w"]:
-    """The clean frame of one moment; where there are hazy ones, that moment's and then those of the moments `over`."""
+    """The clean frame of one moment; where there are hazy ones, its own, its neighbours' and those of `over`."""
     clean = clip[moment, :1]
-    return np.concatenate([clean, clip[moment, 1:], clip[over, 1]]) if clip.shape[1] == 2 else clean
+    if clip.shape[1] == 1:
+        return clean
+    return np.concatenate([clean, clip[[moment, *_neighbours(moment, len(clip)), *over], 1]])
+
+
+def _neighbours(moment: int, moments: int) -> tuple[int, int]:
+    """The moments before and after; at an end of the clip the moment itself."""
+    return max(moment - 1, 0), min(moment + 1, moments - 1)
 
 
 def _shown(planes: Float[np.ndarray, "planes h w"]) -> Float[np.ndarray, "kinds h w"]:
-    """Clean frame, hazy frame, and the hazy frames over time."""
-    return planes if len(planes) == 1 else np.stack([planes[0], planes[1], *over_time(planes[2:])])
+    """Clean frame, hazy frame, the ones before and after, and the hazy frames over time."""
+    return planes if len(planes) == 1 else np.stack([*planes[:4], *over_time(planes[4:])])
 
 
 def _dim_near_field(
@@ -226,7 +233,8 @@ def _with_texture(
     """
     texture, beta = _speckle(hazy.shape[1:], rng)
     level = rng.uniform(0.1, 0.75) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
-    shifts = np.rint(np.multiply.outer(_travel(times, rng), rng.uniform(-30, 30, 2))).astype(int)
+    reach = rng.random() * rng.uniform(-30, 30, 2)  # small steps are told from new grain, large ones are not
+    shifts = np.rint(np.multiply.outer(_travel(times, rng), reach)).astype(int)
     if rng.random() < 0.5:
         return _laid_over(hazy, (level + np.roll(texture, tuple(shift), (0, 1)) for shift in shifts), beta)
     return _laid_over(hazy, (np.roll(level + texture, tuple(shift), (0, 1)) for shift in shifts), beta)

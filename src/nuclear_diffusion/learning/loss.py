@@ -41,7 +41,7 @@ def score_matching_loss(
     frames: Frames,
     sigma: Float[Array, " batch"],
     key: PRNGKeyArray,
-    seen: Float[Array, "batch 4 height width"] | None = None,
+    seen: Float[Array, "batch seen height width"] | None = None,
 ) -> Scalar:
     """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0.
 
@@ -55,11 +55,11 @@ def score_matching_loss(
 
 def show_haze(
     key: PRNGKeyArray,
-    hazy: Float[Array, "batch 4 height width"],
+    hazy: Float[Array, "batch seen height width"],
     sigma: Float[Array, " batch"],
     nothing: float | Scalar,
     config: TrainConfig,
-) -> tuple[Float[Array, "batch 4 height width"], Float[Array, " batch"]]:
+) -> tuple[Float[Array, "batch seen height width"], Float[Array, " batch"]]:
     """What is seen of the hazy clip for a share of the batch, `nothing` for the rest, and their noise levels.
 
     `nothing` is the mean intensity. `HIGH_SHARE` of those that see it get a high noise level, as in the default

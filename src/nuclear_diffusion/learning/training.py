@@ -396,7 +396,7 @@ class _Run:
 
 @eqx.filter_jit
 def _denoising_error(
-    prior: DiffusionPrior, clean: Frames, sigma: Scalar, seen: Float[Array, "batch 4 height width"] | None = None
+    prior: DiffusionPrior, clean: Frames, sigma: Scalar, seen: Float[Array, "batch seen height width"] | None = None
 ) -> Scalar:
     """Root mean square error over all pixels, with fixed noise."""
     noise = jax.random.normal(_key(7), clean.shape)

@@ -13,11 +13,12 @@ from nuclear_diffusion.model._checks import require_positive
 from nuclear_diffusion.model.prior import Prior, per_frame
 from nuclear_diffusion.types import Frame, InputError, Scalar, Video
 
-SEEN = 4
-"""What a haze-aware network is shown of a clip: the frame, and mean, standard deviation and minimum over time."""
+SEEN = 6
+"""What a haze-aware network is shown of a clip: the frame, those of the moments before and after it, and mean, standard
+deviation and minimum over time."""
 
 MOMENTS = 8
-"""Frames, evenly spaced, that these are taken over."""
+"""Frames, evenly spaced, that these are taken over; as far apart are a frame, the one before and the one after it."""
 
 CHUNK = 16
 """Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
@@ -44,7 +45,7 @@ class DiffusionPrior(eqx.Module):
     The score of eq. 12 follows: grad log p(x; sigma) = (D(x; sigma) - x) / sigma^2.
 
     - `network`: one frame (height, width) and the scalar c_noise -> one frame. A haze-aware one takes a third
-      argument, what it is shown of the clip, (4, height, width) in units of `scale`, 0 where nothing was seen.
+      argument, what it is shown of the clip, (`SEEN`, height, width) in units of `scale`, 0 where nothing was seen.
     - `mean`, `scale`: mean and standard deviation of clean intensities in [0, 1] (sigma_data of the source).
     - `sigma_min`, `sigma_max`: the range of noise seen in training; `denoise` clips to it.
     - `stride`: the network's total downsampling; other frame sizes get a black border that is cut off again.
@@ -80,8 +81,8 @@ class DiffusionPrior(eqx.Module):
     def given(self, observed: Video) -> Prior:
         """p(X | Y): this prior after seeing the hazy clip `observed`, by a likelihood learned from pairs.
 
-        Beside each hazy frame the network sees what the clip does over time (`over_time`): haze stays, tissue moves,
-        and the receiver's noise is new in every frame.
+        Beside each hazy frame the network sees the frames a moment before and after it, and what the clip does over
+        time (`over_time`): haze stays, tissue moves, and the receiver's noise is new in every frame.
 
         Its `denoise(x, sigma)` is E[x0 | x, y], also one pass, and at sigma = `sigma_max` it is E[x0 | y]. The
         frames it denoises must match `observed` in shape. A prior that is not haze-aware learns nothing from
@@ -89,15 +90,18 @@ class DiffusionPrior(eqx.Module):
         """
         if not self.haze_aware:
             return self
-        moments = np.linspace(0, len(observed) - 1, min(MOMENTS, len(observed))).round().astype(int)
+        last = len(observed) - 1
+        moments = np.linspace(0, last, min(MOMENTS, len(observed))).round().astype(int)
         shared = (jnp.broadcast_to(part, observed.shape) for part in over_time(observed[moments]))
-        return Posterior(self, jnp.stack([observed, *shared], axis=1))
+        apart = max(1, round(last / (MOMENTS - 1)))
+        before, after = (observed[np.clip(np.arange(len(observed)) + way, 0, last)] for way in (-apart, apart))
+        return Posterior(self, jnp.stack([observed, before, after, *shared], axis=1))
 
     def _denoise(
         self,
         x: Float[Array, "*batch height width"],
         sigma: float | Float[Array, "..."],
-        seen: Float[Array, "*batch 4 height width"] | None,
+        seen: Float[Array, "*batch seen height width"] | None,
     ) -> Float[Array, "*batch height width"]:
         *batch, height, width = x.shape
         sigma = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x)
@@ -112,7 +116,7 @@ class DiffusionPrior(eqx.Module):
             frames = jax.lax.map(lambda one: self._denoise_frame(*one), flat, batch_size=CHUNK)
         return frames.reshape(*batch, height, width)
 
-    def _denoise_frame(self, x: Frame, sigma: Scalar, seen: Float[Array, "4 height width"] | None = None) -> Frame:
+    def _denoise_frame(self, x: Frame, sigma: Scalar, seen: Float[Array, "seen height width"] | None = None) -> Frame:
         height, width = x.shape
         border = ((0, -height % self.stride), (0, -width % self.stride))
         centred = jnp.pad(x, border) - self.mean
@@ -129,7 +133,7 @@ class Posterior(eqx.Module):
     """A haze-aware `prior` that was shown `seen` beside each frame it is to denoise; see `DiffusionPrior.given`."""
 
     prior: DiffusionPrior
-    seen: Float[Array, "*batch 4 height width"]
+    seen: Float[Array, "*batch seen height width"]
 
     @property
     def sigma_min(self) -> float:
