@@ -1,6 +1,7 @@
 """Scores of simulated patients, bootstrap intervals and tables."""
 
 import csv
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -230,3 +231,16 @@ def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monk
         (group,) = benchmark.KINDS[kind].groups(position)
         assert f"| {group} | 1 |" in text
     assert "each kind apart" not in (tmp_path / "simulated_patients.md").read_text()
+
+
+@pytest.mark.slow
+def test_peers_are_measured_beside_the_others_in_a_table_of_their_own(tmp_path, monkeypatch, benchmark):
+    monkeypatch.setattr(benchmark, "simulate", lambda **asked: simulate(size=64, **asked))
+    few = {method: dataclasses.replace(settings, steps=2) for method, settings in benchmark.PEERS.items()}
+    monkeypatch.setattr(benchmark, "PEERS", few)
+    benchmark.Benchmark(kind="unseen", patients=1, split="development", frames=2, output=tmp_path, peers=True).run()
+    text = (tmp_path / "simulated_patients_unseen_peers.md").read_text()
+    for title in ("Algorithm 1 (paper), 25 steps", "zea, 25 steps", "Nuclear Diffusion"):
+        assert f"| {title} |" in text
+    assert "| Nuclear Diffusion − zea, 25 steps |" in text
+    assert "--frames 2 --peers" in text

@@ -22,7 +22,13 @@ from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, compare
 from nuclear_diffusion.evaluation.tables import difference_table, group_table, made_with, mean_table
 from nuclear_diffusion.pipeline.results import versions
 from nuclear_diffusion.pipeline.run import prior_of
+from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, UNSEEN_LOOKS, UNSEEN_VIEWS, patient_seed, simulate
+
+PEERS = {method: Settings(method=method, steps=25) for method in ("paper", "zea")}
+"""At 500 steps they would take days here."""
+
+NAMES = TITLES | {"paper": "Algorithm 1 (paper), 25 steps", "zea": "zea, 25 steps"}
 
 QUALITY = {name: title for name, title in demo.COLUMNS.items() if name != "seconds"} | {"flicker": "flicker"}
 COLUMNS = QUALITY | {"seconds": "s a clip"}
@@ -89,13 +95,16 @@ class Benchmark:
     """Choices are made on development; test is only for reporting."""
     frames: int = 24
     """Frames a patient."""
+    peers: bool = False
+    """Also Algorithm 1 and zea's method; minutes a patient, and a table of their own."""
     output: Path = Path(__file__).parent
     """Folder for the lines, the table and its numbers."""
 
     def run(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
-        settings = {method: chosen.resolved().as_dict() for method, chosen in METHODS.items()}
-        loaded = prior_of(METHODS["nuclear"])
+        methods = {**METHODS, **PEERS} if self.peers else METHODS
+        settings = {method: chosen.resolved().as_dict() for method, chosen in methods.items()}
+        loaded = prior_of(methods["nuclear"])
         identity = {
             "kind": self.kind,
             "split": self.split,
@@ -114,7 +123,7 @@ class Benchmark:
                     continue
                 clip = kind.clip(index)
                 patient = simulate(seed=patient_seed(self.split, kind.first + index), frames=self.frames, **clip)
-                done[index] = {each.method: each.scores for each in compare(patient, loaded)}
+                done[index] = {each.method: each.scores for each in compare(patient, loaded, methods=methods)}
                 line = json.dumps({"patient": index, "identity": identity, "clip": clip, "scores": done[index]})
                 with lines.open("a", encoding="utf-8") as file:
                     file.write(f"\n{line}\n")  # a new line even after a torn one
@@ -123,6 +132,7 @@ class Benchmark:
 
     def write_tables(self, done: dict, identity: dict) -> None:
         name = "simulated_patients" + ("" if self.kind == "seen" else f"_{self.kind.replace('-', '_')}")
+        name += "_peers" if self.peers else ""
         kind = KINDS[self.kind]
         with (self.output / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -136,7 +146,7 @@ class Benchmark:
 
         def scores_of(positions: list[int]) -> dict[str, dict[str, list[float]]]:
             return {
-                TITLES[method]: {column: [done[k][method][column] for k in positions] for column in COLUMNS}
+                NAMES[method]: {column: [done[k][method][column] for k in positions] for column in COLUMNS}
                 for method in next(iter(done.values()))
             }
 
@@ -149,9 +159,10 @@ the paired difference excludes 0:
 
 {group_table(groups, QUALITY, before=TITLES["hazy"], after=TITLES["nuclear"])}"""
         differences = difference_table(scores, COLUMNS, method=TITLES["nuclear"])
-        chosen = "\n".join(f"- {TITLES[m]}: `{json.dumps(s)}`" for m, s in identity["settings"].items())
+        chosen = "\n".join(f"- {NAMES[m]}: `{json.dumps(s)}`" for m, s in identity["settings"].items())
         options = "" if self.kind == "seen" else f"--kind {self.kind} "
         options += f"--patients {len(done)} --split {self.split} --frames {self.frames}"
+        options += " --peers" if self.peers else ""
         text = f"""# Simulated patients{"" if self.kind == "seen" else ": what training never sees"}
 
 {len(done)} patients of the {self.split} split, {self.frames} frames each, {kind.about}; mean over patients with
