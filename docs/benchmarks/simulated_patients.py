@@ -19,6 +19,7 @@ import tyro
 from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.evaluation import demo
 from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, compare
+from nuclear_diffusion.evaluation.style import title_of
 from nuclear_diffusion.evaluation.tables import difference_table, group_table, made_with, mean_table
 from nuclear_diffusion.pipeline.results import versions
 from nuclear_diffusion.pipeline.run import prior_of
@@ -28,7 +29,7 @@ from nuclear_diffusion.simulation import UNSEEN_FAMILIES, UNSEEN_LOOKS, UNSEEN_V
 PEERS = {method: Settings(method=method, steps=25) for method in ("paper", "zea")}
 """At 500 steps they would take days here."""
 
-NAMES = TITLES | {"paper": "Algorithm 1 (paper), 25 steps", "zea": "zea, 25 steps"}
+NAMES = TITLES | {method: f"{title_of(method)}, {settings.steps} steps" for method, settings in PEERS.items()}
 
 QUALITY = {name: title for name, title in demo.COLUMNS.items() if name != "seconds"} | {"flicker": "flicker"}
 COLUMNS = QUALITY | {"seconds": "s a clip"}

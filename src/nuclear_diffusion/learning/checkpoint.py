@@ -41,14 +41,16 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
     missing, extra = sorted(set(names) - set(arrays)), sorted(set(arrays) - set(names))
     if missing or extra:
         what = f"lacks {missing[0]!r}" if missing else f"has an unknown tensor {extra[0]!r}"
-        raise InputError(f"{source} holds weights of another architecture: it {what}; give weights made by `train`.")
+        raise InputError(
+            f"{source} holds weights of another architecture: it {what}; give weights made by this version's `train`."
+        )
     filled = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
         array = arrays[name]
         if array.shape != leaf.shape:
             raise InputError(
                 f"{source} holds weights of another architecture: {name!r} is {array.shape} where its own "
-                f"description says {leaf.shape}; give weights made by `train`."
+                f"description says {leaf.shape}; give weights made by this version's `train`."
             )
         # Cast by NumPy: JAX would compile one cast for each shape.
         filled.append(jnp.asarray(array.astype(leaf.dtype)))
@@ -154,7 +156,7 @@ def _load(path: Path) -> DiffusionPrior:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} does not describe a network of this version ({error}): give weights made by `train`."
+            f"{path} does not describe a network of this version ({error}): give weights made by its `train`."
         ) from error
     template = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
     network = fill_arrays(template, tensors, str(path))

@@ -130,14 +130,16 @@ class Batches:
         """Whole frames of `count` clips, evenly chosen, as they are; of fewer if there are not as many."""
         chosen = np.linspace(0, len(self.clips) - 1, min(count, len(self.clips))).astype(int)
         over = np.arange(self.clips.shape[1])
-        planes = (_planes(np.asarray(self.clips[i]), n % len(over), over) for n, i in enumerate(chosen))
+        shown = (_moments(n % len(over), over, len(over)) for n in range(len(chosen)))
+        planes = (_planes(np.asarray(self.clips[i]), moments) for i, moments in zip(chosen, shown, strict=True))
         return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
 
     def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         moment, over = int(rng.integers(len(clip))), np.arange(len(clip))
         if self.augment and len(over) > 3 and rng.random() < 0.5:
             over = rng.permutation(over)[: rng.integers(3, len(over))]  # time tells less of a short clip
-        planes = _planes(clip, moment, over)
+        moments = _moments(moment, over, len(clip))
+        planes = _planes(clip, moments)
         if not whole:
             planes = _filled_crop(planes, side, rng)
         elif self.augment:
@@ -154,7 +156,6 @@ class Batches:
             planes = _dim_near_field(planes, rng)
         if len(planes) == 1:
             return planes  # p(X) alone is that of the frames as they are given
-        moments = np.array([moment, *_neighbours(moment, len(clip)), *over])
         if rng.random() < SMOOTH_SHARE:
             planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))), truncate=2.5)
         if rng.random() < FLOOR_SHARE:
@@ -169,19 +170,17 @@ class Batches:
         return _shown(planes)
 
 
+def _moments(moment: int, over: Shaped[np.ndarray, " some"], count: int) -> Shaped[np.ndarray, " planes"]:
+    """`moment` of `count`, the ones before and after it (at an end itself), and those that time is told from."""
+    return np.array([moment, max(moment - 1, 0), min(moment + 1, count - 1), *over])
+
+
 def _planes(
-    clip: UInt8[np.ndarray, "moments kinds height width"], moment: int, over: Shaped[np.ndarray, " some"]
+    clip: UInt8[np.ndarray, "moments kinds height width"], moments: Shaped[np.ndarray, " some"]
 ) -> UInt8[np.ndarray, "planes h w"]:
-    """The clean frame of one moment; where there are hazy ones, its own, its neighbours' and those of `over`."""
-    clean = clip[moment, :1]
-    if clip.shape[1] == 1:
-        return clean
-    return np.concatenate([clean, clip[[moment, *_neighbours(moment, len(clip)), *over], 1]])
-
-
-def _neighbours(moment: int, moments: int) -> tuple[int, int]:
-    """The moments before and after; at an end of the clip the moment itself."""
-    return max(moment - 1, 0), min(moment + 1, moments - 1)
+    """The clean frame of the first of `moments`; where there are hazy ones, then those of all of them."""
+    clean = clip[moments[0], :1]
+    return clean if clip.shape[1] == 1 else np.concatenate([clean, clip[moments, 1]])
 
 
 def _shown(planes: Float[np.ndarray, "planes h w"]) -> Float[np.ndarray, "kinds h w"]:
