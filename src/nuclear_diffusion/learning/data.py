@@ -18,14 +18,20 @@ BRIGHT_SHARE = 0.5
 FLOOR_SHARE = 0.3
 """Of the augmented samples with haze that get speckle all over, clean and hazy alike, new in each frame: not haze."""
 
-TEXTURE_SHARE = 0.4
+TEXTURE_SHARE = 0.45
 """Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
 
-GHOST_SHARE = 0.25
+GHOST_SHARE = 0.3
 """Of the augmented samples with haze over which a displaced copy of themselves is laid."""
 
 SMOOTH_SHARE = 0.25
 """Of the augmented samples with haze that are smoothed, clean and hazy alike, as coarser scanners show them."""
+
+BRIEF_SHARE = 0.15
+"""Of the augmented samples that are cut to a few successive moments, down to a still: time tells little of them."""
+
+BRIEF = 4
+"""At most so many moments."""
 
 DIM_SHARE = 0.4
 """Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
@@ -135,8 +141,12 @@ class Batches:
         return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
 
     def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        if self.augment and rng.random() < BRIEF_SHARE:
+            length = min(int(rng.integers(1, BRIEF + 1)), len(clip))
+            first = rng.integers(len(clip) - length + 1)
+            clip = clip[first : first + length]
         moment, over = int(rng.integers(len(clip))), np.arange(len(clip))
-        if self.augment and len(over) > 3 and rng.random() < 0.5:
+        if self.augment and len(over) > BRIEF and rng.random() < 0.5:
             over = rng.permutation(over)[: rng.integers(3, len(over))]  # time tells less of a short clip
         moments = _moments(moment, over, len(clip))
         planes = _planes(clip, moments)
@@ -213,11 +223,11 @@ def _with_noise_floor(
 def _with_ghost(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """A weaker, displaced copy of each frame in a part of the picture, still or travelling; amplitudes add."""
+    """A displaced copy of each frame, mostly weaker, in a part of the picture, still or travelling; amplitudes add."""
     height, width = hazy.shape[1:]
     beta = rng.uniform(40, 80) * np.log(10) / 20
     offset = rng.uniform(-0.25, 0.25, 2) * (height, width)
-    fades = rng.uniform(0.05, 0.4) + rng.uniform(0, 0.5) * _place((height, width), rng)
+    fades = rng.uniform(-0.05, 0.4) + rng.uniform(0, 0.5) * _place((height, width), rng)
     shifts = np.rint(offset + np.multiply.outer(_travel(times, rng), rng.uniform(-15, 15, 2))).astype(int)
     ghosts = (np.roll(frame, tuple(shift), (0, 1)) - fades for frame, shift in zip(hazy, shifts, strict=True))
     return _laid_over(hazy, ghosts, beta)
@@ -265,8 +275,8 @@ def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray
     """How far from a random cloud, wedge, band or comb: 0 in its middle, 1 at its edge; the distance's square."""
     height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    if rng.random() < 0.25:
-        (row, column), (tall, wide) = rng.uniform(0.1, 0.9, 2), rng.uniform(0.15, 0.6, 2)
+    if rng.random() < 0.35:
+        (row, column), (tall, wide) = rng.uniform(0.1, 0.9, 2), rng.uniform(0.15, 1.0, 2)
         return ((rows / height - row) / tall) ** 2 + ((columns / width - column) / wide) ** 2
     if rng.random() < 0.5:
         along, (low, high) = np.hypot(rows, columns - width / 2) / height, (0.1, 0.9)
