@@ -75,7 +75,9 @@ def test_flicker_is_what_a_method_brings_into_still_tissue():
     assert score(clip, noisier)["flicker"] == pytest.approx(10, rel=0.15)
     beating = clean + np.where(moving, 0.3, 0) * rng.normal(0, 1, clean.shape)
     assert score(clip, beating)["flicker"] == pytest.approx(1, abs=0.05)
-    assert np.isnan(score(two_regions(), clip.clean[:2])["flicker"])  # nothing moves in the truth
+    at_rest = two_regions()
+    assert score(at_rest, at_rest.clean)["flicker"] == 0
+    assert score(at_rest, at_rest.clean + np.array([0, 3 / 255])[:, None, None])["flicker"] == pytest.approx(9)
     assert np.isnan(score(two_regions(1), clip.clean[:1])["flicker"])
 
 

@@ -168,7 +168,7 @@ the paired difference excludes 0:
 
 {len(done)} patients of the {self.split} split, {self.frames} frames each, {kind.about}; mean over patients with
 its 95 % percentile bootstrap interval. Flicker: energy of frame differences in still tissue relative to the clean
-clip's. Made by
+clip's, at least one grey level's. Made by
 `python docs/benchmarks/simulated_patients.py {options}`
 with {made_with()}; prior `{(identity["prior_sha256"] or "none")[:16]}`.
 

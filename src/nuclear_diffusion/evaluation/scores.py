@@ -10,6 +10,9 @@ from scipy.ndimage import gaussian_filter
 from nuclear_diffusion.metrics import gcnr, ks, psnr, ssim
 from nuclear_diffusion.simulation import SimulatedClip
 
+GREY_LEVEL = 1 / 255
+"""The smallest step of a display, intensity in [0, 1]."""
+
 
 def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> dict[str, float]:
     """Score `signal`, a method's answer to `simulated.hazy`; each the mean over frames.
@@ -18,7 +21,7 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
     - `ks_a`, `ks_b`: change of the values in the septum (tissue, lower is better) and in the ventricle (haze, higher).
     - `psnr` [dB], `ssim`: fidelity to the clean clip within the sector, higher is better; `psnr` is infinite for the
       clean clip itself.
-    - `flicker`: see `flicker`; 1 is as steady as the truth.
+    - `flicker`: see `flicker`; at most 1 is as steady as the truth.
 
     Frames without a septum or a ventricle in view do not count for the first three; with none left they are NaN.
     """
@@ -38,10 +41,11 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
 
 
 def flicker(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> float:
-    """Energy of the frame differences of `signal` in still tissue, relative to the clean clip's.
+    """Energy of the frame differences of `signal` in still tissue, relative to the clean clip's, or to a grey level's.
 
     Still tissue is, of the brighter half of the sector, the half that changes least in the clean clip: what moves there
-    was brought in by the method, or by haze. NaN where nothing changes in the clean clip, as in a single frame.
+    was brought in by the method, or by haze. A clean clip that changes by less than a grey level of 255 counts as
+    changing by that: nobody sees less. NaN for a single frame.
     """
     clean, sector = simulated.clean, simulated.sector
     if len(clean) < 2:
@@ -51,8 +55,7 @@ def flicker(simulated: SimulatedClip, signal: Float32[ndarray, "frames height wi
     # neighbours decide too: pixels picked for the little noise they happen to have would make any other look worse
     calm = gaussian_filter(change, 2.0)
     still = bright & (calm <= np.median(calm[bright]))
-    before = change[still].mean()
-    return float(_change(np.asarray(signal))[still].mean() / before) if before > 0 else math.nan
+    return float(_change(np.asarray(signal))[still].mean() / max(change[still].mean(), GREY_LEVEL**2))
 
 
 def _change(frames: Float32[ndarray, "frames height width"]) -> Float32[ndarray, "height width"]:

@@ -12,8 +12,8 @@ from .haze import some_families, some_strength
 
 def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((seed, 3))
-    # from a third of a beat to a few beats, so that a network learns what time tells from little of it too
-    times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.3), np.log(3)))
+    # from a few frames of a scanner to a few beats, so that a network learns what time tells from little of it too
+    times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
     clip = simulate(seed=seed, size=size, times=times, haze=some_strength(rng), families=some_families(rng))
     return _to_uint8(clip.hazy), _to_uint8(clip.clean)
 
@@ -35,7 +35,7 @@ def frame_bank(
 
     Args:
         patients: number of patients.
-        frames_per_patient: moments rendered for each, over 0.3 to 3 s.
+        frames_per_patient: moments rendered for each, over 0.12 to 3 s.
         split: "train", "development" or "test".
         size: side of the square frames.
         workers: processes; the result does not depend on it.
