@@ -17,8 +17,9 @@ class TrainConfig:
     - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
       gradient norm.
     - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
-    - `sigma_min`, `sigma_max`: range of noise; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of the
-      log-uniform.
+    - `sigma_min`, `sigma_max`: range of noise, up to where a noisy frame does not even tell how bright a large region
+      is (noise of 10 does), for E[X | Y] is asked for there; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of
+      the log-uniform.
     - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
     - `augment`: flips, gain and gamma, and for whole frames shift and zoom; where pairs are given also smoothing and
       noise, in clean and hazy frames alike, and more kinds of haze in the hazy ones.
@@ -38,7 +39,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.999
     sigma_min: float = 0.002
-    sigma_max: float = 10.0
+    sigma_max: float = 80.0
     p_mean: float = -2.0
     p_std: float = 1.3
     tail: float = 0.2
