@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from nuclear_diffusion.inference import SplitGibbs, sample_posterior
-from nuclear_diffusion.inference.gibbs import draw_signal, step_background
+from nuclear_diffusion.inference.gibbs import draw_from, draw_signal, step_background
 from nuclear_diffusion.model import Gaussian, NuclearNorm
 from nuclear_diffusion.types import InputError
 
@@ -86,6 +86,46 @@ def test_a_draw_of_the_signal_has_the_posterior_s_mean_and_spread(levels, low):
     drawn = draw_signal(jax.random.key(0), Gaussian(c, m), target, mu, levels, 1e-3)
     assert float(drawn.mean()) == pytest.approx((c * m + mu * y) / (c + mu), abs=3e-3)
     assert 1 - low - 0.015 < float(drawn.std()) * (c + mu) ** 0.5 < 1.015
+
+
+class Learned(eqx.Module):
+    """A prior that has learned haze: given y, X ~ N(y / 2, 1 / c)."""
+
+    c: float
+    seen: jax.Array | None = None
+    haze_aware: bool = eqx.field(static=True, default=True)
+    sigma_min: float = eqx.field(static=True, default=0.001)
+    sigma_max: float = eqx.field(static=True, default=80.0)
+
+    def denoise(self, x, sigma):
+        return Gaussian(self.c, 0.0 if self.seen is None else self.seen / 2).denoise(x, sigma)
+
+    def given(self, observed):
+        return Learned(self.c, observed)
+
+
+@pytest.mark.parametrize(("levels", "error"), [(24, 0.04), (100, 0.01)])
+@pytest.mark.parametrize("deviation", [0.03, 0.3])
+def test_draws_from_a_prior_have_its_mean_and_spread(levels, error, deviation):
+    learned = Learned(deviation**-2).given(jnp.full((2, 200, 200), 0.8))
+    drawn = draw_from(jax.random.key(0), learned, (2, 200, 200), levels)
+    assert float(drawn.mean()) == pytest.approx(0.4, abs=0.01 * deviation + 1e-3)
+    assert float(drawn.std()) == pytest.approx(deviation, rel=error + 0.01)
+
+
+def test_where_haze_was_learned_eq_8_does_not_count_the_clip_a_second_time():
+    """Whatever mu, X | Y is what the prior has learned; of L, Y - X within mu's noise is known, and no prior more."""
+    y, c = jnp.full((1, 1, 1), 0.8), 25.0
+
+    def sample(key, mu):
+        found = SplitGibbs(mu=mu, draws=20, warm_up=0, levels=40, stride=1.0)(y, Learned(c), NuclearNorm(0.0), key=key)
+        return found.draws.ravel(), found.background.ravel()
+
+    for mu in (3.0, 300.0):
+        draws, background = jax.vmap(lambda key, mu=mu: sample(key, mu))(jax.random.split(jax.random.key(1), 200))
+        assert float(draws.mean()) == pytest.approx(0.4, abs=0.015)
+        assert float(draws.std()) == pytest.approx(0.2, rel=0.05)
+        assert float(background.mean()) == pytest.approx(0.4, abs=0.03)
 
 
 def test_ninety_percent_intervals_hold_ninety_percent_of_what_the_model_makes():

@@ -3,11 +3,15 @@
     X ~ p(X | Y, L) ~ p(X) N(Y - L; X, I/mu)       the posterior of a denoising problem: reverse diffusion
     L ~ p(L | Y, X) ~ exp(-gamma ||L||_*) N(Y - X; L, I/mu)        Langevin steps with a Metropolis test
 
+A prior that has learned haze brings a likelihood of its own, and eq. 8's beside it would count Y twice:
+
+    X ~ p(X | Y)                                   the network's, whatever L is; a probability flow from noise
+
 Differences from the default sampler:
 
 1. L is drawn, not maximised, and it may be negative: L >= 0 is a projection there, not part of p(L).
-2. X is drawn by a walk down the noise levels with fresh noise, in `levels` steps, so with their discretisation error.
-3. Eq. 8 is kept: signal and background add up.
+2. X is drawn by a walk down the noise levels, in `levels` steps, so with their discretisation error.
+3. Eq. 8 is kept: signal and background add up, but for noise of variance 1/mu.
 """
 
 from collections.abc import Callable
@@ -24,7 +28,7 @@ from nuclear_diffusion.inference.separate import check_video
 from nuclear_diffusion.inference.windows import Windows
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.model._checks import require_positive
-from nuclear_diffusion.model.prior import given
+from nuclear_diffusion.model.prior import HazeAware, given
 from nuclear_diffusion.types import Scalar, Video
 
 
@@ -73,6 +77,35 @@ def draw_signal(
     return prior.denoise(x, ladder[-1])
 
 
+def draw_from(key: PRNGKeyArray, prior: Prior, shape: tuple[int, int, int], levels: int, end: float = 0.005) -> Video:
+    """One draw from `prior` itself, such as a p(X | Y), in `levels` + 1 denoiser passes a frame.
+
+    The probability flow dx / d sigma = (x - D(x)) / sigma from noise at `sigma_max` to `end` (Karras et al. 2022,
+    eq. 1), noise levels even in their seventh roots (eq. 5), by the second-order multistep rule in ln sigma of
+    DPM-Solver++ (2M; Lu et al. 2022, algorithm 2): with h = ln(s / s'), h0 that of the step before,
+
+        x' = (s'/s) x + (1 - s'/s) (x0 + h / (2 h0) (x0 - x0 before)),   x0 = D(x; s)
+
+    All chance is in the noise at the start. For Gaussian priors the mean is exact, the spread within 4 % at 24 levels.
+    """
+    root = 7
+    lowest = max(end, prior.sigma_min)
+    ladder = jnp.linspace(prior.sigma_max ** (1 / root), lowest ** (1 / root), levels + 1) ** root
+    lengths = jnp.log(ladder[:-1] / ladder[1:])
+    before = jnp.append(jnp.inf, lengths[:-1])  # the first step has none: it is of first order
+    x = prior.sigma_max * jax.random.normal(key, shape)
+
+    def down(state: tuple[Video, Video], inputs: tuple[Scalar, Scalar, Scalar, Scalar]):
+        x, x0_before = state
+        now, following, length, length_before = inputs
+        x0 = prior.denoise(x, now)
+        ahead = x0 + length / (2 * length_before) * (x0 - x0_before)
+        return (following / now * x + (1 - following / now) * ahead, x0), None
+
+    (x, _), _ = jax.lax.scan(down, (x, jnp.zeros(shape)), (ladder[:-1], ladder[1:], lengths, before))
+    return prior.denoise(x, ladder[-1])
+
+
 def step_background(
     key: PRNGKeyArray,
     background: NuclearNorm,
@@ -110,7 +143,8 @@ def step_background(
 class SplitGibbs(eqx.Module):
     """Draws from p(X, L | Y) of eqs. 7-9, one sweep after the other.
 
-    - `mu`: precision of what neither part explains (eq. 8), 1 / intensity^2.
+    - `mu`: precision of what neither part explains (eq. 8), 1 / intensity^2; for a prior that has learned haze it
+      concerns L alone.
     - `draws`: sweeps that are kept; `warm_up`: sweeps before them.
     - `levels`: noise levels, denoiser passes, of a draw of X.
     - `moves`: Langevin steps of a draw of L; `stride`: their length, in (0, 2].
@@ -140,6 +174,7 @@ class SplitGibbs(eqx.Module):
     ) -> Posterior:
         """Sample one window `y` (frames, height, width) in [0, 1]; L starts around `start`, 0 by default."""
         seen = given(prior, y)
+        aware = isinstance(prior, HazeAware) and prior.haze_aware
         key, start_key = jax.random.split(key)
         # a draw of L is as far from its centre as its noise: a chain from the centre itself would accept nothing
         noise = jax.random.normal(start_key, y.shape, y.dtype) / jnp.sqrt(self.mu)
@@ -149,7 +184,10 @@ class SplitGibbs(eqx.Module):
             count, key = inputs
             report(count)
             signal_key, background_key = jax.random.split(key)
-            signal = draw_signal(signal_key, seen, y - low_rank, self.mu, self.levels)
+            if aware:
+                signal = draw_from(signal_key, seen, y.shape, self.levels)
+            else:
+                signal = draw_signal(signal_key, seen, y - low_rank, self.mu, self.levels)
             low_rank, accepted = self.draw_background(background_key, background, low_rank, y - signal)
             return low_rank, (signal, low_rank, accepted)
 
