@@ -131,7 +131,7 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
-    sharpness: float | Scalar = 2.0
+    sharpness: float | Scalar = 1.5
     steps: int = eqx.field(static=True, default=2)
     nonnegative: bool = eqx.field(static=True, default=True)
 

@@ -24,7 +24,7 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
         "window": 15,
         "overlap": 2,
         "detail": 1.0,
-        "sharpness": 2.0,
+        "sharpness": 1.5,
         "estimate": "mean",
         "samples": 0,
     },
