@@ -77,7 +77,7 @@ def draw_signal(
     return prior.denoise(x, ladder[-1])
 
 
-def draw_from(key: PRNGKeyArray, prior: Prior, shape: tuple[int, int, int], levels: int, end: float = 0.005) -> Video:
+def draw_from(key: PRNGKeyArray, prior: Prior, shape: tuple[int, ...], levels: int, end: float = 0.005) -> Video:
     """One draw from `prior` itself, such as a p(X | Y), in `levels` + 1 denoiser passes a frame.
 
     The probability flow dx / d sigma = (x - D(x)) / sigma from noise at `sigma_max` to `end` (Karras et al. 2022,
