@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 
+from nuclear_diffusion.inference.flow import draw_from
 from nuclear_diffusion.learning import (
     TrainConfig,
     UNet,
@@ -25,7 +26,6 @@ from nuclear_diffusion.learning import (
     pack_clips,
     prior_hash,
     prior_info,
-    sample_prior,
     save_prior,
     train,
 )
@@ -346,10 +346,9 @@ def test_unusable_settings_are_refused():
 def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
     """With F = 0 the denoiser is that of white Gaussian frames, so samples must have mean m and deviation d."""
     prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
-    samples = np.asarray(sample_prior(prior, (4, 64, 64), key(1)))
+    samples = np.asarray(draw_from(key(1), prior, jnp.full((4, 64, 64), prior.mean)))
     assert samples.mean() == pytest.approx(0.4, abs=0.01)
-    # 24 Euler steps fall a little short of the exact flow.
-    assert samples.std() == pytest.approx(0.2, rel=0.15)
+    assert samples.std() == pytest.approx(0.2, rel=0.05)
 
 
 # Frames
@@ -508,7 +507,7 @@ def test_a_ghost_is_a_copy_in_another_place():
         haunted = data._with_ghost(planes, np.array([0.0, 0.3, 0.6]), np.random.default_rng(seed))
         assert (haunted >= planes - 1e-6).all()
         gain = (haunted - planes).reshape(3, -1)
-        assert gain.max() < 0.9 + 1e-6  # no display is brighter than 1
+        assert haunted.max() <= 1
         seen += bool((gain.max(1) > 0.2).all())
     assert seen > 5  # elsewhere it fades away or leaves the picture
 

@@ -20,6 +20,7 @@ from nuclear_diffusion.evaluation.bootstrap import mean_interval
 from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.inference import Proximal
 from nuclear_diffusion.learning import prior_hash
+from nuclear_diffusion.model.prior import knows_haze
 from nuclear_diffusion.simulation import patient_seed, simulate
 
 DRAWS = 19
@@ -68,7 +69,7 @@ class Calibration:
             prior,
             background,
             key=jax.random.key(index),
-            sampler=nd.SplitGibbs(mu=mu, draws=DRAWS),
+            sampler=nd.SplitGibbs(mu=mu, draws=DRAWS, warm_up=0 if knows_haze(prior) else 1),
             start=first.background,
         )
         held = np.asarray((found.draws.min(0) <= clip.clean) & (clip.clean <= found.draws.max(0)))

@@ -23,7 +23,7 @@ from nuclear_diffusion.inference.progress import report
 from nuclear_diffusion.inference.result import Separation
 from nuclear_diffusion.model import Additive, Background, Mixture, NuclearNorm, Prior
 from nuclear_diffusion.model._checks import concrete, require_nonnegative, require_positive
-from nuclear_diffusion.model.prior import HazeAware, given
+from nuclear_diffusion.model.prior import given, knows_haze
 from nuclear_diffusion.types import InputError, Scalar, Video
 
 BLIND_START = 0.3
@@ -179,8 +179,7 @@ class Proximal(eqx.Module):
 
     def levels(self, prior: Prior) -> Float[Array, " steps"]:
         """Noise levels, geometric from `start` to `end`, inside the prior's range."""
-        aware = isinstance(prior, HazeAware) and prior.haze_aware
-        start = (prior.sigma_max if aware else BLIND_START) if self.start is None else self.start
+        start = (prior.sigma_max if knows_haze(prior) else BLIND_START) if self.start is None else self.start
         end = start if self.end is None else self.end
         return jnp.clip(jnp.geomspace(start, end, self.steps), prior.sigma_min, prior.sigma_max)
 

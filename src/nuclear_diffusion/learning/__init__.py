@@ -3,7 +3,6 @@
 from nuclear_diffusion.learning.checkpoint import load_prior, prior_hash, prior_info, save_prior
 from nuclear_diffusion.learning.config import TrainConfig
 from nuclear_diffusion.learning.data import Bank, letterbox, pack_clips
-from nuclear_diffusion.learning.figures import sample_prior
 from nuclear_diffusion.learning.training import Progress, TrainResult, train
 from nuclear_diffusion.learning.unet import UNet, UNetConfig
 
@@ -19,7 +18,6 @@ __all__ = [
     "pack_clips",
     "prior_hash",
     "prior_info",
-    "sample_prior",
     "save_prior",
     "train",
 ]

@@ -141,13 +141,14 @@ class Batches:
         return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
 
     def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        if self.augment and rng.random() < BRIEF_SHARE:
+        brief = self.augment and rng.random() < BRIEF_SHARE
+        if brief:
             length = min(int(rng.integers(1, BRIEF + 1)), len(clip))
             first = rng.integers(len(clip) - length + 1)
             clip = clip[first : first + length]
         moment, over = int(rng.integers(len(clip))), np.arange(len(clip))
-        if self.augment and len(over) > BRIEF and rng.random() < 0.5:
-            over = rng.permutation(over)[: rng.integers(3, len(over))]  # time tells less of a short clip
+        if self.augment and not brief and len(over) > 3 and rng.random() < 0.5:
+            over = rng.permutation(over)[: rng.integers(3, len(over))]  # few moments, far apart
         moments = _moments(moment, over, len(clip))
         planes = _planes(clip, moments)
         if not whole:

@@ -10,36 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nuclear_diffusion.inference.flow import draw_from
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.model.diffusion_prior import Posterior
-from nuclear_diffusion.types import Video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHEET_SIGMAS = (0.03, 0.1, 0.3, 1.0)
-SAMPLER_STEPS = 24
-
-
-@eqx.filter_jit
-def sample_prior(prior: DiffusionPrior, shape: tuple[int, ...], key: PRNGKeyArray) -> Video:
-    """Frames drawn from the prior: Euler's method on the probability flow, 24 steps.
-
-        dx / d sigma = (x - D(x; sigma)) / sigma,   sigma_i from sigma_max to sigma_min with rho = 7
-
-    Source: Karras et al. 2022, eq. 5 and algorithm 1 without its correction. Ends in a denoised frame.
-    """
-    rho = 7
-    sigmas = jnp.linspace(prior.sigma_max ** (1 / rho), prior.sigma_min ** (1 / rho), SAMPLER_STEPS) ** rho
-
-    def step(x, pair):
-        sigma, following = pair
-        x0 = prior.denoise(x, sigma)
-        return x0 + following / sigma * (x - x0), None
-
-    x = prior.mean + prior.sigma_max * jax.random.normal(key, shape)
-    x, _ = jax.lax.scan(step, x, (sigmas, jnp.append(sigmas[1:], 0.0)))
-    return x
 
 
 def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> bytes:
@@ -72,7 +50,7 @@ def draw_samples(prior: DiffusionPrior, frames: Float[Array, "kinds height width
     noisy = clean + sigmas[:, None, None] * jax.random.normal(noise_key, (len(sigmas), *clean.shape))
     columns = len(sigmas) + 1
     denoised = eqx.filter_jit(DiffusionPrior.denoise)(prior, noisy, sigmas)
-    samples = sample_prior(prior, (columns, *clean.shape), sample_key)
+    samples = eqx.filter_jit(draw_from)(sample_key, prior, jnp.full((columns, *clean.shape), prior.mean))
     figure = Figure(figsize=(2.2 * columns, 7), layout="constrained")
     axes = figure.subplots(3, columns)
     for axis in axes.flat:

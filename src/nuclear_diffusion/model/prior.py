@@ -51,6 +51,11 @@ def given(prior: Prior, observed: Video) -> Prior:
     return prior.given(observed) if isinstance(prior, HazeAware) else prior
 
 
+def knows_haze(prior: Prior) -> bool:
+    """Whether `prior` has learned what haze makes of a clean frame, so that its p(X | Y) is more than p(X)."""
+    return isinstance(prior, HazeAware) and prior.haze_aware
+
+
 def per_frame(
     sigma: float | Scalar | Float[Array, "..."], x: Float[Array, "*batch height width"]
 ) -> Float[Array, "*batch 1 1"]:

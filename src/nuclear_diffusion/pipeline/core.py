@@ -25,6 +25,7 @@ from nuclear_diffusion.inference import (
 )
 from nuclear_diffusion.inference.separate import Sampler
 from nuclear_diffusion.model import NuclearNorm, Prior
+from nuclear_diffusion.model.prior import knows_haze
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.types import InputError, Mask
 from nuclear_diffusion.video import Clip, Fit, find_sector
@@ -198,7 +199,7 @@ def posterior_of(
         prior,
         NuclearNorm(gamma, static_is_free=True),
         key=jax.random.fold_in(jax.random.key(settings.seed), 1),
-        sampler=SplitGibbs(mu=chosen["mu"], draws=chosen["samples"]),
+        sampler=SplitGibbs(mu=chosen["mu"], draws=chosen["samples"], warm_up=0 if knows_haze(prior) else 1),
         start=parts.background,
         window=window,
         overlap=min(chosen["overlap"], window - 1),
