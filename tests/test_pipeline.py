@@ -168,7 +168,8 @@ def test_methods_with_a_prior_ask_for_it():
         (Settings(method="rpca", lam=-0.1), "--lam"),
         (Settings(method="rpca", mu=3.0), "--mu"),
         (Settings(detail=1.5), "--detail"),
-        (Settings(sharpness=0.0), "--sharpness"),
+        (Settings(spare=-0.1), "--spare"),
+        (Settings(spare=0.5, clear=0.5), "--clear"),
         (Settings(samples=1), "--samples"),
         (Settings(samples=-2), "--samples"),
         (Settings(method="paper", samples=2), "--samples"),
@@ -196,7 +197,8 @@ def test_shown_defaults_are_those_of_the_sampler():
     assert shown["mu"] == sampler.mu
     assert shown["steps"] == sampler.steps
     assert shown["detail"] == sampler.detail
-    assert shown["sharpness"] == sampler.sharpness
+    assert shown["spare"] == sampler.spare
+    assert shown["clear"] == sampler.clear
     parameters = inspect.signature(separate).parameters
     assert shown["window"] == parameters["window"].default
     assert shown["overlap"] == parameters["overlap"].default

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 from scipy.optimize import minimize
 
 from nuclear_diffusion.inference import Algorithm1, Proximal, mmse, separate
-from nuclear_diffusion.inference.proximal import BLIND_START, ExactPosterior, ProximalPoint, decided
+from nuclear_diffusion.inference.proximal import BLIND_START, ExactPosterior, ProximalPoint, haze_share, without_haze
 from nuclear_diffusion.model import Gaussian, NuclearNorm, singular_values
 from nuclear_diffusion.types import InputError
 
@@ -77,41 +78,82 @@ def test_every_step_raises_the_background_s_probability():
     assert all(later < earlier - 1e-3 for earlier, later in itertools.pairwise(values))
 
 
-@pytest.mark.parametrize("detail", [0.0, 0.3, 1.0])
-def test_detail_gives_back_what_neither_part_explains(detail):
-    """The trace is the size of the part given back; at 1 signal and background make up the clip."""
+class Told(eqx.Module):
+    """A prior that knows the share of haze in the clip it is given, but for errors that are new in each frame."""
+
+    share: Array
+    error: float = 0.0
+    observed: Array | None = None
+    sigma_min: float = 1e-3
+    sigma_max: float = 80.0
+    haze_aware: bool = eqx.field(static=True, default=True)
+
+    def given(self, observed):
+        return eqx.tree_at(lambda p: p.observed, self, observed, is_leaf=lambda leaf: leaf is None)
+
+    def denoise(self, x, sigma):
+        wrong = self.error * jax.random.normal(jax.random.key(5), x.shape)
+        return (1 - self.share - wrong) * self.observed
+
+
+def test_a_share_of_haze_is_what_is_missing_of_the_input():
+    y, x = jnp.array([0.8, 0.8, 0.8, 0.8, 0.0]), jnp.array([0.8, 0.6, 0.0, 0.9, 0.0])
+    np.testing.assert_allclose(haze_share(y, x), [0, 0.25, 1, 0, 0], atol=1e-6)
+
+
+def test_little_haze_is_none_and_much_is_all():
+    """Between `spare` and `clear` the share of haze is stretched to all of [0, 1]; from 0 to 1 nothing changes."""
+    y, share = jnp.full(6, 0.8), jnp.array([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
+    np.testing.assert_allclose(without_haze(y, share, 0.0, 1.0), y * (1 - share), atol=1e-6)
+    np.testing.assert_allclose(without_haze(y, share, 0.1, 0.7) / 0.8, [1, 1, 2 / 3, 1 / 3, 0, 0], atol=1e-6)
+
+
+def test_the_signal_is_the_input_less_the_share_that_the_prior_has_told():
+    """Where the prior is right and haze stands still: exactly, with the input's own speckle, whatever L is."""
+    y = jax.random.uniform(jax.random.key(1), (6, 16, 16), minval=0.2)
+    share = jax.random.uniform(jax.random.key(2), (16, 16))
+    found = Proximal(spare=0.2, clear=0.8)(y, Told(share), NuclearNorm(2.0), key=jax.random.key(3))
+    expected = y * (1 - np.clip((share - 0.2) / 0.6, 0, 1))
+    np.testing.assert_allclose(found.signal, expected, atol=1e-5)
+
+
+def test_errors_that_change_from_frame_to_frame_do_not_flicker():
+    """Errors below the threshold's noise are averaged over time; haze that grows and fades as one keeps doing so."""
+    y, still = jnp.full((10, 32, 32), 0.5), jax.random.uniform(jax.random.key(2), (32, 32), minval=0.3, maxval=0.6)
+
+    def found(share: Array, error: float) -> Array:
+        sampler = Proximal(spare=0.0, clear=1.0)
+        return sampler(y, Told(share, error), NuclearNorm(2.0), key=jax.random.key(3)).signal
+
+    steady, told = found(still, 0.01), Told(still, 0.01, y).denoise(y, 1.0)
+    assert jnp.mean(jnp.diff(steady, axis=0) ** 2) < 0.01 * jnp.mean(jnp.diff(told, axis=0) ** 2)
+    changes = 0.3 * jnp.sin(jnp.arange(10.0))[:, None, None] * still
+    growing = found(still + changes, 0.0)
+    np.testing.assert_allclose(growing, y * (1 - still - changes), atol=0.02)
+    assert jnp.std(growing - growing.mean(0)) > 0.9 * jnp.std(y * (changes - changes.mean(0)))
+
+
+def test_a_prior_that_knows_no_haze_takes_it_from_the_background():
     y, settings = clip(), {"key": jax.random.key(3)}
-    sampler = Proximal(mu=30.0, start=FAR, steps=3, detail=0.0, sharpness=1.0)
-    plain = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
-    found = eqx.tree_at(lambda s: s.detail, sampler, detail)(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
-    np.testing.assert_array_equal(found.background, plain.background)
-    unexplained = y - plain.signal - plain.background
-    np.testing.assert_allclose(found.signal, plain.signal + detail * unexplained, atol=1e-6)
+    sampler = Proximal(mu=30.0, start=FAR, steps=3, spare=0.0, clear=1.0)
+    found = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
+    steady = NuclearNorm(0.02 * (12 + 5**0.5), static_is_free=True)
+    assert y.shape == (5, 12, 12)
+    np.testing.assert_allclose(found.signal, y * (1 - steady.prox(jnp.clip(found.background / y, 0, 1))), atol=1e-5)
 
 
-def test_sharpness_moves_each_pixel_to_the_input_or_to_black():
-    """Twice the distance in logits from a quarter of haze, which stays a quarter; 1 changes nothing."""
-    y, haze = jnp.full(5, 0.8), jnp.array([0.0, 0.1, 0.25, 0.6, 1.0])
-    signal = y * (1 - haze)
-    np.testing.assert_allclose(decided(y, signal, 1.0), signal, atol=1e-5)
-    odds = haze[1:4] / (1 - haze[1:4])
-    moved = 1 - decided(y, signal, 2.0) / y
-    np.testing.assert_allclose(moved[1:4] / (1 - moved[1:4]), odds**2 * 3, rtol=1e-4)  # odds of 1/4 are 1/3
-    np.testing.assert_allclose(moved[jnp.array([0, 2, 4])], [0, 0.25, 1], atol=1e-5)
-    np.testing.assert_allclose(decided(y, signal, 200.0), y * jnp.array([1, 1, 0.75, 0, 0]), atol=1e-4)
-    brighter = jnp.array([0.9])
-    np.testing.assert_array_equal(decided(jnp.array([0.8]), brighter, 2.0), brighter)
-    black = jnp.zeros(3)
-    np.testing.assert_array_equal(decided(black, black, 2.0), 0)
-
-
-def test_the_default_sampler_decides_after_it_has_separated():
+@pytest.mark.parametrize("detail", [0.3, 0.8])
+def test_detail_lies_between_the_mean_and_the_input_less_its_haze(detail):
     y, settings = clip(), {"key": jax.random.key(3)}
-    sampler = Proximal(mu=30.0, start=FAR, steps=3, sharpness=1.0)
-    plain = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
-    found = eqx.tree_at(lambda s: s.sharpness, sampler, 3.0)(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
-    np.testing.assert_array_equal(found.background, plain.background)
-    np.testing.assert_allclose(found.signal, decided(y, plain.signal, 3.0), atol=1e-6)
+    sampler = Proximal(mu=30.0, start=FAR, steps=3)
+
+    def found(share: float):
+        changed = eqx.tree_at(lambda s: s.detail, sampler, share)
+        return changed(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
+
+    mean, kept = found(0.0), found(1.0)
+    np.testing.assert_allclose(found(detail).signal, (1 - detail) * mean.signal + detail * kept.signal, atol=1e-6)
+    np.testing.assert_array_equal(mean.background, kept.background)
 
 
 def test_a_walk_without_noise_ends_at_the_mode():
@@ -263,7 +305,7 @@ def test_one_pass_is_the_denoiser():
     "setting",
     [
         {"mu": 0.0}, {"mu": float("nan")}, {"steps": 0}, {"start": -1.0}, {"end": 0.0}, {"fresh": -0.1},
-        {"noise": -1.0}, {"detail": 1.5}, {"sharpness": 0.0},
+        {"noise": -1.0}, {"detail": 1.5}, {"spare": -0.1}, {"spare": 0.9, "clear": 0.9},
         {"start": 0.1, "end": 0.2},
     ],
 )  # fmt: skip

@@ -382,12 +382,14 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             ],
         ),
         "estimate": Group(
-            "Which estimate, how much of what is unexplained does it keep, and how far is it decided? 24 steps for a "
-            "draw and a mode.",
-            f"mean, detail {DEFAULT.sampler.detail:g}, sharpness {DEFAULT.sampler.sharpness:g}",
+            "Which estimate, how much of the input's speckle does it keep, and which shares of haze are taken for none "
+            "and for all? 24 steps for a draw and a mode.",
+            f"mean, detail {DEFAULT.sampler.detail:g}, spare {DEFAULT.sampler.spare:g}, "
+            f"clear {DEFAULT.sampler.clear:g}",
             [
                 *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
-                *(Variant(f"sharpness {value:g}", Proximal(sharpness=value)) for value in (1.0, 1.5, 3.0)),
+                *(Variant(f"spare {value:g}", Proximal(spare=value)) for value in (0.0, 0.04, 0.16)),
+                *(Variant(f"clear {value:g}", Proximal(clear=value)) for value in (0.7, 1.0)),
                 Variant("one draw", Proximal.sample()),
                 Variant("a mode", Proximal.mode()),
             ],

@@ -32,12 +32,13 @@ DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 SPACE = {
     "mu": (1 / 8, 8.0),
     "gamma": (1 / 8, 8.0),
-    "sharpness": (1 / 2, 2.0),
+    "spare": (1 / 4, 2.0),
+    "clear": (3 / 4, 5 / 4),
     "sigma": (1 / 8, 8.0),
     "lam": (0.9, 2.0),
 }
 """Where each strength is searched, on a log scale, in multiples of its default. By its definition robust PCA removes
-nothing below lam = 1, and little tissue is left at twice the default. Sharpness 1 decides nothing, 4 nearly all."""
+nothing below lam = 1, and little tissue is left at twice the default."""
 
 STEPS = (1 / 2, 1, 2, 3)
 """Numbers of steps that are tried, in multiples of the default: of `nuclear` only. The other samplers cover the same

@@ -5,7 +5,7 @@ Algorithm 1 with every gradient step replaced by the minimiser or mean it was wa
     lines 3-7   X <- E[X_0 | X_tau, Y, L]             one denoiser pass; the Gaussian likelihood folds in exactly
     lines 9-10  L <- prox of gamma ||L||_* / mu at Y - X, then L >= 0
     line  8     X_tau-1 <- X + sigma' noise
-    in the end  X <- Y - L, moved towards Y or 0 where it is not sure which is there (`decided`)
+    in the end  X <- (1 - h) Y, h the share of haze, low-rank in time and decided where it is clear (`without_haze`)
 
 Held at one high noise level (`end` = `start`, the default) X_tau tells nothing that Y does not, and this is
 expectation-maximisation for max_L p(L | Y): X is averaged over its posterior, L is maximised. Let `end` fall below
@@ -32,27 +32,24 @@ BLIND_START = 0.3
 SAMPLE_END = 0.01
 """Last noise level of a walk to a sample or a mode: hardly visible, and denoised in the last step."""
 
-UNDECIDED = 0.25
-"""Share of haze in a pixel at which `sharpness` leaves it as it is: below it there is less haze, above it more."""
-
 BACKGROUND_NOISE = 0.02
-"""Noise level (display intensity) that the default threshold on L's singular values is matched to."""
+"""Noise level (display intensity, or share of haze) that the default threshold on singular values is matched to."""
 
 
-def decided(y: Video, signal: Video, sharpness: float | Scalar) -> Video:
-    """`signal`, a mean over what may be there, moved towards what is there: all of Y, or nothing of it.
+def haze_share(y: Video, signal: Video) -> Video:
+    """How much of a pixel is haze: h = 1 - X/Y in [0, 1]; 0 where Y is black or X is above Y, for haze only adds."""
+    return jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 0, 1) * (y > 0)
 
-    On a logarithmic grey scale the stronger of two echoes hides the other. Where it is not sure which it is, E[X | Y]
-    lies between the two and dims tissue that is none the less there. With h = 1 - X/Y, the share of haze,
 
-        logit(h') = logit(u) + `sharpness` (logit(h) - logit(u)),   u = `UNDECIDED`
+def without_haze(y: Video, share: Video, spare: float | Scalar, clear: float | Scalar) -> Video:
+    """(1 - h') Y: the input's own speckle, less its haze. h' is 0 below a share of `spare`, 1 above `clear`:
 
-    in each pixel; at 1 nothing changes, and in the limit X is Y or 0. Where X is above Y there is no haze to speak of.
+        h' = (h - spare) / (clear - spare), within [0, 1]
+
+    On a logarithmic grey scale the stronger of two echoes hides the other. Where it is not sure which one that is,
+    E[X | Y] lies between the two: it dims tissue that is none the less there, and leaves some haze where nothing is.
     """
-    haze = jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 1e-6, 1 - 1e-6)
-    logit = jax.scipy.special.logit
-    kept = jax.nn.sigmoid(-logit(UNDECIDED) - sharpness * (logit(haze) - logit(UNDECIDED)))
-    return jnp.where(signal > y, signal, kept * y)
+    return y * (1 - jnp.clip((share - spare) / (clear - spare), 0, 1))
 
 
 class DataStep(Protocol):
@@ -116,10 +113,12 @@ class Proximal(eqx.Module):
     - `steps`: denoiser passes a frame. The first one has no background to subtract, and so no data term.
     - `data`: the data step.
     - `mixture`: how X and L make up Y.
-    - `detail`: share, in [0, 1], of what neither X nor L explains that is given back to the signal in the end: at 0 the
-      signal is the posterior mean, smooth where speckle cannot be foretold; at 1 it is Y - L, with Y's own speckle.
-    - `sharpness`: how far Y - L is moved towards Y or 0 in the end, see `decided`; 1 leaves it. L stays as p(L) has it,
-      so that the parts of a decided pixel no longer add up to Y.
+    - `detail`: which signal is reported in the end: at 0 the posterior mean, smooth where speckle cannot be foretold;
+      at 1 Y less its share of haze, with Y's own speckle; in between a mean of both. The share of haze is that of the
+      posterior mean where the prior has learned haze, that of L where it has not; of how it varies in time, few
+      patterns are kept, as of L.
+    - `spare`, `clear`: shares of haze that are taken for none and for all, see `without_haze`. L stays as p(L) has
+      it, so that the reported parts need not add up to Y.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
@@ -131,7 +130,8 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
-    sharpness: float | Scalar = 1.5
+    spare: float | Scalar = 0.08
+    clear: float | Scalar = 0.85
     steps: int = eqx.field(static=True, default=2)
     nonnegative: bool = eqx.field(static=True, default=True)
 
@@ -144,9 +144,12 @@ class Proximal(eqx.Module):
         require_nonnegative("fresh", self.fresh)
         require_nonnegative("noise", self.noise)
         require_nonnegative("detail", self.detail)
-        require_positive("sharpness", self.sharpness)
+        require_nonnegative("spare", self.spare)
         if (detail := concrete(self.detail)) is not None and (detail > 1).any():
             raise InputError(f"`detail` must be at most 1, got {self.detail}.")
+        spare, clear = concrete(self.spare), concrete(self.clear)
+        if spare is not None and clear is not None and not (spare < clear).all():
+            raise InputError(f"`clear` must be above {self.spare} (`spare`), got {self.clear}.")
         if self.start is not None and self.end is not None and self.end > self.start:
             raise InputError(f"`end` must be at most `start`, {self.start}, got {self.end}.")
 
@@ -228,5 +231,9 @@ class Proximal(eqx.Module):
         precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
         inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions)
         (state, x0), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y), inputs)
-        kept = decided(y, jnp.clip(self.mixture.signal(y, state.background), 0, 1), self.sharpness)
+        signal = x0 if knows_haze(prior) else self.mixture.signal(y, state.background)
+        frames, height, width = y.shape
+        steady = self.background_for((frames, height, width))
+        share = steady.prox(haze_share(y, signal), 1 / self.mu)
+        kept = without_haze(y, share, self.spare, self.clear)
         return Separation((1 - self.detail) * x0 + self.detail * kept, state.background, trace)

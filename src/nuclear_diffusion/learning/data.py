@@ -24,8 +24,11 @@ TEXTURE_SHARE = 0.45
 GHOST_SHARE = 0.3
 """Of the augmented samples with haze over which a displaced copy of themselves is laid."""
 
-SMOOTH_SHARE = 0.25
+SMOOTH_SHARE = 0.35
 """Of the augmented samples with haze that are smoothed, clean and hazy alike, as coarser scanners show them."""
+
+UNEVEN_SHARE = 0.35
+"""Of the augmented samples with haze that are made brighter here and darker there, clean and hazy alike."""
 
 BRIEF_SHARE = 0.15
 """Of the augmented samples that are cut to a few successive moments, down to a still: time tells little of them."""
@@ -168,7 +171,9 @@ class Batches:
         if len(planes) == 1:
             return planes  # p(X) alone is that of the frames as they are given
         if rng.random() < SMOOTH_SHARE:
-            planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(2.0), 2))), truncate=2.5)
+            planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(3.0), 2))), truncate=2.5)
+        if rng.random() < UNEVEN_SHARE:
+            planes = _with_uneven_gain(planes, rng)
         if rng.random() < FLOOR_SHARE:
             planes = _with_noise_floor(planes, np.array([moment, *moments]), rng)
         for share, spoiled in (
@@ -209,6 +214,21 @@ def _dim_near_field(
     reach = rng.uniform(0.1, 0.3)
     shift = rng.uniform(0.1, 0.5) / (1 + np.exp((range_ - reach) / (0.25 * reach)))
     return np.where(planes > 0, np.maximum(planes - shift, 1 / 255), 0).astype(np.float32)
+
+
+def _with_uneven_gain(
+    planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """Shadows and poor contact: smooth shifts on the logarithmic grey scale, in all planes alike. Black stays black."""
+    height, width = planes.shape[1:]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    shift = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(1, 4)):
+        row, column = rng.uniform(0, 1, 2) * (height, width)
+        tall, wide = np.exp(rng.uniform(np.log(0.08), np.log(0.5), 2)) * height
+        squared = ((rows - row) / tall) ** 2 + ((columns - column) / wide) ** 2
+        shift += rng.uniform(-0.35, 0.15) * np.exp(-0.5 * squared)
+    return np.where(planes > 0, np.clip(planes + shift, 1 / 255, 1), 0).astype(np.float32)
 
 
 def _with_noise_floor(
@@ -356,15 +376,22 @@ def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Gener
 
 
 def _shift_and_zoom(planes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Move frames by up to 1/16 of their side and, half of the time, scale them by up to 10 %; black comes in."""
+    """Move frames by up to 1/16 of their side and, half of the time, turn and stretch them; black comes in.
+
+    A turn is of up to 20 degrees, the two stretches of up to 25 %: hearts of other shapes, seen from elsewhere.
+    """
     height, width = planes.shape[1:]
-    dy, dx = np.rint(rng.uniform(-1, 1, 2) * np.array([height, width]) / 16)
-    zooms = rng.random() < 0.5
-    zoom = np.exp(rng.uniform(-0.1, 0.1)) if zooms else 1.0
-    # Whole pixels without a zoom, so that at least half of the frames keep their speckle unsmoothed.
-    method = Image.Resampling.BICUBIC if zooms else Image.Resampling.NEAREST
-    y0, x0 = height / 2 * (1 - 1 / zoom) + dy, width / 2 * (1 - 1 / zoom) + dx
-    place = (1 / zoom, 0, x0, 0, 1 / zoom, y0)
+    move = np.rint(rng.uniform(-1, 1, 2) * np.array([height, width]) / 16)
+    turns = rng.random() < 0.5
+    # Whole pixels without a turn, so that at least half of the frames keep their speckle unsmoothed.
+    method = Image.Resampling.BICUBIC if turns else Image.Resampling.NEAREST
+    back = np.eye(2)
+    if turns:
+        angle, stretch = np.deg2rad(rng.uniform(-20, 20)), np.exp(rng.uniform(-0.22, 0.22, 2))
+        back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / stretch[:, None]
+    middle = np.array([width, height]) / 2
+    x0, y0 = middle - back @ middle + move[::-1]
+    place = (back[0, 0], back[0, 1], x0, back[1, 0], back[1, 1], y0)
     return np.stack(
         [
             np.asarray(Image.fromarray(frame).transform((width, height), Image.Transform.AFFINE, place, method))

@@ -174,8 +174,8 @@ def _sampler(chosen: dict[str, Any]) -> Sampler:
     if chosen["method"] == "paper":
         return Algorithm1.paper(steps=steps, mu=mu)
     if chosen["estimate"] == "mean":
-        given_back, sharpness = jnp.float32(chosen["detail"]), jnp.float32(chosen["sharpness"])
-        return Proximal(steps=steps, mu=mu, detail=given_back, sharpness=sharpness)
+        ending = {name: jnp.float32(chosen[name]) for name in ("detail", "spare", "clear")}
+        return Proximal(steps=steps, mu=mu, **ending)
     walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
     return walk(steps=WALK * steps, mu=mu)
 

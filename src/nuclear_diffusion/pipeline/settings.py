@@ -24,7 +24,8 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
         "window": 15,
         "overlap": 2,
         "detail": 1.0,
-        "sharpness": 1.5,
+        "spare": 0.08,
+        "clear": 0.85,
         "estimate": "mean",
         "samples": 0,
     },
@@ -101,17 +102,17 @@ class Settings:
         _by_method(
             "detail",
             "FLOAT",
-            "Share, in [0, 1], of what neither signal nor background explains (speckle, noise) that the signal keeps.",
+            "What is reported: 1 the clip less its haze, with its own speckle; 0 the posterior mean, smooth; between "
+            "them a mean of both.",
         ),
     ] = None
-    sharpness: Annotated[
+    spare: Annotated[
         float | None,
-        _by_method(
-            "sharpness",
-            "FLOAT",
-            "How far what keeps its detail is moved towards the input or black, where haze and tissue are not told "
-            "apart for sure; 1 for not at all.",
-        ),
+        _by_method("spare", "FLOAT", "A pixel whose share of haze is below this is left as it is: more keeps tissue."),
+    ] = None
+    clear: Annotated[
+        float | None,
+        _by_method("clear", "FLOAT", "A pixel whose share of haze is above this becomes black: less clears cavities."),
     ] = None
     estimate: Annotated[
         Estimate | None,
@@ -154,7 +155,7 @@ class Settings:
             if given[name] is not None:
                 raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
         filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
-        for name in filled.keys() & {"mu", "gamma", "sharpness", "sigma", "lam"}:
+        for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
             if filled[name] is not None and not (math.isfinite(filled[name]) and filled[name] > 0):
                 raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
         for name in filled.keys() & {"steps", "window"}:
@@ -164,6 +165,10 @@ class Settings:
             raise InputError(f"--estimate must be mean, sample or mode, got {filled['estimate']!r}.")
         if not 0 <= filled.get("detail", 0) <= 1:
             raise InputError(f"--detail must be between 0 and 1, got {filled['detail']}.")
+        if not 0 <= filled.get("spare", 0) < filled.get("clear", 1):
+            raise InputError(
+                f"--spare must be at least 0 and less than --clear, got {filled['spare']} and {filled['clear']}."
+            )
         if filled.get("samples", 0) < 0 or filled.get("samples", 0) == 1:
             raise InputError(f"--samples must be 0 or at least 2, got {filled['samples']}: one draw has no spread.")
         if filled.get("project", "on") not in ("on", "off"):
@@ -220,6 +225,6 @@ _TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, floa
 _KINDS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("method", "prior", "project", "estimate"), _TEXT),
     **dict.fromkeys(("steps", "window", "overlap", "samples", "seed"), _INTEGER),
-    **dict.fromkeys(("mu", "gamma", "detail", "sharpness", "sigma", "lam"), _NUMBER),
+    **dict.fromkeys(("mu", "gamma", "detail", "spare", "clear", "sigma", "lam"), _NUMBER),
 }
 """What a settings file may hold for each field of `Settings`."""
