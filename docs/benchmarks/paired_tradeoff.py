@@ -28,11 +28,11 @@ CURVES: dict[str, list[Settings]] = {
     "mmse": [Settings(method="mmse", sigma=sigma) for sigma in (0.03, 0.1, 0.3)],
     "paper": [Settings(method="paper", steps=25, mu=mu) for mu in (2.0, 20.0)],
     "zea": [Settings(method="zea", steps=25)],
-    "nuclear": [Settings(mu=mu) for mu in (0.03, 0.3, 1.0, 3.0, 10.0, 30.0)],
+    "nuclear": [Settings(spare=spare) for spare in (0.0, 0.04, 0.08, 0.16, 0.32, 0.5, 0.7)],
 }
 """At 500 steps `paper` and `zea` would take hours here."""
 
-STRENGTH = {"rpca": "lam", "mmse": "sigma", "paper": "mu", "zea": "steps", "nuclear": "mu"}
+STRENGTH = {"rpca": "lam", "mmse": "sigma", "paper": "mu", "zea": "steps", "nuclear": "spare"}
 
 
 class Point(NamedTuple):
@@ -88,7 +88,7 @@ class Tradeoff:
 
 KS: change of the intensities where there is no clutter (black left out), lower is better. PSNR within the clutter, and
 of whole frames [dB]. Means over {len(self.files)} clips of {self.frames} frames. Clutter is where it changed the clean
-clip by more than {CLUTTER:g}. Strength: lambda, sigma or mu; `paper` and `zea` take 25 steps instead of 500.
+clip by more than {CLUTTER:g}. Strength: lambda, sigma, mu or spare; `paper` and `zea` take 25 steps instead of 500.
 
 Made by `python docs/benchmarks/paired_tradeoff.py FILE...`
 with {how}.
