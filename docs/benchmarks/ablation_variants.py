@@ -388,7 +388,7 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             f"clear {DEFAULT.sampler.clear:g}",
             [
                 *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
-                *(Variant(f"spare {value:g}", Proximal(spare=value)) for value in (0.0, 0.04, 0.16)),
+                *(Variant(f"spare {value:g}", Proximal(spare=value)) for value in (0.0, 0.06, 0.24)),
                 *(Variant(f"clear {value:g}", Proximal(clear=value)) for value in (0.7, 1.0)),
                 Variant("one draw", Proximal.sample()),
                 Variant("a mode", Proximal.mode()),

@@ -130,8 +130,8 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
-    spare: float | Scalar = 0.08
-    clear: float | Scalar = 0.85
+    spare: float | Scalar = 0.12
+    clear: float | Scalar = 0.8
     steps: int = eqx.field(static=True, default=2)
     nonnegative: bool = eqx.field(static=True, default=True)
 
