@@ -535,6 +535,45 @@ def test_a_dimmed_near_field_is_darker_at_the_probe_in_all_planes_alike():
     np.testing.assert_array_equal(dimmed[:, 40:, :10], 0)
 
 
+def test_uneven_gain_is_a_smooth_shift_in_all_planes_alike():
+    planes = np.random.default_rng(0).uniform(0.45, 0.6, (3, 64, 64)).astype(np.float32)
+    planes[:, 40:, :10] = 0
+    darker = brighter = 0
+    for seed in range(10):
+        uneven = data._with_uneven_gain(planes, np.random.default_rng(seed))
+        np.testing.assert_array_equal(uneven[:, 40:, :10], 0)
+        shift = uneven - planes
+        free = (uneven > 0.01).all(0) & (uneven < 1).all(0) & (planes > 0).all(0)
+        np.testing.assert_allclose(shift[0][free], shift[2][free], atol=1e-6)
+        inside = shift[0, :40, 10:]
+        assert np.abs(np.diff(inside, axis=0)).max() < 0.1
+        darker += inside.min() < -0.05
+        brighter += inside.max() > 0.02
+    assert darker > 3
+    assert brighter > 1
+
+
+def test_frames_are_turned_with_their_hazy_ones_and_stay_upright_alone():
+    """A bar across the middle: the angle of its axis, all planes alike; clean frames alone are at most scaled."""
+    bar = np.zeros((1, 96, 96), np.uint8)
+    bar[:, 44:52, 20:76] = 200
+
+    def axis(frame: np.ndarray) -> float:
+        rows, columns = np.nonzero(frame > 100)
+        return np.rad2deg(np.arctan(np.polyfit(columns, rows, 1)[0]))
+
+    pairs, alone = [], []
+    for seed in range(40):
+        moved = data._moved(np.repeat(bar, 3, 0), np.random.default_rng(seed))
+        np.testing.assert_array_equal(moved[0], moved[2])
+        pairs.append(axis(moved[0]))
+        alone.append(axis(data._moved(bar, np.random.default_rng(seed))[0]))
+    assert max(map(abs, alone)) < 0.5
+    assert 10 < np.max(np.abs(pairs)) < 30
+    assert min(pairs) < -5 < 5 < max(pairs)
+    assert 0.3 < np.mean(np.abs(pairs) < 0.5) < 0.8
+
+
 def test_a_sample_is_a_moment_and_its_clip_over_time():
     """Hazy frames 10, 20, ... 80 of 255, clean ones 1 to 8: which moment it is shows in both alike."""
     hazy = np.arange(10, 90, 10, dtype=np.uint8)

@@ -21,8 +21,8 @@ class TrainConfig:
       is (noise of 10 does), for E[X | Y] is asked for there; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of
       the log-uniform.
     - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
-    - `augment`: flips, gain and gamma, and for whole frames shift and zoom; where pairs are given also smoothing and
-      noise, in clean and hazy frames alike, and more kinds of haze in the hazy ones.
+    - `augment`: flips, gain and gamma, and for whole frames shift and zoom; where pairs are given also turns,
+      stretches, uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of haze in the hazy.
     - `mixed`: network in bfloat16; None: on a GPU only.
     """
 
