@@ -20,8 +20,8 @@ from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded
 from nuclear_diffusion.evaluation.measures import Measured
 from nuclear_diffusion.evaluation.results import as_json, as_markdown, tabulate, write_tables
 from nuclear_diffusion.evaluation.statistics import SCORES
-from nuclear_diffusion.evaluation.study import Method, Study
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.evaluation.study import Method, Study, strength_of
+from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
 from nuclear_diffusion.simulation import write_dataset
 from nuclear_diffusion.video import Clip
 
@@ -167,6 +167,11 @@ def test_curves_follow_the_strength(study):
     drawn = [line.get_xydata() for line in figures.draw_tradeoff(study).axes[0].lines]
     expected = np.array([[0.125, 0.49], [0.25, 0.58], [0.5, 0.76]])
     assert any(data.shape == (3, 2) and np.allclose(data, expected) for data in drawn)
+
+
+@pytest.mark.parametrize("method", DEFAULTS)
+def test_the_strength_of_each_method_has_a_name_in_the_figure(method):
+    assert strength_of(Settings(method=method)) in figures.SYMBOLS
 
 
 def test_boxes_show_every_patient_and_the_mean_over_frames(study):

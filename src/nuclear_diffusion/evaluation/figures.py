@@ -342,7 +342,7 @@ def draw_tradeoff(study: Study) -> Figure:
     return figure
 
 
-SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}
+SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "spare": "spare"}
 
 
 def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " levels"] | None:
