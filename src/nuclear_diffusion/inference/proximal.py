@@ -5,7 +5,7 @@ Algorithm 1 with every gradient step replaced by the minimiser or mean it was wa
     lines 3-7   X <- E[X_0 | X_tau, Y, L]             one denoiser pass; the Gaussian likelihood folds in exactly
     lines 9-10  L <- prox of gamma ||L||_* / mu at Y - X, then L >= 0
     line  8     X_tau-1 <- X + sigma' noise
-    in the end  X <- (1 - h) Y, h the share of haze, low-rank in time and decided where it is clear (`without_haze`)
+    in the end  X <- (1 - h') Y, h' the share of haze, low-rank in time; little is none, much is all (`without_haze`)
 
 Held at one high noise level (`end` = `start`, the default) X_tau tells nothing that Y does not, and this is
 expectation-maximisation for max_L p(L | Y): X is averaged over its posterior, L is maximised. Let `end` fall below
@@ -115,8 +115,8 @@ class Proximal(eqx.Module):
     - `mixture`: how X and L make up Y.
     - `detail`: which signal is reported in the end: at 0 the posterior mean, smooth where speckle cannot be foretold;
       at 1 Y less its share of haze, with Y's own speckle; in between a mean of both. The share of haze is that of the
-      posterior mean where the prior has learned haze, that of L where it has not; of how it varies in time, few
-      patterns are kept, as of L.
+      posterior mean where the prior has learned haze, that of L where it has not; of how it varies in time, the
+      prox of the default p(L), see `background_for`, keeps few patterns.
     - `spare`, `clear`: shares of haze that are taken for none and for all, see `without_haze`. L stays as p(L) has
       it, so that the reported parts need not add up to Y.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.

@@ -213,13 +213,13 @@ def _dim_near_field(
     range_ = np.hypot(rows, columns - width / 2) / height
     reach = rng.uniform(0.1, 0.3)
     shift = rng.uniform(0.1, 0.5) / (1 + np.exp((range_ - reach) / (0.25 * reach)))
-    return np.where(planes > 0, np.maximum(planes - shift, 1 / 255), 0).astype(np.float32)
+    return _brightened(planes, -shift)
 
 
 def _with_uneven_gain(
     planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """Shadows and poor contact: smooth shifts on the logarithmic grey scale, in all planes alike. Black stays black."""
+    """Shadows and poor contact: smooth shifts on the logarithmic grey scale, in all planes alike."""
     height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     shift = np.zeros((height, width), np.float32)
@@ -228,6 +228,13 @@ def _with_uneven_gain(
         tall, wide = np.exp(rng.uniform(np.log(0.08), np.log(0.5), 2)) * height
         squared = ((rows - row) / tall) ** 2 + ((columns - column) / wide) ** 2
         shift += rng.uniform(-0.35, 0.15) * np.exp(-0.5 * squared)
+    return _brightened(planes, shift)
+
+
+def _brightened(
+    planes: Float[np.ndarray, "planes h w"], shift: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, "planes h w"]:
+    """Another gain on the logarithmic grey scale, within the display's range; what is black stays black."""
     return np.where(planes > 0, np.clip(planes + shift, 1 / 255, 1), 0).astype(np.float32)
 
 
