@@ -512,24 +512,6 @@ def test_a_ghost_is_a_copy_in_another_place():
     assert seen > 5  # elsewhere it fades away or leaves the picture
 
 
-def test_some_ghosts_are_turned():
-    """A standing bar's copies stand too, or lean, and where no copy reaches there is nothing."""
-    bar = np.full((1, 96, 96), 0.1, np.float32)
-    bar[:, 24:72, 46:50] = 1.0
-    leaning, free = [], 0
-    for seed in range(40):
-        (placed,) = data._displaced(bar, np.zeros((1, 2)), np.random.default_rng(seed))
-        rows, columns = np.nonzero(placed > 0.6)
-        if len(rows) > 60:  # most of it is in the picture
-            leaning.append(abs(np.polyfit(rows, columns, 1)[0]))
-        assert placed.min() >= -1
-        free += placed.min() == -1
-    assert free > 30  # only one that is stretched may fill the picture
-    leaning = np.array(leaning)
-    assert (leaning < 0.02).mean() > 0.25
-    assert (leaning > 0.15).mean() > 0.25
-
-
 def test_a_texture_brightens_a_part_of_the_picture():
     planes = some_picture(3)
     planes[1:] = planes[0]

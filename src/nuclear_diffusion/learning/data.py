@@ -21,8 +21,8 @@ FLOOR_SHARE = 0.3
 TEXTURE_SHARE = 0.45
 """Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
 
-GHOST_SHARE = 0.5
-"""Of the augmented samples with haze over which displaced copies of themselves are laid."""
+GHOST_SHARE = 0.3
+"""Of the augmented samples with haze over which a displaced copy of themselves is laid."""
 
 SMOOTH_SHARE = 0.35
 """Of the augmented samples with haze that are smoothed, clean and hazy alike, as coarser scanners show them."""
@@ -251,39 +251,14 @@ def _with_noise_floor(
 def _with_ghost(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """One to three copies of each frame in other places, turned, stretched, mirrored or smeared; amplitudes add.
-
-    Mostly weaker, in a part of the picture, still or travelling.
-    """
+    """A displaced copy of each frame, mostly weaker, in a part of the picture, still or travelling; amplitudes add."""
     height, width = hazy.shape[1:]
     beta = rng.uniform(40, 80) * np.log(10) / 20
-    travel = np.multiply.outer(_travel(times, rng), rng.uniform(-15, 15, 2))
-    smear = rng.uniform(0, 3, 2) * (rng.random() < 0.5)
-    fades = rng.uniform(-0.1, 0.35) + rng.uniform(0, 0.5) * _place((height, width), rng)
-    for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.3)):
-        placed = _displaced(hazy, travel, rng)
-        hazy = _laid_over(hazy, (gaussian_filter(ghost, smear) - fades for ghost in placed), beta)
-        fades = fades + rng.uniform(0, 0.2)
-    return hazy
-
-
-def _displaced(
-    planes: Float[np.ndarray, "planes h w"], travel: Float[np.ndarray, "planes 2"], rng: np.random.Generator
-) -> Iterable[Float[np.ndarray, "h w"]]:
-    """Each plane somewhere else, half of the time of another shape too; nothing where it does not reach."""
-    height, width = planes.shape[1:]
-    back = np.eye(2)
-    if rng.random() < 0.5:
-        angle, stretch = np.deg2rad(rng.uniform(-50, 50)), np.exp(rng.uniform(-0.4, 0.6, 2))
-        back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / stretch[:, None]
-        back[:, 0] *= rng.choice([-1, 1])
-    middle, offset = np.array([width, height]) / 2, rng.uniform(-0.3, 0.3, 2) * (width, height)
-    for plane, moved in zip(planes, travel, strict=True):
-        x0, y0 = middle - back @ (middle + offset + moved[::-1])
-        place = (back[0, 0], back[0, 1], x0, back[1, 0], back[1, 1], y0)
-        image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
-        method = Image.Resampling.BILINEAR
-        yield np.asarray(image.transform((width, height), Image.Transform.AFFINE, place, method, fillcolor=-1))
+    offset = rng.uniform(-0.25, 0.25, 2) * (height, width)
+    fades = rng.uniform(-0.05, 0.4) + rng.uniform(0, 0.5) * _place((height, width), rng)
+    shifts = np.rint(offset + np.multiply.outer(_travel(times, rng), rng.uniform(-15, 15, 2))).astype(int)
+    ghosts = (np.roll(frame, tuple(shift), (0, 1)) - fades for frame, shift in zip(hazy, shifts, strict=True))
+    return _laid_over(hazy, ghosts, beta)
 
 
 def _with_texture(
