@@ -18,6 +18,7 @@ from nuclear_diffusion.evaluation.tables import difference_table, group_table, m
 from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline.run import LoadedPrior
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.types import InputError
 
 
 def two_regions(frames: int = 2) -> SimulatedClip:
@@ -151,6 +152,25 @@ def test_a_simulated_patient_reads_like_a_clip():
     clip = as_clip(two_regions())
     assert clip.fps == 30
     np.testing.assert_array_equal(clip.frames, two_regions().hazy)
+
+
+@pytest.mark.slow
+def test_a_look_at_other_settings_goes_on_where_it_stopped_and_tells_the_difference(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
+    module = importlib.import_module("development")
+    monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4))
+    look = module.Development(choices=("spare=0.3,clear=0.9",), frames=3, share=0.01, output=tmp_path)
+    look.run()
+    text = (tmp_path / "development.md").read_text()
+    assert text.count("| default |") == len(module.PATIENTS)
+    assert text.count("| spare=0.3,clear=0.9 − default |") == len(module.PATIENTS)
+
+    monkeypatch.setattr(module, "simulate", None)  # finished patients are not rendered again
+    look.run()
+    assert (tmp_path / "development.md").read_text() == text
+    assert module.title("mu=3,prior=elsewhere/prior.safetensors", "f" * 64) == f"mu=3,prior {'f' * 16}"
+    with pytest.raises(InputError, match="spare"):
+        module.settings_of("spare=0.9,clear=0.3")
 
 
 @pytest.fixture
