@@ -424,6 +424,21 @@ def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
     np.testing.assert_allclose(first[:, 5], 0, atol=1e-6)
 
 
+def test_some_samples_lose_their_own_haze(monkeypatch):
+    """Then the hazy frame is the clean one of its moment, and the clip over time a clean one."""
+    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE"):
+        monkeypatch.setattr(data, share, 0.0)
+    clips = np.zeros((4, 8, 2, 32, 32), np.uint8)
+    clips[:, :, 0] = 60
+    clips[:, :, 1] = 120
+    monkeypatch.setattr(data, "BARE_SHARE", 0.25)
+    clean, hazy, *_, least = Batches(clips, 1, 256, 256, 0, True).at(0, True)[:, :, 16, 16].T
+    bare = hazy == clean
+    assert bare.mean() == pytest.approx(0.25, abs=0.1)
+    np.testing.assert_allclose(least[bare], clean[bare], atol=1e-6)
+    assert (hazy[~bare] > clean[~bare] + 0.02).all()
+
+
 def test_brief_samples_show_little_or_nothing_of_time(monkeypatch):
     """A still is its own neighbour, its own mean and its own minimum; four moments in a row differ less than eight."""
     monkeypatch.setattr(data, "BRIEF_SHARE", 1.0)
@@ -512,6 +527,24 @@ def test_a_ghost_is_a_copy_in_another_place():
     assert seen > 5  # elsewhere it fades away or leaves the picture
 
 
+def test_some_ghosts_are_turned():
+    """A standing bar's copies stand too, or lean, and where no copy reaches there is nothing."""
+    bar = np.full((1, 96, 96), 0.1, np.float32)
+    bar[:, 24:72, 46:50] = 1.0
+    leaning, free = [], 0
+    for seed in range(40):
+        (placed,) = data._displaced(bar, np.zeros((1, 2)), np.random.default_rng(seed))
+        rows, columns = np.nonzero(placed > 0.6)
+        if len(rows) > 60:  # most of it is in the picture
+            leaning.append(abs(np.polyfit(rows, columns, 1)[0]))
+        assert placed.min() >= -1
+        free += placed.min() == -1
+    assert free > 30  # only one that is stretched may fill the picture
+    leaning = np.array(leaning)
+    assert (leaning < 0.02).mean() > 0.25
+    assert (leaning > 0.15).mean() > 0.25
+
+
 def test_a_texture_brightens_a_part_of_the_picture():
     planes = some_picture(3)
     planes[1:] = planes[0]
@@ -523,6 +556,19 @@ def test_a_texture_brightens_a_part_of_the_picture():
         assert (hazy - planes).max() > 0.02
         kinds.add(bool(np.array_equal(hazy[0], hazy[1])))
     assert kinds == {True, False}  # still ones and moving ones
+
+
+def test_beam_space_is_range_and_angle():
+    """Down the middle the range is the row; what lies on one beam or one arc has one angle or one range."""
+    range_, angle = data._beams((128, 128))
+    np.testing.assert_allclose(range_[:, 64], np.arange(128), atol=1e-4)
+    np.testing.assert_allclose(angle[:, 64], 64, atol=1e-4)
+    assert range_[60, 64 + 45] == pytest.approx(75, abs=0.1)  # 3, 4, 5
+    far, near = angle[100, 64 + 50], angle[50, 64 + 25]
+    assert far == pytest.approx(near, abs=0.6)
+    assert far == pytest.approx(64 + 128 * np.arctan(0.5) / (np.pi / 2), abs=0.6)
+    assert min(range_.min(), angle.min()) >= 0
+    assert max(range_.max(), angle.max()) <= 127
 
 
 def test_a_dimmed_near_field_is_darker_at_the_probe_in_all_planes_alike():
@@ -572,6 +618,28 @@ def test_frames_are_turned_with_their_hazy_ones_and_stay_upright_alone():
     assert 10 < np.max(np.abs(pairs)) < 30
     assert min(pairs) < -5 < 5 < max(pairs)
     assert 0.3 < np.mean(np.abs(pairs) < 0.5) < 0.8
+
+
+def test_some_hearts_are_bent_all_planes_alike(monkeypatch):
+    """A straight bar: how far it strays from a line, in pixels; a mesh that is not bent moves nothing."""
+    bar = np.zeros((1, 96, 96), np.uint8)
+    bar[:, 44:52, 12:84] = 200
+
+    def strays(bend: float) -> np.ndarray:
+        monkeypatch.setattr(data, "BEND", bend)
+        found = []
+        for seed in range(40):
+            moved = data._moved(np.repeat(bar, 3, 0), np.random.default_rng(seed))
+            np.testing.assert_array_equal(moved[0], moved[2])
+            rows, columns = np.nonzero(moved[0] > 100)
+            middles = np.bincount(columns, rows)[columns] / np.bincount(columns)[columns]
+            found.append(np.abs(middles - np.polyval(np.polyfit(columns, middles, 1), columns)).mean())
+        return np.array(found)
+
+    assert strays(1e-9).max() < 0.3  # the rounding of its edges
+    bent = strays(0.07)
+    assert 0.05 < (bent > 0.3).mean() < 0.4
+    assert bent.max() < 10
 
 
 def test_a_sample_is_a_moment_and_its_clip_over_time():

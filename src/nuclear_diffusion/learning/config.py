@@ -22,7 +22,8 @@ class TrainConfig:
       the log-uniform.
     - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
     - `augment`: flips, gain and gamma, and for whole frames shift and zoom; where pairs are given also turns,
-      stretches, uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of haze in the hazy.
+      stretches, bends, grey maps, uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of
+      haze in the hazy, or none.
     - `mixed`: network in bfloat16; None: on a GPU only.
     """
 

@@ -1,13 +1,14 @@
 """Clips to one bank of 8-bit frames, and the bank to augmented batches."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import Image
-from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter
+from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, map_coordinates
 
 from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
@@ -18,17 +19,29 @@ BRIGHT_SHARE = 0.5
 FLOOR_SHARE = 0.3
 """Of the augmented samples with haze that get speckle all over, clean and hazy alike, new in each frame: not haze."""
 
+BARE_SHARE = 0.3
+"""Of the augmented samples with haze that lose it, so that what is laid over them is all the haze, if any is."""
+
 TEXTURE_SHARE = 0.45
 """Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
 
-GHOST_SHARE = 0.3
-"""Of the augmented samples with haze over which a displaced copy of themselves is laid."""
+GHOST_SHARE = 0.45
+"""Of the augmented samples with haze over which displaced copies of themselves are laid."""
 
 SMOOTH_SHARE = 0.35
 """Of the augmented samples with haze that are smoothed, clean and hazy alike, as coarser scanners show them."""
 
+TONE_SHARE = 0.35
+"""Of the augmented samples with haze whose grey map is bent to an S or the reverse, clean and hazy alike."""
+
 UNEVEN_SHARE = 0.35
 """Of the augmented samples with haze that are made brighter here and darker there, clean and hazy alike."""
+
+BEND = 0.07
+"""At most so much of the side are hearts bent out of shape, root mean square."""
+
+MESH = 8
+"""Quadrilaterals a side in which they are."""
 
 BRIEF_SHARE = 0.15
 """Of the augmented samples that are cut to a few successive moments, down to a still: time tells little of them."""
@@ -153,7 +166,7 @@ class Batches:
         if self.augment and not brief and len(over) > 3 and rng.random() < 0.5:
             over = rng.permutation(over)[: rng.integers(3, len(over))]  # few moments, far apart
         moments = _moments(moment, over, len(clip))
-        planes = _planes(clip, moments)
+        planes = _planes(clip, moments, hazy=not self.augment or rng.random() > BARE_SHARE)
         if not whole:
             planes = _filled_crop(planes, side, rng)
         elif self.augment:
@@ -164,7 +177,10 @@ class Batches:
             planes = planes[..., ::-1]
         # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
         gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.3, 0.3))
-        table = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 1).astype(np.float32)
+        grey = np.arange(256) / 255
+        if len(planes) > 1 and rng.random() < TONE_SHARE:
+            grey = grey + rng.uniform(-0.8, 0.8) * np.sin(2 * np.pi * grey) / (2 * np.pi)
+        table = np.clip(gain * grey**gamma, 0, 1).astype(np.float32)
         planes = table[planes]
         if rng.random() < DIM_SHARE:
             planes = _dim_near_field(planes, rng)
@@ -192,11 +208,14 @@ def _moments(moment: int, over: Shaped[np.ndarray, " some"], count: int) -> Shap
 
 
 def _planes(
-    clip: UInt8[np.ndarray, "moments kinds height width"], moments: Shaped[np.ndarray, " some"]
+    clip: UInt8[np.ndarray, "moments kinds height width"], moments: Shaped[np.ndarray, " some"], *, hazy: bool = True
 ) -> UInt8[np.ndarray, "planes h w"]:
-    """The clean frame of the first of `moments`; where there are hazy ones, then those of all of them."""
+    """The clean frame of the first of `moments`; where there are hazy ones, then those of all of them.
+
+    Clean ones in their place where not `hazy`.
+    """
     clean = clip[moments[0], :1]
-    return clean if clip.shape[1] == 1 else np.concatenate([clean, clip[moments, 1]])
+    return clean if clip.shape[1] == 1 else np.concatenate([clean, clip[moments, int(hazy)]])
 
 
 def _shown(planes: Float[np.ndarray, "planes h w"]) -> Float[np.ndarray, "kinds h w"]:
@@ -251,14 +270,39 @@ def _with_noise_floor(
 def _with_ghost(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """A displaced copy of each frame, mostly weaker, in a part of the picture, still or travelling; amplitudes add."""
+    """One to three copies of each frame in other places, turned, stretched, mirrored or smeared; amplitudes add.
+
+    Mostly weaker, all over or in a part of the picture, still or travelling.
+    """
     height, width = hazy.shape[1:]
     beta = rng.uniform(40, 80) * np.log(10) / 20
-    offset = rng.uniform(-0.25, 0.25, 2) * (height, width)
-    fades = rng.uniform(-0.05, 0.4) + rng.uniform(0, 0.5) * _place((height, width), rng)
-    shifts = np.rint(offset + np.multiply.outer(_travel(times, rng), rng.uniform(-15, 15, 2))).astype(int)
-    ghosts = (np.roll(frame, tuple(shift), (0, 1)) - fades for frame, shift in zip(hazy, shifts, strict=True))
-    return _laid_over(hazy, ghosts, beta)
+    travel = np.multiply.outer(_travel(times, rng), rng.uniform(-15, 15, 2))
+    smear = rng.uniform(0, 3, 2) * (rng.random() < 0.5)
+    fades = rng.uniform(-0.1, 0.35) + rng.uniform(0, 0.5) * (rng.random() < 0.7) * _place((height, width), rng)
+    for _ in range(1 + (rng.random() < 0.3) + (rng.random() < 0.3)):
+        placed = _displaced(hazy, travel, rng)
+        hazy = _laid_over(hazy, (gaussian_filter(ghost, smear) - fades for ghost in placed), beta)
+        fades = fades + rng.uniform(0, 0.2)
+    return hazy
+
+
+def _displaced(
+    planes: Float[np.ndarray, "planes h w"], travel: Float[np.ndarray, "planes 2"], rng: np.random.Generator
+) -> Iterable[Float[np.ndarray, "h w"]]:
+    """Each plane somewhere else, half of the time of another shape too; nothing where it does not reach."""
+    height, width = planes.shape[1:]
+    back = np.eye(2)
+    if rng.random() < 0.5:
+        angle, stretch = np.deg2rad(rng.uniform(-50, 50)), np.exp(rng.uniform(-0.4, 0.6, 2))
+        back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / stretch[:, None]
+        back[:, 0] *= rng.choice([-1, 1])
+    middle, offset = np.array([width, height]) / 2, rng.uniform(-0.3, 0.3, 2) * (width, height)
+    for plane, moved in zip(planes, travel, strict=True):
+        x0, y0 = middle - back @ (middle + offset + moved[::-1])
+        place = (back[0, 0], back[0, 1], x0, back[1, 0], back[1, 1], y0)
+        image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+        method = Image.Resampling.BILINEAR
+        yield np.asarray(image.transform((width, height), Image.Transform.AFFINE, place, method, fillcolor=-1))
 
 
 def _with_texture(
@@ -272,9 +316,23 @@ def _with_texture(
     level = rng.uniform(0.1, 0.75) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
     reach = rng.random() * rng.uniform(-30, 30, 2)  # small steps are told from new grain, large ones are not
     shifts = np.rint(np.multiply.outer(_travel(times, rng), reach)).astype(int)
+    if rng.random() < 0.5:  # along the beams
+        beams = _beams(hazy.shape[1:])
+        moved = (map_coordinates(np.roll(texture, tuple(shift), (0, 1)), beams, order=1) for shift in shifts)
+        return _laid_over(hazy, (level + one for one in moved), beta)
     if rng.random() < 0.5:
         return _laid_over(hazy, (level + np.roll(texture, tuple(shift), (0, 1)) for shift in shifts), beta)
     return _laid_over(hazy, (np.roll(level + texture, tuple(shift), (0, 1)) for shift in shifts), beta)
+
+
+@functools.cache
+def _beams(shape: tuple[int, int]) -> Float[np.ndarray, "2 h w"]:
+    """Where a pixel lies in beam space, range and angle, in pixels: a quarter turn is as wide as the picture."""
+    height, width = shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    side = columns - width / 2
+    range_, angle = np.hypot(rows, side), np.arctan2(side, rows + 1)
+    return np.clip([range_, width * (0.5 + angle / (np.pi / 2))], 0, [[[height - 1]], [[width - 1]]])
 
 
 def _laid_over(
@@ -385,13 +443,13 @@ def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Gener
 def _moved(planes: Shaped[np.ndarray, "planes h w"], rng: np.random.Generator) -> Shaped[np.ndarray, "planes h w"]:
     """Move frames by up to 1/16 of their side and, half of the time, stretch and turn them; black comes in.
 
-    With their hazy ones by up to 25 % each way and 20 degrees: hearts of other shapes, seen from elsewhere. Clean
-    frames alone are scaled by up to 10 % and stay upright: what is learned from them is p(X) of such frames.
+    With their hazy ones by up to 25 % each way and 20 degrees, and bent: hearts of other shapes, seen from elsewhere.
+    Clean frames alone are scaled by up to 10 % and stay upright: what is learned from them is p(X) of such frames.
     """
     height, width = planes.shape[1:]
     move = np.rint(rng.uniform(-1, 1, 2) * np.array([height, width]) / 16)
     # Whole pixels half of the time, so that at least half of the frames keep their speckle unsmoothed.
-    method, back = Image.Resampling.NEAREST, np.eye(2)
+    method, back, bend = Image.Resampling.NEAREST, np.eye(2), 0.0
     if rng.random() < 0.5:
         method = Image.Resampling.BICUBIC
         if len(planes) == 1:
@@ -399,12 +457,34 @@ def _moved(planes: Shaped[np.ndarray, "planes h w"], rng: np.random.Generator) -
         else:
             angle, stretch = np.deg2rad(rng.uniform(-20, 20)), np.exp(rng.uniform(-0.22, 0.22, 2))
             back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / stretch[:, None]
+            bend = rng.uniform(0, BEND) if rng.random() < 0.5 else 0.0
     middle = np.array([width, height]) / 2
-    x0, y0 = middle - back @ middle + move[::-1]
-    place = (back[0, 0], back[0, 1], x0, back[1, 0], back[1, 1], y0)
-    return np.stack(
-        [
-            np.asarray(Image.fromarray(frame).transform((width, height), Image.Transform.AFFINE, place, method))
-            for frame in planes
-        ]
-    )
+    corner = middle - back @ middle + move[::-1]
+    if bend:
+        how, place = Image.Transform.MESH, _bent((height, width), back, corner, bend, rng)
+    else:
+        how, place = Image.Transform.AFFINE, (*back[0], corner[0], *back[1], corner[1])
+    moved = (Image.fromarray(frame).transform((width, height), how, place, method) for frame in planes)
+    return np.stack([np.asarray(frame) for frame in moved])
+
+
+def _bent(
+    shape: tuple[int, int],
+    back: Float[np.ndarray, "2 2"],
+    corner: Float[np.ndarray, " 2"],
+    bend: float,
+    rng: np.random.Generator,
+) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
+    """Pillow's mesh of quadrilaterals: x to `back` x + `corner`, displaced smoothly by about `bend` of the side."""
+    rows, columns = (np.rint(np.linspace(0, side, MESH + 1)).astype(int) for side in shape)
+    knots = np.stack(np.meshgrid(columns, rows), axis=-1)
+    noise = gaussian_filter(rng.standard_normal(knots.shape), (1.5, 1.5, 0))
+    source = knots @ back.T + corner + bend * shape[0] * noise / noise.std()
+    return [
+        (
+            (*knots[i, j], *knots[i + 1, j + 1]),
+            (*source[i, j], *source[i + 1, j], *source[i + 1, j + 1], *source[i, j + 1]),
+        )
+        for i in range(MESH)
+        for j in range(MESH)
+    ]
