@@ -176,6 +176,16 @@ def test_a_look_at_other_settings_goes_on_where_it_stopped_and_tells_the_differe
     assert sorted(other.split(",")) == ["mu=3", f"prior={'f' * 16}"]
 
 
+def test_errors_are_told_apart_by_their_sign(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
+    errors = importlib.import_module("development").errors
+    clip = two_regions()
+    clip = clip._replace(hazy=clip.clean + np.where(clip.sector, np.float32(0.1), 0))
+    assert errors(clip, clip.clean) == {"left": 0, "eaten": 0}
+    assert errors(clip, clip.hazy) == pytest.approx({"left": 1, "eaten": 0})
+    assert errors(clip, clip.clean - np.float32(0.05)) == pytest.approx({"left": 0, "eaten": 0.25}, rel=1e-4)
+
+
 @pytest.fixture
 def benchmark(monkeypatch):
     path = Path(__file__).parents[1] / "docs" / "benchmarks" / "simulated_patients.py"
