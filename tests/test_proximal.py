@@ -112,7 +112,7 @@ def test_the_signal_is_the_input_less_the_share_that_the_prior_has_told():
     """Where the prior is right and haze stands still: exactly, with the input's own speckle, whatever L is."""
     y = jax.random.uniform(jax.random.key(1), (6, 16, 16), minval=0.2)
     share = jax.random.uniform(jax.random.key(2), (16, 16))
-    found = Proximal(spare=0.2, clear=0.8)(y, Told(share), NuclearNorm(2.0), key=jax.random.key(3))
+    found = Proximal(spare=0.2, clear=0.8, mirror=False)(y, Told(share), NuclearNorm(2.0), key=jax.random.key(3))
     expected = y * (1 - np.clip((share - 0.2) / 0.6, 0, 1))
     np.testing.assert_allclose(found.signal, expected, atol=1e-5)
 
@@ -122,7 +122,7 @@ def test_errors_that_change_from_frame_to_frame_do_not_flicker():
     y, still = jnp.full((10, 32, 32), 0.5), jax.random.uniform(jax.random.key(2), (32, 32), minval=0.3, maxval=0.6)
 
     def found(share: Array, error: float) -> Array:
-        sampler = Proximal(spare=0.0, clear=1.0)
+        sampler = Proximal(spare=0.0, clear=1.0, mirror=False)
         return sampler(y, Told(share, error), NuclearNorm(2.0), key=jax.random.key(3)).signal
 
     steady, told = found(still, 0.01), Told(still, 0.01, y).denoise(y, 1.0)
@@ -230,6 +230,38 @@ def test_a_haze_aware_prior_is_shown_the_clip_and_starts_at_its_highest_noise():
     np.testing.assert_allclose(Proximal(steps=3).levels(Gaussian(1.0)), BLIND_START, rtol=1e-6)
     walk = Proximal(start=2.0, end=0.5, steps=3).levels(Aware())
     np.testing.assert_allclose(walk, [2.0, 1.0, 0.5], rtol=1e-6)
+
+
+class OneSided(Aware):
+    """Having seen y it says y / 2, and more of it the further to the right."""
+
+    def given(self, observed):
+        return OneSided(seen=observed * (1 + jnp.linspace(-0.4, 0.4, observed.shape[-1])))
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_errors_that_depend_on_the_side_cancel_in_the_mirror(steps):
+    y, settings = clip() / 2, {"key": jax.random.key(0), "background": NO_BACKGROUND}
+
+    def signal(**how) -> Array:
+        return separate(y, OneSided(), sampler=Proximal(detail=0.0, **how), **settings).signal
+
+    np.testing.assert_allclose(signal(steps=steps), y / 2, atol=1e-6)
+    wrong = OneSided().given(y).denoise(y, 1.0)
+    assert jnp.abs(wrong - y / 2).max() > 0.02
+    np.testing.assert_allclose(signal(steps=steps, mirror=False), wrong, atol=1e-6)
+    np.testing.assert_allclose(signal(steps=1), wrong, atol=1e-6)  # there is one look, and nothing to take a mean of
+
+
+def test_a_prior_that_knows_no_haze_is_not_mirrored():
+    """It may well know left from right."""
+    y = clip()
+    mean = jnp.broadcast_to(jnp.linspace(0.1, 0.9, y.shape[-1]), y.shape)
+    both = [
+        Proximal(mirror=mirror)(y, Gaussian(10.0, mean), NO_BACKGROUND, key=jax.random.key(0))
+        for mirror in (True, False)
+    ]
+    np.testing.assert_array_equal(both[0].signal, both[1].signal)
 
 
 def test_the_default_background_just_swallows_white_noise():

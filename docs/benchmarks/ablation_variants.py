@@ -390,6 +390,7 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
                 *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
                 *(Variant(f"spare {value:g}", Proximal(spare=value)) for value in (0.0, 0.06, 0.24)),
                 *(Variant(f"clear {value:g}", Proximal(clear=value)) for value in (0.7, 1.0)),
+                Variant("no pass in the mirror", Proximal(mirror=False)),
                 Variant("one draw", Proximal.sample()),
                 Variant("a mode", Proximal.mode()),
             ],

@@ -7,6 +7,9 @@ Algorithm 1 with every gradient step replaced by the minimiser or mean it was wa
     line  8     X_tau-1 <- X + sigma' noise
     in the end  X <- (1 - h') Y, h' the share of haze, low-rank in time; little is none, much is all (`without_haze`)
 
+A prior that has learned haze sees the clip mirrored in every other pass, where haze is haze and a heart a heart.
+X is the mean of the last two passes: errors that depend on the side cancel in part, and it costs no further pass.
+
 Held at one high noise level (`end` = `start`, the default) X_tau tells nothing that Y does not, and this is
 expectation-maximisation for max_L p(L | Y): X is averaged over its posterior, L is maximised. Let `end` fall below
 `start` and it is a diffusion that walks down to a sample. Either way the last step ends in a posterior mean.
@@ -17,7 +20,7 @@ from typing import NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.inference.progress import report
 from nuclear_diffusion.inference.result import Separation
@@ -50,6 +53,33 @@ def without_haze(y: Video, share: Video, spare: float | Scalar, clear: float | S
     E[X | Y] lies between the two: it dims tissue that is none the less there, and leaves some haze where nothing is.
     """
     return y * (1 - jnp.clip((share - spare) / (clear - spare), 0, 1))
+
+
+class InMirror(eqx.Module):
+    """A prior that sees each frame mirrored, left and right, where `turned`: X -> M D(M X), M the mirror."""
+
+    prior: Prior
+    turned: Bool[Array, ""]
+
+    @property
+    def sigma_min(self) -> float:
+        """The prior's."""
+        return self.prior.sigma_min
+
+    @property
+    def sigma_max(self) -> float:
+        """The prior's."""
+        return self.prior.sigma_max
+
+    def denoise(
+        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
+    ) -> Float[Array, "*batch height width"]:
+        """The prior's, in the mirror or not."""
+        return _mirrored(self.prior.denoise(_mirrored(x, self.turned), sigma), self.turned)
+
+
+def _mirrored(x: Float[Array, "*batch height width"], turned: Bool[Array, ""]) -> Float[Array, "*batch height width"]:
+    return jnp.where(turned, x[..., ::-1], x)
 
 
 class DataStep(Protocol):
@@ -119,6 +149,8 @@ class Proximal(eqx.Module):
       prox of the default p(L), see `background_for`, keeps few patterns.
     - `spare`, `clear`: shares of haze that are taken for none and for all, see `without_haze`. L stays as p(L) has
       it, so that the reported parts need not add up to Y.
+    - `mirror`: whether a prior that has learned haze makes every other pass in the mirror, the last one not, and the
+      estimate of X is the mean of the last two.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
@@ -130,9 +162,10 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
-    spare: float | Scalar = 0.12
+    spare: float | Scalar = 0.15
     clear: float | Scalar = 0.8
     steps: int = eqx.field(static=True, default=2)
+    mirror: bool = eqx.field(static=True, default=True)
     nonnegative: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self):
@@ -156,7 +189,7 @@ class Proximal(eqx.Module):
     @classmethod
     def sample(cls, *, mu: float | Scalar = 10.0, steps: int = 24) -> "Proximal":
         """A walk down to one draw of X from its posterior given Y and the L found on the way."""
-        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, detail=0.0, steps=steps)
+        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, detail=0.0, mirror=False, steps=steps)
 
     @classmethod
     def mode(cls, *, mu: float | Scalar = 10.0, steps: int = 24) -> "Proximal":
@@ -165,7 +198,7 @@ class Proximal(eqx.Module):
         Without noise in X_tau a step is x <- E[X_0 | x, Y, L], which is uphill on the density of X_tau given Y and L
         (Tweedie), a density that is smoothed less and less.
         """
-        return cls(mu=mu, end=SAMPLE_END, noise=0.0, detail=0.0, steps=steps)
+        return cls(mu=mu, end=SAMPLE_END, noise=0.0, detail=0.0, mirror=False, steps=steps)
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
         """p(L) for a window of `shape` = (p, height, width): a static part, and variation just above white noise.
@@ -220,17 +253,25 @@ class Proximal(eqx.Module):
         sigmas = self.levels(prior)
         first, *_ = keys = jax.random.split(key, self.steps + 1)
         x = (y if start is None else start) + self.noise * sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
-        posterior = given(prior, y)
+        mirror = self.mirror and knows_haze(prior)
 
-        def body(state: tuple[State, Video], inputs) -> tuple[tuple[State, Video], Scalar]:
+        def shown(k: Int[Array, ""]) -> Prior:
+            if not mirror:
+                return given(prior, y)
+            turned = (self.steps - 1 - k) % 2 == 1
+            return InMirror(given(prior, _mirrored(y, turned)), turned)
+
+        def body(state: tuple[State, Video, Video], inputs) -> tuple[tuple[State, Video, Video], Scalar]:
             k, key, *level = inputs
             report(k)
-            after, x0 = self.step(key, y, state[0], tuple(level), posterior, background)
-            return (after, x0), jnp.sqrt(jnp.mean((y - x0 - after.background) ** 2))
+            before, last, _ = state
+            after, x0 = self.step(key, y, before, tuple(level), shown(k), background)
+            return (after, x0, last), jnp.sqrt(jnp.mean((y - x0 - after.background) ** 2))
 
         precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
         inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions)
-        (state, x0), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y), inputs)
+        (state, x0, before), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y, y), inputs)
+        x0 = (x0 + before) / 2 if mirror and self.steps > 1 else x0
         signal = x0 if knows_haze(prior) else self.mixture.signal(y, state.background)
         frames, height, width = y.shape
         steady = self.background_for((frames, height, width))
