@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from nuclear_diffusion.inference.progress import report
 from nuclear_diffusion.inference.result import Separation
@@ -55,30 +55,8 @@ def without_haze(y: Video, share: Video, spare: float | Scalar, clear: float | S
     return y * (1 - jnp.clip((share - spare) / (clear - spare), 0, 1))
 
 
-class InMirror(eqx.Module):
-    """A prior that sees each frame mirrored, left and right, where `turned`: X -> M D(M X), M the mirror."""
-
-    prior: Prior
-    turned: Bool[Array, ""]
-
-    @property
-    def sigma_min(self) -> float:
-        """The prior's."""
-        return self.prior.sigma_min
-
-    @property
-    def sigma_max(self) -> float:
-        """The prior's."""
-        return self.prior.sigma_max
-
-    def denoise(
-        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
-        """The prior's, in the mirror or not."""
-        return _mirrored(self.prior.denoise(_mirrored(x, self.turned), sigma), self.turned)
-
-
-def _mirrored(x: Float[Array, "*batch height width"], turned: Bool[Array, ""]) -> Float[Array, "*batch height width"]:
+def in_mirror(x: Video, turned: Bool[Array, ""]) -> Video:
+    """M x, left and right exchanged, where `turned`; x where not."""
     return jnp.where(turned, x[..., ::-1], x)
 
 
@@ -224,15 +202,17 @@ class Proximal(eqx.Module):
         key: PRNGKeyArray,
         y: Video,
         state: State,
-        level: tuple[Scalar, Scalar, Scalar],
+        level: tuple[Scalar, Scalar, Scalar, Bool[Array, ""]],
         prior: Prior,
         background: Background,
     ) -> tuple[State, Video]:
-        """One `level` = (sigma, next sigma, mu): X given L, L given X, X_tau at the next level. Also returns X."""
-        sigma, sigma_next, mu = level
+        """One `level` (sigma, next sigma, mu, turned): X given L, L given X, X_tau at the next. Also returns X."""
+        sigma, sigma_next, mu, turned = level
         # lines 3-7; where Y is black in every frame there is neither tissue nor haze
         target = self.mixture.signal(y, state.background)
-        x0 = jnp.clip(self.data(prior, state.x, target, sigma, mu), 0, 1) * jnp.any(y > 0, axis=0)
+        seen, x_tau, y_less_l = (in_mirror(video, turned) for video in (y, state.x, target))
+        x0 = in_mirror(self.data(given(prior, seen), x_tau, y_less_l, sigma, mu), turned)
+        x0 = jnp.clip(x0, 0, 1) * jnp.any(y > 0, axis=0)
         # lines 9-10: prox, then projection (not the prox of their sum, which has no closed form)
         low_rank = background.prox(self.mixture.background(y, x0), 1 / self.mu)
         low_rank = jnp.maximum(low_rank, 0) if self.nonnegative else low_rank
@@ -253,25 +233,20 @@ class Proximal(eqx.Module):
         sigmas = self.levels(prior)
         first, *_ = keys = jax.random.split(key, self.steps + 1)
         x = (y if start is None else start) + self.noise * sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
-        mirror = self.mirror and knows_haze(prior)
-
-        def shown(k: Int[Array, ""]) -> Prior:
-            if not mirror:
-                return given(prior, y)
-            turned = (self.steps - 1 - k) % 2 == 1
-            return InMirror(given(prior, _mirrored(y, turned)), turned)
+        mirror = self.mirror and knows_haze(prior) and self.steps > 1
 
         def body(state: tuple[State, Video, Video], inputs) -> tuple[tuple[State, Video, Video], Scalar]:
             k, key, *level = inputs
             report(k)
             before, last, _ = state
-            after, x0 = self.step(key, y, before, tuple(level), shown(k), background)
+            after, x0 = self.step(key, y, before, tuple(level), prior, background)
             return (after, x0, last), jnp.sqrt(jnp.mean((y - x0 - after.background) ** 2))
 
         precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
-        inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions)
+        turned = mirror & (jnp.arange(self.steps)[::-1] % 2 == 1)
+        inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions, turned)
         (state, x0, before), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y, y), inputs)
-        x0 = (x0 + before) / 2 if mirror and self.steps > 1 else x0
+        x0 = (x0 + before) / 2 if mirror else x0
         signal = x0 if knows_haze(prior) else self.mixture.signal(y, state.background)
         frames, height, width = y.shape
         steady = self.background_for((frames, height, width))
