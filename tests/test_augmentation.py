@@ -57,6 +57,25 @@ def test_some_samples_lose_their_own_haze(monkeypatch):
     assert (hazy[~bare] > clean[~bare] + 0.02).all()
 
 
+@pytest.mark.parametrize("bent", [False, True])
+def test_a_grey_map_is_gain_and_gamma_or_bent_and_keeps_the_order(bent, monkeypatch):
+    """Gain and gamma alone are a line in logarithms; black stays black."""
+    for share in ("TONE_SHARE", "DIM_SHARE", "SMOOTH_SHARE", "UNEVEN_SHARE", "FLOOR_SHARE"):
+        monkeypatch.setattr(augmentation, share, 0.0)
+    monkeypatch.setattr(augmentation, "TONE_SHARE", float(bent))
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (5, 2, 256))
+    strays = []
+    for seed in range(20):
+        grey = augmentation.augmented(ramp, np.zeros(4, int), 1, np.random.default_rng(seed))[0, 0]
+        grey = grey[::-1] if grey[0] > grey[-1] else grey
+        assert grey[0] == 0
+        assert (np.diff(grey) >= 0).all()
+        inside = (np.arange(256) > 10) & (grey < 1)
+        logarithms = np.log(np.arange(256)[inside]), np.log(grey[inside])
+        strays.append(np.abs(logarithms[1] - np.polyval(np.polyfit(*logarithms, 1), logarithms[0])).max())
+    assert (np.array(strays) > 1e-3).mean() == (1 if bent else 0)
+
+
 def test_brief_samples_show_little_or_nothing_of_time(monkeypatch):
     """A still is its own neighbour, its own mean and its own minimum; four moments in a row differ less than eight."""
     monkeypatch.setattr(data, "BRIEF_SHARE", 1.0)
