@@ -294,3 +294,45 @@ def test_a_sample_is_a_moment_and_its_clip_over_time():
     np.testing.assert_allclose(least, 10, rtol=1e-5)
     augmented = 255 * dataclasses.replace(batches, augment=True).at(0, True)[:, 6, 4, 4]
     assert len(np.unique(augmented.round())) > 2  # of some of the frames only, and with a gain
+
+
+def test_faint_tissue_keeps_its_haze():
+    """The amplitude that haze adds is the same before and after; where there is no haze both frames dim alike."""
+    rng = np.random.default_rng(0)
+    clean = rng.integers(60, 200, (2, 64, 64), np.uint8)
+    clean[:, :8] = 0
+    hazy = np.maximum(clean, rng.integers(0, 255, clean.shape, np.uint8))
+    hazy[:, :4] = 0
+    hazy[:, :, 32:] = clean[:, :, 32:]
+    changed = 0.0
+    for seed in range(10):
+        x, y = augmentation.with_faint_tissue(clean, hazy, np.random.default_rng(seed))
+        beta = np.random.default_rng(seed).uniform(40, 80) * np.log(10) / 20 / 255  # the first draw; of 0-255
+        np.testing.assert_array_equal(y[:, 4:, 32:], x[:, 4:, 32:])
+        np.testing.assert_array_equal(y[:, :8], hazy[:, :8])
+        lit = (clean > 0) & (x < 255) & (y < 255)
+        added = beta * hazy + np.log1p(-np.exp(beta * (clean - hazy.astype(float))) + 1e-12)
+        expected = np.logaddexp(beta * x, added) / beta
+        np.testing.assert_allclose(y[lit], expected[lit], atol=1.1)
+        changed = max(changed, np.abs(x.astype(float) - clean)[lit].max())
+    assert changed > 40
+
+
+def test_some_samples_have_faint_tissue_under_the_same_haze(monkeypatch):
+    """Haze that hides all that is under it stays as it is, whatever becomes of the tissue."""
+    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE", "UNEVEN_SHARE", "DIM_SHARE"):
+        monkeypatch.setattr(augmentation, share, 0.0)
+    for share in ("TONE_SHARE", "SMOOTH_SHARE"):
+        monkeypatch.setattr(augmentation, share, 0.0)
+    monkeypatch.setattr(data, "BARE_SHARE", 0.0)
+    clips = np.zeros((4, 8, 2, 32, 32), np.uint8)
+    clips[:, :, 0] = 60
+    clips[:, :, 1] = 160
+    uneven = {}
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(data, "FAINT_SHARE", share)
+        clean, hazy = Batches(clips, 1, 32, 32, 0, True).at(0, True)[:, :2, 8:24, 8:24].swapaxes(0, 1)
+        assert hazy.std((1, 2)).max() < 0.02
+        uneven[share] = clean.std((1, 2))
+    assert uneven[0.0].max() < 0.01
+    assert uneven[1.0].max() > 0.05
