@@ -176,6 +176,26 @@ def test_a_look_at_other_settings_goes_on_where_it_stopped_and_tells_the_differe
     assert sorted(other.split(",")) == ["mu=3", f"prior={'f' * 16}"]
 
 
+def test_what_is_finished_outlives_a_kill_and_not_a_change_of_code(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
+    module = importlib.import_module("finished")
+    path = tmp_path / "folder" / "lines.jsonl"
+    first = module.Finished(path)
+    assert first.get(["patient", 1]) is None
+    first.add(["patient", 1], {"psnr": 30.0, "flicker": np.nan})
+    with path.open("a") as lines:
+        lines.write('{"identity": "[\\"pat')
+    again = module.Finished(path)
+    again.add({"patient": 2, "mu": 3.0}, 0)
+    found = module.Finished(path)
+    assert found.get(("patient", 1))["psnr"] == 30.0
+    assert np.isnan(found.get(["patient", 1])["flicker"])
+    assert found.get({"mu": 3.0, "patient": 2}) == 0
+    assert found.get({"mu": 3.0, "patient": 3}) is None
+    monkeypatch.setattr(module, "code_hash", lambda parts: "other")
+    assert module.Finished(path).get(["patient", 1]) is None
+
+
 def test_errors_are_told_apart_by_their_sign(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
     errors = importlib.import_module("development").errors
@@ -189,6 +209,7 @@ def test_errors_are_told_apart_by_their_sign(monkeypatch):
 @pytest.fixture
 def benchmark(monkeypatch):
     path = Path(__file__).parents[1] / "docs" / "benchmarks" / "simulated_patients.py"
+    monkeypatch.syspath_prepend(str(path.parent))
     spec = importlib.util.spec_from_file_location("simulated_patients", path)
     assert spec is not None
     assert spec.loader is not None

@@ -8,13 +8,15 @@ stopped; the tables (`ablation.md`, `ablation.csv`) are written again after ever
 import csv
 import dataclasses
 import functools
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import tyro
-from ablation_rows import COST, QUALITY, Cache, Identity, Summary, markdown, number
+from ablation_rows import COST, QUALITY, Summary, markdown
 from ablation_variants import DEFAULT, Group, Question, Variant, groups, parameters
+from finished import Finished
 
 from nuclear_diffusion.evaluation.scores import score
 from nuclear_diffusion.evaluation.tables import made_with
@@ -48,7 +50,7 @@ class Ablation:
     only: tuple[Question, ...] = ()
     """Questions to measure; all by default."""
     cache: Path = Path("runs/ablation")
-    """Folder of the finished rows. Another one is needed where the simulator has changed, which no row records."""
+    """Folder of the finished rows."""
     output: Path = Path(__file__).parent
     """Folder for the table and its numbers."""
     name: str = "ablation"
@@ -60,7 +62,7 @@ class Ablation:
         loaded = prior_of(Settings(prior=self.prior))
         haze = None if self.haze is None else load_prior(self.haze)
         asked = groups(loaded, [prior_of(Settings(prior=path)) for path in self.priors], haze)
-        cache = Cache(self.cache / "rows.csv")
+        cache = Finished(self.cache / "rows.jsonl")
         wanted = {
             (variant.name, variant.extent): variant
             for question, group in asked.items()
@@ -89,17 +91,17 @@ class Ablation:
     def patients_of(self, variant: Variant) -> range:
         return range(min(self.patients, 2) if variant.extent == "few" else self.patients)
 
-    def identity(self, variant: Variant, patient: int, loaded: LoadedPrior) -> Identity:
+    def identity(self, variant: Variant, patient: int, loaded: LoadedPrior) -> tuple[str, ...]:
         shape, sha256 = self.shape(variant), (variant.loaded or loaded).sha256
         return (variant.name, variant.settings(shape), str(patient), str(shape[0]), str(self.size), sha256[:16])
 
-    def measure(self, variant: Variant, loaded: LoadedPrior, cache: Cache, title: str) -> None:
+    def measure(self, variant: Variant, loaded: LoadedPrior, cache: Finished, title: str) -> None:
         """Measure what is not in the cache. What raises or is not finite becomes a row with the reason."""
         prior = (variant.loaded or loaded).prior
         compiled = False
         for patient in self.patients_of(variant):
             identity = self.identity(variant, patient, loaded)
-            if identity in cache.rows:
+            if cache.get(identity) is not None:
                 continue
             clip = patient_clip(patient, *self.shape(variant)[:2])
             values: dict[str, float] = {}
@@ -117,11 +119,11 @@ class Ablation:
                 values = score(clip, signal) | cost
             except Exception as error:  # one variant must not end the run
                 failure = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            row = cache.add(identity, values, failure)
-            shown = failure or ", ".join(f"{name} {float(row[name]):.3f}" for name in (*QUALITY, *COST))
+            cache.add(identity, values | {"failure": failure})
+            shown = failure or ", ".join(f"{name} {values[name]:.3f}" for name in (*QUALITY, *COST))
             print(f"{title}, patient {patient}: {shown}", flush=True)
 
-    def write(self, asked: dict[Question, Group], loaded: LoadedPrior, cache: Cache) -> None:
+    def write(self, asked: dict[Question, Group], loaded: LoadedPrior, cache: Finished) -> None:
         """Both tables, of every question that has rows in the cache."""
         sections, table = [], []
         for question, group in asked.items():
@@ -164,11 +166,11 @@ with {made_with()}; prior `{loaded.sha256[:16]}`, {parameters(loaded)}.
             writer.writeheader()
             writer.writerows(table)
 
-    def summary(self, title: str, variant: Variant, loaded: LoadedPrior, cache: Cache) -> Summary | None:
+    def summary(self, title: str, variant: Variant, loaded: LoadedPrior, cache: Finished) -> Summary | None:
         """What the cache holds on a row, beside the default on the same patients; None where it holds nothing."""
         default = dataclasses.replace(DEFAULT, extent=variant.extent)
         pairs = [
-            tuple(cache.rows.get(self.identity(each, patient, loaded)) for each in (variant, default))
+            tuple(cache.get(self.identity(each, patient, loaded)) for each in (variant, default))
             for patient in self.patients_of(variant)
         ]
         pairs = [(own, beside) for own, beside in pairs if own is not None]
@@ -179,11 +181,8 @@ with {made_with()}; prior `{loaded.sha256[:16]}`, {parameters(loaded)}.
         return Summary(
             title,
             self.shape(variant)[0],
-            {name: [number(own[name]) for own, _ in pairs] for name in (*QUALITY, *COST)},
-            {
-                name: [number(beside[name]) if beside else float("nan") for _, beside in pairs]
-                for name in (*QUALITY, *COST)
-            },
+            {name: [own[name] for own, _ in pairs] for name in (*QUALITY, *COST)},
+            {name: [(beside or {}).get(name, math.nan) for _, beside in pairs] for name in (*QUALITY, *COST)},
             failures,
             is_default=variant.name == DEFAULT.name,
         )

@@ -1,9 +1,7 @@
-"""The rows of `ablation.py`: a cache of the finished ones, and their summaries for the tables."""
+"""The rows of `ablation.py`, for its tables."""
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,42 +17,6 @@ QUALITY = {
     "flicker": "flicker",
 }
 COST = {"passes": "passes a frame", "seconds": "s a frame"}
-
-IDENTITY = ("variant", "settings", "patient", "frames", "size", "prior")
-FIELDS = (*IDENTITY, *QUALITY, *COST, "failure")
-
-Identity = tuple[str, ...]
-Row = dict[str, str]
-
-
-class Cache:
-    """The finished rows in a CSV file, one line each; `IDENTITY` says what was measured."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.rows: dict[Identity, Row] = {}
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for line in lines[1:]:  # each on its own, so that one torn by a killed run harms no other
-            values = next(csv.reader([line]), [])
-            if len(values) == len(FIELDS):
-                self.rows[tuple(values[: len(IDENTITY)])] = dict(zip(FIELDS, values, strict=True))
-
-    def add(self, identity: Identity, values: dict[str, float], failure: str) -> Row:
-        row = dict(zip(IDENTITY, identity, strict=True)) | {name: repr(float(v)) for name, v in values.items()}
-        self.rows[identity] = {name: row.get(name, "") for name in FIELDS} | {"failure": failure}
-        new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="")
-            if new:
-                writer.writerow(FIELDS)
-            file.write("\n")  # a new line even after a torn one
-            writer.writerow(self.rows[identity].values())
-        return self.rows[identity]
-
-
-def number(text: str) -> float:
-    return float(text) if text else math.nan
 
 
 class Summary(NamedTuple):

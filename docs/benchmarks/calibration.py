@@ -6,7 +6,6 @@ an interrupted run goes on where it stopped.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from finished import Finished
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.evaluation.bootstrap import mean_interval
@@ -44,18 +44,12 @@ class Calibration:
     def run(self) -> None:
         prior = nd.load_prior(self.prior)
         sha256 = prior_hash(prior)[:16]
-        lines = self.cache.read_text().splitlines() if self.cache.exists() else []
-        done = [json.loads(line) for line in lines if line.endswith("}")]
+        done = Finished(self.cache)
         rows = []
         for mu in self.mu:
             for index in range(self.patients):
                 about = {"split": self.split, "index": index, "frames": self.frames, "mu": mu, "prior": sha256}
-                row = next((each for each in done if all(each[name] == value for name, value in about.items())), None)
-                if row is None:
-                    row = about | self.measure(index, mu, prior)
-                    self.cache.parent.mkdir(parents=True, exist_ok=True)
-                    with self.cache.open("a") as file:
-                        file.write(f"{json.dumps(row)}\n")
+                row = done.get(about) or done.add(about, about | self.measure(index, mu, prior))
                 print(row, flush=True)
                 rows.append(row)
         self.write(rows, sha256)

@@ -6,7 +6,6 @@ on where it stopped; the table is `development.md`.
 """
 
 import dataclasses
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -15,13 +14,13 @@ from typing import Annotated
 
 import numpy as np
 import tyro
+from finished import Finished
 from paired_clips import decibels, read_pair
 from simulated_patients import KINDS
 
 from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.evaluation.comparison import as_clip
 from nuclear_diffusion.evaluation.scores import score
-from nuclear_diffusion.evaluation.study import code_hash
 from nuclear_diffusion.evaluation.tables import Scores, difference_table, made_with, mean_table
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.pipeline.core import dehaze_clip
@@ -40,19 +39,6 @@ COLUMNS = {
     "eaten": "tissue eaten ↓",
 }
 PAIRED = {"psnr": "PSNR gained [dB] ↑", "within": "within the clutter [dB] ↑", "outside": "outside [dB] ↑"}
-
-MEASURED = (
-    "types.py",
-    "model",
-    "inference",
-    "learning",
-    "simulation",
-    "video",
-    "pipeline",
-    "metrics",
-    "evaluation/scores.py",
-)
-"""What the numbers follow from: a patient is measured again where it has changed."""
 
 PATIENTS = {"seen": 8, "unseen": 60, "unseen-look": 9, "unseen-view": 10}
 
@@ -78,9 +64,7 @@ class Development:
         methods = {title(settings, p): (settings.resolved(), p) for settings, p in zip(chosen, loaded, strict=True)}
         jobs = [(kind, k) for kind, count in PATIENTS.items() for k in range(max(1, round(self.share * count)))]
         jobs += [("pair", k) for k in range(len(self.pairs))]
-        lines = self.output / "development.jsonl"
-        self.output.mkdir(parents=True, exist_ok=True)
-        done = finished(lines)
+        done = Finished(self.output / "development.jsonl")
         found: dict[str, dict[str, dict[str, list[float]]]] = {}
         with progress_bar("clips") as progress:
             for at, (kind, k) in enumerate(jobs):
@@ -88,15 +72,13 @@ class Development:
                 clip = None
                 for name, (settings, prior) in methods.items():
                     what = [kind, self.pairs[k].name if kind == "pair" else k, self.frames]
-                    identity = json.dumps([*what, settings.as_dict() | {"prior": prior.sha256}, code_hash(MEASURED)])
-                    if identity not in done:
+                    identity = [*what, settings.as_dict() | {"prior": prior.sha256}]
+                    if (measured := done.get(identity)) is None:
                         clip = clip or self.clip(kind, k)
                         hazy, score_of = clip
-                        done[identity] = score_of(dehaze_clip(hazy, settings, prior.prior).signal)
-                        with lines.open("a", encoding="utf-8") as file:  # a new line even after a torn one
-                            file.write("\n" + json.dumps({"identity": identity, "scores": done[identity]}) + "\n")
+                        measured = done.add(identity, score_of(dehaze_clip(hazy, settings, prior.prior).signal))
                     scores = found.setdefault(kind, {}).setdefault(name, defaultdict(list))
-                    for column, value in done[identity].items():
+                    for column, value in measured.items():
                         scores[column].append(math.nan if value is None else value)
             progress(len(jobs), len(jobs))
         self.write(found, loaded[0].sha256)
@@ -164,18 +146,6 @@ def title(settings: Settings, loaded: LoadedPrior) -> str:
         changed["prior"] = (loaded.sha256 or "none")[:16]
     named = (f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in changed.items())
     return ",".join(named) or "default"
-
-
-def finished(lines: Path) -> dict[str, dict]:
-    """What was measured before, with the same settings and weights."""
-    found = {}
-    for line in lines.read_text(encoding="utf-8").splitlines() if lines.exists() else []:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # an empty line, or the one at which a run was killed
-            continue
-        found[entry["identity"]] = entry["scores"]
-    return found
 
 
 def part(kind: str, scores: Scores, columns: dict[str, str]) -> str:

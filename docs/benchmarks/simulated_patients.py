@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
+from finished import Finished
 
 from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.evaluation import demo
 from nuclear_diffusion.evaluation.comparison import METHODS, TITLES, compare
 from nuclear_diffusion.evaluation.style import title_of
 from nuclear_diffusion.evaluation.tables import difference_table, group_table, made_with, mean_table
-from nuclear_diffusion.pipeline.results import versions
 from nuclear_diffusion.pipeline.run import prior_of
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, UNSEEN_LOOKS, UNSEEN_VIEWS, patient_seed, simulate
@@ -102,7 +102,6 @@ class Benchmark:
     """Folder for the lines, the table and its numbers."""
 
     def run(self) -> None:
-        self.output.mkdir(parents=True, exist_ok=True)
         methods = {**METHODS, **PEERS} if self.peers else METHODS
         settings = {method: chosen.resolved().as_dict() for method, chosen in methods.items()}
         loaded = prior_of(methods["nuclear"])
@@ -112,24 +111,22 @@ class Benchmark:
             "frames": self.frames,
             "settings": settings,
             "prior_sha256": loaded.sha256,
-            "version": versions()["nuclear-diffusion"],
         }
-        lines = self.output / "patients.jsonl"
         kind = KINDS[self.kind]
-        done = finished(lines, identity, kind)
+        finished = Finished(self.output / "patients.jsonl")
+        done = {}
         with progress_bar("patients") as progress:
             for index in range(self.patients):
                 progress(index, self.patients)
-                if index in done:
-                    continue
                 clip = kind.clip(index)
-                patient = simulate(seed=patient_seed(self.split, kind.first + index), frames=self.frames, **clip)
-                done[index] = {each.method: each.scores for each in compare(patient, loaded, methods=methods)}
-                line = json.dumps({"patient": index, "identity": identity, "clip": clip, "scores": done[index]})
-                with lines.open("a", encoding="utf-8") as file:
-                    file.write(f"\n{line}\n")  # a new line even after a torn one
+                about = identity | {"patient": index, "clip": clip}
+                done[index] = finished.get(about)
+                if done[index] is None:
+                    patient = simulate(seed=patient_seed(self.split, kind.first + index), frames=self.frames, **clip)
+                    scores = {each.method: each.scores for each in compare(patient, loaded, methods=methods)}
+                    done[index] = finished.add(about, scores)
             progress(self.patients, self.patients)
-        self.write_tables({index: done[index] for index in range(self.patients)}, identity)
+        self.write_tables(done, identity)
 
     def write_tables(self, done: dict, identity: dict) -> None:
         name = "simulated_patients" + ("" if self.kind == "seen" else f"_{self.kind.replace('-', '_')}")
@@ -181,21 +178,6 @@ Settings:
 {chosen}
 """
         (self.output / f"{name}.md").write_text(text, encoding="utf-8")
-
-
-def finished(lines: Path, identity: dict, kind: Kind) -> dict[int, dict]:
-    """The patients that were measured before with the same settings, weights and version, and are still the same."""
-    if not lines.exists():
-        return {}
-    found = {}
-    for line in lines.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:  # the line at which a run was killed
-            continue
-        if entry["identity"] == identity and entry["clip"] == kind.clip(entry["patient"]):
-            found[entry["patient"]] = entry["scores"]
-    return found
 
 
 if __name__ == "__main__":
