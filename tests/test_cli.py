@@ -421,7 +421,7 @@ def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
     report = json.loads((out / "report.json").read_text(), parse_constant=refuse)["simulated"]
     assert list(report) == ["hazy", "rpca", "mmse", "nuclear", "clean"]
     for scores in report.values():
-        assert set(scores) == {"gcnr", "ks_a", "ks_b", "psnr", "ssim", "seconds"}
+        assert set(scores) == {"gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "seconds"}
     assert report["clean"]["psnr"] is None
     assert report["clean"]["ssim"] == pytest.approx(1)
     assert report["hazy"]["ks_a"] == 0

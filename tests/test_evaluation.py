@@ -38,10 +38,21 @@ def test_perfect_and_untouched_answers_have_known_scores():
     assert untouched["gcnr"] == 0
     assert (perfect["ks_a"], perfect["ks_b"]) == (0, 1)
     assert (untouched["ks_a"], untouched["ks_b"]) == (0, 0)
+    assert (perfect["ks_truth"], untouched["ks_truth"]) == (0, 0)
     assert perfect["psnr"] == np.inf
     assert perfect["ssim"] == pytest.approx(1)
     share = clip.ventricle[0].mean()
     assert untouched["psnr"] == pytest.approx(-10 * np.log10(share * 0.7**2), rel=1e-5)
+
+
+def test_tissue_under_haze_is_compared_with_the_truth():
+    """Haze over a quarter of the septum: the input is a quarter from the truth, which is as far from the input."""
+    clip = two_regions()
+    quarter = clip.septum & (np.arange(32)[:, None] < 10)
+    clip = clip._replace(hazy=np.where(quarter, np.float32(0.9), clip.hazy))
+    untouched, perfect = score(clip, clip.hazy), score(clip, clip.clean)
+    assert (untouched["ks_a"], untouched["ks_truth"]) == (0, pytest.approx(0.25))
+    assert (perfect["ks_a"], perfect["ks_truth"]) == (pytest.approx(0.25), 0)
 
 
 def test_only_the_sector_counts_for_fidelity():

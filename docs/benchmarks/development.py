@@ -32,6 +32,7 @@ from nuclear_diffusion.video import Clip
 COLUMNS = {
     "gcnr": "gCNR ↑",
     "ks_a": "KS_A ↓",
+    "ks_truth": "KS to truth ↓",
     "psnr": "PSNR gained [dB] ↑",
     "ssim": "SSIM ↑",
     "flicker": "flicker",

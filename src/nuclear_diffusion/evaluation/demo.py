@@ -30,6 +30,7 @@ COLUMNS = {
     "gcnr": "gCNR ↑",
     "ks_a": "KS_A ↓",
     "ks_b": "KS_B ↑",
+    "ks_truth": "KS to truth ↓",
     "psnr": "PSNR [dB] ↑",
     "ssim": "SSIM ↑",
     "seconds": "s",

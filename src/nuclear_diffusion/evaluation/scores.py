@@ -19,14 +19,16 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
 
     - `gcnr`: contrast of septum and ventricle, [0, 1], higher is better.
     - `ks_a`, `ks_b`: change of the values in the septum (tissue, lower is better) and in the ventricle (haze, higher).
+    - `ks_truth`: how far the values in the septum are from the clean clip's, lower is better. Haze changes tissue too: a
+      small `ks_a` may mean haze that is left, and the clean clip's own is not 0.
     - `psnr` [dB], `ssim`: fidelity to the clean clip within the sector, higher is better; `psnr` is infinite for the
       clean clip itself.
     - `flicker`: see `flicker`; at most 1 is as steady as the truth.
 
-    Frames without a septum or a ventricle in view do not count for the first three; with none left they are NaN.
+    Frames without a septum or a ventricle in view do not count for the first four; with none left they are NaN.
     """
     seen = simulated.septum.any(axis=(1, 2)) & simulated.ventricle.any(axis=(1, 2))
-    scores = dict.fromkeys(("gcnr", "ks_a", "ks_b"), math.nan)
+    scores = dict.fromkeys(("gcnr", "ks_a", "ks_b", "ks_truth"), math.nan)
     if seen.any():
         septum, ventricle = simulated.septum[seen], simulated.ventricle[seen]
         before, after = simulated.hazy[seen], np.asarray(signal)[seen]
@@ -34,6 +36,7 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
             "gcnr": gcnr(after, septum, ventricle),
             "ks_a": ks(before, after, septum),
             "ks_b": ks(before, after, ventricle),
+            "ks_truth": ks(simulated.clean[seen], after, septum),
         }
     fidelity = {"psnr": psnr, "ssim": ssim}
     scores |= {name: f(simulated.clean, signal, simulated.sector) for name, f in fidelity.items()}
