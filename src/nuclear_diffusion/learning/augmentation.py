@@ -150,31 +150,11 @@ def _dim_near_field(
     return _brightened(planes, -shift)
 
 
-def with_faint_tissue(
-    clean: UInt8[np.ndarray, "planes h w"], hazy: UInt8[np.ndarray, "planes h w"], rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "planes h w"], UInt8[np.ndarray, "planes h w"]]:
-    """Tissue dimmed in places, and the haze that lay over it: what is faint by itself is still tissue.
-
-    On a logarithmic grey scale, as in `_laid_over`, haze is exp(beta y) - exp(beta x), where that is positive.
-    """
-    beta = np.float32(rng.uniform(40, 80) * np.log(10) / 20)
-    x, y = (planes / np.float32(255) for planes in (clean, hazy))
-    haze = np.maximum(np.exp(beta * y) - np.exp(beta * x), 0)
-    x = _brightened(x, _clouds(x.shape[1:], rng))
-    y = np.log(np.exp(beta * x) + haze) / beta
-    return tuple(np.rint(255 * np.clip(planes, 0, 1)).astype(np.uint8) for planes in (x, y))
-
-
 def _with_uneven_gain(
     planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
     """Shadows and poor contact: smooth shifts on the logarithmic grey scale, in all planes alike."""
-    return _brightened(planes, _clouds(planes.shape[1:], rng))
-
-
-def _clouds(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
-    """One to three smooth shifts of grey, more often down than up."""
-    height, width = shape
+    height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     shift = np.zeros((height, width), np.float32)
     for _ in range(rng.integers(1, 4)):
@@ -182,7 +162,7 @@ def _clouds(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarra
         tall, wide = np.exp(rng.uniform(np.log(0.08), np.log(0.5), 2)) * height
         squared = ((rows - row) / tall) ** 2 + ((columns - column) / wide) ** 2
         shift += rng.uniform(-0.35, 0.15) * np.exp(-0.5 * squared)
-    return shift
+    return _brightened(planes, shift)
 
 
 def _brightened(

@@ -8,15 +8,12 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
-from nuclear_diffusion.learning.augmentation import augmented, moved, with_faint_tissue
+from nuclear_diffusion.learning.augmentation import augmented, moved
 from nuclear_diffusion.model.diffusion_prior import over_time
 from nuclear_diffusion.types import InputError
 
 BARE_SHARE = 0.3
 """Of the augmented samples with haze that lose it, so that what is laid over them is all the haze, if any is."""
-
-FAINT_SHARE = 0.3
-"""Of the augmented samples with haze whose tissue is dimmed here and there under it."""
 
 BRIEF_SHARE = 0.15
 """Of the augmented samples that are cut to a few successive moments, down to a still: time tells little of them."""
@@ -139,9 +136,6 @@ class Batches:
             over = rng.permutation(over)[: rng.integers(3, len(over))]  # few moments, far apart
         moments = _moments(moment, over, len(clip))
         planes = _planes(clip, moments, hazy=not self.augment or rng.random() > BARE_SHARE)
-        if self.augment and clip.shape[1] == 2 and rng.random() < FAINT_SHARE:
-            clean, planes[1:] = with_faint_tissue(clip[moments, 0], planes[1:], rng)
-            planes[0] = clean[0]
         if not whole:
             planes = _filled_crop(planes, side, rng)
         elif self.augment:
