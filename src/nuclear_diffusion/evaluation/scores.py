@@ -19,8 +19,8 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
 
     - `gcnr`: contrast of septum and ventricle, [0, 1], higher is better.
     - `ks_a`, `ks_b`: change of the values in the septum (tissue, lower is better) and in the ventricle (haze, higher).
-    - `ks_truth`: how far the values in the septum are from the clean clip's, lower is better. Haze changes tissue too: a
-      small `ks_a` may mean haze that is left, and the clean clip's own is not 0.
+    - `ks_truth`: how far the values in the septum are from the clean clip's, lower is better. Haze changes tissue too:
+      a small `ks_a` may mean haze that is left, and the clean clip's own is not 0.
     - `psnr` [dB], `ssim`: fidelity to the clean clip within the sector, higher is better; `psnr` is infinite for the
       clean clip itself.
     - `flicker`: see `flicker`; at most 1 is as steady as the truth.
