@@ -91,7 +91,9 @@ class Benchmark:
     kind: Literal["seen", "unseen", "unseen-view", "unseen-look"] = "seen"
     """Patients as in training, or with haze, views or scanners that training never uses."""
     patients: int = 24
-    """How many patients, from the first of the kind on."""
+    """How many patients."""
+    first: int = 0
+    """The first of them: patients that no choice has looked at yet come after those of earlier tables."""
     split: Literal["development", "test"] = "test"
     """Choices are made on development; test is only for reporting."""
     frames: int = 24
@@ -116,8 +118,8 @@ class Benchmark:
         finished = Finished(self.output / "patients.jsonl")
         done = {}
         with progress_bar("patients") as progress:
-            for index in range(self.patients):
-                progress(index, self.patients)
+            for index in range(self.first, self.first + self.patients):
+                progress(index - self.first, self.patients)
                 clip = kind.clip(index)
                 about = identity | {"patient": index, "clip": clip}
                 done[index] = finished.get(about)
@@ -159,6 +161,7 @@ the paired difference excludes 0:
         differences = difference_table(scores, COLUMNS, method=TITLES["nuclear"])
         chosen = "\n".join(f"- {NAMES[m]}: `{json.dumps(s)}`" for m, s in identity["settings"].items())
         options = "" if self.kind == "seen" else f"--kind {self.kind} "
+        options += f"--first {self.first} " if self.first else ""
         options += f"--patients {len(done)} --split {self.split} --frames {self.frames}"
         options += " --peers" if self.peers else ""
         text = f"""# Simulated patients{"" if self.kind == "seen" else ": what training never sees"}
