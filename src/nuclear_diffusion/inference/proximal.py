@@ -39,19 +39,6 @@ BACKGROUND_NOISE = 0.02
 """Noise level (display intensity, or share of haze) that the default threshold on singular values is matched to."""
 
 
-SPECKLE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-"""Weights of neighbouring pixels in a mean over a speckle: binomial, a standard deviation of one pixel."""
-
-
-def over_speckle(video: Video) -> Video:
-    """Weighted mean of each pixel's 5 x 5 neighbours; what is outside the frame counts as 0."""
-    _, height, width = video.shape
-    reach = len(SPECKLE) // 2
-    padded = jnp.pad(video, ((0, 0), (reach, reach), (reach, reach)))
-    rows = sum(weight * padded[:, k : k + height] for k, weight in enumerate(SPECKLE))
-    return sum(weight * rows[..., k : k + width] for k, weight in enumerate(SPECKLE))
-
-
 def haze_share(y: Video, signal: Video) -> Video:
     """How much of a pixel is haze: h = 1 - X/Y in [0, 1]; 0 where Y is black or X is above Y, for haze only adds."""
     return jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 0, 1) * (y > 0)
@@ -153,7 +140,7 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
-    spare: float | Scalar = 0.18
+    spare: float | Scalar = 0.15
     clear: float | Scalar = 0.8
     steps: int = eqx.field(static=True, default=2)
     mirror: bool = eqx.field(static=True, default=True)
@@ -263,8 +250,6 @@ class Proximal(eqx.Module):
         signal = x0 if knows_haze(prior) else self.mixture.signal(y, state.background)
         frames, height, width = y.shape
         steady = self.background_for((frames, height, width))
-        # of means over a speckle: of single pixels the dark ones between speckles would seem to be haze
-        share = haze_share(over_speckle(y), over_speckle(jnp.minimum(signal, y)))
-        share = steady.prox(share, 1 / self.mu)
+        share = steady.prox(haze_share(y, signal), 1 / self.mu)
         kept = without_haze(y, share, self.spare, self.clear)
         return Separation((1 - self.detail) * x0 + self.detail * kept, state.background, trace)

@@ -24,7 +24,7 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
         "window": 15,
         "overlap": 2,
         "detail": 1.0,
-        "spare": 0.18,
+        "spare": 0.15,
         "clear": 0.8,
         "estimate": "mean",
         "samples": 0,
