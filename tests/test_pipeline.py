@@ -199,6 +199,7 @@ def test_shown_defaults_are_those_of_the_sampler():
     assert shown["detail"] == sampler.detail
     assert shown["spare"] == sampler.spare
     assert shown["clear"] == sampler.clear
+    assert shown["exposure"] == sampler.exposure
     parameters = inspect.signature(separate).parameters
     assert shown["window"] == parameters["window"].default
     assert shown["overlap"] == parameters["overlap"].default

@@ -8,10 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from scipy import ndimage
 from scipy.optimize import minimize
 
 from nuclear_diffusion.inference import Algorithm1, Proximal, mmse, separate
-from nuclear_diffusion.inference.proximal import BLIND_START, ExactPosterior, ProximalPoint, haze_share, without_haze
+from nuclear_diffusion.inference.proximal import (
+    BLIND_START,
+    ExactPosterior,
+    ProximalPoint,
+    haze_share,
+    over_speckle,
+    without_haze,
+)
 from nuclear_diffusion.model import Gaussian, NuclearNorm, singular_values
 from nuclear_diffusion.types import InputError
 
@@ -96,6 +104,13 @@ class Told(eqx.Module):
         return (1 - self.share - wrong) * self.observed
 
 
+class Takes(Told):
+    """A prior that takes the same intensity, `share`, from every pixel of the clip it is given."""
+
+    def denoise(self, x, sigma):
+        return self.observed - self.share
+
+
 def test_a_share_of_haze_is_what_is_missing_of_the_input():
     y, x = jnp.array([0.8, 0.8, 0.8, 0.8, 0.0]), jnp.array([0.8, 0.6, 0.0, 0.9, 0.0])
     np.testing.assert_allclose(haze_share(y, x), [0, 0.25, 1, 0, 0], atol=1e-6)
@@ -110,11 +125,59 @@ def test_little_haze_is_none_and_much_is_all():
 
 def test_the_signal_is_the_input_less_the_share_that_the_prior_has_told():
     """Where the prior is right and haze stands still: exactly, with the input's own speckle, whatever L is."""
-    y = jax.random.uniform(jax.random.key(1), (6, 16, 16), minval=0.2)
-    share = jax.random.uniform(jax.random.key(2), (16, 16))
+    y = jax.random.uniform(jax.random.key(1), (6, 16, 32), minval=0.2)
+    share = jnp.repeat(jnp.array([0.1, 0.3, 0.6, 0.9]), 8) * jnp.ones((16, 1))
     found = Proximal(spare=0.2, clear=0.8, mirror=False)(y, Told(share), NuclearNorm(2.0), key=jax.random.key(3))
     expected = y * (1 - np.clip((share - 0.2) / 0.6, 0, 1))
-    np.testing.assert_allclose(found.signal, expected, atol=1e-5)
+    inside = np.arange(32) % 8 // 2 % 3 != 0  # farther from where it changes than a speckle reaches
+    np.testing.assert_allclose(found.signal[..., inside], expected[..., inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("exposure", [0.7, 1.0, 1.3])
+def test_the_prior_sees_the_clip_as_bright_as_asked_and_the_result_is_as_bright_as_the_input(exposure):
+    """A prior that takes 0.1 for haze, however bright the clip, takes 0.1 / `exposure` of the input."""
+    y = jnp.broadcast_to(jax.random.uniform(jax.random.key(1), (16, 16), minval=0.4), (6, 16, 16))
+    sampler = Proximal(detail=0.0, exposure=exposure, mirror=False)
+    found = sampler(y, Takes(jnp.array(0.1)), NuclearNorm(2.0, static_is_free=True), key=jax.random.key(3))
+    np.testing.assert_allclose(found.signal, y - 0.1 / exposure, atol=1e-5)
+    np.testing.assert_allclose(found.background, 0.1 / exposure, atol=1e-5)
+    np.testing.assert_allclose(found.trace, 0, atol=1e-5)
+
+
+def test_exposure_changes_nothing_where_the_share_of_haze_is_the_same_however_bright():
+    """Not even of pixels that are brighter than 1 in the brighter clip."""
+    y = jax.random.uniform(jax.random.key(1), (6, 16, 16), minval=0.2)
+    share = 0.6 * jax.random.uniform(jax.random.key(2), (16, 16))
+
+    def found(exposure: float) -> Array:
+        return Proximal(exposure=exposure)(y, Told(share), NuclearNorm(2.0), key=jax.random.key(3)).signal
+
+    np.testing.assert_allclose(found(1.5), found(1.0), atol=1e-5)
+
+
+def test_exposure_is_for_a_prior_that_has_learned_haze():
+    def found(exposure: float) -> Array:
+        sampler = Proximal(mu=30.0, start=FAR, steps=3, exposure=exposure)
+        return sampler(clip(), Gaussian(10.0, 0.2), NuclearNorm(2.0), key=jax.random.key(3)).signal
+
+    np.testing.assert_array_equal(found(1.5), found(1.0))
+
+
+def test_a_mean_over_a_speckle_is_a_binomial_filter():
+    """As SciPy has it, of frames one by one, zeros around them."""
+    video = np.asarray(jax.random.uniform(jax.random.key(1), (3, 9, 12)))
+    weights = np.outer(*2 * [np.array([1, 4, 6, 4, 1]) / 16])
+    expected = [ndimage.convolve(frame, weights, mode="constant") for frame in video]
+    np.testing.assert_allclose(over_speckle(jnp.asarray(video)), expected, atol=1e-6)
+
+
+def test_speckle_keeps_its_contrast():
+    """X that is smooth where speckle could not be foretold takes nearly the same share of bright and dark pixels."""
+    y = jnp.broadcast_to(jax.random.uniform(jax.random.key(1), (32, 32), minval=0.2), (6, 32, 32))
+    level = jnp.full_like(y, 0.5)  # what a denoiser says where it knows no more
+    found = Proximal(spare=0.2, mirror=False)(y, Told(1 - level / y), NuclearNorm(2.0), key=jax.random.key(3))
+    per_pixel = without_haze(y, haze_share(y, level), 0.2, 0.8)
+    assert (found.signal / y).std() < 0.5 * (per_pixel / y).std()
 
 
 def test_errors_that_change_from_frame_to_frame_do_not_flicker():
@@ -129,8 +192,9 @@ def test_errors_that_change_from_frame_to_frame_do_not_flicker():
     assert jnp.mean(jnp.diff(steady, axis=0) ** 2) < 0.01 * jnp.mean(jnp.diff(told, axis=0) ** 2)
     changes = 0.3 * jnp.sin(jnp.arange(10.0))[:, None, None] * still
     growing = found(still + changes, 0.0)
-    np.testing.assert_allclose(growing, y * (1 - still - changes), atol=0.02)
-    assert jnp.std(growing - growing.mean(0)) > 0.9 * jnp.std(y * (changes - changes.mean(0)))
+    smooth = over_speckle(still + changes) / over_speckle(jnp.ones_like(y))
+    np.testing.assert_allclose(growing, y * (1 - smooth), atol=0.02)
+    assert jnp.std(growing - growing.mean(0)) > 0.9 * jnp.std(y * (smooth - smooth.mean(0)))
 
 
 def test_a_prior_that_knows_no_haze_takes_it_from_the_background():
@@ -139,7 +203,8 @@ def test_a_prior_that_knows_no_haze_takes_it_from_the_background():
     found = sampler(y, Gaussian(10.0, 0.2), NuclearNorm(2.0), **settings)
     steady = NuclearNorm(0.02 * (12 + 5**0.5), static_is_free=True)
     assert y.shape == (5, 12, 12)
-    np.testing.assert_allclose(found.signal, y * (1 - steady.prox(jnp.clip(found.background / y, 0, 1))), atol=1e-5)
+    share = steady.prox(over_speckle(jnp.clip(found.background, 0, y)) / over_speckle(y))
+    np.testing.assert_allclose(found.signal, y * (1 - share), atol=1e-5)
 
 
 @pytest.mark.parametrize("detail", [0.3, 0.8])
@@ -337,7 +402,7 @@ def test_one_pass_is_the_denoiser():
     "setting",
     [
         {"mu": 0.0}, {"mu": float("nan")}, {"steps": 0}, {"start": -1.0}, {"end": 0.0}, {"fresh": -0.1},
-        {"noise": -1.0}, {"detail": 1.5}, {"spare": -0.1}, {"spare": 0.9, "clear": 0.9},
+        {"noise": -1.0}, {"detail": 1.5}, {"spare": -0.1}, {"spare": 0.9, "clear": 0.9}, {"exposure": 0.0},
         {"start": 0.1, "end": 0.2},
     ],
 )  # fmt: skip

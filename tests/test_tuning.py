@@ -158,7 +158,11 @@ def test_there_is_somebody_on_both_sides(share, count):
 def test_every_number_is_searched_around_its_default(method):
     base = Method(method, Settings(method=method).resolved())
     space, middle = search_space(base), centre(base)
-    strengths = {"nuclear": {"mu", "gamma", "spare", "clear", "steps"}, "paper": {"mu", "gamma"}, "zea": {"gamma"}}
+    strengths = {
+        "nuclear": {"mu", "gamma", "spare", "clear", "exposure", "steps"},
+        "paper": {"mu", "gamma"},
+        "zea": {"gamma"},
+    }
     assert set(space) == strengths.get(method, {"sigma"} if method == "mmse" else {"lam"})
     for name, distribution in space.items():
         default = DEFAULTS[method][name]
@@ -169,7 +173,8 @@ def test_every_number_is_searched_around_its_default(method):
             continue
         assert isinstance(distribution, FloatDistribution)
         assert distribution.log
-        low, high = {"lam": (0.9, 2), "spare": (1 / 4, 2), "clear": (3 / 4, 5 / 4)}.get(name, (1 / 8, 8))
+        narrow = {"lam": (0.9, 2), "spare": (1 / 4, 2), "clear": (3 / 4, 5 / 4), "exposure": (5 / 6, 3 / 2)}
+        low, high = narrow.get(name, (1 / 8, 8))
         expected = np.array([low, high]) * middle[name]
         np.testing.assert_allclose([distribution.low, distribution.high], expected, rtol=1e-3)
 

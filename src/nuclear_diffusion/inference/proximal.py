@@ -39,6 +39,18 @@ BACKGROUND_NOISE = 0.02
 """Noise level (display intensity, or share of haze) that the default threshold on singular values is matched to."""
 
 
+SPECKLE = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+"""Weights of neighbouring pixels in a mean over a speckle: binomial, a standard deviation of one pixel."""
+
+
+def over_speckle(video: Video) -> Video:
+    """Weighted mean of each pixel's 5 x 5 neighbours; what is outside the frame counts as 0."""
+    height, width = video.shape[1:]
+    around = jnp.pad(video, [(0, 0)] + 2 * [(len(SPECKLE) // 2,) * 2])
+    rows = jnp.stack([weight * around[:, k : k + height] for k, weight in enumerate(SPECKLE)]).sum(0)
+    return jnp.stack([weight * rows[:, :, k : k + width] for k, weight in enumerate(SPECKLE)]).sum(0)
+
+
 def haze_share(y: Video, signal: Video) -> Video:
     """How much of a pixel is haze: h = 1 - X/Y in [0, 1]; 0 where Y is black or X is above Y, for haze only adds."""
     return jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 0, 1) * (y > 0)
@@ -129,6 +141,9 @@ class Proximal(eqx.Module):
       it, so that the reported parts need not add up to Y.
     - `mirror`: whether a prior that has learned haze makes every other pass in the mirror, the last one not, and the
       estimate of X is the mean of the last two.
+    - `exposure`: how many times as bright a prior that has learned haze sees the clip. Where it is not sure, it takes
+      more of a bright clip for haze, and of haze that is not like its training's it is not sure enough
+      (docs/decisions/0025). `mu` is of the brighter clip; all that is returned is as bright as `y`.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
@@ -140,8 +155,9 @@ class Proximal(eqx.Module):
     data: DataStep = ExactPosterior()
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
-    spare: float | Scalar = 0.15
+    spare: float | Scalar = 0.2
     clear: float | Scalar = 0.8
+    exposure: float | Scalar = 1.2
     steps: int = eqx.field(static=True, default=2)
     mirror: bool = eqx.field(static=True, default=True)
     nonnegative: bool = eqx.field(static=True, default=True)
@@ -149,6 +165,7 @@ class Proximal(eqx.Module):
     def __check_init__(self):
         require_positive("mu", self.mu)
         require_positive("steps", self.steps)
+        require_positive("exposure", self.exposure)
         for name in ("start", "end"):
             if getattr(self, name) is not None:
                 require_positive(name, getattr(self, name))
@@ -167,7 +184,7 @@ class Proximal(eqx.Module):
     @classmethod
     def sample(cls, *, mu: float | Scalar = 10.0, steps: int = 24) -> "Proximal":
         """A walk down to one draw of X from its posterior given Y and the L found on the way."""
-        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, detail=0.0, mirror=False, steps=steps)
+        return cls(mu=mu, end=SAMPLE_END, fresh=1.0, detail=0.0, mirror=False, exposure=1.0, steps=steps)
 
     @classmethod
     def mode(cls, *, mu: float | Scalar = 10.0, steps: int = 24) -> "Proximal":
@@ -176,7 +193,7 @@ class Proximal(eqx.Module):
         Without noise in X_tau a step is x <- E[X_0 | x, Y, L], which is uphill on the density of X_tau given Y and L
         (Tweedie), a density that is smoothed less and less.
         """
-        return cls(mu=mu, end=SAMPLE_END, noise=0.0, detail=0.0, mirror=False, steps=steps)
+        return cls(mu=mu, end=SAMPLE_END, noise=0.0, detail=0.0, mirror=False, exposure=1.0, steps=steps)
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
         """p(L) for a window of `shape` = (p, height, width): a static part, and variation just above white noise.
@@ -212,7 +229,7 @@ class Proximal(eqx.Module):
         target = self.mixture.signal(y, state.background)
         seen, x_tau, y_less_l = (in_mirror(video, turned) for video in (y, state.x, target))
         x0 = in_mirror(self.data(given(prior, seen), x_tau, y_less_l, sigma, mu), turned)
-        x0 = jnp.clip(x0, 0, 1) * jnp.any(y > 0, axis=0)
+        x0 = jnp.clip(x0, 0, jnp.maximum(1, y)) * jnp.any(y > 0, axis=0)
         # lines 9-10: prox, then projection (not the prox of their sum, which has no closed form)
         low_rank = background.prox(self.mixture.background(y, x0), 1 / self.mu)
         low_rank = jnp.maximum(low_rank, 0) if self.nonnegative else low_rank
@@ -232,24 +249,30 @@ class Proximal(eqx.Module):
         """
         sigmas = self.levels(prior)
         first, *_ = keys = jax.random.split(key, self.steps + 1)
-        x = (y if start is None else start) + self.noise * sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
+        exposure = self.exposure if knows_haze(prior) else 1.0
+        bright = exposure * y
+        x = bright if start is None else exposure * start
+        x += self.noise * sigmas[0] * jax.random.normal(first, y.shape, y.dtype)
         mirror = self.mirror and knows_haze(prior) and self.steps > 1
 
         def body(state: tuple[State, Video, Video], inputs) -> tuple[tuple[State, Video, Video], Scalar]:
             k, key, *level = inputs
             report(k)
             before, last, _ = state
-            after, x0 = self.step(key, y, before, tuple(level), prior, background)
-            return (after, x0, last), jnp.sqrt(jnp.mean((y - x0 - after.background) ** 2))
+            after, x0 = self.step(key, bright, before, tuple(level), prior, background)
+            return (after, x0, last), jnp.sqrt(jnp.mean((bright - x0 - after.background) ** 2)) / exposure
 
         precisions = jnp.full(self.steps, self.mu, y.dtype).at[0].set(0)
         turned = mirror & (jnp.arange(self.steps)[::-1] % 2 == 1)
         inputs = (jnp.arange(self.steps), keys[1:], sigmas, jnp.append(sigmas[1:], 0), precisions, turned)
-        (state, x0, before), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), y, y), inputs)
+        (state, x0, before), trace = jax.lax.scan(body, (State(x, jnp.zeros_like(y)), bright, bright), inputs)
         x0 = (x0 + before) / 2 if mirror else x0
-        signal = x0 if knows_haze(prior) else self.mixture.signal(y, state.background)
+        signal = x0 if knows_haze(prior) else self.mixture.signal(bright, state.background)
         frames, height, width = y.shape
         steady = self.background_for((frames, height, width))
-        share = steady.prox(haze_share(y, signal), 1 / self.mu)
+        # of means over a speckle: of single pixels the dark ones between speckles would seem to be haze
+        share = haze_share(over_speckle(bright), over_speckle(jnp.minimum(signal, bright)))
+        share = steady.prox(share, 1 / self.mu)
         kept = without_haze(y, share, self.spare, self.clear)
-        return Separation((1 - self.detail) * x0 + self.detail * kept, state.background, trace)
+        signal = (1 - self.detail) * x0 / exposure + self.detail * kept
+        return Separation(signal, state.background / exposure, trace)

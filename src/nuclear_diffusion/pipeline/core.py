@@ -174,7 +174,7 @@ def _sampler(chosen: dict[str, Any]) -> Sampler:
     if chosen["method"] == "paper":
         return Algorithm1.paper(steps=steps, mu=mu)
     if chosen["estimate"] == "mean":
-        ending = {name: jnp.float32(chosen[name]) for name in ("detail", "spare", "clear")}
+        ending = {name: jnp.float32(chosen[name]) for name in ("detail", "spare", "clear", "exposure")}
         return Proximal(steps=steps, mu=mu, **ending)
     walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
     return walk(steps=WALK * steps, mu=mu)

@@ -24,8 +24,9 @@ DEFAULTS: dict[Method, dict[str, Any]] = {
         "window": 15,
         "overlap": 2,
         "detail": 1.0,
-        "spare": 0.15,
+        "spare": 0.2,
         "clear": 0.8,
+        "exposure": 1.2,
         "estimate": "mean",
         "samples": 0,
     },
@@ -114,6 +115,10 @@ class Settings:
         float | None,
         _by_method("clear", "FLOAT", "A pixel whose share of haze is above this becomes black: less clears cavities."),
     ] = None
+    exposure: Annotated[
+        float | None,
+        _by_method("exposure", "FLOAT", "How many times as bright the prior sees the clip: more removes more haze."),
+    ] = None
     estimate: Annotated[
         Estimate | None,
         _by_method(
@@ -155,7 +160,7 @@ class Settings:
             if given[name] is not None:
                 raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
         filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
-        for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
+        for name in filled.keys() & {"mu", "gamma", "exposure", "sigma", "lam"}:
             if filled[name] is not None and not (math.isfinite(filled[name]) and filled[name] > 0):
                 raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
         for name in filled.keys() & {"steps", "window"}:
@@ -225,6 +230,6 @@ _TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, floa
 _KINDS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("method", "prior", "project", "estimate"), _TEXT),
     **dict.fromkeys(("steps", "window", "overlap", "samples", "seed"), _INTEGER),
-    **dict.fromkeys(("mu", "gamma", "detail", "spare", "clear", "sigma", "lam"), _NUMBER),
+    **dict.fromkeys(("mu", "gamma", "detail", "spare", "clear", "exposure", "sigma", "lam"), _NUMBER),
 }
 """What a settings file may hold for each field of `Settings`."""
