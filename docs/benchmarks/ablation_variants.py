@@ -383,13 +383,14 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
         ),
         "estimate": Group(
             "Which estimate, how much of the input's speckle does it keep, and which shares of haze are taken for none "
-            "and for all? 24 steps for a draw and a mode.",
+            "and for all? How many times as bright does the prior see the clip? 24 steps for a draw and a mode.",
             f"mean, detail {DEFAULT.sampler.detail:g}, spare {DEFAULT.sampler.spare:g}, "
-            f"clear {DEFAULT.sampler.clear:g}",
+            f"clear {DEFAULT.sampler.clear:g}, exposure {DEFAULT.sampler.exposure:g}",
             [
                 *(Variant(f"detail {share:g}", Proximal(detail=share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)),
-                *(Variant(f"spare {value:g}", Proximal(spare=value)) for value in (0.0, 0.06, 0.24)),
+                *(Variant(f"spare {value:g}", Proximal(spare=value)) for value in (0.0, 0.1, 0.3)),
                 *(Variant(f"clear {value:g}", Proximal(clear=value)) for value in (0.7, 1.0)),
+                *(Variant(f"exposure {value:g}", Proximal(exposure=value)) for value in (1.0, 1.1, 1.4)),
                 Variant("no pass in the mirror", Proximal(mirror=False)),
                 Variant("one draw", Proximal.sample()),
                 Variant("a mode", Proximal.mode()),

@@ -49,7 +49,7 @@ class Development:
     """The default and other choices on development patients."""
 
     choices: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")] = ()
-    """Settings files, as {"method": "nuclear", "spare": 0.15} or with another "prior"; the rest is the default."""
+    """Settings files, as {"method": "nuclear", "spare": 0.12} or with another "prior"; the rest is the default."""
     pairs: tuple[Path, ...] = ()
     """Paired clips, see `paired_clips.py`; nine frames of each."""
     frames: int = 10

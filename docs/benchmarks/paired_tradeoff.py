@@ -28,7 +28,7 @@ CURVES: dict[str, list[Settings]] = {
     "mmse": [Settings(method="mmse", sigma=sigma) for sigma in (0.03, 0.1, 0.3)],
     "paper": [Settings(method="paper", steps=25, mu=mu) for mu in (2.0, 20.0)],
     "zea": [Settings(method="zea", steps=25)],
-    "nuclear": [Settings(spare=spare) for spare in (0.0, 0.06, 0.15, 0.22, 0.32, 0.5, 0.7)],
+    "nuclear": [Settings(spare=spare) for spare in (0.0, 0.06, 0.12, 0.2, 0.3, 0.5, 0.7)],
 }
 """At 500 steps `paper` and `zea` would take hours here."""
 

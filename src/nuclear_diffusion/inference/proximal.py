@@ -156,8 +156,8 @@ class Proximal(eqx.Module):
     mixture: Mixture = Additive()
     detail: float | Scalar = 1.0
     spare: float | Scalar = 0.2
-    clear: float | Scalar = 0.8
-    exposure: float | Scalar = 1.2
+    clear: float | Scalar = 0.85
+    exposure: float | Scalar = 1.25
     steps: int = eqx.field(static=True, default=2)
     mirror: bool = eqx.field(static=True, default=True)
     nonnegative: bool = eqx.field(static=True, default=True)
