@@ -73,7 +73,7 @@ class Flicker:
 
 {self.patients} patients of the test split each, {self.frames} frames, four-chamber view; mean over patients with its
 95 % percentile bootstrap interval. Flicker: energy of frame differences in still tissue relative to the clean clip's,
-at least one grey level's. True share: of haze, 1 - X / Y, of the clean and the hazy clip's means over a speckle. Made by
+at least one grey level's. True share: of haze, 1 - X / Y, of means of the clean and hazy clip over a speckle. Made by
 `python docs/benchmarks/flicker.py --patients {self.patients} --frames {self.frames}`
 with {made_with()}; prior `{str(loaded.sha256)[:16]}`.
 
