@@ -169,6 +169,7 @@ def test_methods_with_a_prior_ask_for_it():
         (Settings(method="rpca", mu=3.0), "--mu"),
         (Settings(detail=1.5), "--detail"),
         (Settings(spare=-0.1), "--spare"),
+        (Settings(exposure=0.0), "--exposure"),
         (Settings(spare=0.5, clear=0.5), "--clear"),
         (Settings(samples=1), "--samples"),
         (Settings(samples=-2), "--samples"),

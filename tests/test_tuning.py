@@ -173,7 +173,7 @@ def test_every_number_is_searched_around_its_default(method):
             continue
         assert isinstance(distribution, FloatDistribution)
         assert distribution.log
-        narrow = {"lam": (0.9, 2), "spare": (1 / 4, 2), "clear": (3 / 4, 5 / 4), "exposure": (5 / 6, 3 / 2)}
+        narrow = {"lam": (0.9, 2), "spare": (1 / 4, 2), "clear": (3 / 4, 5 / 4), "exposure": (4 / 5, 3 / 2)}
         low, high = narrow.get(name, (1 / 8, 8))
         expected = np.array([low, high]) * middle[name]
         np.testing.assert_allclose([distribution.low, distribution.high], expected, rtol=1e-3)

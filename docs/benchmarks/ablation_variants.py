@@ -320,7 +320,7 @@ def groups(loaded: LoadedPrior, others: Sequence[LoadedPrior] = (), haze: Prior 
             "How do signal and background make up what is seen?",
             "intensities add",
             [
-                Variant(f"powers add, {decibels:g} dB", Proximal(mixture=PowerSum(decibels)))
+                Variant(f"powers add, {decibels:g} dB", Proximal(mixture=PowerSum(decibels / Proximal().exposure)))
                 for decibels in (20.0, 40.0, 60.0)
             ],
         ),

@@ -5,10 +5,12 @@ Algorithm 1 with every gradient step replaced by the minimiser or mean it was wa
     lines 3-7   X <- E[X_0 | X_tau, Y, L]             one denoiser pass; the Gaussian likelihood folds in exactly
     lines 9-10  L <- prox of gamma ||L||_* / mu at Y - X, then L >= 0
     line  8     X_tau-1 <- X + sigma' noise
-    in the end  X <- (1 - h') Y, h' the share of haze, low-rank in time; little is none, much is all (`without_haze`)
+    in the end  X <- (1 - h') Y, h' the share of haze h = 1 - X / Y, both means over a speckle, made low-rank in time;
+                little is none, much is all (`without_haze`)
 
 A prior that has learned haze sees the clip mirrored in every other pass, where haze is haze and a heart a heart.
 X is the mean of the last two passes: errors that depend on the side cancel in part, and it costs no further pass.
+It also sees the clip `exposure` times as bright: lines 3-10 are of that one, and the share is as good for Y itself.
 
 Held at one high noise level (`end` = `start`, the default) X_tau tells nothing that Y does not, and this is
 expectation-maximisation for max_L p(L | Y): X is averaged over its posterior, L is maximised. Let `end` fall below
@@ -135,15 +137,15 @@ class Proximal(eqx.Module):
     - `mixture`: how X and L make up Y.
     - `detail`: which signal is reported in the end: at 0 the posterior mean, smooth where speckle cannot be foretold;
       at 1 Y less its share of haze, with Y's own speckle; in between a mean of both. The share of haze is that of the
-      posterior mean where the prior has learned haze, that of L where it has not; of how it varies in time, the
-      prox of the default p(L), see `background_for`, keeps few patterns.
+      posterior mean where the prior has learned haze, that of L where it has not, in both cases of means over a
+      speckle; of how it varies in time, the prox of the default p(L), see `background_for`, keeps few patterns.
     - `spare`, `clear`: shares of haze that are taken for none and for all, see `without_haze`. L stays as p(L) has
       it, so that the reported parts need not add up to Y.
     - `mirror`: whether a prior that has learned haze makes every other pass in the mirror, the last one not, and the
       estimate of X is the mean of the last two.
-    - `exposure`: how many times as bright a prior that has learned haze sees the clip. Where it is not sure, it takes
-      more of a bright clip for haze, and of haze that is not like its training's it is not sure enough
-      (docs/decisions/0025). `mu` is of the brighter clip; all that is returned is as bright as `y`.
+    - `exposure`: how many times as bright a prior that has learned haze sees the clip. It leaves haze that is unlike
+      that of its training; of a brighter clip it takes more for haze (docs/decisions/0025). `mu`, noise levels, p(L)
+      and `mixture` are of the brighter clip; all that is returned is as bright as `y`.
     - `nonnegative`: whether L >= 0 is imposed after the prox; without it L may also darken.
     """
 
@@ -225,7 +227,7 @@ class Proximal(eqx.Module):
     ) -> tuple[State, Video]:
         """One `level` (sigma, next sigma, mu, turned): X given L, L given X, X_tau at the next. Also returns X."""
         sigma, sigma_next, mu, turned = level
-        # lines 3-7; where Y is black in every frame there is neither tissue nor haze
+        # lines 3-7; where Y is black in every frame there is neither tissue nor haze, where it is above 1 there may be
         target = self.mixture.signal(y, state.background)
         seen, x_tau, y_less_l = (in_mirror(video, turned) for video in (y, state.x, target))
         x0 = in_mirror(self.data(given(prior, seen), x_tau, y_less_l, sigma, mu), turned)
@@ -271,8 +273,8 @@ class Proximal(eqx.Module):
         frames, height, width = y.shape
         steady = self.background_for((frames, height, width))
         # of means over a speckle: of single pixels the dark ones between speckles would seem to be haze
-        share = haze_share(over_speckle(bright), over_speckle(jnp.minimum(signal, bright)))
+        share = haze_share(over_speckle(bright), over_speckle(jnp.clip(signal, 0, bright)))
         share = steady.prox(share, 1 / self.mu)
         kept = without_haze(y, share, self.spare, self.clear)
-        signal = (1 - self.detail) * x0 / exposure + self.detail * kept
+        signal = (1 - self.detail) * jnp.minimum(x0 / exposure, 1) + self.detail * kept
         return Separation(signal, state.background / exposure, trace)

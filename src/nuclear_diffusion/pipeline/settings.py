@@ -117,7 +117,11 @@ class Settings:
     ] = None
     exposure: Annotated[
         float | None,
-        _by_method("exposure", "FLOAT", "How many times as bright the prior sees the clip: more removes more haze."),
+        _by_method(
+            "exposure",
+            "FLOAT",
+            "How many times as bright a prior that has learned haze sees the clip, for the mean: more removes more.",
+        ),
     ] = None
     estimate: Annotated[
         Estimate | None,
