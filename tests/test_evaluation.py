@@ -196,6 +196,24 @@ def test_a_look_at_other_settings_goes_on_where_it_stopped_and_tells_the_differe
     assert sorted(other.split(",")) == ["mu=3", f"prior={'f' * 16}"]
 
 
+@pytest.mark.slow
+def test_the_true_share_gives_the_truth_where_haze_is_a_share_and_the_table_has_every_row(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
+    module = importlib.import_module("flicker")
+    truth = two_regions()
+    shares = np.linspace(0.2, 0.6, len(truth.clean), dtype=np.float32)[:, None, None]
+    taken = module.with_the_true_share(truth._replace(hazy=truth.clean / (1 - shares)))
+    each, one = taken.values()
+    np.testing.assert_allclose(each, truth.clean, atol=1e-5)
+    np.testing.assert_allclose(one, truth.clean * (1 - shares.mean()) / (1 - shares), atol=1e-5)
+
+    monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4))
+    module.Flicker(patients=1, frames=3, output=tmp_path / "flicker.md").run()
+    text = (tmp_path / "flicker.md").read_text()
+    for row in ("Hazy input", "Nuclear Diffusion", *taken):
+        assert text.count(f"| {row} |") == 2
+
+
 def test_what_is_finished_outlives_a_kill_and_not_a_change_of_code(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
     module = importlib.import_module("finished")

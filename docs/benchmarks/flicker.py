@@ -1,7 +1,7 @@
 """How steady can a signal be that keeps the input's own speckle? `python docs/benchmarks/flicker.py`.
 
-Haze that changes makes the speckle under it flicker, and no share of haze that is smooth over a speckle can take that
-away: here the true share is taken, from the clean clip, and so is its mean over time.
+Haze that changes makes the speckle under it flicker. How much of that does the true share of haze leave, taken from the
+clean clip and smooth over a speckle, and how much its mean over time?
 """
 
 import dataclasses
