@@ -208,8 +208,12 @@ def test_the_true_share_gives_the_truth_where_haze_is_a_share_and_the_table_has_
     np.testing.assert_allclose(one, truth.clean * (1 - shares.mean()) / (1 - shares), atol=1e-5)
 
     monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4))
-    module.Flicker(patients=1, frames=3, output=tmp_path / "flicker.md").run()
+    look = module.Flicker(patients=1, frames=3, output=tmp_path)
+    look.run()
     text = (tmp_path / "flicker.md").read_text()
+    monkeypatch.setattr(module, "simulate", None)  # finished patients are not rendered again
+    look.run()
+    assert (tmp_path / "flicker.md").read_text() == text
     for row in ("Hazy input", "Nuclear Diffusion", *taken):
         assert text.count(f"| {row} |") == 2
 
