@@ -133,6 +133,112 @@ def test_motion_psnr_by_hand():
     np.testing.assert_allclose(metrics.motion_psnr(video), [20 * np.log10(5), np.inf])
 
 
+def in_time(values, shape=(8, 8)):
+    """A clip whose frames are of one grey level each."""
+    return np.broadcast_to(np.asarray(values, np.uint8)[:, None, None], (len(values), *shape))
+
+
+MIDDLE = np.zeros((8, 8), bool)
+MIDDLE[2:6, 2:6] = True
+FLICKERS = [metrics.flicker, metrics.pixel_flicker]
+
+
+@pytest.mark.parametrize("score", FLICKERS)
+def test_flicker_of_still_even_and_alternating_clips(score):
+    """The second difference of a line is 0, of +a, -a, +a it is 4 a, of 0, 0, a, 0, 0 it is a, -2 a, a."""
+    assert score(in_time([70] * 6), MIDDLE) == 0
+    assert score(in_time(range(0, 250, 25)), MIDDLE) == 0
+    assert score(in_time([100, 80] * 4), MIDDLE) == pytest.approx(40)
+    assert score(in_time([0, 255, 0]), MIDDLE) == pytest.approx(510)
+    assert score(in_time([0, 0, 30, 0, 0]), MIDDLE) == pytest.approx(30 * np.sqrt(6 / 3))
+
+
+@pytest.mark.parametrize("score", FLICKERS)
+def test_flicker_of_white_noise_is_the_square_root_of_six_of_it(score):
+    """Var(e_1 - 2 e_2 + e_3) = 6 s^2; the same noise in all pixels, and 8 bits add a twelfth of a level squared."""
+    levels = np.rint(np.random.default_rng(0).normal(128, 20, 20_000)).clip(0, 255)
+    assert score(in_time(levels, (2, 2)), np.ones((2, 2), bool)) == pytest.approx(np.sqrt(6 * (400 + 1 / 12)), rel=0.02)
+
+
+def test_independent_noise_averages_out_of_the_mean_only():
+    noise = np.random.default_rng(1).normal(128, 20, (400, 8, 8)).clip(0, 255).astype(np.uint8)
+    assert metrics.pixel_flicker(noise, MIDDLE) == pytest.approx(20 * np.sqrt(6), rel=0.03)
+    assert metrics.flicker(noise, MIDDLE) == pytest.approx(20 * np.sqrt(6 / MIDDLE.sum()), rel=0.1)
+
+
+@pytest.mark.parametrize("score", FLICKERS)
+def test_flicker_sees_neither_a_still_texture_nor_what_is_outside(score):
+    texture = random_clip(1, 8, 8)[0] // 2
+    beat = in_time([10, 60, 30, 90, 20])
+    assert score(texture + beat, MIDDLE) == pytest.approx(score(beat, MIDDLE))
+    outside = np.where(MIDDLE, beat, random_clip(5, 8, 8))
+    assert score(outside, MIDDLE) == score(beat, MIDDLE)
+
+
+@pytest.mark.parametrize("score", FLICKERS)
+def test_of_a_region_that_moves_only_what_never_leaves_it_counts(score):
+    moving = np.stack([np.roll(MIDDLE, shift, axis=1) for shift in (0, 1, 2, 1, 0)])
+    core = moving.all(axis=0)
+    assert core.sum() == 8
+    video = np.where(moving, 200, 20).astype(np.uint8)
+    assert score(video, moving) == 0
+    assert score(video, MIDDLE) > 10
+    video = random_clip(5, 8, 8)
+    assert score(video, moving) == score(video, core)
+    apart = np.stack([np.roll(MIDDLE, shift, axis=1) for shift in (0, 4, 0, 4, 0)])
+    with pytest.raises(InputError, match="no pixel in every frame"):
+        score(video, apart)
+
+
+@pytest.mark.parametrize("score", FLICKERS)
+def test_flicker_needs_three_frames(score):
+    assert np.isnan(score(random_clip(2, 8, 8), MIDDLE))
+    assert np.isnan(score(random_clip(1, 8, 8)[0], MIDDLE))
+
+
+EVERYWHERE = np.ones((40, 60), bool)
+TISSUE = np.random.default_rng(6).uniform(0.6, 0.9, (3, 40, 60)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1, 0), (0.8, 0), (0.7, 1), (0, 1), (1.1, 0)])
+def test_bright_tissue_is_lost_below_three_quarters(factor, expected):
+    assert metrics.bright_lost(TISSUE, factor * TISSUE) == expected
+    assert metrics.bright_lost(TISSUE[0], factor * TISSUE[0], EVERYWHERE) == expected
+
+
+def test_bright_tissue_lost_in_half_of_the_picture():
+    """Of 60 columns 30 become black; a 5 x 5 mean is below three quarters where two of its columns are."""
+    before = np.full((2, 40, 60), 0.8)
+    after = before * (np.arange(60) >= 30)
+    assert metrics.bright_lost(before, after) == pytest.approx(31 / 60)
+    left = np.broadcast_to(np.arange(60) < 20, EVERYWHERE.shape)
+    assert metrics.bright_lost(before, after, left) == 1
+    assert metrics.bright_lost(before, after, np.stack([left, np.roll(left, 40, axis=1)])) == 0.5
+
+
+def test_bright_tissue_is_what_is_bright_in_the_mean():
+    """102 of 255 is not above 0.4, 103 is; one bright pixel of 25 is no bright tissue, one that goes dark no loss."""
+    before = np.full((40, 60), 102, np.uint8)
+    before[:, 30:] = 103
+    assert metrics.bright_lost(before, 0 * before) == 1
+    assert np.isnan(metrics.bright_lost(before[:, :25], before[:, :25]))
+    speck = np.zeros((40, 60), np.uint8)
+    speck[20, 20] = 255
+    assert np.isnan(metrics.bright_lost(speck, 0 * speck))
+    assert metrics.bright_lost(255 - 0 * speck, 255 - speck) == 0
+
+
+def test_haze_that_is_bright_is_no_tissue_where_the_truth_is_known():
+    """Rows of tissue above rows of haze: the last row of tissue, with two of haze in its mean, is lost."""
+    truth, hazy = np.full((2, 2, 40, 60), 0.1)
+    truth[:, :20] = 0.8
+    hazy[:, :20], hazy[:, 20:] = 0.8, 0.6
+    assert metrics.bright_lost(hazy, truth) == pytest.approx(21 / 40)
+    assert metrics.bright_lost(hazy, truth, truth=truth) == pytest.approx(1 / 20)
+    assert metrics.bright_lost(hazy, 0 * truth, truth=truth) == 1
+    assert np.isnan(metrics.bright_lost(hazy, truth, truth=0 * truth))
+
+
 def test_floats_are_read_as_8_bit_values():
     clip = random_clip()
     mask = np.random.default_rng(4).random(clip.shape[1:]) < 0.5
@@ -141,6 +247,9 @@ def test_floats_are_read_as_8_bit_values():
         assert score(as_float, mask, ~mask) == score(clip, mask, ~mask)
     assert metrics.ks(as_float, clip, mask) == 0
     np.testing.assert_array_equal(metrics.motion_psnr(as_float), metrics.motion_psnr(clip))
+    for score in FLICKERS:
+        assert score(as_float, mask) == score(clip, mask)
+    assert metrics.bright_lost(as_float, clip // 2) == metrics.bright_lost(clip, clip // 2)
 
 
 def test_a_clip_scores_the_mean_of_its_frames():
@@ -160,6 +269,8 @@ def test_a_clip_scores_the_mean_of_its_frames():
         lambda clip, mask: metrics.ks(clip, clip, mask),
         lambda clip, mask: metrics.psnr(clip / 255, clip / 255, mask),
         lambda clip, mask: metrics.ssim(clip / 255, clip / 255, mask),
+        lambda clip, mask: metrics.bright_lost(clip, clip, mask),
+        *FLICKERS,
     ],
 )
 def test_an_empty_region_is_refused(score):
@@ -184,6 +295,10 @@ def test_an_empty_region_is_refused(score):
         lambda: metrics.psnr(np.zeros((8, 8)), np.full((8, 8), np.nan)),
         lambda: metrics.ssim(np.zeros((6, 8)), np.zeros((6, 8))),
         lambda: metrics.motion_psnr(np.zeros(8)),
+        lambda: metrics.flicker(np.zeros((3, 8, 8)), np.ones((2, 8, 8), bool)),
+        lambda: metrics.pixel_flicker(np.zeros((3, 8, 8)), np.ones((8, 7), bool)),
+        lambda: metrics.bright_lost(np.zeros((8, 8)), np.zeros((8, 7))),
+        lambda: metrics.bright_lost(np.zeros((8, 8)), np.zeros((8, 8)), truth=np.zeros((2, 8, 8))),
     ],
 )
 def test_images_that_cannot_be_compared_are_refused(score):
