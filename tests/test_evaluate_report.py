@@ -29,6 +29,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 
 def measured(case: str, method: str, gcnr, ks, motion, level: int) -> Measured:
+    """`level` is also the flicker, in the ventricle twice as much, and the percentage of bright tissue lost."""
     count = len(gcnr)
     histogram = [0] * 256
     histogram[level] = 10
@@ -42,7 +43,8 @@ def measured(case: str, method: str, gcnr, ks, motion, level: int) -> Measured:
         compiled=False,
         numbers=list(range(1, 10 * count, 10)),
         pixels=[[100, 200]] * count,
-        scores={"gcnr": gcnr, "cnr": gcnr, "ks_a": ks, "ks_b": ks, "motion_psnr": motion},
+        scores={"gcnr": gcnr, "cnr": gcnr, "ks_a": ks, "ks_b": ks, "motion_psnr": motion}
+        | {"flicker_a": [level], "flicker_b": [2.0 * level], "bright_lost": [level / 100]},
         histograms={"septum": histogram, "ventricle": histogram, "sector": histogram},
         spectra={name: [[3.0, 2.0, 1.0], [2.0, 1.0, 0.5]] for name in ("signal", "background")},
     )
@@ -86,9 +88,12 @@ def test_tables_hold_the_planted_averages(study):
     assert found.summary("rpca", "gcnr").frames == 20
     assert found.summary("rpca", "ks_a").frame_mean == pytest.approx(0.25)
     assert found.summary("rpca", "seconds").mean == pytest.approx(0.5)
-    assert found.scores == ("gcnr", "cnr", "ks_a", "ks_b", "seconds")
-    tested = {(d.first, d.second, d.score) for d in found.differences}
-    assert tested == {("rpca", "hazy", "gcnr"), ("rpca", "hazy", "cnr")}  # the input's own KS is 0 by definition
+    assert [found.summary(method, "flicker_b").mean for method in ("hazy", "rpca")] == [20, 40]
+    assert found.summary("rpca", "flicker_a").frames == 5  # one value a clip
+    assert found.scores == ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b", "bright_lost", "seconds")
+    tested = {d.score for d in found.differences if (d.first, d.second) == ("rpca", "hazy")}
+    assert tested == {"gcnr", "cnr", "flicker_a", "flicker_b"}  # the input's own KS and loss are 0 by definition
+    assert len(found.differences) == 4
 
 
 def test_every_written_value_says_what_it_is_and_can_be_made_again(study, tmp_path):
@@ -112,6 +117,9 @@ def test_every_written_value_says_what_it_is_and_can_be_made_again(study, tmp_pa
     assert float(points["rpca"]["g1_contrast"]) == pytest.approx(34 * 0.08 / 0.3)  # CNR is below 1
     assert float(points["rpca"]["g2"]) == pytest.approx(50 * 0.05 / 0.2 + 50 * 0.25 / 0.5)
     assert points["rpca"]["fid"] == points["rpca"]["g3"] == "missing"
+    assert float(scores["hazy", "flicker_a"]["frame_mean"]) == 10
+    assert float(scores["rpca", "bright_lost"]["frame_mean"]) == pytest.approx(0.2)
+    assert "flicker_a" not in frames[0]
     assert {f["motion_psnr"] for f in frames} == {"", "20.0", "30.0", "inf"}
     assert len({f["configuration"] for f in frames}) == 4
 
@@ -125,6 +133,9 @@ def test_json_is_strict_and_says_what_is_missing(study, tmp_path):
     assert read["configurations"]["rpca-lam-2"]["settings"]["lam"] == 2
     text = as_markdown(study, found)
     assert "| Robust PCA | 0.580 [" in text
+    assert "| Flicker, septum [grey levels] ↓ | Hazy input | 10.00" in text
+    for score in ("flicker_a", "flicker_b", "bright_lost"):
+        assert f"- {SCORES[score].title}: {SCORES[score].definition}" in text
     for word in ("FID", "g3", "missing", "Holm", SCORES["ks_a"].definition):
         assert word in text
 
@@ -139,6 +150,45 @@ def test_motion_bins_are_numpys(study):
     assert found.counts.tolist() == [5, 5]  # neither the undefined nor the infinite
     assert [mean.mean for mean in found.means] == pytest.approx([0.2, 0.3])
     assert [mean.patients for mean in found.means] == [5, 5]
+
+
+def with_motion(study, levels):
+    """The study with one patient, whose annotated frames have these motion levels, and KS that rise with them."""
+    (case, *_), ks = study.cases, list(np.argsort(np.argsort(levels)) / 1000)
+    found = {
+        (method.name, case.name): measured(case.name, method.name, ks, ks, list(levels), 10) for method in study.methods
+    }
+    return study._replace(cases=(case,), measured=found)
+
+
+def test_motion_bins_hold_as_many_frames_each_whatever_one_still_frame_does(study):
+    """96 frames in 12 bins; one that hardly moves has no bin of its own, those that do not move at all have none."""
+    levels = np.random.default_rng(0).permutation(np.append(np.linspace(20, 30, 95), 80))
+    planted = with_motion(study, np.append(levels, [np.inf, np.inf, np.nan]))
+    edges = figures.motion_edges(planted)
+    assert (len(edges), edges[0], edges[-1]) == (13, 20, 80)
+    assert edges[-2] < 30
+    found = figures.motion_bins(planted, "rpca", edges)
+    assert found.counts.tolist() == [8] * 12
+    assert [mean.mean for mean in found.means] == pytest.approx((np.arange(12) * 8 + 3.5) / 1000)
+    figure = figures.draw_motion(planted)
+    assert figure is not None
+    upper, lower = figure.axes
+    assert lower.get_xlim()[1] < 13  # bins as wide as each other, not 80 dB
+    assert [bar.get_height() for bar in lower.patches] == [8] * 12
+    assert [text.get_text() for text in lower.get_xticklabels()] == [f"{edge:.1f}" for edge in edges]
+    assert upper.get_title(loc="right").startswith("2 frames equal")
+
+
+def test_few_or_equal_motion_levels_have_few_bins(study):
+    assert len(figures.motion_edges(with_motion(study, np.linspace(20, 30, 15)))) == 2
+    assert len(figures.motion_edges(with_motion(study, np.linspace(20, 30, 16)))) == 3
+    ties = with_motion(study, np.repeat([20.0, 25.0, 30.0], 40))
+    assert figures.motion_bins(ties, "rpca", figures.motion_edges(ties)).counts.sum() == 120
+    equal = with_motion(study, np.full(50, 25.0))
+    assert figures.motion_bins(equal, "rpca", figures.motion_edges(equal)).counts.tolist() == [50]
+    assert isinstance(figures.draw_motion(equal), Figure)
+    assert figures.draw_motion(with_motion(study, np.full(50, np.inf))) is None
 
 
 def test_patients_are_chosen_by_their_gain(study):
@@ -171,7 +221,7 @@ def test_curves_follow_the_strength(study):
 
 @pytest.mark.parametrize("method", DEFAULTS)
 def test_the_strength_of_each_method_has_a_name_in_the_figure(method):
-    assert strength_of(Settings(method=method)) in figures.SYMBOLS
+    assert strength_of(Settings(method=method)) in {None, *figures.SYMBOLS}
 
 
 def test_boxes_show_every_patient_and_the_mean_over_frames(study):
@@ -282,7 +332,8 @@ def test_the_chain_writes_everything_and_says_what_was_left_out(report):
     read = json.loads((report / "tables.json").read_text())
     assert read["clips"] == ["patient-1-4C", "patient-2-4C", "patient-4-4C"]
     assert [failure["case"] for failure in read["left_out"]] == ["patient-3-4C", "patient-3-4C"]
-    assert {row["score"] for row in read["scores"] if row["patients"]} >= {"gcnr", "ks_a", "psnr", "ssim"}
+    there = {row["score"] for row in read["scores"] if row["patients"]}
+    assert there >= {"gcnr", "ks_a", "psnr", "ssim", "flicker_a", "flicker_b", "bright_lost"}
 
 
 @pytest.mark.slow

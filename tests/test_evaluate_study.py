@@ -16,6 +16,7 @@ from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
 from nuclear_diffusion.evaluation import study as studies
+from nuclear_diffusion.evaluation.comparison import TUNED_LAM
 from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded, find_dataset
 from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, motion_level, spectra
 from nuclear_diffusion.evaluation.results import by_patient
@@ -155,6 +156,45 @@ def test_fidelity_is_measured_frame_by_frame_within_the_sector():
     assert len(scores["ssim"]) == 3
 
 
+def test_flicker_and_loss_are_measured_over_all_frames_of_a_clip():
+    """The septum, which moves by up to two rows, beats in turn by 10 levels; half the bright ventricle is put out."""
+    loaded, stored = loaded_clip(numbers=(1, 2, 4, 5))
+    moving = {number: Annotation(np.roll(SEPTUM, number, axis=0), VENTRICLE) for number in (1, 2)}
+    loaded = loaded._replace(annotations=moving)
+    signal_ = np.full_like(stored, 90)
+    signal_[:, SEPTUM & np.roll(SEPTUM, 2, axis=0)] = 150
+    signal_[::2, SEPTUM] += 10
+    signal_[1] += 3 * VENTRICLE.astype(np.uint8)
+    scores, _ = measure(loaded, signal_, EVERYWHERE)
+    core = moving[1].septum & moving[2].septum
+    means = signal_[:, core].mean(axis=1)
+    assert scores["flicker_a"] == [pytest.approx(np.sqrt(np.mean(np.diff(means, 2) ** 2)))]
+    assert scores["flicker_b"] == [pytest.approx(np.sqrt((6**2 + 3**2) / 2))]
+
+    only = Annotation(SEPTUM, np.zeros_like(VENTRICLE))
+    scores, _ = measure(loaded._replace(annotations=moving | {4: only}), signal_, EVERYWHERE)
+    assert np.isnan(scores["flicker_b"]).all()
+    scores, _ = measure(loaded._replace(annotations={}), signal_, EVERYWHERE)
+    assert np.isnan(scores["flicker_a"] + scores["flicker_b"]).all()
+
+
+def test_bright_tissue_lost_is_that_of_the_sector_and_of_the_truth_where_it_is_known():
+    loaded, stored = loaded_clip()
+    bright = np.full(stored.shape, 200, np.uint8)
+    loaded = loaded._replace(clip=replace_frames(loaded.clip, bright))
+    gone = np.where(np.arange(SIDE) < 16, bright, 0).astype(np.uint8)
+    assert measure(loaded, bright, EVERYWHERE)[0]["bright_lost"] == [0]
+    assert measure(loaded, gone, EVERYWHERE)[0]["bright_lost"] == [pytest.approx(17 / 32)]
+    assert measure(loaded, gone, EVERYWHERE & (np.arange(SIDE) >= 20))[0]["bright_lost"] == [1]
+    known = loaded._replace(truth=np.where(np.arange(SIDE) < 8, np.float32(1), np.zeros(stored.shape, np.float32)))
+    assert measure(known, gone, EVERYWHERE)[0]["bright_lost"] == [0]
+    assert np.isnan(measure(known, gone, EVERYWHERE & (np.arange(SIDE) >= 20))[0]["bright_lost"]).all()
+
+
+def replace_frames(clip: Clip, stored: np.ndarray) -> Clip:
+    return Clip(stored / np.float32(255), clip.fps, None, None, clip.name, clip.source)
+
+
 def test_spectra_are_the_singular_values_of_clip_and_windows():
     video = np.random.default_rng(2).uniform(size=(9, 12, 10)).astype(np.float32)
     sector = np.zeros((12, 10), bool)
@@ -183,6 +223,9 @@ def test_stored_numbers_keep_every_bit():
 def test_methods_are_named_with_their_defaults():
     names = [method.name for method in choose_methods("rpca")]
     assert names == ["hazy", "rpca"]
+    tuned, plain = (choose_methods(f"hazy,{name}", seed=3)[1] for name in ("rpca-tuned", "rpca"))
+    assert (tuned.name, tuned.settings) == ("rpca-tuned", Settings(method="rpca", lam=TUNED_LAM, seed=3).resolved())
+    assert plain.settings == Settings(method="rpca", seed=3).resolved()
     with pytest.raises(InputError, match="'magic'"):
         choose_methods("rpca,magic")
     with pytest.raises(InputError, match="rpca twice"):
@@ -213,6 +256,7 @@ def test_every_clip_is_answered_by_every_method(data, folder, calls):
     assert np.isfinite(found.scores["motion_psnr"][0])
     assert np.isnan(found.scores["motion_psnr"][1])  # frame 4 is missing
     assert len(found.scores["psnr"]) == 6
+    assert [len(found.scores[name]) for name in ("flicker_a", "flicker_b", "bright_lost")] == [1, 1, 1]
     case = study.cases[1]
     np.testing.assert_array_equal(study.signal("hazy", case), eight_bits(case.read().clip.frames))
     halved = eight_bits(case.read().clip.frames * np.where(VENTRICLE, np.float32(0.5), np.float32(1)))

@@ -35,7 +35,10 @@ COLUMNS = {
     "ks_truth": "KS to truth ↓",
     "psnr": "PSNR gained [dB] ↑",
     "ssim": "SSIM ↑",
-    "flicker": "flicker",
+    "flicker_a": "flicker, septum ↓",
+    "flicker_b": "flicker, ventricle ↓",
+    "flicker_still": "flicker, still pixels ↓",
+    "bright_lost": "bright tissue lost ↓",
     "left": "haze left ↓",
     "eaten": "tissue eaten ↓",
 }
@@ -119,9 +122,11 @@ class Development:
             temporary.write_text(
                 f"""# Looks at development patients
 
-For choosing, not for reporting. {self.frames} frames a patient; PSNR is that above the hazy clip's; haze left and
-tissue eaten: energy of what is too bright and too dark, of that of the hazy clip's error; means with 95 % bootstrap
-intervals over patients, and paired differences from the default, * where the interval excludes 0. Made by
+For choosing, not for reporting. {self.frames} frames a patient; PSNR is that above the hazy clip's; flicker: root mean
+square second difference in time, grey levels, of the mean of a region and of each pixel of still tissue; bright tissue
+lost: share of the pixels bright in hazy and clean clip of which less than three quarters is left; haze left and tissue
+eaten: energy of what is too bright and too dark, of that of the hazy clip's error; means with 95 % bootstrap intervals
+over patients, and paired differences from the default, * where the interval excludes 0. Made by
 `{how}`
 with {made_with()}; the default's prior `{(sha256 or "none")[:16]}`.
 The other rows are named by what their settings files change.

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from pydicom import examples
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nuclear_diffusion.evaluation.comparison import TITLES, Compared, compare
+from nuclear_diffusion.evaluation.comparison import Compared, compare
+from nuclear_diffusion.evaluation.style import title_of
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.pipeline.core import Progress
 from nuclear_diffusion.pipeline.results import result_folder, side_by_side, versions
@@ -33,6 +35,8 @@ COLUMNS = {
     "ks_truth": "KS to truth ↓",
     "psnr": "PSNR [dB] ↑",
     "ssim": "SSIM ↑",
+    "flicker_b": "flicker, ventricle ↓",
+    "bright_lost": "bright tissue lost ↓",
     "seconds": "s",
 }
 """What the table shows of each method, in this order."""
@@ -57,7 +61,7 @@ def run_demo(output: Path, *, progress_bar: Callable[[str], AbstractContextManag
     with progress_bar("comparing methods") as progress:
         compared = list(compare(patient, loaded, progress=progress))
     with result_folder(output / "simulated") as partial:
-        panels = {TITLES[each.method]: each.signal for each in compared}
+        panels = {title_of(each.method): each.signal for each in compared}
         write_video(partial / "methods.mp4", side_by_side(panels), patient.fps)
         draw_methods(patient, compared).savefig(partial / "methods.png", dpi=120)
 
@@ -85,16 +89,17 @@ def strict(scores: dict[str, float]) -> dict[str, float | None]:
 
 
 def table(compared: list[Compared]) -> Table:
-    """The scores, one row a method."""
-    rows = Table(title="Simulated patient")
-    rows.add_column("")
+    """The scores, one row a method, in 80 columns."""
+    rows = Table(title="Simulated patient", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    rows.add_column("", no_wrap=True)
     for column in COLUMNS.values():
-        rows.add_column(escape(column), justify="right")
+        words = column.split()
+        rows.add_column(escape(column), justify="right", width=max(5, *map(len, words)) if len(words) > 1 else None)
     for each in compared:
         digits = {"psnr": 1, "seconds": 1}
         values = strict(each.scores)
         cells = ["–" if value is None else f"{value:.{digits.get(name, 3)}f}" for name, value in values.items()]
-        rows.add_row(TITLES[each.method], *cells, style="bold" if each.method == "nuclear" else "")
+        rows.add_row(title_of(each.method), *cells, style="bold" if each.method == "nuclear" else "")
     return rows
 
 
@@ -109,6 +114,6 @@ def draw_methods(patient: SimulatedClip, compared: list[Compared]) -> Figure:
                 if region[moment].any():
                     axes.contour(np.asarray(region[moment], float), [0.5], colors=color, linewidths=0.8)
         gcnr = each.scores["gcnr"]
-        axes.set_title(f"{TITLES[each.method]}\ngCNR {gcnr:.2f}", fontsize=11)
+        axes.set_title(f"{title_of(each.method)}\ngCNR {gcnr:.2f}", fontsize=11)
         axes.set_axis_off()
     return figure

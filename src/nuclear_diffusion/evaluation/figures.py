@@ -79,12 +79,17 @@ def motion_bins(study: Study, method: str, edges: Float[ndarray, " edges"]) -> M
 
 
 def motion_edges(study: Study) -> Float[ndarray, " edges"]:
-    """Equal bins over all finite motion levels; empty where no annotated frame has one."""
+    """Quantiles of all finite motion levels, between which about as many frames lie; empty where there are none.
+
+    Equal levels are in one bin, so that there may be fewer.
+    """
     levels = np.array([level for each in study.of(HAZY) for level in each.scores["motion_psnr"]])
     known = levels[np.isfinite(levels)]
     if not len(known):
-        return np.array([])
-    return np.histogram_bin_edges(known, bins=int(np.clip(len(known) // FRAMES_A_BIN, 1, BINS)))
+        return known
+    shares = np.linspace(0, 1, int(np.clip(len(known) // FRAMES_A_BIN, 1, BINS)) + 1)
+    edges = np.unique(np.quantile(known, shares, method="higher"))
+    return edges if len(edges) > 1 else np.repeat(edges, 2)
 
 
 def draw_motion(study: Study) -> Figure | None:
@@ -95,17 +100,17 @@ def draw_motion(study: Study) -> Figure | None:
     with styled():
         figure = Figure(figsize=(COLUMN, 3.3))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        width = edges[1] - edges[0]
+        middles = np.arange(len(edges) - 1) + 0.5  # of bins as wide as each other: one still frame takes no room
         for place, name in enumerate(names):
             found, look = motion_bins(study, name, edges), look_of(name)
-            shift = (place - (len(names) - 1) / 2) * 0.6 * width / max(len(names), 2)
-            centres = (edges[:-1] + edges[1:]) / 2 + shift
+            centres = middles + (place - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
             draw_intervals(upper, centres, found.means, name)
             upper.plot(centres, [m.mean for m in found.means], color=look.color, linestyle=look.line, linewidth=0.7)
         counts = motion_bins(study, names[0], edges).counts
-        bars = lower.bar((edges[:-1] + edges[1:]) / 2, counts, 0.92 * width, color="#9A9A9A")
+        bars = lower.bar(middles, counts, 0.92, color="#9A9A9A")
         lower.bar_label(bars, fontsize=6, padding=1)
         lower.margins(y=0.35)
+        lower.set_xticks(range(len(edges)), [f"{edge:.1f}" for edge in edges], rotation=45)
         grid(upper)
         upper.set_ylabel("KS of septum ↓")
         upper.set_ylim(0, 1.08 * upper.get_ylim()[1])
@@ -204,7 +209,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
     place, inset = loaded.numbers.index(shown), inset_of(loaded, shown)
     pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
     if loaded.truth is not None:
-        pictures["truth"] = loaded.truth[place]
+        pictures["clean"] = loaded.truth[place]
     part.suptitle(f"{one.rule.capitalize()}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
     rows = part.subplots(2, columns, squeeze=False)
     for axes in rows.flat:
@@ -218,7 +223,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
         whole.set_title(title_of(name), fontsize=min(8, 11 - columns / 2))
         if name == HAZY and shown in loaded.annotations:
             outline(whole, loaded, shown)
-        if name != "truth":
+        if name != "clean":
             caption(detail, study, name, one.case, shown)
 
 
@@ -369,7 +374,7 @@ def draw_intensities(study: Study, clean: Float[ndarray, " levels"] | None = Non
                         range(LEVELS), shares, color=look.color, linestyle=look.line, where="post", label=look.title
                     )
             if region == "sector" and clean is not None:
-                look = look_of("truth")
+                look = look_of("clean")
                 axes.step(
                     range(LEVELS), np.cumsum(clean) / clean.sum(), color=look.color, linestyle=look.line, where="post",
                     label="Clean clips of others",

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.evaluation.datasets import Loaded
-from nuclear_diffusion.metrics import cnr, gcnr, ks, motion_psnr, psnr, ssim
+from nuclear_diffusion.evaluation.scores import flicker_throughout
+from nuclear_diffusion.metrics import bright_lost, cnr, gcnr, ks, motion_psnr, psnr, ssim
 from nuclear_diffusion.types import Mask
 
 WINDOW = 7
@@ -32,7 +33,7 @@ class Measured:
         numbers: the annotated frames.
         pixels: (septum, ventricle) of each annotated frame.
         scores: per annotated frame `gcnr`, `cnr`, `ks_a`, `ks_b`, `motion_psnr` (of the input); with truth per frame
-            `psnr` and `ssim`. NaN where a frame has no such value.
+            `psnr` and `ssim`; one value each `flicker_a`, `flicker_b`, `bright_lost`. NaN where there is no such value.
         histograms: counts of the 256 values in `septum` and `ventricle` (annotated frames) and `sector` (all frames).
         spectra: singular values of `signal` and `background` within the sector: one row for the whole clip, then one
             for each window of `WINDOW` frames.
@@ -66,7 +67,8 @@ def measure(
 ) -> tuple[dict[str, list[float]], dict[str, list[int]]]:
     """Scores and histograms of `signal`, a method's 8-bit answer to the clip; see `Measured`.
 
-    The input is compared as the 8-bit values it was read from, the truth over `sector`.
+    The input is compared as the 8-bit values it was read from, the truth over `sector`. Flicker is that of all frames,
+    in the pixels that every mask has.
     """
     frames = loaded.clip.frames
     place = {number: index for index, number in enumerate(loaded.numbers)}
@@ -83,6 +85,10 @@ def measure(
         counts["septum"] += histogram(after[septum])
         counts["ventricle"] += histogram(after[ventricle])
     counts["sector"] = histogram(signal[:, sector])
+    marked = loaded.annotations.values()
+    scores["flicker_a"] = [flicker_throughout(signal, [each.septum for each in marked])]
+    scores["flicker_b"] = [flicker_throughout(signal, [each.ventricle for each in marked])]
+    scores["bright_lost"] = [bright_lost(frames, signal, sector, loaded.truth)]
     if loaded.truth is not None:
         pairs = list(zip(loaded.truth, signal / np.float32(LEVELS - 1), strict=True))
         scores["psnr"] = [psnr(truth, estimate, sector) for truth, estimate in pairs]

@@ -28,9 +28,9 @@ CAPTIONS = {
     "whiskers at 5 and 95 %; the diamond and the number above are the mean over all frames.",
     "tradeoff": "Contrast against tissue preserved, means over patients with 95 % intervals. Large marks: the settings "
     "of the tables; curves: the same method at other strengths. Compare methods at equal KS, not at one setting each.",
-    "motion": "As the paper's Fig. 2: change of the tissue against how still the input is, in equal bins, with 95 % "
-    "intervals over patients where a bin has at least two, and the number of frames in each bin. A frame whose "
-    "predecessor is missing has no motion level.",
+    "motion": "As the paper's Fig. 2: change of the tissue against how still the input is, in bins of about as many "
+    "frames each, with 95 % intervals over patients where a bin has at least two, and the number of frames in each. A "
+    "frame whose predecessor is missing has no motion level.",
     "intensities": "Cumulative intensities: what KS measures is the greatest vertical distance from the input's curve. "
     "Each clip counts the same.",
     "singular_values": "What the low-rank model sees in the clip of the median patient: the singular values of input, "
@@ -125,7 +125,7 @@ def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> None:
     loaded = chosen.case.read()
     panels = {title_of(m.name): study.signal(m.name, chosen.case) / np.float32(LEVELS - 1) for m in study.main}
     if loaded.truth is not None:
-        panels[title_of("truth")] = loaded.truth
+        panels[title_of("clean")] = loaded.truth
     write_video(path, side_by_side(panels), loaded.clip.fps)
 
 

@@ -60,7 +60,7 @@ class Results(NamedTuple):
 
 
 def by_patient(study: Study, method: str, score: str) -> dict[str, list[float]]:
-    """Patient -> values of all frames (of time: of all clips), in the order of the data set."""
+    """Patient -> values of all frames (of time, flicker and loss: of all clips), in the order of the data set."""
     found = study.of(method)
     if score == "seconds":
         warm = any(not each.compiled and math.isfinite(each.seconds) for each in found)
@@ -89,8 +89,8 @@ def tabulate(study: Study, fid: Distances | None = None) -> Results:
     )
     differences: list[Difference] = []
     for score in SCORES:
-        # The input against itself has KS 0 by definition, and takes no time: no test.
-        chosen = [n for n in names if n != HAZY or score not in ("ks_a", "ks_b", "seconds")]
+        # The input against itself has KS 0 and loses nothing by definition, and takes no time: no test.
+        chosen = [n for n in names if n != HAZY or score not in ("ks_a", "ks_b", "bright_lost", "seconds")]
         values = {name: patient_means(study, name, score) for name in chosen}
         if any(math.isfinite(value) for each in values.values() for value in each):
             differences += compare_pairs(score, values)
@@ -325,7 +325,7 @@ def number(value: float, score: str) -> str:
         return "–"
     if score == "seconds":
         return f"{value:.2g}"
-    return f"{value:.{ {'psnr': 2, 'points': 1}.get(score, 3) }f}"
+    return f"{value:.{ {'psnr': 2, 'flicker_a': 2, 'flicker_b': 2, 'points': 1}.get(score, 3) }f}"
 
 
 def interval(value: float, low: float, high: float, score: str) -> str:

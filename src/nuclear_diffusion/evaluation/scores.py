@@ -1,21 +1,20 @@
 """The scores of one separated clip against its truth."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter
 
-from nuclear_diffusion.metrics import gcnr, ks, psnr, ssim
+from nuclear_diffusion.metrics import bright_lost, flicker, gcnr, ks, pixel_flicker, psnr, ssim
 from nuclear_diffusion.simulation import SimulatedClip
-
-GREY_LEVEL = 1 / 255
-"""The smallest step of a display, intensity in [0, 1]."""
+from nuclear_diffusion.types import Mask
 
 
 def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> dict[str, float]:
-    """Score `signal`, a method's answer to `simulated.hazy`; each the mean over frames.
+    """Score `signal`, a method's answer to `simulated.hazy`; each the mean over frames, but for the last four.
 
     - `gcnr`: contrast of septum and ventricle, [0, 1], higher is better.
     - `ks_a`, `ks_b`: change of the values in the septum (tissue, lower is better) and in the ventricle (haze, higher).
@@ -23,7 +22,11 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
       a small `ks_a` may mean haze that is left, and the clean clip's own is not 0.
     - `psnr` [dB], `ssim`: fidelity to the clean clip within the sector, higher is better; `psnr` is infinite for the
       clean clip itself.
-    - `flicker`: see `flicker`; at most 1 is as steady as the truth.
+    - `flicker_a`, `flicker_b`: flicker of the mean of septum and ventricle, `flicker_throughout`; `flicker_still`: of
+      each pixel of still tissue, `pixel_flicker`. Grey levels of 255, lower is better; the heart moves too, so that the
+      clean clip's own are what to come to.
+    - `bright_lost`: share of the sector's tissue, bright in the hazy and in the clean clip, that is lost, lower is
+      better. Haze brightens tissue: the clean clip's own is not 0.
 
     Frames without a septum or a ventricle in view do not count for the first four; with none left they are NaN.
     """
@@ -40,26 +43,33 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
         }
     fidelity = {"psnr": psnr, "ssim": ssim}
     scores |= {name: f(simulated.clean, signal, simulated.sector) for name, f in fidelity.items()}
-    return scores | {"flicker": flicker(simulated, signal)}
+    return scores | {
+        "flicker_a": flicker_throughout(signal, simulated.septum),
+        "flicker_b": flicker_throughout(signal, simulated.ventricle),
+        "flicker_still": pixel_flicker(signal, still_tissue(simulated)),
+        "bright_lost": bright_lost(simulated.hazy, signal, simulated.sector, simulated.clean),
+    }
 
 
-def flicker(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> float:
-    """Energy of the frame differences of `signal` in still tissue, relative to the clean clip's, or to a grey level's.
+def flicker_throughout(
+    video: Float32[ndarray, "frames height width"] | UInt8[ndarray, "frames height width"],
+    masks: Sequence[Mask] | Bool[ndarray, "masks height width"],
+) -> float:
+    """Flicker of a clip's mean over the pixels that every one of `masks` has; NaN where there are none, or no masks."""
+    region = np.all(masks, axis=0) if len(masks) else np.False_
+    return flicker(video, region) if region.any() else math.nan
 
-    Still tissue is, of the brighter half of the sector, the half that changes least in the clean clip: what moves there
-    was brought in by the method, or by haze. A clean clip that changes by less than a grey level of 255 counts as
-    changing by that: nobody sees less. NaN for a single frame.
+
+def still_tissue(simulated: SimulatedClip) -> Mask:
+    """Of the brighter half of the sector, the half that changes least in the clean clip.
+
+    What moves there was brought in by the method, or by haze. Of a single frame, the whole brighter half.
     """
     clean, sector = simulated.clean, simulated.sector
-    if len(clean) < 2:
-        return math.nan
-    level, change = clean.mean(0), _change(clean)
+    level, change = clean.mean(0), np.zeros(sector.shape)
+    if len(clean) > 1:
+        change = np.mean(np.diff(clean, axis=0) ** 2, axis=0)
     bright = sector & (level >= np.median(level[sector]))
     # neighbours decide too: pixels picked for the little noise they happen to have would make any other look worse
     calm = gaussian_filter(change, 2.0)
-    still = bright & (calm <= np.median(calm[bright]))
-    return float(_change(np.asarray(signal))[still].mean() / max(change[still].mean(), GREY_LEVEL**2))
-
-
-def _change(frames: Float32[ndarray, "frames height width"]) -> Float32[ndarray, "height width"]:
-    return np.mean(np.diff(frames, axis=0) ** 2, axis=0)
+    return bright & (calm <= np.median(calm[bright]))

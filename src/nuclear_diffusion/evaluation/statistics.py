@@ -16,6 +16,7 @@ from nuclear_diffusion.evaluation.bootstrap import (
     median_interval,
     pooled_interval,
 )
+from nuclear_diffusion.metrics.visible import BRIGHT, KEPT, NEIGHBOURHOOD
 
 
 class Score(NamedTuple):
@@ -60,6 +61,23 @@ SCORES: dict[str, Score] = {
     "ssim": Score(
         "SSIM", "", "higher", "Structural similarity to the truth, 7 x 7 windows, mean of its map in the sector."
     ),
+    "flicker_a": Score(
+        "Flicker, septum",
+        "grey levels",
+        "lower",
+        "Root mean square over time of m_t-1 - 2 m_t + m_t+1, m_t the output's mean 8-bit value over the pixels that "
+        "are septum in every mask of the clip; over all its frames, one value a clip. The tissue's own changes count "
+        "too: compare with the input.",
+    ),
+    "flicker_b": Score("Flicker, ventricle", "grey levels", "lower", "The same of the ventricle."),
+    "bright_lost": Score(
+        "Bright tissue lost",
+        "",
+        "lower",
+        f"Of the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input, and in the truth where it "
+        f"is known, is above {BRIGHT:g}: the share whose mean in the output is below {KEPT:g} times the input's; over "
+        "all frames, one value a clip. Without a truth bright haze counts as tissue.",
+    ),
     "seconds": Score(
         "Time",
         "s/frame",
@@ -68,7 +86,7 @@ SCORES: dict[str, Score] = {
         "process, which also compiles, counts only where there is no other.",
     ),
 }
-"""Every score is per frame, on the 8-bit output; a patient's is the mean over the patient's frames."""
+"""Every score is on the 8-bit output, one value a frame or a clip; a patient's is the mean over these."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +97,9 @@ class Summary:
     score: str
     patients: int
     frames: int
+    """Values: frames, or clips where a score has one value a clip."""
     frame_mean: float
-    """Mean over all frames, as the paper and the challenge print it."""
+    """Mean over all of them, as the paper and the challenge print it."""
     frame_mean_low: float
     frame_mean_high: float
     mean: float

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 import nuclear_diffusion
+from nuclear_diffusion.evaluation.comparison import METHODS
 from nuclear_diffusion.evaluation.datasets import Case, Loaded
 from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, spectra
 from nuclear_diffusion.files import atomic
@@ -41,7 +42,7 @@ STRENGTHS = ("lam", "sigma", "spare", "mu", "gamma")
 """What makes a method act more or less: the first of these that has a number for its default is varied."""
 
 _SEPARATING = ("types.py", "model", "inference", "learning", "video", "pipeline")
-_MEASURING = ("metrics", "evaluation/measures.py", "evaluation/datasets.py")
+_MEASURING = ("metrics", "evaluation/measures.py", "evaluation/scores.py", "evaluation/datasets.py")
 
 
 @dataclass(frozen=True)
@@ -132,18 +133,18 @@ def choose_methods(
 ) -> list[Method]:
     """The methods that a comma-separated list names, `hazy` always first among them.
 
-    Each has its defaults, or those of `settings` that are its own. `prior` replaces the prior of the methods that have
-    one, `seed` every seed. Raises `InputError` for an unknown name, a name given twice, a prior that cannot be used,
-    and settings of a method that has others already or is not named.
+    Each has its defaults, or what `METHODS` says, or those of `settings` that are its own. `prior` replaces the prior
+    of the methods that have one, `seed` every seed. Raises `InputError` for an unknown name, a name given twice, a
+    prior that cannot be used, and settings of a method that has others already or is not named.
     """
-    known = (HAZY, *get_args(MethodName))
+    known = {name: Settings(method=name) for name in get_args(MethodName)} | METHODS
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
-        if name not in known:
-            raise InputError(f"--methods has {name!r}: choose from {', '.join(known)}, separated by commas.")
+        if name not in (HAZY, *known):
+            raise InputError(f"--methods has {name!r}: choose from {', '.join((HAZY, *known))}, separated by commas.")
         if wanted.count(name) > 1:
             raise InputError(f"--methods names {name} twice: name each method once.")
-    own = {each.method: each for each in settings}
+    own: dict[str, Settings] = {each.method: each for each in settings}
     if len(own) < len(settings):
         raise InputError("--settings has two files of one method: give one file a method.")
     for name in own:
@@ -153,12 +154,11 @@ def choose_methods(
     hashes = functools.cache(lambda chosen: prior_of(chosen).sha256)
     for name in wanted:
         if name != HAZY:
-            kind = cast(MethodName, name)
-            chosen = own.get(kind, Settings(method=kind))
-            if prior is not None and "prior" in DEFAULTS[kind]:
+            chosen = own.get(name, known[name])
+            if prior is not None and "prior" in DEFAULTS[chosen.method]:
                 chosen = replace(chosen, prior=prior)
             chosen = replace(chosen, seed=chosen.seed if seed is None else seed).resolved()
-            methods.append(Method(kind, chosen, hashes(Settings(method=kind, prior=chosen.prior)), size))
+            methods.append(Method(name, chosen, hashes(Settings(method=chosen.method, prior=chosen.prior)), size))
     return methods
 
 

@@ -1,6 +1,7 @@
 """One look for all figures: print sizes, and colours, markers and lines that colour-blind readers can tell apart.
 
-Colours are those of Okabe and Ito (2008), each with a marker and a line of its own, so that grey prints work too.
+Colours are those of Okabe and Ito (2008), of two methods of one kind the second's darker, each with a marker and a line
+of its own, so that grey prints work too.
 """
 
 import io
@@ -32,12 +33,16 @@ class Look(NamedTuple):
 LOOKS: dict[str, Look] = {
     "hazy": Look("Hazy input", "#000000", "X", "-"),
     "rpca": Look("Robust PCA", "#E69F00", "s", (0, (5, 1))),
-    "paper": Look("Algorithm 1 (paper)", "#56B4E9", "^", (0, (4, 1, 1, 1))),
+    "rpca-tuned": Look("Robust PCA, tuned", "#8A5F00", "p", (0, (8, 2))),
+    "mmse": Look("One blind pass", "#009E73", "D", (0, (3, 1, 1, 1, 1, 1))),
+    "aware": Look("One haze-aware pass", "#00543D", "<", (0, (6, 1, 1, 1, 1, 1))),
+    "paper": Look("Algorithm 1", "#56B4E9", "^", (0, (4, 1, 1, 1))),
     "zea": Look("zea", "#CC79A7", "v", (0, (1, 1))),
-    "mmse": Look("One MMSE pass", "#009E73", "D", (0, (3, 1, 1, 1, 1, 1))),
     "nuclear": Look("Nuclear Diffusion", "#D55E00", "o", "-"),
-    "truth": Look("Truth", "#0072B2", "P", (0, (2, 1))),
+    "clean": Look("Clean clip", "#0072B2", "P", (0, (2, 1))),
 }
+"""Every method in the order of the tables, between the input and the truth."""
+
 SEPTUM_COLOR, VENTRICLE_COLOR = "#F0E442", "#56B4E9"
 
 _SETTINGS: dict[Any, Any] = {
