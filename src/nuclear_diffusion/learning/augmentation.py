@@ -38,6 +38,12 @@ BEND = 0.07
 MESH = 8
 """Quadrilaterals a side in which they are."""
 
+UNSPOILED_SHARE = 0.15
+"""Of the augmented samples with haze over which nothing more is laid: a clear picture has to stay as it is."""
+
+ISLAND_SHARE = 0.3
+"""Of the augmented samples with haze that get small moving pieces of tissue, clean and hazy alike: muscles, trabeculae."""
+
 DIM_SHARE = 0.4
 """Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
 
@@ -71,6 +77,10 @@ def augmented(
         planes = _with_uneven_gain(planes, rng)
     if rng.random() < FLOOR_SHARE:
         planes = _with_noise_floor(planes, np.array([moments[0], *moments]), rng)
+    if rng.random() < ISLAND_SHARE:
+        planes = _with_islands(planes, np.array([moments[0], *moments]) / length, rng)
+    if rng.random() < UNSPOILED_SHARE:
+        return planes
     for share, spoiled in (
         (GHOST_SHARE, lambda hazy: _with_ghost(hazy, moments / length, rng)),
         (TEXTURE_SHARE, lambda hazy: _with_texture(hazy, moments / length, rng)),
@@ -180,6 +190,31 @@ def _with_noise_floor(
     level = rng.uniform(0.0, 0.5)
     place = rng.integers(planes.shape[1], size=(moments.max() + 1, 2))  # far apart: as good as another draw
     return _laid_over(planes, (level + np.roll(texture, tuple(place[k]), (0, 1)) for k in moments), beta)
+
+
+def _with_islands(
+    planes: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
+) -> Float[np.ndarray, "planes h w"]:
+    """Two to six small bright pieces of tissue that move, the same in planes of the same time; amplitudes add.
+
+    Their speckle moves with them and their edge is sharp, unlike haze's.
+    """
+    height, width = planes.shape[1:]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    texture, beta = _speckle((height, width), rng)
+    piece = np.full((height, width), -1, np.float32)
+    for _ in range(rng.integers(2, 7)):
+        (row, column), angle = rng.uniform(0.15, 0.85, 2) * (height, width), rng.uniform(0, np.pi)
+        axes = height * np.exp(rng.uniform(np.log(0.012), np.log(0.06), 2))
+        y, x = rows - row, columns - column
+        u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+        distance = np.hypot(u / axes[0], v / axes[1])
+        edge = np.minimum(0, (1 - distance) * axes.min()) * rng.uniform(0.1, 0.5)  # grey a pixel
+        piece = np.maximum(piece, rng.uniform(0.3, 0.8) + edge)
+    piece = np.where(piece > -0.5, piece + texture, -1)
+    reach, phase, pace = rng.uniform(-16, 16, 2), rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.5)
+    shifts = np.rint(np.multiply.outer(np.sin(2 * np.pi * pace * times + phase), reach)).astype(int)
+    return _laid_over(planes, (np.roll(piece, tuple(shift), (0, 1)) for shift in shifts), beta)
 
 
 def _with_ghost(

@@ -25,6 +25,9 @@ Frames = Float[Array, "batch height width"]
 HIGH_SHARE = 0.7
 """Of the frames whose hazy version is seen: those with a noise level of 0.3 or more."""
 
+BLANK_SHARE = 0.75
+"""Of these: those that are hidden altogether, see `DiffusionPrior.given`."""
+
 
 def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:
     """Stratified noise levels: log-uniform with probability `tail`, else ln sigma ~ N(p_mean, p_std^2)."""
@@ -45,9 +48,13 @@ def score_matching_loss(
 ) -> Scalar:
     """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0.
 
-    With `seen` of the hazy clip, D is E[x0 | x, y] instead of E[x0 | x].
+    With `seen` of the hazy clip, D is E[x0 | x, y] instead of E[x0 | x]. At an infinite sigma the network is shown
+    nothing of x, not even noise, and D is E[x0 | y].
     """
+    blank = jnp.isinf(sigma)[:, None, None]
+    sigma = jnp.minimum(sigma, prior.sigma_max)
     noisy = frames + sigma[:, None, None] * jax.random.normal(key, frames.shape)
+    noisy = jnp.where(blank, prior.mean, noisy)
     weight = (sigma**2 + prior.scale**2) / (sigma * prior.scale) ** 2
     denoiser = prior if seen is None else Posterior(prior, seen)
     return jnp.mean(weight[:, None, None] * (denoiser.denoise(noisy, sigma) - frames) ** 2)
@@ -62,11 +69,11 @@ def show_haze(
 ) -> tuple[Float[Array, "batch seen height width"], Float[Array, " batch"]]:
     """What is seen of the hazy clip for a share of the batch, `nothing` for the rest, and their noise levels.
 
-    `nothing` is the mean intensity. `HIGH_SHARE` of those that see it get a high noise level, as in the default
-    sampler: there is little left to see but it.
+    `nothing` is the mean intensity. `HIGH_SHARE` of those that see it get a high noise level: there is little left to
+    see but it; `BLANK_SHARE` of them an infinite one.
     """
-    shown, high, level = jax.random.uniform(key, (3, len(hazy)))
+    shown, high, level, blank = jax.random.uniform(key, (4, len(hazy)))
     low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)
     seen = jnp.where((shown < config.shown)[:, None, None, None], hazy, nothing)
-    raised = jnp.exp(low_end + (high_end - low_end) * level)
+    raised = jnp.where(blank < BLANK_SHARE, jnp.inf, jnp.exp(low_end + (high_end - low_end) * level))
     return seen, jnp.where((shown < config.shown) & (high < HIGH_SHARE), raised, sigma)

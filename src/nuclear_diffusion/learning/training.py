@@ -300,7 +300,7 @@ class _Run:
         prior, clean = self.averaged(state), watched[:, 0]
         errors = {f"{s:g}": float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
         if prior.haze_aware:
-            errors["hazy"] = float(_denoising_error(prior, clean, jnp.float32(prior.sigma_max), watched[:, 1:]))
+            errors["hazy"] = float(_error_given(prior, clean, watched[:, 1:]))
         blind = [math.log(error) for name, error in errors.items() if name != "hazy"]
         # what the default sampler asks for counts as much as all the noise levels together
         score = sum(blind) / len(blind) + math.log(errors.get("hazy", 1.0))
@@ -395,13 +395,16 @@ class _Run:
 
 
 @eqx.filter_jit
-def _denoising_error(
-    prior: DiffusionPrior, clean: Frames, sigma: Scalar, seen: Float[Array, "batch seen height width"] | None = None
-) -> Scalar:
+def _denoising_error(prior: DiffusionPrior, clean: Frames, sigma: Scalar) -> Scalar:
     """Root mean square error over all pixels, with fixed noise."""
     noise = jax.random.normal(_key(7), clean.shape)
-    denoiser = prior if seen is None else Posterior(prior, seen)
-    return jnp.sqrt(jnp.mean((denoiser.denoise(clean + sigma * noise, sigma) - clean) ** 2))
+    return jnp.sqrt(jnp.mean((prior.denoise(clean + sigma * noise, sigma) - clean) ** 2))
+
+
+@eqx.filter_jit
+def _error_given(prior: DiffusionPrior, clean: Frames, seen: Float[Array, "batch seen height width"]) -> Scalar:
+    """Root mean square error of E[x0 | y] over all pixels."""
+    return jnp.sqrt(jnp.mean((Posterior(prior, seen).mean() - clean) ** 2))
 
 
 @contextmanager

@@ -145,6 +145,14 @@ class Posterior(eqx.Module):
         """The prior's."""
         return self.prior.sigma_max
 
+    def mean(self) -> Float[Array, "*batch height width"]:
+        """E[x0 | y], the limit of `denoise` for sigma to infinity: x tells nothing, so nothing is drawn.
+
+        D = m + d F(0; ln(sigma_max) / 4, y). The network was trained on it.
+        """
+        shape = (*self.seen.shape[:-3], *self.seen.shape[-2:])
+        return self.denoise(jnp.full(shape, self.prior.mean, self.seen.dtype), self.sigma_max)
+
     def denoise(
         self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
     ) -> Float[Array, "*batch height width"]:
