@@ -30,7 +30,6 @@ from nuclear_diffusion.learning import (
 )
 from nuclear_diffusion.learning.checkpoint import read_safetensors
 from nuclear_diffusion.learning.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
-from nuclear_diffusion.learning.unet import correlate
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.model.diffusion_prior import SEEN, Posterior
 from nuclear_diffusion.types import InputError
@@ -158,27 +157,6 @@ def test_noise_levels_follow_the_mixture():
     assert stats.kstest(np.log(sigma), cdf).statistic < 0.005
     assert sigma.min() >= config.sigma_min * 0.9999
     assert sigma.max() <= config.sigma_max * 1.0001
-
-
-@pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("batched", [False, True])
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_the_gradient_of_a_correlation_is_xlas_own(size, batched, backend, monkeypatch):
-    """Frames wider than high and other channels out than in, so that no two axes can be taken for each other."""
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)  # each has a branch of its own
-    shape = (3, 1, 7, 9, 4) if batched else (1, 7, 9, 4)
-    x, weights = (jax.random.normal(key(k), (*shape[:-1], channels)) for k, channels in enumerate((4, 5)))
-    kernel = jax.random.normal(key(2), (size, size, 4, 5))
-
-    def xlas(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    def gradients(one_frame):
-        every = jax.vmap(one_frame, (0, None)) if batched else one_frame
-        return jax.jit(jax.grad(lambda x, kernel: jnp.sum(weights * every(x, kernel)), (0, 1)))(x, kernel)
-
-    for ours, theirs in zip(gradients(correlate), gradients(xlas), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 # The training run

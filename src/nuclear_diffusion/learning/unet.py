@@ -7,7 +7,6 @@ thin residual pair of convolutions at full resolution removes what is left of th
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -15,11 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nuclear_diffusion.learning.convolution import Conv
 from nuclear_diffusion.model.diffusion_prior import SEEN
 from nuclear_diffusion.types import Frame, Scalar
 
 Features = Float[Array, "1 height width channels"]
-"""Channels last: several times faster than channels first in XLA's CPU convolutions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,71 +53,6 @@ class UNetConfig:
     def stride(self) -> int:
         """Height and width must be multiples of this, pixels."""
         return self.grid * 2 ** (len(self.widths) - 1)
-
-
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-@jax.custom_vjp
-def correlate(x: Features, kernel: Float[Array, "size size c_in c_out"]) -> Features:
-    """Correlation, zero-padded to the same size, of odd `size`: (1, H, W, c_in) -> (1, H, W, c_out).
-
-    With a gradient of its own: XLA's for the kernel takes about three times as long on a CPU. Reverse mode only.
-    """
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LAYOUT)
-
-
-def _correlate_forward(x: Features, kernel: Array) -> tuple[Features, tuple[Features, Array]]:
-    return correlate(x, kernel), (x, kernel)
-
-
-def _correlate_backward(kept: tuple[Features, Array], dy: Features) -> tuple[Features, Array]:
-    x, kernel = kept
-    dx = correlate(dy, kernel[::-1, ::-1].swapaxes(2, 3))
-    if jax.default_backend() == "cpu":
-        return dx, _kernel_gradient(len(kernel))(x, dy)
-    layout = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": LAYOUT}
-    (dkernel,) = jax.vjp(lambda k: lax.conv_general_dilated(x, k, **layout), kernel)[1](dy)
-    return dx, dkernel
-
-
-def _kernel_gradient(size: int) -> Callable[[Features, Features], Float[Array, "size size c_in c_out"]]:
-    """dk[i, j] = sum over sites s of x[s] dy[s + reach - (i, j)]^T: one matrix product for each row of the kernel.
-
-    Frame after frame even under `vmap`, so that what a frame needs stays in the processor's cache.
-    """
-    reach = size // 2
-
-    @jax.custom_batching.sequential_vmap
-    def of_frame(x: Features, dy: Features) -> Array:
-        (_, height, width, c_in), c_out = x.shape, dy.shape[-1]
-        padded = jnp.pad(dy[0], ((reach, reach), (reach, reach), (0, 0)))
-        columns = jnp.concatenate([padded[:, j : j + width] for j in reversed(range(size))], axis=-1)
-        sites = x.reshape(-1, c_in).T
-        rows = [sites @ columns[i : i + height].reshape(-1, size * c_out) for i in reversed(range(size))]
-        return jnp.stack(rows).reshape(size, c_in, size, c_out).swapaxes(1, 2)
-
-    return of_frame
-
-
-correlate.defvjp(_correlate_forward, _correlate_backward)
-
-
-class Conv(eqx.Module):
-    """Convolution, zero-padded to the same size: (1, H, W, c_in) -> (1, H, W, c_out)."""
-
-    kernel: Float[Array, "size size c_in c_out"]
-    bias: Float[Array, " c_out"]
-
-    def __init__(self, c_in: int, c_out: int, size: int = 3, *, key: PRNGKeyArray, gain: float = 1.0):
-        # LeCun's fan-in scaling: unit variance in, unit variance out. `gain` = 0 starts the layer silent.
-        scale = gain / (c_in * size**2) ** 0.5
-        self.kernel = scale * jax.random.normal(key, (size, size, c_in, c_out))
-        self.bias = jnp.zeros(c_out)
-
-    def __call__(self, x: Features) -> Features:
-        """Correlate `x` with the kernel and add the bias."""
-        return correlate(x, self.kernel) + self.bias
 
 
 class Dense(eqx.Module):
@@ -172,10 +106,10 @@ class Block(eqx.Module):
 
     def __init__(self, c_in: int, c_out: int, embedding: int, *, key: PRNGKeyArray):
         keys = jax.random.split(key, 4)
-        self.first = Conv(c_in, c_out, key=keys[0])
+        self.first = Conv.random(c_in, c_out, key=keys[0])
         self.modulation = Dense(embedding, 2 * c_out, key=keys[1])
-        self.second = Conv(c_out, c_out, key=keys[2], gain=0.1)
-        self.shortcut = Conv(c_in, c_out, size=1, key=keys[3]) if c_in != c_out else None
+        self.second = Conv.random(c_out, c_out, key=keys[2], gain=0.1)
+        self.shortcut = Conv.random(c_in, c_out, size=1, key=keys[3]) if c_in != c_out else None
 
     def __call__(self, x: Features, embedding: Float[Array, " width"]) -> Features:
         """(1, H, W, c_in) -> (1, H, W, c_out)."""
@@ -238,7 +172,7 @@ class UNet(eqx.Module):
 
         patch = config.grid**2
         inputs = 1 + SEEN if config.haze_aware else 1
-        self.stem = Conv(inputs * patch, config.widths[0], key=next(keys))
+        self.stem = Conv.random(inputs * patch, config.widths[0], key=next(keys))
         self.embed = NoiseEmbedding(config.embedding, key=next(keys))
         self.down, self.up = [], []
         width = config.widths[0]
@@ -250,10 +184,13 @@ class UNet(eqx.Module):
             # The first block of a level sees the coarser level, doubled, beside the skip of its own level.
             self.up.append([block(width + c if i == 0 else c, c) for i in range(blocks)])
             width = c
-        self.head = Conv(width, (2 if config.haze_aware else 1) * patch, key=next(keys), gain=0.0)
+        self.head = Conv.random(width, (2 if config.haze_aware else 1) * patch, key=next(keys), gain=0.0)
         self.fine = None
         if config.fine:
-            self.fine = (Conv(1 + inputs, config.fine, key=next(keys)), Conv(config.fine, 1, key=next(keys), gain=0.0))
+            self.fine = (
+                Conv.random(1 + inputs, config.fine, key=next(keys)),
+                Conv.random(config.fine, 1, key=next(keys), gain=0.0),
+            )
         self.config = config
 
     def __call__(self, frame: Frame, c_noise: Scalar, seen: Float[Array, "seen height width"] | None = None) -> Frame:

@@ -19,14 +19,13 @@ from jax import lax
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from nuclear_diffusion.learning.convolution import Conv, Features
 from nuclear_diffusion.model import VariancePreserving
 from nuclear_diffusion.types import InputError
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 NETWORK = "ema_network/layers/"
 """Where the averaged network, the one that is meant to be used, lies in the weights."""
-
-Features = Float[Array, "batch height width channels"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,18 +44,6 @@ class PresetConfig:
     def stride(self) -> int:
         """Height and width must be multiples of this, pixels."""
         return 2 ** (len(self.widths) - 1)
-
-
-class Conv(eqx.Module):
-    """Convolution, zero-padded to the same size: (batch, H, W, c_in) -> (batch, H, W, c_out)."""
-
-    kernel: Float[Array, "size size c_in c_out"]
-    bias: Float[Array, " c_out"]
-
-    def __call__(self, x: Features) -> Features:
-        """Correlate `x` with the kernel and add the bias."""
-        layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, self.kernel, (1, 1), "SAME", dimension_numbers=layout) + self.bias
 
 
 class Block(eqx.Module):
@@ -131,8 +118,8 @@ def load_preset(folder: Path) -> VariancePreserving:
     """
     folder = Path(folder)
     config = read_config(folder / CONFIG)
-    layers = _Layers(read_network(folder), str(folder))
-    network = _build(config, layers)
+    layers = Layers(read_network(folder), str(folder))
+    network = build_network(config, layers)
     layers.require_all_used()
     return VariancePreserving(network, config.min_signal_rate, config.max_signal_rate, config.stride)
 
@@ -228,7 +215,7 @@ def _require(path: Path, name: str, value: object, supported: object) -> None:
         raise InputError(f"{path} says {name} = {value!r}, this version reads {supported!r} only.")
 
 
-class _Layers:
+class Layers:
     """The network's layers, handed out in the order in which Keras numbered them.
 
     Keras counts convolutions and normalisations apart: `conv2d`, `conv2d_1`, ... Of a block, the shortcut comes last.
@@ -240,11 +227,11 @@ class _Layers:
 
     def conv(self, c_in: int, c_out: int, size: int) -> Conv:
         """The next convolution."""
-        return Conv(*self._next("conv2d", (size, size, c_in, c_out), (c_out,)))
+        return Conv(*self.take("conv2d", (size, size, c_in, c_out), (c_out,)))
 
     def block(self, c_in: int, c_out: int) -> Block:
         """The next residual block."""
-        mean, variance = self._next("batch_normalization", (c_in,), (c_in,))
+        mean, variance = self.take("batch_normalization", (c_in,), (c_in,))
         first, second = self.conv(c_in, c_out, 3), self.conv(c_out, c_out, 3)
         return Block(mean, variance, first, second, self.conv(c_in, c_out, 1) if c_in != c_out else None)
 
@@ -253,7 +240,8 @@ class _Layers:
         if self.arrays:
             raise self._mismatch(f"it has an unknown {min(self.arrays)!r}")
 
-    def _next(self, kind: str, *shapes: tuple[int, ...]) -> list[Array]:
+    def take(self, kind: str, *shapes: tuple[int, ...]) -> list[Array]:
+        """The arrays of the next layer of a kind, `conv2d` or `batch_normalization`."""
         layer = kind if self.counts[kind] == 0 else f"{kind}_{self.counts[kind]}"
         self.counts[kind] += 1
         arrays = []
@@ -272,7 +260,8 @@ class _Layers:
         return InputError(f"{self.source} holds weights of another architecture: {what}; copy the preset again.")
 
 
-def _build(config: PresetConfig, layers: _Layers) -> PresetUNet:
+def build_network(config: PresetConfig, layers: Layers) -> PresetUNet:
+    """The network that `config` describes, its weights taken from `layers` in Keras's order."""
     stem = layers.conv(1, config.widths[0], 1)
     width = config.widths[0] + config.embedding_dims
     down, up, skips = [], [], []
