@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -101,8 +101,49 @@ class Dehaze:
             if outcome.skipped:
                 print(f"{outcome.folder}: finished before with the same settings, skipped")
             else:
-                removed = 100 * outcome.report["haze_energy_removed"]
-                print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {removed:.1f} % of the energy removed")
+                print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")
+        return FAILED if failed else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Render:
+    """Show finished results at another strength, without separating the clips again."""
+
+    results: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="RESULT...", help="Result folders of `dehaze`.", help_behavior_hint="(one or more)"),
+    ]
+    strength: Annotated[float, arg(help="How much haze is taken, from 0 (nothing) to 1 (all that may be haze).")]
+    output: Annotated[
+        Path | None,
+        arg(
+            aliases=["-o"],
+            metavar="DIR",
+            help="Folder to write into, one folder a result.",
+            help_behavior_hint="(default: each result is replaced)",
+        ),
+    ] = None
+
+    def run(self) -> int:
+        """Render every result; one that fails is reported and the rest goes on."""
+        if not self.results:
+            raise _input_error("Name at least one result folder.")
+
+        from nuclear_diffusion.inference.render import limits
+        from nuclear_diffusion.pipeline.run import check_writable, folder_names, render_result
+
+        limits(self.strength)
+        if self.output is not None:
+            check_writable(self.output)
+        failed = 0
+        for folder, name in zip(self.results, folder_names(self.results), strict=True):
+            try:
+                outcome = render_result(folder, self.strength, None if self.output is None else self.output / name)
+            except Exception as error:
+                report_error(error)
+                failed += 1
+                continue
+            print(f"{outcome.folder}: {_removed(outcome.report)}")
         return FAILED if failed else 0
 
 
@@ -117,13 +158,10 @@ class Train:
     output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
     patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2000
     frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 8
-    haze: Annotated[bool, arg(help="Train on clean frames alone, without haze laid over them (folders only).")] = True
-    learn: Annotated[
-        Literal["signal", "haze"],
-        arg(
-            help="signal: p(X), and p(X | Y) where there is haze. haze: p(L), what the laid haze looks like on its own."
-        ),
-    ] = "signal"
+    haze: Annotated[
+        bool,
+        arg(help="Train on clean frames alone, without haze laid over them (folders only).", help_behavior_hint=""),
+    ] = True
     widths: Annotated[
         tuple[int, ...] | None,
         arg(
@@ -185,11 +223,9 @@ class Train:
             _require_positive("widths", width)
         if self.widths and self.init not in (None, "none"):
             raise _input_error("--widths is for a new network, --init starts from one that has its own: leave out one.")
-        if self.learn == "haze" and not self.haze:
-            raise _input_error("--learn haze has nothing to learn from without haze: leave out --no-haze.")
 
         from nuclear_diffusion.learning import TrainConfig, UNetConfig, train
-        from nuclear_diffusion.pipeline.frames import haze_only, read_frames, render_frames
+        from nuclear_diffusion.pipeline.frames import read_frames, render_frames
         from nuclear_diffusion.pipeline.run import check_writable
 
         check_writable(self.output)
@@ -213,11 +249,7 @@ class Train:
                     progress=progress,
                     note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
                 )
-        if self.learn == "haze":
-            bank = haze_only(bank)
-        own = (
-            self.data != "simulator" and self.haze and self.learn == "signal"
-        )  # a few patients of one's own are soon learned by heart
+        own = self.data != "simulator" and self.haze  # a few patients of one's own are soon learned by heart
         init = self.init or ("echo" if own and not self.widths else "none")
         afresh = init == "none"
         config = TrainConfig(
@@ -459,6 +491,7 @@ class Demo:
 
 Command = (
     Annotated[Dehaze, subcommand("dehaze")]
+    | Annotated[Render, subcommand("render")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]
     | Annotated[Evaluate, subcommand("evaluate")]
@@ -488,6 +521,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         report_error(error)
         return FAILED
+
+
+def _removed(report: dict[str, Any]) -> str:
+    """What was taken, in words."""
+    lost = report.get("bright_tissue_lost")
+    words = f"{100 * report['haze_energy_removed']:.1f} % of the energy removed"
+    return words if lost is None else f"{words}, {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
 
 
 def report_error(error: Exception) -> None:

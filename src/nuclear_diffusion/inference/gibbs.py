@@ -32,7 +32,7 @@ from nuclear_diffusion.inference.separate import check_video
 from nuclear_diffusion.inference.windows import Windows
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.model._checks import require_positive
-from nuclear_diffusion.model.prior import given, knows_haze
+from nuclear_diffusion.model.prior import knows_haze
 from nuclear_diffusion.types import Scalar, Video
 
 
@@ -148,7 +148,8 @@ class SplitGibbs(eqx.Module):
         self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Posterior:
         """Sample one window `y` (frames, height, width) in [0, 1]; L starts around `start`, 0 by default."""
-        seen, aware = given(prior, y), knows_haze(prior)
+        aware = knows_haze(prior)
+        seen = prior.given(y) if knows_haze(prior) else prior
         key, start_key = jax.random.split(key)
 
         def one_noise_away(key: PRNGKeyArray, centre: Video) -> Video:
@@ -230,6 +231,8 @@ def sample_posterior(
         with listening(tell if progress is not None else None):
             found = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=first)
             parts.append(jax.block_until_ready(found))
+    if progress is not None:
+        progress(sweeps * len(windows), sweeps * len(windows))
     draws = jnp.stack([windows.merge([part.draws[k] for part in parts]) for k in range(sampler.draws)])
     return Posterior(
         draws,

@@ -42,7 +42,7 @@ UNSPOILED_SHARE = 0.15
 """Of the augmented samples with haze over which nothing more is laid: a clear picture has to stay as it is."""
 
 ISLAND_SHARE = 0.3
-"""Of the augmented samples with haze that get small moving pieces of tissue, clean and hazy alike: muscles, trabeculae."""
+"""Of the augmented samples with haze that get small moving pieces of tissue, clean and hazy alike, as muscles are."""
 
 DIM_SHARE = 0.4
 """Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from nuclear_diffusion.model._checks import require_positive
-from nuclear_diffusion.model.prior import Prior, per_frame
+from nuclear_diffusion.model.prior import per_frame
 from nuclear_diffusion.types import Frame, InputError, Scalar, Video
 
 SEEN = 6
@@ -78,18 +78,15 @@ class DiffusionPrior(eqx.Module):
         """
         return self._denoise(x, sigma, None)
 
-    def given(self, observed: Video) -> Prior:
+    def given(self, observed: Video) -> "Posterior":
         """p(X | Y): this prior after seeing the hazy clip `observed`, by a likelihood learned from pairs.
 
         Beside each hazy frame the network sees the frames a moment before and after it, and what the clip does over
-        time (`over_time`): haze stays, tissue moves, and the receiver's noise is new in every frame.
-
-        Its `denoise(x, sigma)` is E[x0 | x, y], also one pass, and at sigma = `sigma_max` it is E[x0 | y]. The
-        frames it denoises must match `observed` in shape. A prior that is not haze-aware learns nothing from
-        them and is returned as it is: then only eq. 8 ties X to Y.
+        time (`over_time`): haze stays, tissue moves, and the receiver's noise is new in every frame. The frames that
+        are denoised must match `observed` in shape. Raises ValueError for a prior that is not haze-aware.
         """
         if not self.haze_aware:
-            return self
+            raise ValueError("a prior that is not haze-aware has no p(X | Y) of its own")
         last = len(observed) - 1
         moments = np.linspace(0, last, min(MOMENTS, len(observed))).round().astype(int)
         shared = (jnp.broadcast_to(part, observed.shape) for part in over_time(observed[moments]))

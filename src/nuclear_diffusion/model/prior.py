@@ -1,6 +1,6 @@
 """What a sampler asks of p(X): a denoiser and the range of noise it is good for."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -32,6 +32,14 @@ class Prior(Protocol):
         ...
 
 
+class Given(Prior, Protocol):
+    """p(X | Y): a prior that has seen the hazy clip Y."""
+
+    def mean(self) -> Video:
+        """E[X | Y]."""
+        ...
+
+
 @runtime_checkable
 class HazeAware(Prior, Protocol):
     """A prior that may have learned what haze makes of a clean frame."""
@@ -41,17 +49,12 @@ class HazeAware(Prior, Protocol):
         """Whether it has."""
         ...
 
-    def given(self, observed: Video) -> Prior:
+    def given(self, observed: Video) -> Given:
         """p(X | Y) after seeing the hazy clip `observed`."""
         ...
 
 
-def given(prior: Prior, observed: Video) -> Prior:
-    """`prior` after seeing the hazy clip `observed`, or `prior` itself where it knows nothing of haze."""
-    return prior.given(observed) if isinstance(prior, HazeAware) else prior
-
-
-def knows_haze(prior: Prior) -> bool:
+def knows_haze(prior: Prior) -> TypeGuard[HazeAware]:
     """Whether `prior` has learned what haze makes of a clean frame, so that its p(X | Y) is more than p(X)."""
     return isinstance(prior, HazeAware) and prior.haze_aware
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,19 @@ from numpy import ndarray
 from nuclear_diffusion.inference import (
     Algorithm1,
     Posterior,
-    Proximal,
     Separation,
     SplitGibbs,
     Zea,
+    estimate,
     mmse,
+    posterior_mean,
+    render,
     robust_pca,
+    sample,
     sample_posterior,
-    separate,
     separate_as_zea,
+    slowly_varying,
 )
-from nuclear_diffusion.inference.separate import Sampler
 from nuclear_diffusion.model import NuclearNorm, Prior
 from nuclear_diffusion.model.prior import knows_haze
 from nuclear_diffusion.pipeline.settings import Settings
@@ -33,8 +35,11 @@ from nuclear_diffusion.video import Clip, Fit, find_sector
 PRIOR_SIZE = 256
 """Height and width in pixels of the frames that the shipped prior was trained on."""
 
-WALK = 12
-"""Steps of a walk to a sample or a mode for each step of the mean, which is there sooner."""
+MU = 10.0
+"""Precision (eq. 8) of posterior draws, 1 / intensity^2."""
+
+WINDOW, OVERLAP = 15, 2
+"""Frames that posterior draws take together, and that neighbouring windows share."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all) as the work goes on."""
@@ -47,7 +52,7 @@ class Dehazed(NamedTuple):
     """The clip without its haze; equal to the clip outside the sector."""
 
     background: Float32[ndarray, "frames height width"]
-    """The low-rank part L; 0 outside the sector."""
+    """L: the haze, also behind tissue; 0 outside the sector."""
 
     color: Float32[ndarray, "frames height width 3"] | None
     """`signal` in the clip's colours, where the clip has any."""
@@ -58,11 +63,17 @@ class Dehazed(NamedTuple):
     seconds: float
     """Wall-clock time of the separation, compilation included."""
 
-    mean: Float32[ndarray, "frames height width"] | None = None
-    """Mean of posterior draws of the signal, where the settings ask for draws; `signal` is the estimate they name."""
+    share: Float32[ndarray, "frames height width"] | None = None
+    """How much of each pixel is haze, in [0, 1], 0 outside the sector: what `rendered` needs. Of `nuclear` alone."""
 
-    deviation: Float32[ndarray, "frames height width"] | None = None
-    """Standard deviation of these draws; 0 outside the sector."""
+    mean: Float32[ndarray, "frames height width"] | None = None
+    """E[X | Y], as smooth as the prior's grid; 0 outside the sector. Of `nuclear` alone."""
+
+    draws_mean: Float32[ndarray, "frames height width"] | None = None
+    """Mean of posterior draws of the signal, where the settings ask for draws."""
+
+    draws_deviation: Float32[ndarray, "frames height width"] | None = None
+    """Standard deviation of these draws, at least 0; 0 outside the sector."""
 
 
 def dehaze_clip(
@@ -75,46 +86,49 @@ def dehaze_clip(
 ) -> Dehazed:
     """Separate one clip and give the parts back at the clip's resolution.
 
-    The sector is fitted without distortion to `size` x `size` pixels and separated there. What is subtracted from
-    the clip is the *haze* mapped back to its resolution, so that speckle finer than the prior's grid survives:
+    The sector is fitted without distortion to `size` x `size` pixels and separated there. What comes back to the clip's
+    resolution is smooth, so that speckle finer than the prior's grid survives: the share of haze (`nuclear`), by which
+    every pixel and channel is dimmed alike; of other methods the haze, which is subtracted.
 
-        signal = clip(input - backward(haze), 0, 1) in the sector, input elsewhere
-
-    In a colour clip the same haze is subtracted from every channel. `prior` may be None where the method has none
-    (rpca). Same settings, same machine: same bits. Raises `InputError` for a clip that cannot be separated.
+    `prior` may be None where the method has none (rpca). Same settings, same machine: same bits. Raises `InputError`
+    for a clip that cannot be separated.
     """
     check_separable(clip, settings)
+    settings = settings.resolved()
     start = time.perf_counter()
     sector = find_sector(clip.frames, clip.region)
     fit = Fit.to_prior(sector, size)
     fitted = fit.forward(clip.frames)
-    parts = separate_frames(fitted, settings, prior, mask=fit.mask, progress=progress)
-    mean = deviation = None
-    if settings.resolved().samples:
-        posterior = posterior_of(fitted, settings, prior, parts, progress=progress)
-        mean = _subtract(clip.frames, fit.backward(fitted - np.asarray(posterior.mean)))
-        deviation = fit.backward(np.asarray(posterior.deviation))
-    haze = fit.backward(removed_haze(fitted, parts))
-    background = fit.backward(np.asarray(parts.background))
-    color = None
-    if clip.color is not None:
-        color = _subtract(clip.color / np.float32(255), haze[..., None])
-    return Dehazed(
-        signal=_subtract(clip.frames, haze),
-        background=np.clip(background, 0, 1, out=background),
-        color=color,
-        sector=sector,
-        seconds=time.perf_counter() - start,
-        mean=mean,
-        deviation=deviation,
-    )
+    if settings.method == "nuclear":
+        if prior is None:
+            raise ValueError("`prior` must be given for method 'nuclear', got None.")
+        found = estimate(fitted, prior, progress=progress)
+        share, mean, background = (
+            np.clip(fit.backward(np.asarray(part)), 0, 1) for part in (found.share, found.mean, found.background)
+        )
+        dehazed = Dehazed(clip.frames, background, None, sector, 0.0, share, mean)
+        dehazed = rendered(clip, dehazed, settings.as_dict()["strength"])
+        if settings.samples:
+            drawn = posterior_of(fitted, settings, prior, found.background, progress=progress)
+            dehazed = dehazed._replace(
+                draws_mean=_subtract(clip.frames, fit.backward(fitted - np.asarray(drawn.mean))),
+                draws_deviation=np.maximum(fit.backward(np.asarray(drawn.deviation)), 0),
+            )
+    else:
+        parts = separate_frames(fitted, settings, prior, mask=fit.mask, progress=progress)
+        haze = fit.backward(fitted - np.asarray(parts.signal))
+        color = None if clip.color is None else _subtract(clip.color / np.float32(255), haze[..., None])
+        background = np.clip(fit.backward(np.asarray(parts.background)), 0, 1)
+        dehazed = Dehazed(_subtract(clip.frames, haze), background, color, sector, 0.0)
+    return dehazed._replace(seconds=time.perf_counter() - start)
 
 
-def removed_haze(
-    fitted: Float32[ndarray, "frames size size"], parts: Separation
-) -> Float32[ndarray, "frames size size"]:
-    """What is to be subtracted from the input, on the prior's grid: the input less the separated signal."""
-    return fitted - np.asarray(parts.signal)
+def rendered(clip: Clip, dehazed: Dehazed, strength: float) -> Dehazed:
+    """The same estimate at another `strength`, without a pass of the prior. Raises `InputError` as `render`."""
+    if dehazed.share is None:
+        raise InputError("only results of method nuclear hold a share of haze that can be rendered again.")
+    color = None if clip.color is None else render(clip.color / np.float32(255), dehazed.share, strength)
+    return dehazed._replace(signal=render(clip.frames, dehazed.share, strength), color=color)
 
 
 def separate_frames(
@@ -127,89 +141,70 @@ def separate_frames(
 ) -> Separation:
     """Run the method that `settings` names on frames of the prior's size; `mask` is where they hold an image.
 
-    Its strengths go in as arrays: Python's numbers are compiled in, and each new one would compile the sampler again.
+    Not for `nuclear`, which is `estimate` and `render`. Strengths go in as arrays: Python's numbers are compiled in,
+    and each new one would compile the sampler again.
     """
     chosen = settings.resolved().as_dict()
     video = jnp.asarray(frames)
     if settings.method == "rpca":
-        return robust_pca(video, chosen["lam"] / float(np.sqrt(mask.sum() * len(frames))))
+        return robust_pca(video, chosen["lam"] / float(np.sqrt(max(mask.sum(), len(frames)))))
     if prior is None:
         raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
     if settings.method == "mmse":
         return mmse(video, prior, chosen["sigma"])
+    if settings.method == "aware":
+        return posterior_mean(video, prior)
+    key, window = jax.random.key(settings.seed), min(chosen["window"], len(frames))
+    background = NuclearNorm(jnp.float32(chosen["gamma"]))
     if settings.method == "zea":
         return separate_as_zea(
             video,
             prior,
-            key=jax.random.key(settings.seed),
-            background=NuclearNorm(jnp.float32(chosen["gamma"])),
+            key=key,
+            background=background,
             sampler=Zea.last_tenth(chosen["steps"], project=chosen["project"] == "on"),
             window=chosen["window"],
             overlap=chosen["overlap"],
             progress=progress,
         )
-    window = min(chosen["window"], len(frames))
-    return separate(
+    return sample(
         video,
         prior,
-        key=jax.random.key(settings.seed),
-        background=_background(chosen),
-        sampler=_sampler(chosen),
+        Algorithm1.paper(steps=chosen["steps"], mu=jnp.float32(chosen["mu"])),
+        key=key,
+        background=background,
         window=window,
         overlap=min(chosen["overlap"], window - 1),
         progress=progress,
     )
 
 
-def _background(chosen: dict[str, Any]) -> NuclearNorm | None:
-    """p(L) of the methods `nuclear` and `paper`; None: the sampler's own."""
-    if chosen["gamma"] is None:
-        return None
-    return NuclearNorm(jnp.float32(chosen["gamma"]), static_is_free=chosen["method"] == "nuclear")
-
-
-def _sampler(chosen: dict[str, Any]) -> Sampler:
-    """The sampler of the methods `nuclear` and `paper`."""
-    steps, mu = chosen["steps"], jnp.float32(chosen["mu"])
-    if chosen["method"] == "paper":
-        return Algorithm1.paper(steps=steps, mu=mu)
-    if chosen["estimate"] == "mean":
-        ending = {name: jnp.float32(chosen[name]) for name in ("detail", "spare", "clear", "exposure")}
-        return Proximal(steps=steps, mu=mu, **ending)
-    walk = Proximal.sample if chosen["estimate"] == "sample" else Proximal.mode
-    return walk(steps=WALK * steps, mu=mu)
-
-
 def posterior_of(
     frames: Float32[ndarray, "frames size size"],
     settings: Settings,
-    prior: Prior | None,
-    parts: Separation,
+    prior: Prior,
+    background: ndarray | jax.Array,
     *,
     progress: Progress | None = None,
 ) -> Posterior:
-    """Draws from p(X, L | Y), as many as `settings` ask for; the chain starts from the background found before."""
-    chosen = settings.resolved().as_dict()
-    if prior is None:
-        raise ValueError(f"`prior` must be given for method {settings.method!r}, got None.")
-    window = min(chosen["window"], len(frames))
-    gamma = chosen["gamma"] or Proximal(mu=chosen["mu"]).background_for((window, *frames.shape[1:])).gamma
+    """Draws from p(X, L | Y), as many as `settings` ask for; the chain starts from the `background` found before."""
+    window = min(WINDOW, len(frames))
     return sample_posterior(
         frames,
         prior,
-        NuclearNorm(gamma, static_is_free=True),
-        key=jax.random.fold_in(jax.random.key(settings.seed), 1),
-        sampler=SplitGibbs(mu=chosen["mu"], draws=chosen["samples"], warm_up=0 if knows_haze(prior) else 1),
-        start=parts.background,
+        slowly_varying((window, *frames.shape[1:]), MU),
+        key=jax.random.key(settings.seed),
+        sampler=SplitGibbs(mu=MU, draws=settings.as_dict()["samples"], warm_up=0 if knows_haze(prior) else 1),
+        start=np.asarray(background),
         window=window,
-        overlap=min(chosen["overlap"], window - 1),
+        overlap=min(OVERLAP, window - 1),
         progress=progress,
     )
 
 
 def check_separable(clip: Clip, settings: Settings) -> None:
     """Raise `InputError` where the clip holds nothing by which the method could tell haze from tissue."""
-    if settings.method != "mmse" and (clip.frames == clip.frames[0]).all():
+    if settings.method not in ("mmse", "aware") and (clip.frames == clip.frames[0]).all():
         raise InputError(
             f"{clip.source} does not move, all its frames are identical: give a moving clip or use --method mmse."
         )

@@ -211,20 +211,3 @@ def render_frames(
         return np.load(path, mmap_mode="r")
 
     return Bank(bank("train", patients, 0), bank("development", watched, patients))
-
-
-def haze_only(bank: Bank) -> Bank:
-    """Frames of the haze itself, what it adds to the clean frame, as (clips, moments, 1, size, size): for p(L).
-
-    Raises `InputError` where the bank holds clean frames only.
-    """
-    if bank.train.ndim != 5 or bank.train.shape[2] != 2:
-        raise InputError("There is no haze among these frames: lay some over them.")
-
-    def added(clips: UInt8[ndarray, "clips moments 2 size size"]) -> UInt8[ndarray, "clips moments 1 size size"]:
-        out = np.empty((*clips.shape[:2], 1, *clips.shape[3:]), np.uint8)
-        for clip, target in zip(clips, out, strict=True):  # one by one: the clips may lie on disk
-            np.subtract(clip[:, 1:], np.minimum(clip[:, 1:], clip[:, :1]), out=target)
-        return out
-
-    return Bank(added(bank.train), added(bank.val))

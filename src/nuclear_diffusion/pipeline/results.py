@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
+from nuclear_diffusion.metrics import bright_lost
 from nuclear_diffusion.model import singular_values
 from nuclear_diffusion.pipeline.core import Dehazed
 from nuclear_diffusion.pipeline.settings import Settings
@@ -100,11 +102,11 @@ def write_result(
     write_video(folder / "background.mp4", dehazed.background, clip.fps)
     panels = {"input": seen, f"signal ({settings.method})": signal, "background": dehazed.background}
     write_video(folder / "comparison.mp4", side_by_side(panels), clip.fps)
-    if dehazed.mean is not None and dehazed.deviation is not None:
+    if dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
         spread = {
             "input": clip.frames,
-            f"mean of {settings.samples} draws": dehazed.mean,
-            "standard deviation x 4": 4 * dehazed.deviation,
+            f"mean of {settings.samples} draws": dehazed.draws_mean,
+            "standard deviation x 4": 4 * dehazed.draws_deviation,
         }
         write_video(folder / SPREAD, side_by_side(spread), clip.fps)
     draw_summary(clip, dehazed, settings).savefig(folder / "summary.png", dpi=120)
@@ -117,6 +119,7 @@ def make_report(clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: 
     """Sizes, time, settings and what was removed, as plain JSON values."""
     frames, height, width = clip.frames.shape
     seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
+    lost = bright_lost(clip.frames, dehazed.signal, dehazed.sector)
     energy = float(np.square(seen, dtype=np.float64).sum())
     removed = float(np.square(seen.astype(np.float64) - kept).sum())
     return {
@@ -128,6 +131,7 @@ def make_report(clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: 
         "sector_pixels": int(dehazed.sector.sum()),
         "seconds": round(dehazed.seconds, 3),
         "haze_energy_removed": removed / energy if energy else 0.0,
+        "bright_tissue_lost": lost if math.isfinite(lost) else None,
         **identity(clip, settings, prior_sha256),
         "versions": versions(),
         "notice": "Research use only, not a medical device.",
@@ -145,12 +149,12 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -
     """Input, signal, background and sector without loss, with the report as attributes.
 
     Datasets: `input`, `signal`, `background` float32 (frames, height, width) in [0, 1]; `sector` bool (height, width);
-    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3); of posterior draws
-    `posterior_mean` and `posterior_deviation` float32 (frames, height, width), intensity.
+    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3). Of method nuclear the
+    estimate from which `signal` was rendered: `share` of haze and posterior `mean`, float32 (frames, height, width); of
+    posterior draws `draws_mean` and `draws_deviation`, likewise.
     """
     arrays = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
-    if dehazed.mean is not None and dehazed.deviation is not None:
-        arrays |= {"posterior_mean": dehazed.mean, "posterior_deviation": dehazed.deviation}
+    arrays |= {name: array for name in _ESTIMATE if (array := getattr(dehazed, name)) is not None}
     if clip.color is not None and dehazed.color is not None:
         arrays |= {"input_color": clip.color, "signal_color": dehazed.color}
     with h5py.File(path, "w") as file:
@@ -165,7 +169,27 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -
         file.attrs["prior_sha256"] = report["prior_sha256"] or ""
         file.attrs["seed"] = report["settings"]["seed"]
         file.attrs["fps"] = report["fps"]
+        file.attrs["clip"] = report["clip"]
         file.attrs["notice"] = report["notice"]
+
+
+_ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
+"""Fields of `Dehazed` that only some methods have."""
+
+
+def read_h5(path: Path) -> tuple[Clip, Dehazed]:
+    """The clip and the estimate in a `result.h5`. Raises `InputError` where it cannot be read."""
+    try:
+        with h5py.File(path) as file:
+            held = {name: np.asarray(data) for name, data in file.items()}
+            attributes: dict[str, Any] = dict(file.attrs)
+        name = str(attributes.get("clip", path.parent.name))
+        clip = Clip(held["input"], float(attributes["fps"]), held.get("input_color"), held["sector"], name, path)
+        estimate = {name: held.get(name) for name in _ESTIMATE}
+        color = held.get("signal_color")
+        return clip, Dehazed(held["signal"], held["background"], color, held["sector"], 0.0, **estimate)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a result of `dehaze`, or it is damaged: dehaze the clip again.") from error
 
 
 def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from nuclear_diffusion.learning import load_prior, prior_hash
 from nuclear_diffusion.model import Prior
-from nuclear_diffusion.pipeline.core import Progress, check_separable, dehaze_clip
-from nuclear_diffusion.pipeline.results import identity, read_report, result_folder, write_result
+from nuclear_diffusion.pipeline.core import Progress, check_separable, dehaze_clip, rendered
+from nuclear_diffusion.pipeline.results import identity, read_h5, read_report, result_folder, write_result
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import read_video
@@ -81,7 +81,8 @@ def dehaze_file(
     """Dehaze one source (a file or a folder of images) into the result folder `folder`.
 
     A finished result of the same clip, settings and weights is left alone; another one is replaced only where
-    `overwrite` says so, and only once the new one is complete.
+    `overwrite` says so, and only once the new one is complete. Where nothing but the strength differs it is rendered
+    again, without a separation.
     """
     settings = settings.resolved()
     clip = read_video(source)
@@ -95,7 +96,39 @@ def dehaze_file(
             raise InputError(
                 f"{folder} holds a result of another clip, other settings or weights; give --overwrite to replace it."
             )
+        if differs_in_strength_alone(finished, wanted):
+            return render_result(folder, settings.as_dict()["strength"])
     with result_folder(folder) as partial:
         dehazed = dehaze_clip(clip, settings, loaded.prior, progress=progress)
         report = write_result(partial, clip, dehazed, settings, loaded.sha256)
     return Outcome(folder, report, skipped=False)
+
+
+def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a finished report is of the `wanted` identity but for the strength of its rendering."""
+
+    def estimated(identity: dict[str, Any]) -> dict[str, Any]:
+        settings = {name: value for name, value in identity["settings"].items() if name != "strength"}
+        return {**{name: identity.get(name) for name in wanted}, "settings": settings}
+
+    return wanted["settings"]["method"] == "nuclear" and estimated(finished) == estimated(wanted)
+
+
+def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
+    """Render a finished result of method nuclear at another strength, in its place or as the folder `output`.
+
+    Raises `InputError` where `folder` holds no such result, `output` exists, or the strength is outside [0, 1].
+    """
+    finished = read_report(folder)
+    if finished is None:
+        raise InputError(f"{folder} does not exist: give the folder of a result, as `dehaze` writes it.")
+    if output is not None and output.exists():
+        raise InputError(f"{output} exists: choose another -o.")
+    if finished["settings"].get("method") != "nuclear":
+        raise InputError(f"{folder} is a result of method {finished['settings'].get('method')}: only nuclear renders.")
+    settings = Settings(**{**finished["settings"], "strength": strength}).resolved()
+    clip, found = read_h5(folder / "result.h5")
+    dehazed = rendered(clip, found._replace(seconds=finished["seconds"]), strength)
+    with result_folder(folder if output is None else output) as partial:
+        report = write_result(partial, clip, dehazed, settings, finished["prior_sha256"])
+    return Outcome(folder if output is None else output, report, skipped=False)

@@ -7,36 +7,21 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-Method = Literal["nuclear", "paper", "zea", "mmse", "rpca"]
-
-Estimate = Literal["mean", "sample", "mode"]
+Method = Literal["nuclear", "paper", "zea", "mmse", "aware", "rpca"]
 
 DEFAULTS: dict[Method, dict[str, Any]] = {
-    "nuclear": {
-        "prior": "echo",
-        "mu": 10.0,
-        "gamma": None,
-        "steps": 2,
-        "window": 15,
-        "overlap": 2,
-        "detail": 1.0,
-        "spare": 0.2,
-        "clear": 0.85,
-        "exposure": 1.25,
-        "estimate": "mean",
-        "samples": 0,
-    },
+    "nuclear": {"prior": "echo", "strength": 0.5, "samples": 0},
     "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
     "zea": {"prior": "echo", "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0, "project": "on"},
     "mmse": {"prior": "echo", "sigma": 0.1},
-    "rpca": {"lam": 1.1},
+    "aware": {"prior": "echo"},
+    "rpca": {"lam": 1.0},
 }
-"""The settings that each method has, with their defaults. A setting that is not listed does not apply; None stands for
-a value that follows from the clip."""
+"""The settings that each method has, with their defaults. A setting that is not listed does not apply."""
 
 
 def _by_method(name: str, metavar: str, text: str):
@@ -47,10 +32,8 @@ def _by_method(name: str, metavar: str, text: str):
     return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {shown})")
 
 
-def _shown(value: float | str | None) -> str:
-    if isinstance(value, str):
-        return value
-    return "from the clip" if value is None else f"{value:g}"
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +43,11 @@ class Settings:
     method: Annotated[
         Method,
         arg(
-            help="nuclear: a posterior mean under a diffusion prior and a low-rank background. "
+            help="nuclear: the clip less its share of haze, by a diffusion prior and a low-rank background. "
             "paper: Algorithm 1 with the paper's gamma, mu, window and steps, and the largest step sizes that "
             "converge (its unit steps diverge). zea: the published implementation, zea 0.1.8, with its defaults. "
-            "mmse: one pass of the prior's denoiser. "
+            "mmse: one pass of the prior's denoiser, which is not told of haze. "
+            "aware: one pass of a prior that has learned haze. "
             "rpca: robust principal component analysis, no learned prior."
         ),
     ] = "nuclear"
@@ -75,17 +59,17 @@ class Settings:
             "Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or the folder of a zea preset.",
         ),
     ] = None
+    strength: Annotated[
+        float | None,
+        _by_method("strength", "FLOAT", "How much haze is taken, from 0 (nothing) to 1 (all that may be haze)."),
+    ] = None
     mu: Annotated[
         float | None,
         _by_method("mu", "FLOAT", "Precision of the noise, 1/variance, with intensity in [0, 1]."),
     ] = None
     gamma: Annotated[
         float | None,
-        _by_method(
-            "gamma",
-            "FLOAT",
-            "Weight of the background's nuclear norm, intensity in [0, 1]; of nuclear, of what varies.",
-        ),
+        _by_method("gamma", "FLOAT", "Weight of the background's nuclear norm, with intensity in [0, 1]."),
     ] = None
     steps: Annotated[int | None, _by_method("steps", "INT", "Denoising steps a window.")] = None
     window: Annotated[
@@ -97,39 +81,6 @@ class Settings:
     project: Annotated[
         Literal["on", "off"] | None,
         _by_method("project", "on|off", "Replace every pixel whose estimate is brighter than mid grey by the input's."),
-    ] = None
-    detail: Annotated[
-        float | None,
-        _by_method(
-            "detail",
-            "FLOAT",
-            "What is reported: 1 the clip less its haze, with its own speckle; 0 the posterior mean, smooth; between "
-            "them a mean of both.",
-        ),
-    ] = None
-    spare: Annotated[
-        float | None,
-        _by_method("spare", "FLOAT", "A pixel whose share of haze is below this is left as it is: more keeps tissue."),
-    ] = None
-    clear: Annotated[
-        float | None,
-        _by_method("clear", "FLOAT", "A pixel whose share of haze is above this becomes black: less clears cavities."),
-    ] = None
-    exposure: Annotated[
-        float | None,
-        _by_method(
-            "exposure",
-            "FLOAT",
-            "How many times as bright a prior that has learned haze sees the clip, for the mean: more removes more.",
-        ),
-    ] = None
-    estimate: Annotated[
-        Estimate | None,
-        _by_method(
-            "estimate",
-            "mean|sample|mode",
-            "What is reported of p(X | Y): its mean, one draw, or a mode. The last two take twelve times the steps.",
-        ),
     ] = None
     samples: Annotated[
         int | None,
@@ -146,7 +97,7 @@ class Settings:
         _by_method(
             "lam",
             "FLOAT",
-            "Weight of the sparse signal, in units of 1/sqrt(pixels in the sector x frames); at 1, all is signal.",
+            "Weight of the sparse signal, in units of 1/sqrt(max(n, p)), n pixels in the sector, p frames.",
         ),
     ] = None
     seed: Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")] = 0
@@ -164,20 +115,14 @@ class Settings:
             if given[name] is not None:
                 raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
         filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
-        for name in filled.keys() & {"mu", "gamma", "exposure", "sigma", "lam"}:
-            if filled[name] is not None and not (math.isfinite(filled[name]) and filled[name] > 0):
+        for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
+            if not (math.isfinite(filled[name]) and filled[name] > 0):
                 raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
         for name in filled.keys() & {"steps", "window"}:
             if filled[name] < 1:
                 raise InputError(f"--{name} must be at least 1, got {filled[name]}.")
-        if filled.get("estimate", "mean") not in get_args(Estimate):
-            raise InputError(f"--estimate must be mean, sample or mode, got {filled['estimate']!r}.")
-        if not 0 <= filled.get("detail", 0) <= 1:
-            raise InputError(f"--detail must be between 0 and 1, got {filled['detail']}.")
-        if not 0 <= filled.get("spare", 0) < filled.get("clear", 1):
-            raise InputError(
-                f"--spare must be at least 0 and less than --clear, got {filled['spare']} and {filled['clear']}."
-            )
+        if not 0 <= filled.get("strength", 0) <= 1:
+            raise InputError(f"--strength must be between 0 and 1, got {filled['strength']}.")
         if filled.get("samples", 0) < 0 or filled.get("samples", 0) == 1:
             raise InputError(f"--samples must be 0 or at least 2, got {filled['samples']}: one draw has no spread.")
         if filled.get("project", "on") not in ("on", "off"):
@@ -232,8 +177,8 @@ def read_settings(path: Path) -> Settings:
 
 _TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, float), "a number")
 _KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("method", "prior", "project", "estimate"), _TEXT),
+    **dict.fromkeys(("method", "prior", "project"), _TEXT),
     **dict.fromkeys(("steps", "window", "overlap", "samples", "seed"), _INTEGER),
-    **dict.fromkeys(("mu", "gamma", "detail", "spare", "clear", "exposure", "sigma", "lam"), _NUMBER),
+    **dict.fromkeys(("strength", "mu", "gamma", "sigma", "lam"), _NUMBER),
 }
 """What a settings file may hold for each field of `Settings`."""
