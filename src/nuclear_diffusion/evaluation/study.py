@@ -38,7 +38,7 @@ from nuclear_diffusion.video import find_sector
 HAZY = "hazy"
 """The method that does nothing."""
 
-STRENGTHS = ("lam", "sigma", "spare", "mu", "gamma")
+STRENGTHS = ("lam", "sigma", "strength", "mu", "gamma")
 """What makes a method act more or less: the first of these that has a number for its default is varied."""
 
 _SEPARATING = ("types.py", "model", "inference", "learning", "video", "pipeline")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -21,7 +21,6 @@ from nuclear_diffusion.evaluation.bootstrap import mean_interval
 from nuclear_diffusion.evaluation.datasets import Case
 from nuclear_diffusion.evaluation.results import patient_means
 from nuclear_diffusion.evaluation.study import HAZY, Method, Study, digest, run_study
-from nuclear_diffusion.inference import Proximal
 from nuclear_diffusion.pipeline.core import Progress
 from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
 from nuclear_diffusion.types import InputError
@@ -30,20 +29,13 @@ DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
 
 SPACE = {
+    "strength": (1 / 10, 2.0),
     "mu": (1 / 8, 8.0),
     "gamma": (1 / 8, 8.0),
-    "spare": (1 / 4, 2.0),
-    "clear": (3 / 4, 5 / 4),
-    "exposure": (4 / 5, 3 / 2),
     "sigma": (1 / 8, 8.0),
-    "lam": (0.9, 2.0),
+    "lam": (1 / 4, 8.0),
 }
-"""Where each strength is searched, on a log scale, in multiples of its default. By its definition robust PCA removes
-nothing below lam = 1, and little tissue is left at twice the default."""
-
-STEPS = (1 / 2, 1, 2, 3)
-"""Numbers of steps that are tried, in multiples of the default: of `nuclear` only. The other samplers cover the same
-noise levels in whatever steps they are given."""
+"""Where each strength is searched, on a log scale, in multiples of its default."""
 
 DIGITS = 4
 """Significant digits of a setting: what is measured is what the settings file says."""
@@ -89,30 +81,18 @@ def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
 
 
 def search_space(base: Method) -> dict[str, BaseDistribution]:
-    """What is searched: each number of the method that makes it act more or less, see `SPACE` and `STEPS`."""
-    space: dict[str, BaseDistribution] = {}
-    for name, value in centre(base).items():
-        if name == "steps":
-            space[name] = CategoricalDistribution([max(1, round(factor * value)) for factor in STEPS])
-        else:
-            space[name] = FloatDistribution(*(_rounded(factor * value) for factor in SPACE[name]), log=True)
-    return space
+    """What is searched: each number of the method that makes it act more or less, see `SPACE`."""
+    return {
+        name: FloatDistribution(*(_rounded(factor * value) for factor in SPACE[name]), log=True)
+        for name, value in centre(base).items()
+    }
 
 
 def centre(base: Method) -> dict[str, float]:
-    """The first trial: the method's defaults.
-
-    `nuclear` computes gamma from each clip, `Proximal.background_for`. What is searched is one absolute gamma for all
-    clips, around the default's for a whole window at the default mu; the default of a shorter clip is up to 1 % lower.
-    """
+    """The first trial: the method's defaults."""
     settings = base.settings
     assert settings is not None
-    searched = [*SPACE, "steps"] if settings.method == "nuclear" else [*SPACE]
-    values = {name: getattr(settings, name) for name in DEFAULTS[settings.method] if name in searched}
-    if settings.method == "nuclear" and settings.gamma is None:
-        whole = (settings.window or 1, base.size, base.size)
-        values["gamma"] = _rounded(float(Proximal(mu=values["mu"]).background_for(whole).gamma))
-    return values
+    return {name: getattr(settings, name) for name in DEFAULTS[settings.method] if name in SPACE}
 
 
 def variation(base: Method, values: dict[str, float]) -> Method:
