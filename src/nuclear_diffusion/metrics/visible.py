@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from scipy.ndimage import correlate1d
 
@@ -47,6 +47,16 @@ def bright_lost(before: Images, after: Images, region: Region | None = None, tru
     NaN where no pixel is bright: with nothing to lose, nothing is known. Raises `InputError` where the shapes differ or
     the region is empty.
     """
+    bright, lost = bright_and_lost(before, after, truth)
+    if region is not None:
+        bright &= np.stack(list(regions(region, bright.shape, "region")))
+    return float(np.mean(lost[bright])) if bright.any() else math.nan
+
+
+def bright_and_lost(
+    before: Images, after: Images, truth: Images | None = None
+) -> tuple[Bool[ndarray, "frames height width"], Bool[ndarray, "frames height width"]]:
+    """Which pixels are bright, and which are bright and lost; see `bright_lost`."""
     first, second = to_uint8(before, "before"), to_uint8(after, "after")
     third = first if truth is None else to_uint8(truth, "truth")
     for name, images in (("after", second), ("truth", third)):
@@ -54,9 +64,7 @@ def bright_lost(before: Images, after: Images, region: Region | None = None, tru
             raise InputError(f"`{name}` must have the shape of `before`, {first.shape}, got {images.shape}.")
     old, new = _sums(first), _sums(second)
     bright = np.minimum(old, _sums(third)) > BRIGHT * 255 * NEIGHBOURHOOD**2
-    if region is not None:
-        bright &= np.stack(list(regions(region, first.shape, "region")))
-    return float(np.mean(new[bright] < KEPT * old[bright])) if bright.any() else math.nan
+    return bright, bright & (new < KEPT * old)
 
 
 def _levels(video: Images, region: Region) -> Float[ndarray, "frames pixels"]:

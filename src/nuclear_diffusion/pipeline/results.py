@@ -14,12 +14,14 @@ from typing import Any
 import h5py
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
 from nuclear_diffusion.metrics import bright_lost
+from nuclear_diffusion.metrics.visible import bright_and_lost
 from nuclear_diffusion.model import singular_values
 from nuclear_diffusion.pipeline.core import Dehazed
 from nuclear_diffusion.pipeline.settings import Settings
@@ -220,8 +222,20 @@ def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width
     return np.asarray(image)
 
 
+_MARK = "#f97316"
+"""Colour of bright echoes that lost much."""
+
+
+def _tint(where: Bool[ndarray, "height width"]) -> Float[ndarray, "height width rgba"]:
+    """`_MARK` where something is True, transparent elsewhere."""
+    return np.where(where[..., None], to_rgba(_MARK, 0.7), 0.0)
+
+
 def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
-    """Three moments, the middle image line over time, and the singular values, for input, signal and background."""
+    """Three moments, the middle image line over time, and the singular values, for input, signal and background.
+
+    Beside the three the input again, coloured where much was taken from a bright echo: a reader should look there.
+    """
     parts = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
     colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
     count = len(clip.frames)
@@ -233,16 +247,23 @@ def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
     look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal"}
 
     height = float(np.clip(2.7 * len(moments) * len(rows) / len(columns) + 0.8, 6, 12))
-    figure = Figure(figsize=(13, height), layout="constrained")
+    figure = Figure(figsize=(15, height), layout="constrained")
     figure.suptitle(f"{clip.name}: {settings.method}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
-    images, strips = figure.subfigures(1, 2, width_ratios=[1.7, 1])  # pyright: ignore[reportGeneralTypeIssues]
-    grid = images.subplots(len(moments), 3, squeeze=False)
+    images, strips = figure.subfigures(1, 2, width_ratios=[2.2, 1])  # pyright: ignore[reportGeneralTypeIssues]
+    grid = images.subplots(len(moments), 4, squeeze=False)
+    chosen = list(moments)
+    _, lost = bright_and_lost(clip.frames[chosen], dehazed.signal[chosen])
     for line, moment in zip(grid, moments, strict=True):
-        for axes, (name, video) in zip(line, parts.items(), strict=True):
+        for axes, (name, video) in zip(line[:3], parts.items(), strict=True):
             axes.imshow(video[moment][view], extent=extent, **look)
             axes.set(xticks=[], yticks=[])
             if moment == 0:
                 axes.set_title(name, color=colors[name], fontsize=11)
+        line[3].imshow(clip.frames[moment][view], extent=extent, **look)
+        line[3].imshow(_tint(lost[chosen.index(moment)][view]), extent=extent, aspect="equal")
+        line[3].set(xticks=[], yticks=[])
+        if moment == 0:
+            line[3].set_title("look here: bright, much taken", color=_MARK, fontsize=9)
         line[0].set_ylabel(f"{moment / clip.fps:.2f} s", fontsize=9)
         line[0].axvline(column, color="#facc15", linewidth=0.8, alpha=0.8)
     for axes in grid.flat:
