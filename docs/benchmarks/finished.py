@@ -1,9 +1,13 @@
 """What a benchmark has measured, so that an interrupted run goes on where it stopped."""
 
 import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.evaluation.study import code_hash
 
 MEASURED = (
@@ -49,6 +53,25 @@ class Finished:
             file.write(f"\n{line}\n")  # a new line even after a torn one
         self.found[key(identity)] = json.loads(line)["scores"]
         return self.found[key(identity)]
+
+    def complete(self, identities: Sequence[Any], measure: Callable[[Any], Any], workers: int = 1) -> list[Any]:
+        """What was found for each of `identities`; `measure`, a function of a module, finds what is missing."""
+        missing = [identity for identity in identities if self.get(identity) is None]
+        with progress_bar("clips") as progress:
+            progress(0, len(missing))
+            for at, scores in enumerate(each(measure, missing, workers)):
+                self.add(missing[at], scores)
+                progress(at + 1, len(missing))
+        return [self.get(identity) for identity in identities]
+
+
+def each(measure: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[Any]:
+    """`measure` of each item, in order, in so many processes."""
+    if workers < 2:
+        yield from map(measure, items)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(measure, items)
 
 
 def key(identity: Any) -> str:

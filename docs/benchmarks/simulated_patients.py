@@ -10,21 +10,19 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+import numpy as np
 import tyro
 from finished import Finished
+from patients import ABOUT, COLUMNS, KINDS, KindName, Split, clean_clip, clean_lost, patient, prior_named
 
-from nuclear_diffusion.cli import progress_bar
-from nuclear_diffusion.evaluation import demo
 from nuclear_diffusion.evaluation.comparison import METHODS, compare
 from nuclear_diffusion.evaluation.style import LOOKS
 from nuclear_diffusion.evaluation.tables import difference_table, group_table, made_with, mean_table
-from nuclear_diffusion.pipeline.run import prior_of
+from nuclear_diffusion.pipeline.core import dehaze_clip
 from nuclear_diffusion.pipeline.settings import Settings
-from nuclear_diffusion.simulation import UNSEEN_FAMILIES, UNSEEN_LOOKS, UNSEEN_VIEWS, patient_seed, simulate
 
 PEERS = {method: Settings(method=method, steps=25) for method in ("paper", "zea")}
 """At 500 steps they would take days here."""
@@ -32,109 +30,57 @@ PEERS = {method: Settings(method=method, steps=25) for method in ("paper", "zea"
 NAMES = {method: look.title for method, look in LOOKS.items()}
 NAMES |= {method: f"{NAMES[method]}, {settings.steps} steps" for method, settings in PEERS.items()}
 
-QUALITY = {
-    **{name: title for name, title in demo.COLUMNS.items() if name != "seconds"},
-    "flicker_a": "flicker, septum ↓",
-    "flicker_still": "flicker, still pixels ↓",
-}
-COLUMNS = QUALITY | {"seconds": "s a clip"}
+TIMED = COLUMNS | {"seconds": "s a clip"}
 
 
-class Kind(NamedTuple):
-    """What the patients of one table look like."""
-
-    about: str
-    first: int
-    """Index of its first patient in the split: no two kinds share one."""
-    clip: Callable[[int], dict[str, Any]]
-    """Arguments of `simulate` for the patient at a position."""
-    apart: str = ""
-    """The argument whose values are also reported apart."""
-
-    def groups(self, position: int) -> list[str]:
-        """The rows of that report in which a patient counts."""
-        value = self.clip(position).get(self.apart, [])
-        return [value] if isinstance(value, str) else value
-
-
-def unseen_haze(position: int) -> dict[str, Any]:
-    """One unseen family, or two at half the amplitude each, in turn: about the PSNR of the haze of training."""
-    turn, count = position % (2 * len(UNSEEN_FAMILIES)), len(UNSEEN_FAMILIES)
-    first = UNSEEN_FAMILIES[turn % count]
-    if turn < count:
-        return {"view": "a4c", "families": [first]}
-    return {"view": "a4c", "families": [first, UNSEEN_FAMILIES[(turn + 2) % count]], "haze": 0.5}
-
-
-KINDS = {
-    "seen": Kind("four-chamber view, haze and scanners as in training", 0, lambda _: {"view": "a4c"}),
-    "unseen": Kind(
-        "four-chamber view, haze of one or two families that training never uses",
-        100_000,
-        unseen_haze,
-        "families",
-    ),
-    "unseen-view": Kind(
-        "views that training never uses, haze and scanners as in training",
-        200_000,
-        lambda position: {"view": UNSEEN_VIEWS[position % len(UNSEEN_VIEWS)]},
-        "view",
-    ),
-    "unseen-look": Kind(
-        "four-chamber view, scanners that training never uses, haze as in training",
-        300_000,
-        lambda position: {"view": "a4c", "look": UNSEEN_LOOKS[position % len(UNSEEN_LOOKS)]},
-        "look",
-    ),
-}
+def measure(about: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Every method's scores on one patient, and what it takes from the clean clip."""
+    simulated, loaded = patient(about), prior_named(about["settings"]["nuclear"]["prior"])
+    methods = {name: Settings(**chosen) for name, chosen in about["settings"].items()}
+    found = {
+        each.method: each.scores | {"clean_lost": math.nan} for each in compare(simulated, loaded, methods=methods)
+    }
+    for name, settings in methods.items():
+        signal = dehaze_clip(clean_clip(simulated), settings, loaded.prior).signal
+        found[name]["clean_lost"] = clean_lost(simulated, signal)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
     """Every method on simulated patients, beside the hazy input and the clean clip."""
 
-    kind: Literal["seen", "unseen", "unseen-view", "unseen-look"] = "seen"
+    kind: KindName = "seen"
     """Patients as in training, or with haze, views or scanners that training never uses."""
     patients: int = 24
     """How many patients."""
     first: int = 0
     """The first of them: patients that no choice has looked at yet come after those of earlier tables."""
-    split: Literal["development", "test"] = "test"
+    split: Split = "test"
     """Choices are made on development; test is only for reporting."""
     frames: int = 24
     """Frames a patient."""
     peers: bool = False
     """Also Algorithm 1 and zea's method; minutes a patient, and a table of their own."""
+    workers: int = 1
+    """Processes that share the patients."""
     output: Path = Path(__file__).parent
     """Folder for the lines, the table and its numbers."""
 
     def run(self) -> None:
         every = {**METHODS, **PEERS} if self.peers else METHODS
-        methods = {name: every[name] for name in LOOKS if name in every}
-        settings = {method: chosen.resolved().as_dict() for method, chosen in methods.items()}
-        loaded = prior_of(methods["nuclear"])
+        settings = {name: every[name].resolved().as_dict() for name in LOOKS if name in every}
         identity = {
             "kind": self.kind,
             "split": self.split,
             "frames": self.frames,
             "settings": settings,
-            "prior_sha256": loaded.sha256,
+            "prior_sha256": prior_named(settings["nuclear"]["prior"]).sha256,
         }
-        kind = KINDS[self.kind]
-        finished = Finished(self.output / "patients.jsonl")
-        done = {}
-        with progress_bar("patients") as progress:
-            for index in range(self.first, self.first + self.patients):
-                progress(index - self.first, self.patients)
-                clip = kind.clip(index)
-                about = identity | {"patient": index, "clip": clip}
-                done[index] = finished.get(about)
-                if done[index] is None:
-                    patient = simulate(seed=patient_seed(self.split, kind.first + index), frames=self.frames, **clip)
-                    scores = {each.method: each.scores for each in compare(patient, loaded, methods=methods)}
-                    done[index] = finished.add(about, scores)
-            progress(self.patients, self.patients)
-        self.write_tables(done, identity)
+        indices = range(self.first, self.first + self.patients)
+        abouts = [identity | {"patient": index, "clip": KINDS[self.kind].clip(index)} for index in indices]
+        found = Finished(self.output / "patients.jsonl").complete(abouts, measure, self.workers)
+        self.write_tables(dict(zip(indices, found, strict=True)), identity)
 
     def write_tables(self, done: dict, identity: dict) -> None:
         name = "simulated_patients" + ("" if self.kind == "seen" else f"_{self.kind.replace('-', '_')}")
@@ -142,17 +88,17 @@ class Benchmark:
         kind = KINDS[self.kind]
         with (self.output / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow(["patient", "group", "method", *COLUMNS])
+            table.writerow(["patient", "group", "method", *TIMED])
             for index, methods in done.items():
                 group = " + ".join(kind.groups(index))
                 for method, scores in methods.items():
-                    values = [scores[name] for name in COLUMNS]
+                    values = [scores[name] for name in TIMED]
                     cells = [f"{v:.5f}" if math.isfinite(v) else "" for v in values]
                     table.writerow([index, group, method, *cells])
 
         def scores_of(positions: list[int]) -> dict[str, dict[str, list[float]]]:
             return {
-                NAMES[method]: {column: [done[k][method][column] for k in positions] for column in COLUMNS}
+                NAMES[method]: {column: [done[k][method][column] for k in positions] for column in TIMED}
                 for method in next(iter(done.values()))
             }
 
@@ -163,23 +109,24 @@ class Benchmark:
 {NAMES["hazy"]} → {NAMES["nuclear"]}, each kind apart; a patient with two counts for both. * where the interval of
 the paired difference excludes 0:
 
-{group_table(groups, QUALITY, before=NAMES["hazy"], after=NAMES["nuclear"])}"""
-        differences = difference_table(scores, COLUMNS, method=NAMES["nuclear"])
+{group_table(groups, COLUMNS, before=NAMES["hazy"], after=NAMES["nuclear"])}"""
+        differences = difference_table(scores, TIMED, method=NAMES["nuclear"])
         chosen = "\n".join(f"- {NAMES[m]}: `{json.dumps(s)}`" for m, s in identity["settings"].items())
         options = "" if self.kind == "seen" else f"--kind {self.kind} "
         options += f"--first {self.first} " if self.first else ""
         options += f"--patients {len(done)} --split {self.split} --frames {self.frames}"
         options += " --peers" if self.peers else ""
+        options += f" --workers {self.workers}" if self.workers > 1 else ""
         text = f"""# Simulated patients{"" if self.kind == "seen" else ": what training never sees"}
 
 {len(done)} patients of the {self.split} split, {self.frames} frames each, {kind.about}; mean over patients with
-its 95 % percentile bootstrap interval. Flicker: root mean square second difference in time, grey levels of 255, of
-the mean of septum or ventricle, and of each pixel of tissue that stands still. Bright tissue lost: share of the pixels
-bright in hazy and clean clip (5 x 5 means above 0.4) of which less than three quarters is left. Made by
+its 95 % percentile bootstrap interval. {ABOUT} Made by
 `python docs/benchmarks/simulated_patients.py {options}`
 with {made_with()}; prior `{(identity["prior_sha256"] or "none")[:16]}`.
 
-{mean_table(scores, COLUMNS)}
+{mean_table(scores, TIMED)}
+{in_words(scores)}
+
 Paired differences, patient by patient; * where the interval excludes 0:
 
 {differences}{by_group if groups else ""}
@@ -188,6 +135,24 @@ Settings:
 {chosen}
 """
         (self.output / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def in_words(scores: dict[str, dict[str, list[float]]]) -> str:
+    """What the default does to flicker, and to the clean clip that it harms most."""
+    hazy, ours, clean = (scores[NAMES[method]] for method in ("hazy", "nuclear", "clean"))
+
+    def ratio(signal: dict[str, list[float]], name: str) -> float:
+        known = np.isfinite(hazy[name]) & np.isfinite(signal[name])
+        return np.mean(np.array(signal[name])[known]) / np.mean(np.array(hazy[name])[known])
+
+    flickers = (
+        f"{ratio(ours, f'flicker_{region}'):.2f} in the {name} ({ratio(clean, f'flicker_{region}'):.2f} for the truth)"
+        for region, name in (("b", "ventricle"), ("a", "septum"))
+    )
+    return (
+        f"{NAMES['nuclear']}, mean flicker over that of the hazy input: {' and '.join(flickers)}. Of the clean clip\n"
+        f"that it harms most it loses {np.nanmax(ours['clean_lost']):.1%} of the bright tissue."
+    )
 
 
 if __name__ == "__main__":
