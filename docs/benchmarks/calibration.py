@@ -18,9 +18,10 @@ from finished import Finished
 import nuclear_diffusion as nd
 from nuclear_diffusion.evaluation.bootstrap import mean_interval
 from nuclear_diffusion.evaluation.tables import made_with
-from nuclear_diffusion.inference import Proximal
+from nuclear_diffusion.inference import slowly_varying
 from nuclear_diffusion.learning import prior_hash
 from nuclear_diffusion.model.prior import knows_haze
+from nuclear_diffusion.pipeline.core import MU
 from nuclear_diffusion.simulation import patient_seed, simulate
 
 DRAWS = 19
@@ -35,7 +36,7 @@ class Calibration:
     frames: int = 5
     split: Literal["development", "test"] = "test"
     """Choices are made on development; test is only for reporting."""
-    mu: tuple[float, ...] = (3.0,)
+    mu: tuple[float, ...] = (MU,)
     """Precisions to try."""
     prior: str = "echo"
     cache: Path = Path("runs/calibration.jsonl")
@@ -56,12 +57,11 @@ class Calibration:
 
     def measure(self, index: int, mu: float, prior: nd.DiffusionPrior) -> dict[str, float]:
         clip = simulate(seed=patient_seed(self.split, index), frames=self.frames, view="a4c")
-        background = Proximal(mu=mu).background_for(clip.hazy.shape)
-        first = nd.separate(clip.hazy, prior, key=jax.random.key(0))
+        first = nd.separate(clip.hazy, prior)
         found = nd.sample_posterior(
             clip.hazy,
             prior,
-            background,
+            slowly_varying(clip.hazy.shape, mu),
             key=jax.random.key(index),
             sampler=nd.SplitGibbs(mu=mu, draws=DRAWS, warm_up=0 if knows_haze(prior) else 1),
             start=first.background,

@@ -14,25 +14,27 @@ import tyro
 from matplotlib.figure import Figure
 from numpy import ndarray
 from paired_clips import CLUTTER, read_pair
+from patients import prior_named
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.evaluation.style import COLUMN, grid, look_of, png_bytes, styled
 from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.run import prior_of
+from nuclear_diffusion.model import Prior
+from nuclear_diffusion.pipeline.core import dehaze_clip, rendered
 from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.video import Clip
 
 CURVES: dict[str, list[Settings]] = {
     "rpca": [Settings(method="rpca", lam=lam) for lam in (1.02, 1.1, 1.2, 1.4, 1.8)],
     "mmse": [Settings(method="mmse", sigma=sigma) for sigma in (0.03, 0.1, 0.3)],
     "paper": [Settings(method="paper", steps=25, mu=mu) for mu in (2.0, 20.0)],
     "zea": [Settings(method="zea", steps=25)],
-    "nuclear": [Settings(spare=spare) for spare in (0.0, 0.06, 0.12, 0.2, 0.3, 0.5, 0.7)],
+    "nuclear": [Settings(strength=strength) for strength in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)],
 }
 """At 500 steps `paper` and `zea` would take hours here."""
 
-STRENGTH = {"rpca": "lam", "mmse": "sigma", "paper": "mu", "zea": "steps", "nuclear": "spare"}
+STRENGTH = {"rpca": "lam", "mmse": "sigma", "paper": "mu", "zea": "steps", "nuclear": "strength"}
 
 
 class Point(NamedTuple):
@@ -59,19 +61,17 @@ class Tradeoff:
     output: Path = Path(__file__).parent
 
     def run(self) -> None:
-        loaded = prior_of(Settings(prior=self.prior))
+        loaded = prior_named(self.prior)
         chosen = np.linspace(0, 24, self.frames).round().astype(int)
         clips = [read_pair(path, chosen) for path in self.files]
         curves: dict[str, list[Point]] = {
             "hazy": [mean_point(0, [(clip.frames, clip.frames, clean) for clip, clean in clips])]
         }
         for method, all_settings in CURVES.items():
-            for settings in all_settings:
-                found = [
-                    (np.asarray(dehaze_clip(clip, settings, loaded.prior).signal), clip.frames, clean)
-                    for clip, clean in clips
-                ]
-                point = mean_point(getattr(settings, STRENGTH[method]), found)
+            found = [signals(clip, all_settings, loaded.prior) for clip, _ in clips]
+            for settings, outputs in zip(all_settings, zip(*found, strict=True), strict=True):
+                triples = [(output, clip.frames, clean) for output, (clip, clean) in zip(outputs, clips, strict=True)]
+                point = mean_point(getattr(settings, STRENGTH[method]), triples)
                 curves.setdefault(method, []).append(point)
                 print(method, point, flush=True)
         self.write(curves, f"{made_with()}; prior `{loaded.sha256[:16]}`")
@@ -88,7 +88,8 @@ class Tradeoff:
 
 KS: change of the intensities where there is no clutter (black left out), lower is better. PSNR within the clutter, and
 of whole frames [dB]. Means over {len(self.files)} clips of {self.frames} frames. Clutter is where it changed the clean
-clip by more than {CLUTTER:g}. Strength: lambda, sigma, mu or spare; `paper` and `zea` take 25 steps instead of 500.
+clip by more than {CLUTTER:g}. Strength: lambda, sigma, mu or that of the rendering; `paper` and `zea` take 25 steps
+instead of 500.
 
 Made by `python docs/benchmarks/paired_tradeoff.py FILE...`
 with {how}.
@@ -102,6 +103,14 @@ with {how}.
             )
         with atomic(self.output / "paired_tradeoff.png") as temporary:
             temporary.write_bytes(png_bytes(draw(curves)))
+
+
+def signals(clip: Clip, all_settings: Sequence[Settings], prior: Prior) -> list[ndarray]:
+    """What becomes of a clip at each strength; all renderings come from one estimate."""
+    if all_settings[0].method != "nuclear":
+        return [dehaze_clip(clip, settings, prior).signal for settings in all_settings]
+    dehazed = dehaze_clip(clip, Settings(), prior)
+    return [rendered(clip, dehazed, settings.strength).signal for settings in all_settings]
 
 
 def mean_point(strength: float, clips: Sequence[tuple[ndarray, ndarray, ndarray]]) -> Point:
