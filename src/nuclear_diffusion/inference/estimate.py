@@ -96,12 +96,17 @@ class Completion(eqx.Module):
 def estimate_window(y: Video, prior: Prior, completion: Completion) -> Estimate:
     """The estimate of one window `y` (frames, height, width) in [0, 1]."""
     lit = jnp.any(y > 0, axis=0)  # what is black throughout lies outside the sector: neither tissue nor haze
-    if not knows_haze(prior):
-        found = EM()(y, prior)
-        mean = jnp.clip(found.signal, 0, 1) * lit
-        share = haze_share(over_speckle(y), over_speckle(jnp.maximum(y - found.background, 0)))
-        return Estimate(mean, steady(share) * lit, found.background * lit, found.trace)
-    mean = jnp.clip(prior.given(y).mean(), 0, 1) * lit
+    if knows_haze(prior):
+        mean = jnp.clip(prior.given(y).mean(), 0, 1) * lit
+        return estimate_from(y, mean, completion)
+    found = EM()(y, prior)
+    share = haze_share(over_speckle(y), over_speckle(jnp.maximum(y - found.background, 0)))
+    return Estimate(jnp.clip(found.signal, 0, 1) * lit, steady(share) * lit, found.background * lit, found.trace)
+
+
+def estimate_from(y: Video, mean: Video, completion: Completion) -> Estimate:
+    """The estimate of a window `y` whose posterior `mean` is known."""
+    lit = jnp.any(y > 0, axis=0)
     seen = haze_share(over_speckle(y), over_speckle(jnp.minimum(mean, y))) * lit
     # haze is smooth over two pixels: half the resolution will do, and takes a quarter of the time
     fine = (seen**2, seen**2 * jnp.maximum(y - mean, 0), y, jnp.broadcast_to(lit, y.shape).astype(y.dtype))
