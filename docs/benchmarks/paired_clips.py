@@ -33,7 +33,7 @@ PUBLISHED = {
     "supervised 3-D filter": {"GE": 31.3, "Philips": 36.9, "Siemens": 34.2},
     "supervised 2-D filter": {"GE": 34.1, "Philips": 35.6, "Siemens": 32.0},
 }
-"""PSNR [dB] of the filters of Tabassian et al., which were trained on such pairs."""
+"""PSNR [dB] of whole frames, of the filters of those who made the clips: Tabassian et al., arXiv 2401.13147."""
 
 CLUTTER = 0.05
 """Where clutter changed the clean frame by more than this, intensity in [0, 1], counts as clutter."""
@@ -101,9 +101,9 @@ tables. Made by `python docs/benchmarks/paired_clips.py FILE...{flags}{"" if sel
 with {how}.
 
 PSNR [dB] against the clean clip: of the whole frames / if only the errors inside the clutter were left / if only those
-outside it were. Clutter is where it changed the clean clip by more than {CLUTTER:g}. The last rows are supervised
-filters (Tabassian et al., arXiv 2401.13147), trained on pairs of this kind: PSNR of whole frames, measured by us on the
-videos that the authors published, with the letters in their panels blanked.
+outside it were. Clutter is where it changed the clean clip by more than {CLUTTER:g}. The last rows are the
+supervised filters of those who made the clips (Tabassian et al., arXiv 2401.13147): PSNR of whole frames, measured by
+us on the videos that they published, with the letters in the panels blanked.
 
 {table(decibel)}
 Flicker of still tissue (root mean square second difference in time of each pixel) over that of the cluttered clip /
