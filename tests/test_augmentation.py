@@ -31,7 +31,7 @@ def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
 @pytest.mark.parametrize("whole", [False, True])
 def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
     """A hazy clip that is the clean frame throughout: all it shows but the deviation over time is that frame."""
-    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE"):
+    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE", "ISLAND_SHARE"):
         monkeypatch.setattr(augmentation, share, 0.0)
     clean = np.random.default_rng(0).integers(0, 255, (5, 1, 1, 64, 64), np.uint8)
     clips = np.broadcast_to(clean, (5, 8, 2, 64, 64))
@@ -44,7 +44,7 @@ def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
 
 def test_some_samples_lose_their_own_haze(monkeypatch):
     """Then the hazy frame is the clean one of its moment, and the clip over time a clean one."""
-    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE"):
+    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE", "ISLAND_SHARE"):
         monkeypatch.setattr(augmentation, share, 0.0)
     clips = np.zeros((4, 8, 2, 32, 32), np.uint8)
     clips[:, :, 0] = 60
@@ -60,7 +60,7 @@ def test_some_samples_lose_their_own_haze(monkeypatch):
 @pytest.mark.parametrize("bent", [False, True])
 def test_a_grey_map_is_gain_and_gamma_or_bent_and_keeps_the_order(bent, monkeypatch):
     """Gain and gamma alone are a line in logarithms; black stays black."""
-    for share in ("TONE_SHARE", "DIM_SHARE", "SMOOTH_SHARE", "UNEVEN_SHARE", "FLOOR_SHARE"):
+    for share in ("TONE_SHARE", "DIM_SHARE", "SMOOTH_SHARE", "UNEVEN_SHARE", "FLOOR_SHARE", "ISLAND_SHARE"):
         monkeypatch.setattr(augmentation, share, 0.0)
     monkeypatch.setattr(augmentation, "TONE_SHARE", float(bent))
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (5, 2, 256))
@@ -79,7 +79,7 @@ def test_a_grey_map_is_gain_and_gamma_or_bent_and_keeps_the_order(bent, monkeypa
 def test_brief_samples_show_little_or_nothing_of_time(monkeypatch):
     """A still is its own neighbour, its own mean and its own minimum; four moments in a row differ less than eight."""
     monkeypatch.setattr(data, "BRIEF_SHARE", 1.0)
-    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE"):
+    for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE", "ISLAND_SHARE"):
         monkeypatch.setattr(augmentation, share, 0.0)
     moments = np.arange(10, 90, 10, dtype=np.uint8)[:, None, None, None]
     clips = np.broadcast_to(moments, (1, 8, 2, 32, 32))
@@ -148,6 +148,35 @@ def test_a_noise_floor_is_the_same_in_planes_of_one_moment_and_new_in_others():
         assert abs(np.corrcoef(added, elsewhere)[0, 1]) < 0.5
     assert (noisy >= planes - 1e-6).all()
     np.testing.assert_array_equal(noisy[:, :, :5], 0)
+
+
+def test_pieces_of_tissue_lie_in_clean_and_hazy_planes_alike_and_move():
+    """At equal times they lie at the same place, clean or hazy, at others elsewhere, by one shift."""
+    dark = np.full((64, 64), 0.05, np.float32)
+    planes, times = np.stack([dark, dark, dark + 0.25, dark]), np.array([0.1, 0.1, 0.1, 0.6])
+    moves, areas = 0, []
+    for seed in range(12):
+        found = augmentation._with_islands(planes, times, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found[0], found[1])
+        clean, hazy, later = (found[k] - planes[k] for k in (0, 2, 3))
+        assert min(clean.min(), hazy.min(), later.min()) > -1e-6
+        assert clean.max() > 0.2
+        assert (clean[hazy > 0.02] > 0.02).all()  # the hazy one gains where the clean one does, and nowhere else
+        assert (clean < 0.01).mean() > 0.4  # most of the picture has none
+        areas.append((clean > 0.1).sum())
+        moves += np.abs(later - clean).max() > 0.1
+        spectrum = np.fft.rfft2(later - later.mean()) * np.conj(np.fft.rfft2(clean - clean.mean()))
+        shift = np.unravel_index(np.argmax(np.fft.irfft2(spectrum, (64, 64))), (64, 64))
+        np.testing.assert_allclose(np.roll(clean, shift, (0, 1)), later, atol=1e-6)
+    assert moves > 6
+    assert 10 < np.median(areas) < 1200
+
+
+def test_pieces_of_tissue_leave_black_black():
+    planes = some_picture(4)
+    found = augmentation._with_islands(planes, np.zeros(4), np.random.default_rng(0))
+    np.testing.assert_array_equal(found[:, :, :5], 0)
+    assert (found - planes).max() > 0.1
 
 
 def test_a_ghost_is_a_copy_in_another_place():
