@@ -33,7 +33,7 @@ from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.types import Video
 from nuclear_diffusion.video import Clip, Fit, find_sector
 
-DEFAULT = "default"
+DEFAULT, STEADY, STILL = "default", "no completion: h, made steady", "L does not vary"
 COLUMNS = {
     name: GAINED[name]
     for name in (
@@ -54,7 +54,7 @@ STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """At which every variant is rendered, but for those on long clips."""
 
 LONG = {"seen": 2, "unseen": 2, "unseen-look": 1, "unseen-view": 1}
-"""Patients of the long clips, on which windows are compared."""
+"""Patients of the long clips."""
 
 Shares = dict[str, Float[ndarray, "frames height width"]]
 
@@ -87,8 +87,8 @@ def share_by_prior(y: Video, mean: Video) -> list[tuple[str, Video]]:
     shares = {
         DEFAULT: steady(jnp.sqrt(seen * default)) * lit,
         "no p(L): h of each frame": seen,
-        "no completion: h, made steady": steady(seen) * lit,
-        "L does not vary": completed(Still()),
+        STEADY: steady(seen) * lit,
+        STILL: completed(Still()),
         "without the last `steady`": jnp.sqrt(seen * default),
         "without h: q, made steady": steady(default) * lit,
         "P linear, R = 0.01 dB": completed(Completion(decibels=0.01)),
@@ -139,10 +139,10 @@ def others(y: Video, prior: DiffusionPrior) -> dict[str, Video]:
     return found
 
 
-def windows(y: Video, prior: DiffusionPrior) -> dict[str, Video]:
-    """For long clips."""
-    return {
-        DEFAULT: estimate(y, prior).share,
+def long(y: Video, prior: DiffusionPrior) -> dict[str, Video]:
+    """For long clips, in which patterns have the time to vary."""
+    shares = backgrounds(y, prior)
+    return {name: shares[name] for name in (DEFAULT, STEADY, STILL)} | {
         "windows of 15 frames, 2 shared": estimate(y, prior, window=15, overlap=2).share,
     }
 
@@ -150,7 +150,7 @@ def windows(y: Video, prior: DiffusionPrior) -> dict[str, Video]:
 TABLES: dict[str, Callable[[Video, DiffusionPrior], dict[str, Video]]] = {
     "backgrounds": backgrounds,
     "others": others,
-    "windows": windows,
+    "long": long,
 }
 
 
@@ -160,7 +160,7 @@ def measure(about: dict[str, Any]) -> dict[str, list[dict[str, float]]]:
     variants = TABLES[about["table"]]
     hazy, clean = as_clip(simulated), clean_clip(simulated)
     shares, of_clean = (on_clip(clip, partial(variants, prior=prior)) for clip in (hazy, clean))
-    strengths = [STRENGTH, *(() if about["table"] == "windows" else STRENGTHS)]
+    strengths = [STRENGTH, *(() if about["table"] == "long" else STRENGTHS)]
     found = {}
     for name, share in shares.items():
         found[name] = gains(simulated, *(render(hazy.frames, share, strength) for strength in strengths))
@@ -182,7 +182,7 @@ class Ablation:
     frames: int = 12
     """Frames a patient."""
     long_frames: int = 40
-    """Frames of the few patients on which windows are compared."""
+    """Frames of the few long clips, on which windows are compared too."""
     share: float = 1.0
     """Of the patients of each kind, at least one."""
     prior: str = "echo"
@@ -196,9 +196,7 @@ class Ablation:
         usual = development(self.frames, self.share)
         few = [about for about in development(self.long_frames, self.share) if about["patient"] < LONG[about["kind"]]]
         named = {"prior": self.prior, "sha256": prior_named(self.prior).sha256}
-        jobs = [
-            about | named | {"table": table} for table in TABLES for about in (few if table == "windows" else usual)
-        ]
+        jobs = [about | named | {"table": table} for table in TABLES for about in (few if table == "long" else usual)]
         done = Finished(self.output / "ablation.jsonl")
         lines = list(zip(jobs, done.complete(jobs, measure, self.workers), strict=True))
         found = {table: [scores for job, scores in lines if job["table"] == table] for table in TABLES}
@@ -240,11 +238,12 @@ none from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} changes tissue as much.
 At equal change of tissue:
 
 {at_equal_change(found["others"])}
-## Windows
+## Long clips
 
-{len(found["windows"])} patients of {self.long_frames} frames each; the default takes all frames together.
+{len(found["long"])} patients of {self.long_frames} frames each, in which haze has the time to vary.
+The default takes all frames together.
 
-{part(scores["windows"], COLUMNS)}""",
+{part(scores["long"], COLUMNS)}""",
                 encoding="utf-8",
             )
 
