@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pydicom.examples
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import nuclear_diffusion
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
+from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline import core, run
 from nuclear_diffusion.pipeline.results import FILES
 from nuclear_diffusion.pipeline.settings import DEFAULTS
@@ -123,12 +126,17 @@ def test_a_bad_clip_gets_one_sentence_and_leaves_nothing(kind, tmp_path, out, ca
 @pytest.mark.parametrize(
     "flags",
     [
-        "--mu 0",
-        "--mu -1",
-        "--gamma nan",
-        "--steps 0",
-        "--window -3",
-        "--overlap 99",
+        "--strength -0.1",
+        "--strength 1.1",
+        "--strength nan",
+        "--samples 1",
+        "--mu 1",
+        "--method paper --mu 0",
+        "--method paper --mu -1",
+        "--method paper --gamma nan",
+        "--method paper --steps 0",
+        "--method paper --window -3",
+        "--method paper --overlap 99",
         "--seed -1",
         "--method mmse --sigma 0",
         "--method rpca --lam inf",
@@ -277,11 +285,16 @@ def test_ctrl_c_keeps_what_is_finished(clip, tmp_path, out, capsys, monkeypatch)
 def test_help_shows_the_defaults_of_each_method(capsys):
     assert main(["dehaze", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for method, values in DEFAULTS.items():
-        for name, value in values.items():
-            assert f"--{name}" in shown
-            expected = f"{value:g} {method}" if isinstance(value, int | float) else value or "from the clip nuclear"
-            assert expected in shown
+    for name in {name for values in DEFAULTS.values() for name in values}:
+        having = {method: values[name] for method, values in DEFAULTS.items() if name in values}
+        told = shown[shown.index(f"--{name} ") :]
+        told = told[told.index("(default: ") + len("(default: ") :]
+        told = told[: told.index(")")]
+        if len(having) > 1 and len(set(having.values())) == 1:
+            assert told == str(next(iter(having.values())))
+        else:
+            each = (value if isinstance(value, str) else f"{value:g}" for value in having.values())
+            assert told == ", ".join(f"{value} {method}" for method, value in zip(having, each, strict=True))
 
 
 def test_version(capsys):
@@ -310,6 +323,165 @@ def test_simulate_writes_a_data_set(out, capsys):
     assert main(["simulate", str(out), "--clips", "1", "--frames", "2", "--size", "64"]) == 0
     assert any(out.rglob("*.png"))
     assert str(out) in capsys.readouterr().out
+
+
+# render
+
+
+def arrays(folder) -> dict[str, np.ndarray]:
+    with h5py.File(folder / "result.h5") as file:
+        return {name: file[name][...] for name in file}
+
+
+def assert_same_result(one, other):
+    """The same bits and the same report, but for the seconds."""
+    held, expected = arrays(one), arrays(other)
+    assert held.keys() == expected.keys()
+    for name in held:
+        np.testing.assert_array_equal(held[name], expected[name])
+    reports = [json.loads((folder / "report.json").read_text()) | {"seconds": 0} for folder in (one, other)]
+    assert reports[0] == reports[1]
+    for video in ("signal.mp4", "background.mp4", "comparison.mp4"):
+        assert (one / video).read_bytes() == (other / video).read_bytes()
+    assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
+
+
+@pytest.fixture
+def blind(monkeypatch):
+    """A prior known in closed form in place of the shipped one; how often it was loaded and the clip estimated."""
+    asked: list[str] = []
+    estimate = core.estimate
+
+    def prior_of(settings):
+        asked.append("prior")
+        return run.LoadedPrior(Gaussian(20.0, 0.1), "0" * 64)
+
+    def counted(*args, **rest):
+        asked.append("estimate")
+        return estimate(*args, **rest)
+
+    monkeypatch.setattr(run, "prior_of", prior_of)
+    monkeypatch.setattr(core, "estimate", counted)
+    return asked
+
+
+def dehaze(clip, out, *flags) -> int:
+    return main(["dehaze", str(clip), "-o", str(out), *flags])
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("samples", [[], ["--samples", "2"]], ids=["estimate", "draws"])
+def test_rendering_is_dehazing_at_that_strength_without_the_prior(samples, clip, tmp_path, blind, capsys):
+    assert dehaze(clip, tmp_path / "weak", "--strength", "0.1", *samples) == 0
+    assert dehaze(clip, tmp_path / "strong", "--strength", "0.9", *samples) == 0
+    weak, strong = (arrays(tmp_path / name / "clip")["signal"] for name in ("weak", "strong"))
+    assert np.abs(weak - strong).max() > 0.05
+    before = {path.name: path.read_bytes() for path in (tmp_path / "weak" / "clip").iterdir()}
+    blind.clear()
+    capsys.readouterr()
+
+    assert main(["render", str(tmp_path / "weak" / "clip"), "--strength", "0.9", "-o", str(tmp_path / "new")]) == 0
+    assert str(tmp_path / "new" / "clip") in capsys.readouterr().out
+    assert_same_result(tmp_path / "new" / "clip", tmp_path / "strong" / "clip")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "weak" / "clip").iterdir()} == before
+
+    assert main(["render", str(tmp_path / "weak" / "clip"), "--strength", "0.9"]) == 0  # in its place
+    assert_same_result(tmp_path / "weak" / "clip", tmp_path / "strong" / "clip")
+    assert [path.name for path in (tmp_path / "weak").iterdir()] == ["clip"]
+    assert blind == []
+
+
+@pytest.mark.usefixtures("_small")
+def test_rendering_there_and_back_changes_nothing(clip, out, blind):
+    assert dehaze(clip, out) == 0
+    held = arrays(out / "clip")
+    for strength in ("1", "0", "0.5"):
+        assert main(["render", str(out / "clip"), "--strength", strength]) == 0
+    for name, array in arrays(out / "clip").items():
+        np.testing.assert_array_equal(array, held[name])
+    assert dehaze(clip, out) == 0  # and it is known for what it is
+    assert blind.count("estimate") == 1
+
+
+@pytest.mark.usefixtures("_small")
+def test_dehazing_at_another_strength_renders_what_is_there(clip, tmp_path, out, blind, capsys):
+    assert dehaze(clip, out, "--strength", "0.2") == 0
+    assert_refused(capsys, dehaze(clip, out, "--strength", "0.8"), "--overwrite")
+    assert dehaze(clip, out, "--strength", "0.8", "--overwrite") == 0
+    assert blind.count("estimate") == 1
+    assert dehaze(clip, tmp_path / "other", "--strength", "0.8") == 0
+    assert_same_result(out / "clip", tmp_path / "other" / "clip")
+    # another clip, seed or number of draws is no rendering
+    for flags in (["--seed", "1"], ["--samples", "2"]):
+        blind.clear()
+        assert dehaze(clip, out, "--strength", "0.3", "--overwrite", *flags) == 0
+        assert blind.count("estimate") == 1
+    write_video(clip, moving()[::-1], 20.0)
+    blind.clear()
+    assert dehaze(clip, out, "--strength", "0.3", "--overwrite", "--samples", "2") == 0
+    assert blind.count("estimate") == 1
+
+
+@pytest.mark.usefixtures("_small", "blind")
+def test_an_interrupted_rendering_leaves_the_old_result(clip, out, capsys, monkeypatch):
+    assert dehaze(clip, out) == 0
+    before = {path.name: path.read_bytes() for path in (out / "clip").iterdir()}
+
+    def stopped(folder, *rest):
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "write_result", stopped)
+    for flags in ([], ["-o", str(out.parent / "new")]):
+        assert main(["render", str(out / "clip"), "--strength", "1", *flags]) == 130
+        assert "Stopped" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in (out / "clip").iterdir()} == before
+        assert [path.name for path in out.iterdir()] == ["clip"]
+    assert not (out.parent / "new").exists()
+
+
+@pytest.mark.usefixtures("_small", "blind")
+def test_one_bad_result_does_not_stop_the_others(clip, tmp_path, out, capsys):
+    assert dehaze(clip, out) == 0
+    capsys.readouterr()
+    command = ["render", str(tmp_path / "none"), str(out / "clip"), "--strength", "1", "-o", str(tmp_path / "new")]
+    assert_refused(capsys, main(command), tmp_path / "none")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["clip"]
+
+
+@pytest.mark.usefixtures("_small", "blind")
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("render RESULT --strength 1.2", "strength"),
+        ("render RESULT --strength -0.1", "strength"),
+        ("render RESULT --strength nan", "strength"),
+        ("render --strength 0.5", "result"),
+        ("render MISSING --strength 0.5", "MISSING"),
+        ("render EMPTY --strength 0.5", "EMPTY"),
+        ("render RPCA --strength 0.5", "rpca"),
+        ("render DAMAGED --strength 0.5", "DAMAGED"),
+        ("render RESULT --strength 0.5 -o RPCA/report.json/x", "report.json"),
+        ("render RESULT --strength 0.5 -o TAKEN", "TAKEN"),
+    ],
+)
+def test_what_cannot_be_rendered_is_one_sentence_and_stays_as_it_was(command, word, clip, tmp_path, capsys):
+    assert dehaze(clip, tmp_path / "RESULT") == 0
+    assert dehaze(clip, tmp_path / "RPCA", "--method", "rpca") == 0
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "TAKEN" / "clip").mkdir(parents=True)
+    shutil.copytree(tmp_path / "RESULT" / "clip", tmp_path / "DAMAGED")
+    (tmp_path / "DAMAGED" / "result.h5").write_bytes(b"no HDF5")
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    places = {name: tmp_path / name / "clip" for name in ("RESULT", "RPCA")}
+    places |= {name: tmp_path / name for name in ("MISSING", "EMPTY", "DAMAGED", "TAKEN")}
+    arguments = []
+    for argument in command.split():
+        name, slash, rest = argument.partition("/")
+        arguments.append(f"{places[name]}{slash}{rest}" if name in places else argument)
+    assert_refused(capsys, main(arguments), word)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 # end to end
@@ -343,25 +515,6 @@ def test_train_reads_a_folder_of_clips(tmp_path, out, capsys):
     assert json.loads((out / "log.json").read_text())["config"]["lr"] == 0.001  # it goes on from the shipped prior
 
 
-@pytest.mark.slow
-def test_train_learns_the_haze_itself(out):
-    """A prior of p(L): blind, of the widths asked for, and darker than clean frames on average."""
-    command = ["train", "simulator", "-o", str(out), "--patients", "2", "--frames-per-patient", "2", "--size", "64"]
-    command += ["--batch", "2", "--steps", "1", "--learn", "haze", "--widths", "8", "16"]
-    assert main(command) == 0
-    haze = nuclear_diffusion.load_prior(out / "prior.safetensors")
-    assert not haze.haze_aware
-    assert haze.network.config.widths == (8, 16)
-    assert json.loads((out / "log.json").read_text())["config"]["lr"] == 0.005  # it begins afresh
-    clips = np.load(next(out.glob("train-*.npy"))).astype(int)
-    assert haze.mean == pytest.approx(np.maximum(clips[:, 0, 1] - clips[:, 0, 0], 0).mean() / 255, rel=1e-3)
-
-
-def test_haze_cannot_be_learned_without_haze(tmp_path, out, capsys):
-    command = ["train", str(tmp_path), "-o", str(out), "--learn", "haze", "--no-haze"]
-    assert_refused(capsys, main(command), "--no-haze")
-
-
 def test_training_data_must_exist(tmp_path, out, capsys):
     assert_refused(capsys, main(["train", str(tmp_path / "none"), "-o", str(out)]), tmp_path / "none")
     assert not out.exists()
@@ -385,9 +538,7 @@ def tiny_prior(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["nuclear", "mmse", "paper"])
 def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_prior, tmp_path):
-    import h5py
-
-    flags = [] if method == "mmse" else ["--steps", "2"]
+    flags = ["--steps", "2"] if method == "paper" else []
     source = str(pydicom.examples.get_path("ybr_color"))
     signals = []
     for name in ("first", "second"):

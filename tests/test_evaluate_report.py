@@ -1,6 +1,7 @@
 """Tables, figures and the page against planted numbers, and the whole chain from the command line."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -222,6 +223,7 @@ def test_curves_follow_the_strength(study):
 @pytest.mark.parametrize("method", DEFAULTS)
 def test_the_strength_of_each_method_has_a_name_in_the_figure(method):
     assert strength_of(Settings(method=method)) in {None, *figures.SYMBOLS}
+    assert set(figures.SYMBOLS) <= {field.name for field in dataclasses.fields(Settings)}
 
 
 def test_boxes_show_every_patient_and_the_mean_over_frames(study):

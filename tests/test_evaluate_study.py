@@ -241,7 +241,7 @@ def test_strengths_are_multiples_of_the_default():
     assert [m.name for m in vary(methods, {"rpca": [3], "mmse": [2]})] == [varied[-1].name]
     assert len({m.name for m in varied}) == 2
     assert len({m.configuration_hash for m in (*methods, *varied)}) == 4
-    assert [strength_of(Settings(method=name)) for name in ("mmse", "nuclear", "paper")] == ["sigma", "spare", "mu"]
+    assert [strength_of(Settings(method=name)) for name in ("mmse", "nuclear", "paper")] == ["sigma", "strength", "mu"]
 
 
 def test_every_clip_is_answered_by_every_method(data, folder, calls):

@@ -179,6 +179,8 @@ def test_windows_and_moments():
     # where one window alone speaks its spread is that of its draws; cross-faded frames have the mean of both windows'
     np.testing.assert_allclose(found.deviation[:3], found.draws[:, :3].std(axis=0, ddof=1), atol=1e-4)
     assert told[0] == (0, 8)
+    assert told[-1] == (8, 8)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
     again = sample_posterior(y, Gaussian(20.0, 0.4), NuclearNorm(5.0), window=6, overlap=2, **settings)
     np.testing.assert_array_equal(found.draws, again.draws)
 

@@ -1,6 +1,5 @@
 """A settings file: what it may hold, and that `dehaze` and `evaluate` take it, what is typed going first."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -66,8 +65,8 @@ def test_settings_come_back_as_they_were_written(method, tmp_path):
 
 def test_what_a_file_leaves_out_is_the_default(tmp_path):
     path = tmp_path / "settings.json"
-    path.write_text('{"method": "nuclear", "mu": 5, "gamma": null}')
-    assert read_settings(path).resolved() == Settings(method="nuclear", mu=5).resolved()
+    path.write_text('{"method": "paper", "mu": 5, "gamma": null}')
+    assert read_settings(path).resolved() == Settings(method="paper", mu=5).resolved()
 
 
 BAD = {
@@ -77,10 +76,12 @@ BAD = {
     "no method": ('{"mu": 3}', "method"),
     "another method": ('{"method": "magic"}', "nuclear"),
     "a method that is no text": ('{"method": 3}', "method"),
-    "a stranger": ('{"method": "rpca", "strength": 3}', "strength"),
+    "a stranger": ('{"method": "rpca", "softness": 3}', "softness"),
     "a text for a number": ('{"method": "rpca", "lam": "3"}', "lam"),
-    "half a step": ('{"method": "nuclear", "steps": 2.5}', "steps"),
-    "true": ('{"method": "nuclear", "steps": true}', "steps"),
+    "half a step": ('{"method": "paper", "steps": 2.5}', "steps"),
+    "true": ('{"method": "paper", "steps": true}', "steps"),
+    "too strong": ('{"method": "nuclear", "strength": 2}', "strength"),
+    "a setting that is gone": ('{"method": "nuclear", "spare": 0.1}', "spare"),
     "a number for a text": ('{"method": "mmse", "prior": 3}', "prior"),
     "a negative number": ('{"method": "rpca", "lam": -1}', "lam"),
     "not a number": ('{"method": "rpca", "lam": NaN}', "lam"),
@@ -183,18 +184,20 @@ def test_a_bad_list_of_patients_is_one_sentence(text, word, data, tmp_path):
 
 def test_other_strengths_do_not_compile_the_sampler_again(monkeypatch):
     """A strength that is compiled in costs seconds in every trial; each reaches the sampler all the same."""
-    made, given = [], {"spare": 0.1, "clear": 0.9, "exposure": 1.5, "detail": 0.5}
+    made = []
 
-    def separate(video, prior, *, background, sampler, **rest):
+    def sample(video, prior, sampler, *, background, **rest):
         made.extend([sampler.mu, background.gamma])
-        made.extend(getattr(sampler, name) for name in given if hasattr(sampler, name))
         raise InputError("enough seen.")
 
-    monkeypatch.setattr(core, "separate", separate)
-    for method in ("nuclear", "paper"):
-        ending = given if method == "nuclear" else {}
-        settings = dataclasses.replace(Settings(method=method), mu=1.5, gamma=2.5, **ending)
+    def separate_as_zea(video, prior, *, background, **rest):
+        made.append(background.gamma)
+        raise InputError("enough seen.")
+
+    monkeypatch.setattr(core, "sample", sample)
+    monkeypatch.setattr(core, "separate_as_zea", separate_as_zea)
+    for settings in (Settings(method="paper", mu=1.5, gamma=2.5), Settings(method="zea", gamma=3.5)):
         with pytest.raises(InputError):
             core.separate_frames(speckle(), settings, prior=object(), mask=np.ones((40, 40), bool))  # pyright: ignore
     assert not any(isinstance(value, float) for value in made)
-    np.testing.assert_allclose([float(value) for value in made], [1.5, 2.5, *given.values(), 1.5, 2.5])
+    np.testing.assert_allclose([float(value) for value in made], [1.5, 2.5, 3.5])

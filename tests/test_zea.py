@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.inference import Zea, separate, separate_as_zea
+from nuclear_diffusion.inference import Zea, sample, separate_as_zea
 from nuclear_diffusion.inference.zea import nuclear_gradient, rank_weights, zea_windows
 from nuclear_diffusion.learning import load_prior, prior_hash, train
 from nuclear_diffusion.model import Gaussian, NuclearNorm, Prior, VariancePreserving
@@ -190,9 +190,9 @@ def test_projection_copies_what_is_brighter_than_mid_grey(dehazed):
     np.testing.assert_allclose(found.background, y - found.signal, atol=1e-7)
 
 
-def test_is_a_sampler_of_separate():
+def test_is_a_sampler_of_sample():
     y, sampler = jax.random.uniform(KEY, (5, 8, 8)), Zea.last_tenth(3)
-    found = separate(y, Gaussian(20.0, 0.2), key=KEY, background=NuclearNorm(1.0), sampler=sampler, window=5, overlap=0)
+    found = sample(y, Gaussian(20.0, 0.2), sampler, key=KEY, background=NuclearNorm(1.0), window=5, overlap=0)
     alone = sampler(y, Gaussian(20.0, 0.2), NuclearNorm(1.0), key=jax.random.fold_in(KEY, 0), start=y)
     np.testing.assert_allclose(found.signal, alone.signal, atol=1e-6)
     assert found.trace.shape == (3,)

@@ -347,7 +347,7 @@ def draw_tradeoff(study: Study) -> Figure:
     return figure
 
 
-SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "spare": "spare"}
+SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "strength": "strength"}
 
 
 def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " levels"] | None:
