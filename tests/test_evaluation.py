@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import io
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from nuclear_diffusion.evaluation.style import LOOKS
 from nuclear_diffusion.evaluation.tables import difference_table, group_table, mean_table
 from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline.run import LoadedPrior
-from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, SimulatedClip, patient_seed, simulate
 
 
@@ -208,25 +208,25 @@ def test_a_simulated_patient_reads_like_a_clip():
 
 
 @pytest.mark.slow
-def test_a_look_at_other_settings_goes_on_where_it_stopped_and_tells_the_difference(tmp_path, monkeypatch):
+def test_a_look_at_strengths_goes_on_where_it_stopped_and_begins_at_the_input(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
-    module = importlib.import_module("development")
-    monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4))
-    settings = tmp_path / "settings.json"
-    settings.write_text('{"method": "nuclear", "spare": 0.3, "clear": 0.9}')
-    look = module.Development(choices=(settings,), frames=3, share=0.01, output=tmp_path)
+    module = importlib.import_module("strengths")
+    loaded = LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4)
+    monkeypatch.setattr(module, "prior_named", lambda name: loaded)
+    look = module.Strengths(spare=(0.1,), width=(0.5,), frames=3, share=0.01, output=tmp_path)
     look.run()
-    text = (tmp_path / "development.md").read_text()
-    assert text.count("| default |") == len(module.PATIENTS)
-    assert text.count("| spare=0.3,clear=0.9 − default |") == len(module.PATIENTS)
+    with (tmp_path / "strengths.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["kind"] for row in rows} == set(module.DEVELOPMENT)
+    for row in rows:
+        if row["rendering"].startswith("strength 0:"):  # the input as it is
+            assert [float(row[name]) for name in ("psnr", "ks_a", "ks_b", "bright_lost", "clean_lost")] == [0] * 5
+    assert {row["rendering"] for row in rows} >= {"strength 0.5: spare 0.125, clear 0.625", "spare 0.1, clear 0.6"}
+    text = (tmp_path / "strengths.md").read_text()
 
-    monkeypatch.setattr(module, "simulate", None)  # finished patients are not rendered again
+    monkeypatch.setattr(module, "patient", None)  # finished patients are not rendered again
     look.run()
-    assert (tmp_path / "development.md").read_text() == text
-    other = module.title(
-        Settings(mu=3.0, prior="elsewhere/prior.safetensors"), LoadedPrior(Gaussian(20.0, 0.2), "f" * 64)
-    )
-    assert sorted(other.split(",")) == ["mu=3", f"prior={'f' * 16}"]
+    assert (tmp_path / "strengths.md").read_text() == text
 
 
 def test_what_is_finished_outlives_a_kill_and_not_a_change_of_code(tmp_path, monkeypatch):
@@ -249,14 +249,13 @@ def test_what_is_finished_outlives_a_kill_and_not_a_change_of_code(tmp_path, mon
     assert module.Finished(path).get(["patient", 1]) is None
 
 
-def test_errors_are_told_apart_by_their_sign(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
-    errors = importlib.import_module("development").errors
-    clip = two_regions()
-    clip = clip._replace(hazy=clip.clean + np.where(clip.sector, np.float32(0.1), 0))
-    assert errors(clip, clip.clean) == {"left": 0, "eaten": 0}
-    assert errors(clip, clip.hazy) == pytest.approx({"left": 1, "eaten": 0})
-    assert errors(clip, clip.clean - np.float32(0.05)) == pytest.approx({"left": 0, "eaten": 0.25}, rel=1e-4)
+class Aware(Gaussian):
+    """A prior that takes half of every pixel for haze."""
+
+    haze_aware = True
+
+    def given(self, observed):
+        return types.SimpleNamespace(mean=lambda: observed / 2)
 
 
 @pytest.fixture
@@ -269,12 +268,18 @@ def benchmark(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "simulated_patients", module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "prior_of", lambda settings: LoadedPrior(Gaussian(20.0, 0.2), "0" * 64))
+    monkeypatch.setattr(module, "prior_named", lambda name: LoadedPrior(Aware(20.0, 0.2), "0" * 64))
     return module
 
 
+@pytest.fixture
+def patients(monkeypatch, benchmark):
+    """The module from which the benchmark has its patients."""
+    return importlib.import_module("patients")
+
+
 @pytest.mark.slow
-def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch, benchmark):
+def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch, benchmark, patients):
     module = benchmark
     run = module.Benchmark(patients=2, split="development", frames=3, output=tmp_path)
 
@@ -286,7 +291,7 @@ def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, 
             raise KeyboardInterrupt
         return simulate(seed=seed, **rest)
 
-    monkeypatch.setattr(module, "simulate", stop_at_second)
+    monkeypatch.setattr(patients, "simulate", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     with (tmp_path / "patients.jsonl").open("a") as lines:
@@ -319,14 +324,14 @@ def test_kinds_of_patients_never_share_one_and_every_unseen_family_gets_its_shar
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unseen", "unseen-view", "unseen-look"])
-def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monkeypatch, benchmark):
+def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monkeypatch, benchmark, patients):
     asked = []
 
     def small(*, seed, **rest):
         asked.append((seed, rest))
         return simulate(seed=seed, size=64, **rest)
 
-    monkeypatch.setattr(benchmark, "simulate", small)
+    monkeypatch.setattr(patients, "simulate", small)
     for one in ("seen", kind, kind):
         benchmark.Benchmark(kind=one, patients=2, split="development", frames=2, output=tmp_path).run()
     first = benchmark.KINDS[kind].first
@@ -344,8 +349,8 @@ def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_peers_are_measured_beside_the_others_in_a_table_of_their_own(tmp_path, monkeypatch, benchmark):
-    monkeypatch.setattr(benchmark, "simulate", lambda **asked: simulate(size=64, **asked))
+def test_peers_are_measured_beside_the_others_in_a_table_of_their_own(tmp_path, monkeypatch, benchmark, patients):
+    monkeypatch.setattr(patients, "simulate", lambda **asked: simulate(size=64, **asked))
     few = {method: dataclasses.replace(settings, steps=2) for method, settings in benchmark.PEERS.items()}
     monkeypatch.setattr(benchmark, "PEERS", few)
     benchmark.Benchmark(kind="unseen", patients=1, split="development", frames=2, output=tmp_path, peers=True).run()

@@ -416,9 +416,10 @@ def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     assert load_prior(tmp_path / "prior.safetensors").haze_aware
 
 
-def test_a_prior_that_knows_no_haze_ignores_the_hazy_frame(prior):
+def test_a_prior_that_knows_no_haze_cannot_be_given_a_hazy_clip(prior):
     assert not prior.haze_aware
-    assert prior.given(jnp.zeros((2, 16, 16))) is prior
+    with pytest.raises(ValueError, match="haze-aware"):
+        prior.given(jnp.zeros((2, 16, 16)))
 
 
 def test_most_of_the_shown_frames_have_high_noise():
