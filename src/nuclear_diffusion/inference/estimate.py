@@ -51,13 +51,13 @@ class Estimate(NamedTuple):
 class Completion(eqx.Module):
     """p(L) for haze that is seen in part.
 
-    - `decibels`: R, how fast an echo that is brighter than the haze ceases to be haze. Between speckles a logarithmic
-      grey scale shows less than the scanner's 40 to 80 dB: means over speckle, of moving tissue and of haze, are wide.
+    - `decibels`: R, how fast an echo that is brighter than the haze ceases to be haze; near 0, P is the grey level. The
+      scanner's own 40 to 80 dB from black to white would ask for haze to be known more exactly than it is.
     - `ridge`: weight of "no haze" where none was ever seen, at least 0.
     - `steps`: of the completion.
     """
 
-    decibels: float | Scalar = 20.0
+    decibels: float | Scalar = 10.0
     ridge: float | Scalar = 0.02
     steps: int = eqx.field(static=True, default=10)
 

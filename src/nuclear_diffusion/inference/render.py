@@ -14,17 +14,23 @@ from numpy import ndarray
 from nuclear_diffusion.types import InputError
 
 STRENGTH = 0.5
-"""The default, chosen on development patients (docs/decisions)."""
+"""The default, chosen on development patients (docs/decisions/0027-one-pass.md)."""
+
+WIDTH = 0.4
+"""Shares between those taken for none and those taken for all: narrower clears more at hard edges."""
 
 
 def limits(strength: float) -> tuple[float, float]:
     """`spare`, below which a share of haze is taken for none, and `clear`, above which it is taken for all.
 
+        spare = (1 - strength)^2,    clear = spare + `WIDTH`
+
     Raises `InputError` where `strength` is outside [0, 1].
     """
     if not 0 <= strength <= 1:
         raise InputError(f"`strength` must be between 0 and 1, got {strength}.")
-    return (1 - strength) ** 3, (1 - strength) ** 3 + 0.5
+    spare = (1 - strength) ** 2
+    return spare, spare + WIDTH
 
 
 def render(
