@@ -528,15 +528,15 @@ def tiny_prior(tmp_path_factory):
     from nuclear_diffusion.learning import UNet, UNetConfig, save_prior
     from nuclear_diffusion.model import DiffusionPrior
 
-    config = UNetConfig(widths=(8, 8))
-    prior = DiffusionPrior(UNet(config, key=jax.random.key(0)), 0.1, 0.2, 0.002, 10.0, config.stride)
+    config = UNetConfig(widths=(8, 8), haze_aware=True)
+    prior = DiffusionPrior(UNet(config, key=jax.random.key(0)), 0.1, 0.2, 0.002, 10.0, config.stride, haze_aware=True)
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
     save_prior(path, prior)
     return path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["nuclear", "mmse", "paper"])
+@pytest.mark.parametrize("method", ["nuclear", "mmse", "aware", "paper"])
 def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_prior, tmp_path):
     flags = ["--steps", "2"] if method == "paper" else []
     source = str(pydicom.examples.get_path("ybr_color"))
@@ -556,6 +556,7 @@ def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_pri
 @pytest.mark.slow
 def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
     from nuclear_diffusion.evaluation import demo
+    from nuclear_diffusion.evaluation.comparison import METHODS
     from nuclear_diffusion.learning import load_prior
 
     monkeypatch.setattr(run, "load_prior", lambda name: load_prior(tiny_prior))
@@ -570,9 +571,10 @@ def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
         raise ValueError(constant)
 
     report = json.loads((out / "report.json").read_text(), parse_constant=refuse)["simulated"]
-    assert list(report) == ["hazy", "rpca", "mmse", "nuclear", "clean"]
+    assert list(report) == ["hazy", *METHODS, "clean"]
     for scores in report.values():
-        assert set(scores) == {"gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "seconds"}
+        quality = {"gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim"}
+        assert set(scores) == quality | {"flicker_b", "bright_lost", "seconds"}
     assert report["clean"]["psnr"] is None
     assert report["clean"]["ssim"] == pytest.approx(1)
     assert report["hazy"]["ks_a"] == 0
