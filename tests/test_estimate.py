@@ -305,7 +305,7 @@ def test_a_share_of_haze_is_what_is_missing_of_the_input():
 def test_an_even_clip_in_closed_form(brightness, share):
     """L: the weighted ridge regression of h Y; the share: the geometric mean of h and what L explains."""
     y = jnp.full((6, 16, 15), brightness)
-    found = estimate(y, Told(1 - share))
+    found = estimate(y, Told(1 - share), completion=Completion(20.0, 0.02))
     haze = share**2 * share * brightness / (share**2 + 0.02)
     explained = (10 ** (2 * haze) - 1) / (10 ** (2 * brightness) - 1)
     np.testing.assert_allclose(found.mean, (1 - share) * brightness, atol=1e-6)
@@ -359,7 +359,7 @@ def moving_echo(haze: float, size: int, step: int, side: int = 96, frames: int =
 def test_an_echo_that_is_brighter_than_the_haze_around_it_is_tissue():
     """Though the prior is as unsure of it as of the haze, half and half."""
     y, echo = moving_echo(0.3, 20, 4)
-    share = np.asarray(estimate(y, Told(0.5)).share)
+    share = np.asarray(estimate(y, Told(0.5), completion=Completion(20.0, 0.02)).share)
     assert np.median(share) == pytest.approx((0.5 * _power_ratio(0.5 * 0.3 * 0.25 / 0.27, 0.3)) ** 0.5, abs=0.01)
     assert share[echo].mean() < 0.55 * np.median(share)
 
@@ -371,7 +371,7 @@ def _power_ratio(haze: float, y: float) -> float:
 def test_a_small_bright_echo_is_not_explained_though_the_prior_takes_it_for_haze():
     """All weights 1: what a moving echo is brighter than the haze is less than what `slowly_varying` lets pass."""
     y, echo = moving_echo(0.15, 6, 9)
-    completion = Completion()
+    completion = Completion(20.0, 0.02)
     haze, _ = completion(y, jnp.ones_like(y))
     explained = np.asarray(completion.explained(haze, y))
     assert explained[echo].max() < 0.3 < 0.9 < np.median(explained)

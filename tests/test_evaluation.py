@@ -221,7 +221,7 @@ def test_a_look_at_strengths_goes_on_where_it_stopped_and_begins_at_the_input(tm
     for row in rows:
         if row["rendering"].startswith("strength 0:"):  # the input as it is
             assert [float(row[name]) for name in ("psnr", "ks_a", "ks_b", "bright_lost", "clean_lost")] == [0] * 5
-    assert {row["rendering"] for row in rows} >= {"strength 0.5: spare 0.125, clear 0.625", "spare 0.1, clear 0.6"}
+    assert {row["rendering"] for row in rows} >= {"strength 0.5: spare 0.250, clear 0.650", "spare 0.1, clear 0.6"}
     text = (tmp_path / "strengths.md").read_text()
 
     monkeypatch.setattr(module, "patient", None)  # finished patients are not rendered again

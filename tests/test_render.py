@@ -16,15 +16,15 @@ VIDEOS = arrays.arrays(np.float32, (2, 3, 4), elements=UNIT)
 
 
 @pytest.mark.parametrize(
-    ("strength", "spare", "clear"), [(0, 1, 1.5), (0.5, 0.125, 0.625), (0.9, 0.001, 0.501), (1, 0, 0.5)]
+    ("strength", "spare", "clear"), [(0, 1, 1.4), (0.5, 0.25, 0.65), (0.9, 0.01, 0.41), (1, 0, 0.4)]
 )
 def test_limits_by_hand(strength, spare, clear):
     assert limits(strength) == pytest.approx((spare, clear))
 
 
 def test_the_ramp_by_hand():
-    """At strength 1/2 between 1/8 and 5/8: none below, all above, and straight between."""
-    share = np.array([0, 0.125, 0.25, 0.375, 0.5, 0.625, 1], np.float32)[None, None]
+    """At strength 1/2 between 0.25 and 0.65: none below, all above, and straight between."""
+    share = np.array([0, 0.25, 0.35, 0.45, 0.55, 0.65, 1], np.float32)[None, None]
     video = np.full(share.shape, 0.8)
     found = render(video, share, 0.5)
     np.testing.assert_allclose(found[0, 0], 0.8 * np.array([1, 1, 0.75, 0.5, 0.25, 0, 0]), atol=1e-6)
@@ -47,7 +47,7 @@ def test_every_pixel_is_dimmed_by_the_ramp_of_its_own_share(video, share, streng
 def test_at_no_strength_every_bit_stays_and_at_full_strength_all_that_is_clear_goes(video, share):
     np.testing.assert_array_equal(render(video, share, 0), video)
     full = render(video, share, 1)
-    np.testing.assert_array_equal(full[share >= 0.5], 0)
+    np.testing.assert_array_equal(full[share >= 0.401], 0)
     np.testing.assert_array_equal(full[share == 0], video[share == 0])
 
 
