@@ -21,6 +21,7 @@ from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded, find
 from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, motion_level, spectra
 from nuclear_diffusion.evaluation.results import by_patient
 from nuclear_diffusion.evaluation.study import Method, choose_methods, run_study, strength_of, vary
+from nuclear_diffusion.inference import render
 from nuclear_diffusion.pipeline.core import Dehazed
 from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
 from nuclear_diffusion.types import InputError
@@ -230,6 +231,28 @@ def test_methods_are_named_with_their_defaults():
         choose_methods("rpca,magic")
     with pytest.raises(InputError, match="rpca twice"):
         choose_methods("rpca,rpca")
+
+
+def test_strengths_are_renderings_of_one_separation(data, folder, monkeypatch):
+    made = []
+
+    def half_haze(clip, settings, prior=None, *, size, progress=None):
+        made.append(clip.name)
+        share = np.where(VENTRICLE, np.full_like(clip.frames, 0.5), 0).astype(np.float32)
+        signal = render(clip.frames, share, settings.resolved().as_dict()["strength"])
+        return Dehazed(signal, clip.frames, None, np.ones((SIDE, SIDE), bool), 0.6, share)
+
+    monkeypatch.setattr(studies, "dehaze_clip", half_haze)
+    monkeypatch.setattr(studies, "_prior", lambda *about: None)
+    nuclear = Method("nuclear", Settings().resolved(), "0" * 64, SIDE)
+    methods = [METHODS[0], nuclear, *vary([nuclear], [0.2, 2])]
+    cases = find_dataset(data).cases
+    study = run_study(cases, methods, folder)
+    assert made == [case.name for case in cases]
+    ventricle = [np.mean(study.of(method.name)[0].scores["ks_b"]) for method in methods]
+    assert ventricle[2] == 0  # strength 0.1 takes a share of half for none
+    assert ventricle[1] > 0
+    assert ventricle[3] == 1  # strength 1 takes it for all
 
 
 def test_strengths_are_multiples_of_the_default():

@@ -27,7 +27,7 @@ from nuclear_diffusion.evaluation.datasets import Case, Loaded
 from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, spectra
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.model import Prior
-from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Progress, dehaze_clip
+from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Dehazed, Progress, dehaze_clip, rendered
 from nuclear_diffusion.pipeline.results import fingerprint, versions
 from nuclear_diffusion.pipeline.run import prior_of
 from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
@@ -163,7 +163,10 @@ def choose_methods(
 
 
 def vary(methods: Sequence[Method], factors: Sequence[float] | Mapping[str, Sequence[float]]) -> list[Method]:
-    """Each method at other strengths: its own times each of `factors`, of all methods or by method, 1 left out."""
+    """Each method at other strengths: its own times each of `factors`, of all methods or by method.
+
+    A factor of 1 is left out, and what takes the strength of `nuclear` above 1, as nothing is left to take there.
+    """
     found = []
     for method in methods:
         name = None if method.settings is None else strength_of(method.settings)
@@ -172,6 +175,8 @@ def vary(methods: Sequence[Method], factors: Sequence[float] | Mapping[str, Sequ
         for factor in factors.get(method.name, ()) if isinstance(factors, Mapping) else factors:
             if factor != 1:
                 value = factor * getattr(method.settings, name)
+                if name == "strength" and value > 1:
+                    continue
                 settings = replace(method.settings, **{name: value}).resolved()
                 found.append(
                     replace(method, name=f"{method.name}-{name}-{value:g}", settings=settings, varied=method.name)
@@ -203,6 +208,7 @@ def run_study(
         InputError: no clip is left, a worker died, or several workers were asked for on a GPU.
     """
     _read.cache_clear()
+    _separated.cache_clear()
     tasks = [_Task(case, method, folder) for case in cases for method in methods]
     measured, failures = {}, []
     for done, result in enumerate(_results(tasks, workers, progress), start=1):
@@ -294,7 +300,7 @@ def _measured(task: _Task) -> Measured:
     path = folder / case.name / f"{method.name}-{key[:16]}-{digest([marks_hash, *_measuring()])[:8]}.json"
     if (stored := _stored_numbers(path, key)) is not None:
         return replace(stored, patient=case.patient)
-    answer = _answer(loaded, method, folder, key)
+    answer = _answer(case, method, folder, key)
     scores, histograms = measure(loaded, answer.signal, answer.sector)
     result = Measured(
         case=case.name,
@@ -331,18 +337,26 @@ class _Answer(NamedTuple):
     spectra: dict[str, list[list[float]]]
 
 
-def _answer(loaded: Loaded, method: Method, folder: Path, key: str) -> _Answer:
+@functools.lru_cache(maxsize=1)
+def _separated(case: Case, settings: Settings, prior_sha256: str | None, size: int) -> Dehazed:
+    """The last separation of this process."""
+    prior = _prior(settings.method, settings.prior, prior_sha256)
+    return dehaze_clip(_read(case)[0].clip, settings, prior, size=size)
+
+
+def _answer(case: Case, method: Method, folder: Path, key: str) -> _Answer:
     """The method's answer, from disk where it is there. Answers of variations are not kept."""
-    clip, settings = loaded.clip, method.settings
+    clip, settings = _read(case)[0].clip, method.settings
     if settings is None:
         sector = find_sector(clip.frames, clip.region)
         return _Answer(eight_bits(clip.frames), sector, math.nan, False, {"signal": spectra(clip.frames, sector)})
     path = _answer_path(folder, clip.name, method.name, key)
     if (stored := _stored_answer(path, key)) is not None:
         return stored
-    dehazed = dehaze_clip(
-        clip, settings, _prior(settings.method, settings.prior, method.prior_sha256), size=method.size
-    )
+    usual = replace(settings, strength=None).resolved()
+    dehazed = _separated(case, usual, method.prior_sha256, method.size)  # one for all strengths
+    if settings != usual:
+        dehazed = rendered(clip, dehazed, settings.as_dict()["strength"])
     parts: dict[str, Float[ndarray, "frames height width"]] = {}
     if method.varied is None:
         parts = {"signal": dehazed.signal, "background": dehazed.background}

@@ -81,7 +81,12 @@ def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
 
 
 def search_space(base: Method) -> dict[str, BaseDistribution]:
-    """What is searched: each number of the method that makes it act more or less, see `SPACE`."""
+    """What is searched: each number of the method that makes it act more or less, see `SPACE`.
+
+    Raises `InputError` for a method that has none.
+    """
+    if not centre(base):
+        raise InputError(f"method {base.name} has no strength to search: choose another --method.")
     return {
         name: FloatDistribution(*(_rounded(factor * value) for factor in SPACE[name]), log=True)
         for name, value in centre(base).items()

@@ -9,7 +9,8 @@
 Haze stands nearly still while the heart moves through it. Where h is high the haze itself is seen, where h is low it is
 hidden behind tissue: L is a low-rank matrix with missing entries, completed by nuclear norm minimisation (soft-impute,
 Mazumder, Hastie, Tibshirani 2010) with h^2 for weights and what stands still for free. Where L explains the brightness
-of a pixel the pixel is haze; an echo that is brighter than any haze seen around it is tissue, whatever h says.
+of a pixel the pixel is haze; of an echo that is brighter than the haze seen around it less is taken. On clips of a few
+frames nothing of L varies above the threshold, and L is one picture (docs/benchmarks/ablation.md).
 
 What is shown of the estimate is `render`'s. A prior that knows nothing of haze has no E[X | Y]: `EM` finds X and L.
 """
