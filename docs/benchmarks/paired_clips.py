@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated
 
-import imageio.v3 as iio
 import numpy as np
 import tyro
 from numpy import ndarray
 from patients import prior_named
+from PIL import Image
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.evaluation.comparison import METHODS
@@ -117,7 +117,7 @@ share of bright tissue that is lost / that is lost where the clean clip itself g
         width = max(picture.shape[1] for picture in pictures)
         padded = [np.pad(picture, ((0, 0), (0, width - picture.shape[1]))) for picture in pictures]
         with atomic(self.output / "paired_clips.png") as temporary:
-            iio.imwrite(temporary, np.rint(255 * np.vstack(padded)).astype(np.uint8), extension=".png")
+            Image.fromarray(np.rint(255 * np.vstack(padded)).astype(np.uint8)).save(temporary)
 
 
 def signals(clip: Clip, prior: Prior) -> dict[str, ndarray]:

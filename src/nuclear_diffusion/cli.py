@@ -107,7 +107,7 @@ class Dehaze:
 
 @dataclasses.dataclass(frozen=True)
 class Render:
-    """Show finished results at another strength, without separating the clips again."""
+    """Rewrite finished results at another strength, without separating the clips again."""
 
     results: Annotated[
         Positional[tuple[Path, ...]],
@@ -343,8 +343,8 @@ class Evaluate:
         tuple[str, ...],
         arg(
             metavar="[METHOD=]FACTORS...",
-            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2,4 all "
-            "methods, rpca=1.1,1.2 nuclear=0.3,3 each its own.",
+            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2 all "
+            "methods, rpca=1.1,1.2 nuclear=0.3,1.6 each its own. A strength of nuclear above 1 is left out.",
             help_behavior_hint="(default: none)",
         ),
     ] = ()

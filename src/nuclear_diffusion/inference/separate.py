@@ -199,7 +199,10 @@ def _denoise(prior: Prior, y: Video, sigma: Float[Array, ""]) -> Video:
 
 def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:
     """`video` as float32, or `InputError` where it cannot be separated."""
-    y = jnp.asarray(np.asarray(video), jnp.float32)
+    given = np.asarray(video)
+    if not np.issubdtype(given.dtype, np.floating):
+        raise InputError(f"`video` must be floats in [0, 1], got {given.dtype}: divide bytes by 255.")
+    y = jnp.asarray(given, jnp.float32)
     if y.ndim != 3 or 0 in y.shape:
         raise InputError(f"`video` must be (frames, height, width), got shape {y.shape}.")
     if len(y) < 2:

@@ -44,6 +44,8 @@ def result_folder(folder: Path) -> Iterator[Path]:
     """
     partial = folder.with_name(f".{folder.name}.partial")
     replaced = folder.with_name(f".{folder.name}.replaced")
+    if replaced.exists() and not folder.exists():  # stopped between two renames
+        replaced.rename(folder)
     for leftover in (partial, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
     made = [parent for parent in folder.parents if not parent.exists()]
@@ -58,6 +60,8 @@ def result_folder(folder: Path) -> Iterator[Path]:
         partial.rename(folder)
         shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
+        if replaced.exists() and not folder.exists():
+            replaced.rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
         with contextlib.suppress(OSError):
             for parent in made:
@@ -93,16 +97,25 @@ def identity(clip: Clip, settings: Settings, prior_sha256: str | None) -> dict[s
 
 
 def write_result(
-    folder: Path, clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: str | None
+    folder: Path,
+    clip: Clip,
+    dehazed: Dehazed,
+    settings: Settings,
+    prior_sha256: str | None,
+    made_by: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write every file of `FILES` into `folder`, and `SPREAD` where there are draws, and return the report."""
+    """Write every file of `FILES` into `folder`, and `SPREAD` where there are draws, and return the report.
+
+    `made_by`: the versions that separated the clip, where they are not these.
+    """
     report = make_report(clip, dehazed, settings, prior_sha256)
+    report["versions"] = made_by or report["versions"]
     write_h5(folder / "result.h5", clip, dehazed, report)
     seen = clip.frames if clip.color is None else clip.color / np.float32(255)
     signal = dehazed.signal if dehazed.color is None else dehazed.color
     write_video(folder / "signal.mp4", signal, clip.fps)
     write_video(folder / "background.mp4", dehazed.background, clip.fps)
-    panels = {"input": seen, f"signal ({settings.method})": signal, "background": dehazed.background}
+    panels = {"input": seen, f"signal ({_called(settings)})": signal, "background": dehazed.background}
     write_video(folder / "comparison.mp4", side_by_side(panels), clip.fps)
     if dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
         spread = {
@@ -222,6 +235,12 @@ def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width
     return np.asarray(image)
 
 
+def _called(settings: Settings) -> str:
+    """The method, and its strength where it has one."""
+    strength = settings.as_dict().get("strength")
+    return settings.method if strength is None else f"{settings.method}, strength {strength:g}"
+
+
 _MARK = "#f97316"
 """Colour of bright echoes that lost much."""
 
@@ -248,7 +267,7 @@ def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
 
     height = float(np.clip(2.7 * len(moments) * len(rows) / len(columns) + 0.8, 6, 12))
     figure = Figure(figsize=(15, height), layout="constrained")
-    figure.suptitle(f"{clip.name}: {settings.method}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
+    figure.suptitle(f"{clip.name}: {_called(settings)}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
     images, strips = figure.subfigures(1, 2, width_ratios=[2.2, 1])  # pyright: ignore[reportGeneralTypeIssues]
     grid = images.subplots(len(moments), 4, squeeze=False)
     chosen = list(moments)

@@ -1,5 +1,6 @@
 """From files to result folders: names, what is finished already, and one clip after another."""
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from nuclear_diffusion.learning import load_prior, prior_hash
 from nuclear_diffusion.model import Prior
 from nuclear_diffusion.pipeline.core import Progress, check_separable, dehaze_clip, rendered
-from nuclear_diffusion.pipeline.results import identity, read_h5, read_report, result_folder, write_result
+from nuclear_diffusion.pipeline.results import identity, read_h5, read_report, result_folder, versions, write_result
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import read_video
@@ -97,7 +98,8 @@ def dehaze_file(
                 f"{folder} holds a result of another clip, other settings or weights; give --overwrite to replace it."
             )
         if differs_in_strength_alone(finished, wanted):
-            return render_result(folder, settings.as_dict()["strength"])
+            with contextlib.suppress(InputError):  # a damaged result is made again
+                return render_result(folder, settings.as_dict()["strength"])
     with result_folder(folder) as partial:
         dehazed = dehaze_clip(clip, settings, loaded.prior, progress=progress)
         report = write_result(partial, clip, dehazed, settings, loaded.sha256)
@@ -105,30 +107,40 @@ def dehaze_file(
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a finished report is of the `wanted` identity but for the strength of its rendering."""
+    """Whether a report is of the `wanted` identity and of these versions, but for the strength of its rendering."""
 
     def estimated(identity: dict[str, Any]) -> dict[str, Any]:
-        settings = {name: value for name, value in identity["settings"].items() if name != "strength"}
+        settings = {**(identity.get("settings") or {}), "strength": None}
         return {**{name: identity.get(name) for name in wanted}, "settings": settings}
 
-    return wanted["settings"]["method"] == "nuclear" and estimated(finished) == estimated(wanted)
+    alike = estimated(finished) == estimated(wanted) and finished.get("versions") == versions()
+    return alike and wanted["settings"]["method"] == "nuclear" and finished["settings"] != wanted["settings"]
 
 
 def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
     """Render a finished result of method nuclear at another strength, in its place or as the folder `output`.
 
-    Raises `InputError` where `folder` holds no such result, `output` exists, or the strength is outside [0, 1].
+    Raises `InputError` where `folder` holds no such result, `output` exists or lies in it, or the strength is outside
+    [0, 1].
     """
-    finished = read_report(folder)
+    place = folder.resolve()
+    try:
+        finished = read_report(place)
+    except InputError:
+        finished = None
     if finished is None:
-        raise InputError(f"{folder} does not exist: give the folder of a result, as `dehaze` writes it.")
-    if output is not None and output.exists():
-        raise InputError(f"{output} exists: choose another -o.")
-    if finished["settings"].get("method") != "nuclear":
-        raise InputError(f"{folder} is a result of method {finished['settings'].get('method')}: only nuclear renders.")
-    settings = Settings(**{**finished["settings"], "strength": strength}).resolved()
-    clip, found = read_h5(folder / "result.h5")
-    dehazed = rendered(clip, found._replace(seconds=finished["seconds"]), strength)
-    with result_folder(folder if output is None else output) as partial:
-        report = write_result(partial, clip, dehazed, settings, finished["prior_sha256"])
+        raise InputError(f"{folder} is not a result of `dehaze`: give the folder of one clip.")
+    if output is not None and (output.exists() or place in output.resolve().parents):
+        raise InputError(f"{output} exists or lies in the result: choose another -o.")
+    try:
+        if finished["settings"]["method"] != "nuclear":
+            raise InputError(f"{folder} is a result of method {finished['settings']['method']}: only nuclear renders.")
+        settings = Settings(**{**finished["settings"], "strength": strength}).resolved()
+        clip, found = read_h5(place / "result.h5")
+        dehazed = rendered(clip, found._replace(seconds=float(finished["seconds"])), strength)
+        prior_sha256, made_by = finished["prior_sha256"], dict(finished["versions"])
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{folder} was made by another version, or is damaged: dehaze the clip again.") from error
+    with result_folder(place if output is None else output) as partial:
+        report = write_result(partial, clip, dehazed, settings, prior_sha256, made_by)
     return Outcome(folder if output is None else output, report, skipped=False)
