@@ -82,7 +82,7 @@ class NoiseEmbedding(eqx.Module):
         self.out = Dense(width, width, key=second)
 
     def __call__(self, c_noise: Scalar) -> Float[Array, " width"]:
-        """Embed `c_noise`, about -1.6 to 0.6 for noise of 0.002 to 10, with periods from 1/2 to 32."""
+        """Embed `c_noise`, about -1.6 to 1.1 for noise of 0.002 to 80, with periods from 1/2 to 32."""
         half = self.hidden.weight.shape[0] // 2
         angle = 2 * jnp.pi * c_noise * jnp.geomspace(1 / 32, 2, half)
         features = jnp.sqrt(2.0) * jnp.concatenate([jnp.sin(angle), jnp.cos(angle)])
