@@ -28,7 +28,7 @@ from nuclear_diffusion.learning.zea_preset import Layers, PresetConfig, build_ne
 from nuclear_diffusion.model import NuclearNorm, VariancePreserving
 
 OFFICIAL = PresetConfig(widths=(32, 64, 96, 128), block_depth=2)
-SIZE = 256
+SIZE = 96
 STEPS = 2
 """Steps a run; a loop of one would be compiled as no loop."""
 
