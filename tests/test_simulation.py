@@ -175,7 +175,15 @@ def test_splits_never_share_a_patient():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"frames": 0}, {"size": 4}, {"haze": -1.0}, {"view": "suprasternal"}, {"look": "dim"}, {"families": ["fog"]}],
+    [
+        {"frames": 0},
+        {"size": 4},
+        {"haze": -1.0},
+        {"view": "suprasternal"},
+        {"look": "dim"},
+        {"families": ["fog"]},
+        {"findings": ["stone"]},
+    ],
 )
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):

@@ -170,7 +170,7 @@ def test_rib_clutter_stays_still_and_is_narrow_combs(scanner, tissue):
 
 
 def test_fine_grain_is_finer_across_and_longer_along_the_beam_than_training_clutter(scanner):
-    coarse = [haze._speckle(scanner, np.random.default_rng(seed)) for seed in range(12)]
+    coarse = [haze.speckle(scanner, np.random.default_rng(seed)) for seed in range(12)]
     fine = [FineGrain.draw(scanner, np.random.default_rng(seed)) for seed in range(12)]
     assert min(width(each.texture, 1) for each in fine) > 1.2 * max(width(each, 1) for each in coarse)
     assert max(width(each.texture, 0) for each in fine) < 0.8 * min(width(each, 0) for each in coarse)

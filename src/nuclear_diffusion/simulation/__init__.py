@@ -4,12 +4,14 @@ from .anatomy import UNSEEN_VIEWS, VIEWS
 from .bank import frame_bank
 from .clip import SPLITS, SimulatedClip, patient_seed, simulate
 from .dataset import write_dataset
+from .findings import FINDINGS
 from .haze import FAMILIES, UNSEEN_FAMILIES
 from .looks import UNSEEN_LOOKS
 from .overlay import lay_haze
 
 __all__ = [
     "FAMILIES",
+    "FINDINGS",
     "SPLITS",
     "UNSEEN_FAMILIES",
     "UNSEEN_LOOKS",

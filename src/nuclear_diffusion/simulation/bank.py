@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import numpy as np
 
 from .clip import patient_seed, simulate
+from .findings import some_findings
 from .haze import some_families, some_strength
 
 
@@ -14,7 +15,8 @@ def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng((seed, 3))
     # from a few frames of a scanner to a few beats, so that a network learns what time tells from little of it too
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
-    clip = simulate(seed=seed, size=size, times=times, haze=some_strength(rng), families=some_families(rng))
+    strength, families, findings = some_strength(rng), some_families(rng), some_findings(rng)
+    clip = simulate(seed=seed, size=size, times=times, haze=strength, families=families, findings=findings)
     return _to_uint8(clip.hazy), _to_uint8(clip.clean)
 
 

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from .acoustics import Scanner
 from .anatomy import VIEWS, make_anatomy
+from .findings import FINDINGS, Findings
 from .haze import FAMILIES, UNSEEN_FAMILIES, Haze
 from .looks import unlike
 from .motion import Motion
@@ -60,6 +61,7 @@ def simulate(
     look: str | None = None,
     haze: float = 1.0,
     families: Collection[str] = FAMILIES,
+    findings: Collection[str] = (),
     overlay: bool | None = None,
     times: np.ndarray | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -77,6 +79,7 @@ def simulate(
         look: one of `UNSEEN_LOOKS`, a scanner unlike those of training; None draws one of training's.
         haze: factor on the clutter's amplitude; 0 leaves the hazy clip equal to the clean one.
         families: kinds of clutter, of `FAMILIES` and `UNSEEN_FAMILIES`.
+        findings: what lies in the heart or in front of it, or is unusual about the scan; of `FINDINGS`.
         overlay: burn in ECG and text; drawn where None.
         times: moments in seconds to render, instead of `frames` at the scanner's frame rate.
         progress: called with (frames done, frames in all).
@@ -85,7 +88,7 @@ def simulate(
         The clip and its truth. Same arguments, same bits.
 
     Raises:
-        ValueError: a size or count below 1, or an unknown view, look or family.
+        ValueError: a size or count below 1, or an unknown view, look, family or finding.
     """
     if frames < 1:
         raise ValueError(f"`frames` must be at least 1, got {frames}")
@@ -96,6 +99,8 @@ def simulate(
     known = (*FAMILIES, *UNSEEN_FAMILIES)
     if unknown := set(families) - set(known):
         raise ValueError(f"`families` must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    if unknown := set(findings) - set(FINDINGS):
+        raise ValueError(f"`findings` must be among {', '.join(FINDINGS)}, got {', '.join(sorted(unknown))}")
     rng = np.random.default_rng(seed)
     drawn = str(rng.choice(VIEWS, p=(0.55, 0.15, 0.15, 0.15)))
     view = drawn if view is None else view
@@ -104,7 +109,10 @@ def simulate(
     if look is not None:
         scanner = unlike(scanner, look, np.random.default_rng((seed, 4)))
     motion = Motion.draw(view, rng)
-    gain = _gain_map(scanner, rng)
+    moments = np.arange(frames) / scanner.fps if times is None else np.asarray(times, float)
+    found = Findings.draw(findings, seed, anatomy, scanner, motion, len(moments))  # streams of their own
+    anatomy, scanner = found.anatomy, found.scanner
+    gain = found.gain * _gain_map(scanner, rng)
 
     # scatterers, evenly over beam space, in the material's rest frame
     r = rng.uniform(0, scanner.depth * 1.1, SCATTERERS)
@@ -131,11 +139,20 @@ def simulate(
             hinge = motion.move(valve.hinge[None], hinge_modes, time)
             where.append(motion.leaflet(valve, hinge, along, time) + spread)
             what.append(echo)
-        return gain * scanner.blur(scanner.receive(np.concatenate(where), np.concatenate(what)))
+        for solid in found.solids:
+            where.append(solid.at(time))
+            what.append(solid.amplitude)
+        field = scanner.blur(scanner.receive(np.concatenate(where), np.concatenate(what)))
+        return found.shadows(time) * gain * field
 
-    moments = np.arange(frames) / scanner.fps if times is None else np.asarray(times, float)
     first = tissue(float(moments[0]))
     reference = _myocardium(first)
+    septum = reference
+    if findings:
+        wall = _polygon(scanner, motion.move(*outlines[0], float(moments[0]))) & scanner.sector
+        level = float(np.median(scanner.scan_convert(np.abs(first))[wall])) if wall.any() else reference
+        septum = max(level, 0.3 * reference)  # a wall in a rib's shadow says nothing
+        scanner = found.exposed(scanner, septum / reference)
     clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze, families)  # a stream of its own
     burn = _overlay(scanner, motion, rng) if (rng.random() < 0.3 if overlay is None else overlay) else None
 
@@ -146,10 +163,10 @@ def simulate(
         signal = first if k == 0 else tissue(float(time))
         white = rng.standard_normal((2, scanner.ranges, scanner.beams), np.float32)
         signal = signal + noise_amplitude * (white[0] + 1j * white[1])
-        for out, field in (
-            (clean, signal),
-            (hazy, signal + clutter.at(float(time), signal) if haze > 0 else signal),
-        ):
+        hidden = signal
+        if haze > 0:
+            hidden = signal + clutter.at(float(time), signal) + haze * found.clutter(float(time), gain, septum)
+        for out, field in ((clean, signal), (hazy, hidden)):
             image = scanner.scan_convert(scanner.compress(np.abs(field), reference))
             if burn is not None:
                 image = np.where(burn > 0, burn, image)
@@ -157,12 +174,12 @@ def simulate(
         masks.append([_polygon(scanner, motion.move(o, m, float(time))) & scanner.sector for o, m in outlines])
         if progress is not None:
             progress(k + 1, len(moments))
-    septum, ventricle = np.moveaxis(np.array(masks), 1, 0)
+    walls, cavities = np.moveaxis(np.array(masks)[found.held], 1, 0)
     return SimulatedClip(
-        np.array(hazy, np.float32),
-        np.array(clean, np.float32),
-        septum,
-        ventricle,
+        np.array(hazy, np.float32)[found.held],
+        np.array(clean, np.float32)[found.held],
+        walls,
+        cavities,
         scanner.sector,
         scanner.fps,
         view,

@@ -88,7 +88,7 @@ class Haze:
             level = strength * reference * (family in families)
             # two realisations a family: their sum, modulated apart, is slowly varying clutter of rank above one
             for share in (1.0, rng.uniform(0.1, 0.7)):
-                speckles.append(_speckle(scanner, rng))
+                speckles.append(speckle(scanner, rng))
                 fields.append(share * level * envelope * speckles[-1])
         count = len(fields)
         rates, depths = rng.uniform(0.05, 1.2, count), rng.uniform(0.0, 0.35, count)
@@ -124,7 +124,7 @@ class Haze:
         return clutter
 
 
-def _speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
+def speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """Fully developed speckle of unit median envelope, coarser than the tissue's."""
     white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array([1, 1j], np.complex64)
     field = scanner.blur(white, lateral=rng.uniform(0.9, 4.0), axial=rng.uniform(0.9, 2.8))

@@ -12,6 +12,8 @@ UNSEEN_LOOKS = ("speckle reduction", "edge enhancement", "low frequency")
 - speckle reduction: a strong median filter, an S-shaped grey map, a very wide sector, a high frame rate;
 - edge enhancement: a fine point-spread function, unsharp masking, few decibels, a narrow sector;
 - low frequency: a coarse point-spread function, many decibels, a low frame rate.
+
+Of these traits, training has seen only the many decibels, where a patient has the finding "wide range".
 """
 
 
