@@ -12,6 +12,7 @@ from nuclear_diffusion.metrics import bright_lost
 from nuclear_diffusion.pipeline.run import LoadedPrior, prior_of
 from nuclear_diffusion.pipeline.settings import Settings
 from nuclear_diffusion.simulation import (
+    FINDINGS,
     UNSEEN_FAMILIES,
     UNSEEN_LOOKS,
     UNSEEN_VIEWS,
@@ -21,7 +22,7 @@ from nuclear_diffusion.simulation import (
 )
 from nuclear_diffusion.video import Clip
 
-KindName = Literal["seen", "unseen", "unseen-view", "unseen-look"]
+KindName = Literal["seen", "unseen", "unseen-view", "unseen-look", "findings"]
 Split = Literal["development", "test"]
 
 COLUMNS = {
@@ -71,6 +72,16 @@ def unseen_haze(position: int) -> dict[str, Any]:
     return {"view": "a4c", "families": [first, UNSEEN_FAMILIES[(turn + 2) % count]], "haze": 0.5}
 
 
+STILL = ("still", "stutter")
+"""Findings without which flicker can be measured."""
+
+
+def findings(position: int) -> list[str]:
+    """Bright haze in the near field for every second patient, and of the other findings one in turn."""
+    others = [name for name in FINDINGS if name not in ("near haze", *STILL)]
+    return ["near haze"] * (position % 2) + [others[position % len(others)]]
+
+
 KINDS: dict[str, Kind] = {
     "seen": Kind("four-chamber view, haze and scanners as in training", 0, lambda _: {"view": "a4c"}),
     "unseen": Kind(
@@ -91,9 +102,15 @@ KINDS: dict[str, Kind] = {
         lambda position: {"view": "a4c", "look": UNSEEN_LOOKS[position % len(UNSEEN_LOOKS)]},
         "look",
     ),
+    "findings": Kind(
+        "four-chamber view, haze of training, findings of real clips, in every second one haze that fills the apex",
+        500_000,
+        lambda position: {"view": "a4c", "findings": findings(position)},
+        "findings",
+    ),
 }
 
-DEVELOPMENT = {"seen": 8, "unseen": 24, "unseen-look": 9, "unseen-view": 10}
+DEVELOPMENT = {"seen": 8, "unseen": 24, "unseen-look": 9, "unseen-view": 10, "findings": 16}
 """How many development patients of each kind the choices were made on."""
 
 

@@ -1,8 +1,10 @@
 """The command line: parse, call, report. Everything heavy is imported when a command runs, so that help is quick."""
 
 import dataclasses
+import datetime
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +15,9 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion.pipeline.settings import Method, Settings, read_settings
+
+LINE_SECONDS = 60
+"""Between two lines of progress where there is no terminal."""
 
 FAILED, STOPPED = 2, 130
 """Exit codes: something the user gave cannot be used; Ctrl-C."""
@@ -149,44 +154,43 @@ class Render:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a diffusion prior, on clean frames of your own or simulated ones; an interrupted run goes on."""
+    """Train a diffusion prior on clips of your own or simulated ones; an interrupted run goes on."""
 
     data: Annotated[
         Positional[str],
-        arg(metavar="DATA", help="Folder of clips or images, or the word 'simulator'."),
+        arg(metavar="DATA", help="Folder of clean clips or images, or the word 'simulator'."),
     ]
     output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
-    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 2000
-    frames_per_patient: Annotated[int, arg(help="Frames of each simulated patient (simulator only).")] = 8
-    haze: Annotated[
+    blind: Annotated[
         bool,
-        arg(help="Train on clean frames alone, without haze laid over them (folders only).", help_behavior_hint=""),
-    ] = True
-    widths: Annotated[
-        tuple[int, ...] | None,
         arg(
-            metavar="INT...",
-            help="Channels of a new network's levels, finest first; a prior to start from has its own.",
-            help_behavior_hint="(default: 40 64 96 128)",
+            help="Train p(X) on clean frames alone, as in the paper: a prior for the methods paper, zea and mmse that "
+            "knows nothing of haze."
+        ),
+    ] = False
+    hazy: Annotated[
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Hazy clips of your own that the prior is judged on; with --masks they choose its weights too.",
+            help_behavior_hint="(default: simulated patients alone)",
         ),
     ] = None
-    size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
-    steps: Annotated[int, arg(help="Length of the run in optimiser steps.")] = 20_000
+    masks: Masks = None
+    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 1500
     minutes: Annotated[
         float | None,
         arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
     ] = None
-    batch: Annotated[int, arg(help="Crops a step, while there are crops.")] = 16
-    full_from: Annotated[
-        float | None,
+    steps: Annotated[
+        int | None,
         arg(
-            metavar="FLOAT",
-            help="Fraction of the run after which whole frames replace crops, in [0, 1].",
-            help_behavior_hint="(default: 0.5, or 0 where a prior is the start)",
+            metavar="INT",
+            help="Length of the run in optimiser steps, where the minutes do not end it.",
+            help_behavior_hint="(default: 20000, or 4000 where a prior is the start)",
         ),
     ] = None
-    full_batch: Annotated[int, arg(help="Whole frames a step.")] = 4
-    shown: Annotated[float, arg(help="Share of the frames whose hazy version the network sees, in [0, 1].")] = 0.8
+    batch: Annotated[int, arg(help="Frames a step.")] = 5
     learning_rate: Annotated[
         float | None,
         arg(
@@ -200,83 +204,66 @@ class Train:
         arg(
             metavar="echo|none|PATH",
             help="Prior to start from; none: random weights.",
-            help_behavior_hint="(default: echo for a folder, none for the simulator, without haze and with --widths)",
+            help_behavior_hint="(default: echo, but none for the simulator without --blind)",
         ),
     ] = None
-    seed: Annotated[int, arg(help="Random seed of the weights, the noise and the crops.")] = 0
+    widths: Annotated[
+        tuple[int, ...] | None,
+        arg(
+            metavar="INT...",
+            help="Channels of a new network's levels, finest first; a prior to start from has its own.",
+            help_behavior_hint="(default: 40 64 96 128)",
+        ),
+    ] = None
+    size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
+    cache_gb: Annotated[float, arg(help="Gigabytes of frames that may be kept in RUN while it trains.")] = 2.0
+    keep_cache: Annotated[
+        bool, arg(help="Keep these frames at the end, for another run on them.", help_behavior_hint="")
+    ] = False
+    seed: Annotated[int, arg(help="Random seed of the weights, the noise and the haze.")] = 0
 
     def run(self) -> int:
-        """Collect the frames and hand them to the trainer."""
-        for name in (
-            "patients",
-            "frames_per_patient",
-            "size",
-            "steps",
-            "minutes",
-            "batch",
-            "full_batch",
-            "learning_rate",
-        ):
+        """Train, and say whether the new prior is better than the one it started from."""
+        for name in ("patients", "size", "steps", "minutes", "batch", "learning_rate", "cache_gb"):
             _require_positive(name, getattr(self, name))
         _require_seed(self.seed)
         for width in self.widths or ():
             _require_positive("widths", width)
         if self.widths and self.init not in (None, "none"):
             raise _input_error("--widths is for a new network, --init starts from one that has its own: leave out one.")
+        if self.masks is not None and self.hazy is None:
+            raise _input_error("--masks are those of hazy clips: name their folder with --hazy, or leave it out.")
 
-        from nuclear_diffusion.learning import TrainConfig, UNetConfig, train
-        from nuclear_diffusion.pipeline.frames import read_frames, render_frames
+        from nuclear_diffusion.evaluation.train_prior import Request, train_prior
         from nuclear_diffusion.pipeline.run import check_writable
 
         check_writable(self.output)
-        if self.data == "simulator":
-            with progress_bar("rendering simulated patients") as progress:
-                bank = render_frames(
-                    self.patients,
-                    self.frames_per_patient,
-                    cache=self.output,
-                    size=self.size,
-                    progress=progress,
-                )
-        else:
-            with progress_bar("reading clips") as progress:
-                bank = read_frames(
-                    Path(self.data),
-                    size=self.size,
-                    haze=self.haze,
-                    seed=self.seed,
-                    cache=self.output,
-                    progress=progress,
-                    note=lambda sentence: print(f"note: {sentence}", file=sys.stderr),
-                )
-        own = self.data != "simulator" and self.haze  # a few patients of one's own are soon learned by heart
-        init = self.init or ("echo" if own and not self.widths else "none")
-        afresh = init == "none"
-        config = TrainConfig(
-            network=UNetConfig(widths=self.widths or UNetConfig().widths),
-            steps=self.steps,
+        init = self.init or ("none" if self.widths or (self.data == "simulator" and not self.blind) else "echo")
+        request = Request(
+            data=None if self.data == "simulator" else Path(self.data),
+            output=self.output,
+            blind=self.blind,
+            hazy=self.hazy,
+            masks=self.masks,
+            patients=self.patients,
             minutes=self.minutes,
+            steps=self.steps,
             batch=self.batch,
-            full_from=self.full_from if self.full_from is not None else 0.5 if afresh else 0.0,
-            full_batch=self.full_batch,
-            shown=self.shown,
-            lr=self.learning_rate or (5e-3 if afresh else 1e-3),
+            learning_rate=self.learning_rate,
+            init=None if init == "none" else init,
+            widths=self.widths,
+            size=self.size,
+            cache_gb=self.cache_gb,
+            keep_cache=self.keep_cache,
+            seed=self.seed,
         )
-        with progress_bar("training") as progress:
-            result = train(
-                bank.train,
-                self.output,
-                config,
-                seed=self.seed,
-                val_frames=bank.val,
-                init=None if afresh else init,
-                progress=lambda state: progress(round(state.fraction * self.steps), self.steps),
-            )
-        if result.interrupted:
-            print(f"Stopped at step {result.step}; the same command goes on from there.", file=sys.stderr)
+        trained = train_prior(request, progress_bar, lambda sentence: print(f"note: {sentence}", file=sys.stderr))
+        if trained.interrupted:
+            print(f"Stopped at step {trained.step}; the same command goes on from there.", file=sys.stderr)
             return STOPPED
-        frames = len(bank.train) * (bank.train.shape[1] if bank.train.ndim == 5 else 1)
-        print(f"{self.output / 'prior.safetensors'}: {result.step} steps on {frames} frames")
+        print(f"{self.output / 'prior.safetensors'}: {trained.step} steps on {trained.frames} frames")
+        for sentence in trained.verdict:
+            print(sentence)
         return 0
 
 
@@ -547,10 +534,10 @@ def report_error(error: Exception) -> None:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with elapsed and remaining time; yields a function to call with (done, in all).
+def progress_bar(description: str) -> Iterator[Callable[..., None]]:
+    """A bar with elapsed and remaining time; yields a function to call with (done, in all) and perhaps a few words.
 
-    It is drawn on the standard error, and only where that is a terminal.
+    It is drawn on the standard error. Where that is no terminal there is a line a minute instead, at most.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -563,16 +550,38 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TextColumn("elapsed,"),
         Remaining(),
-        TextColumn("left"),
+        TextColumn("left {task.fields[words]}"),
     )
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda done, total: None
+        yield _lines(description)
         return
     # The speed is that of the last hour: of the last 30 s, the usual, there is none where a step takes a minute.
     with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(description, total=None, words="")
+        yield lambda done, total, words="": bar.update(task, completed=done, total=total, words=words)
+
+
+def _lines(description: str) -> Callable[..., None]:
+    """For logs: the same as lines, `LINE_SECONDS` apart."""
+    started = told = time.monotonic()
+
+    def tell(done: int, total: int, words: str = "") -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < LINE_SECONDS:
+            return
+        told = now
+        elapsed = now - started
+        left = f", about {_duration(elapsed * (total - done) / done)} left" if done else ""
+        line = f"{description}: {done} of {total}, {_duration(elapsed)} elapsed{left}{', ' * bool(words)}{words}"
+        print(line, file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def _parse(arguments: Sequence[str], **rest) -> "Command":

@@ -114,6 +114,14 @@ def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePr
     return load_preset(path) if is_folder else load_trained(name_or_path)
 
 
+def as_blind(prior: DiffusionPrior) -> DiffusionPrior:
+    """The same p(X), of a network that cannot be shown anything else: a start for a prior of clean frames alone."""
+    network = prior.network
+    if not isinstance(network, UNet):
+        raise ValueError(f"`prior` must hold a `UNet`, got {type(network).__name__}")
+    return dataclasses.replace(prior, network=network.blind(), haze_aware=False)
+
+
 def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
     """As `load_prior`, of what `save_prior` wrote only."""
     if str(name_or_path) in SHIPPED:

@@ -12,8 +12,8 @@ class TrainConfig:
 
     - `steps`: length of the run; `minutes`: wall-clock budget; whichever ends first, and the learning rate
       follows both.
-    - `batch` crops of `crop` pixels a step (0: never crop); from the fraction `full_from` of the run on,
-      `full_batch` whole frames.
+    - `batch`: frames a step; up to the fraction `halved_until` of the run four times as many, at half their size: a
+      young network learns what hearts and haze look like from more of them.
     - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
       gradient norm.
     - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
@@ -21,19 +21,16 @@ class TrainConfig:
       is (noise of 10 does), for E[X | Y] is asked for there; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of
       the log-uniform.
     - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
-    - `augment`: flips, gain and gamma, and for whole frames shift and zoom; where pairs are given also turns,
-      stretches, bends, grey maps, uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of
-      haze in the hazy, or none.
+    - `augment`: flips, gain and gamma, shift and zoom; where pairs are given also turns, stretches, bends, grey maps,
+      uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of haze in the hazy, or none.
     - `mixed`: network in bfloat16; None: on a GPU only.
     """
 
     network: UNetConfig = dataclasses.field(default_factory=UNetConfig)
     steps: int = 20_000
     minutes: float | None = None
-    batch: int = 16
-    crop: int = 128
-    full_from: float = 0.5
-    full_batch: int = 4
+    batch: int = 5
+    halved_until: float = 0.5
     lr: float = 5e-3
     warmup: int = 200
     final_lr: float = 0.01
@@ -52,18 +49,18 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self):
-        for name in ("steps", "batch", "full_batch", "log_every", "validate_every"):
+        for name in ("steps", "batch", "log_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("lr", "clip", "p_std", "sigma_min"):
             if not getattr(self, name) > 0:
                 raise InputError(f"`{name}` must be positive, got {getattr(self, name)}.")
-        for name in ("tail", "shown", "full_from", "ema"):
+        for name in ("tail", "shown", "halved_until", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
         if not self.sigma_min < self.sigma_max:
             raise InputError(f"`sigma_max` must be above {self.sigma_min} (`sigma_min`), got {self.sigma_max}.")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"`minutes` must be positive, got {self.minutes}.")
-        if self.crop < 0 or self.warmup < 0:
-            raise InputError(f"`crop` and `warmup` must not be negative, got {self.crop} and {self.warmup}.")
+        if self.warmup < 0:
+            raise InputError(f"`warmup` must not be negative, got {self.warmup}.")

@@ -21,9 +21,6 @@ BRIEF_SHARE = 0.15
 BRIEF = 4
 """At most so many moments."""
 
-CROP_TRIES = 4
-CROP_FILLED = 0.25
-
 
 class Bank(NamedTuple):
     """Frames for training and, of other patients, for validation; 0-255.
@@ -93,29 +90,24 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Augmented batches; that of step k depends on (seed, k) alone.
+    """Augmented batches of `batch` frames; that of step k depends on (seed, k) alone.
 
-    `batch` crops of `crop` pixels (0: never crop), or `full_batch` whole frames. `clips` holds clean frames
-    (kinds = 1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it what a haze-aware network is
-    shown: the hazy frame, those of the moments before and after, and mean, standard deviation and minimum of the hazy
-    clip over time, after the same augmentation. The first and the last moment are their own neighbours.
+    `clips` holds clean frames (kinds = 1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it
+    what a haze-aware network is shown: the hazy frame, those of the moments before and after, and mean, standard
+    deviation and minimum of the hazy clip over time, after the same augmentation. The first and the last moment are
+    their own neighbours.
     """
 
     clips: UInt8[np.ndarray, "clips moments kinds height width"]
     seed: int
     batch: int
-    full_batch: int
-    crop: int
     augment: bool
 
-    def at(self, step: int, whole: bool) -> Float[np.ndarray, "batch planes height width"]:
-        """Whole frames or crops, in [0, 1]."""
+    def at(self, step: int, halved: bool = False) -> Float[np.ndarray, "batch planes height width"]:
+        """Frames in [0, 1], or four times as many at half their size."""
         rng = np.random.default_rng((self.seed, step))
-        count, *_, height, width = self.clips.shape
-        side = (min(self.crop, height), min(self.crop, width))
-        whole = whole or self.crop == 0 or side == (height, width)
-        chosen = rng.integers(count, size=self.full_batch if whole else self.batch)
-        return np.stack([self._sample(np.asarray(self.clips[i]), whole, side, rng) for i in chosen])
+        chosen = rng.integers(len(self.clips), size=self.batch * (4 if halved else 1))
+        return np.stack([self._sample(np.asarray(self.clips[i]), halved, rng) for i in chosen])
 
     def watched(self, count: int) -> Float[np.ndarray, "count planes height width"]:
         """Whole frames of `count` clips, evenly chosen, as they are; of fewer if there are not as many."""
@@ -125,7 +117,7 @@ class Batches:
         planes = (_planes(np.asarray(self.clips[i]), moments) for i, moments in zip(chosen, shown, strict=True))
         return np.stack([_shown(frames.astype(np.float32) / 255) for frames in planes])
 
-    def _sample(self, clip: np.ndarray, whole: bool, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    def _sample(self, clip: np.ndarray, halved: bool, rng: np.random.Generator) -> np.ndarray:
         brief = self.augment and rng.random() < BRIEF_SHARE
         if brief:
             length = min(int(rng.integers(1, BRIEF + 1)), len(clip))
@@ -136,13 +128,11 @@ class Batches:
             over = rng.permutation(over)[: rng.integers(3, len(over))]  # few moments, far apart
         moments = _moments(moment, over, len(clip))
         planes = _planes(clip, moments, hazy=not self.augment or rng.random() > BARE_SHARE)
-        if not whole:
-            planes = _filled_crop(planes, side, rng)
-        elif self.augment:
-            planes = moved(planes, rng)
+        if halved:
+            planes = _halved(planes)
         if not self.augment:
             return _shown(planes.astype(np.float32) / 255)
-        return _shown(augmented(planes, moments, len(clip), rng))
+        return _shown(augmented(moved(planes, rng), moments, len(clip), rng))
 
 
 def _moments(moment: int, over: Shaped[np.ndarray, " some"], count: int) -> Shaped[np.ndarray, " planes"]:
@@ -166,13 +156,8 @@ def _shown(planes: Float[np.ndarray, "planes h w"]) -> Float[np.ndarray, "kinds 
     return planes if len(planes) == 1 else np.stack([*planes[:4], *over_time(planes[4:])])
 
 
-def _filled_crop(planes: np.ndarray, side: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A random crop; one that is mostly black (outside the sector) is drawn again a few times."""
-    crop = planes
-    for _ in range(CROP_TRIES):
-        top = rng.integers(planes.shape[1] - side[0] + 1)
-        left = rng.integers(planes.shape[2] - side[1] + 1)
-        crop = planes[:, top : top + side[0], left : left + side[1]]
-        if np.count_nonzero(crop[0]) > CROP_FILLED * crop[0].size:
-            break
-    return crop
+def _halved(planes: UInt8[np.ndarray, "planes height width"]) -> UInt8[np.ndarray, "planes h w"]:
+    """Mean of each 2 x 2 patch, rounded; an odd last line is left out."""
+    height, width = (side // 2 for side in planes.shape[1:])
+    patches = planes[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2)
+    return ((patches.sum((2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)

@@ -21,11 +21,12 @@ SHEET_SIGMAS = (0.03, 0.1, 0.3, 1.0)
 
 
 def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> bytes:
-    """Training loss, and validation error relative to the noise, against the step."""
+    """Training loss, validation error by noise level and, where it was judged, what the prior gains; over steps."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    judged = "gain" in rows[0]
+    figure = Figure(figsize=(15 if judged else 10, 4), layout="constrained")
+    left, right, *last = figure.subplots(1, 3 if judged else 2)
     left.plot([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows], lw=1)
     left.set(xlabel="step", ylabel="weighted denoising loss", yscale="log")
     validated = [row for row in rows if row[f"rmse_{sigmas[0]:g}"]]
@@ -34,6 +35,10 @@ def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> byte
         right.plot([int(row["step"]) for row in validated], errors, ".-", label=f"{sigma:g}")
     right.set(xlabel="step", ylabel="validation RMSE, display intensity", yscale="log")
     right.legend(title="noise level")
+    for axis in last:
+        axis.plot([int(row["step"]) for row in validated], [float(row["gain"]) for row in validated], ".-")
+        axis.axhline(0, color="gray", lw=0.8)
+        axis.set(xlabel="step", ylabel="gCNR gained over the start at equal change of tissue")
     return _png(figure)
 
 

@@ -1,6 +1,6 @@
 """Training runs: batches to optimiser steps, with checkpoints, records and the choice of the best weights.
 
-A run starts on crops, which cost a quarter of a frame or less, and ends on whole frames. Every random number of step k
+A run starts on frames of half their size, which cost a quarter, and ends on whole ones. Every random number of step k
 is derived from (seed, k), so a run that was killed and resumed ends with the same bits as one that was not, as long as
 its length is given in steps; a budget in minutes follows the clock.
 """
@@ -9,6 +9,8 @@ import collections
 import csv
 import dataclasses
 import hashlib
+import importlib
+import importlib.util
 import io
 import json
 import math
@@ -16,12 +18,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import equinox as eqx
 import jax
@@ -57,6 +59,19 @@ FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
 """Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy; 0-255."""
 
 
+class Judge(Protocol):
+    """Scores a prior at what it is for; weights are kept by the score named `gain`, higher is better."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The names of the scores."""
+        ...
+
+    def __call__(self, prior: DiffusionPrior) -> dict[str, float]:
+        """The scores by name."""
+        ...
+
+
 class Progress(NamedTuple):
     """What the progress callback is told every `log_every` steps and after each validation."""
 
@@ -65,10 +80,12 @@ class Progress(NamedTuple):
     """Of the run, in [0, 1], by steps or by minutes, whichever is further."""
     seconds: float
     """Spent training, resumed runs included."""
+    images_per_second: float
+    """Training frames since the last call."""
     loss: float
     lr: float
     validation: dict[str, float] | None
-    """Root mean square error of the averaged network by noise level, and of E[x0 | hazy frame], if just measured."""
+    """What was just measured of the averaged network, by column of loss.csv; None in between."""
 
 
 class TrainResult(NamedTuple):
@@ -96,7 +113,8 @@ def train(
     seed: int = 0,
     val_frames: FrameBank | None = None,
     resume: bool = True,
-    init: Path | str | None = None,
+    init: Path | str | DiffusionPrior | None = None,
+    judge: Judge | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
     """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
@@ -105,7 +123,12 @@ def train(
     and how it shows over time; see `DiffusionPrior.given`.
     `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
     watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
-    `init`: a prior to start from (`load_trained`); its architecture, intensities and noise range are kept.
+    `init`: a prior to start from, or where it is (`load_trained`); its architecture, intensities and noise range stay.
+    `judge`: what the prior is for, measured at each validation; without it, denoising errors choose the weights.
+
+    With `init`, the weights half way back to it compete at each validation: a prior that is trained on a few clips
+    loses what it could do on others, and the mean of both is often better than either (Wortsman et al. 2022, arXiv
+    2109.01903).
 
     Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume),
     loss.csv, loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second stops at once.
@@ -127,23 +150,23 @@ def train(
         network = eqx.filter_jit(UNet)(config.network, key=_key(seed))
         prior = DiffusionPrior(network, mean, scale, *_limits(config))
     else:
-        prior = load_trained(init)
+        prior = init if isinstance(init, DiffusionPrior) else load_trained(init)
         network = cast(UNet, prior.network)
         if network.config.haze_aware and frames.shape[2] != 2:
             raise InputError(
-                f"The prior {init} has learned haze and needs hazy frames to go on: give pairs, or no `init`."
+                "The prior to start from has learned haze and needs hazy frames to go on: give pairs, or no `init`."
             )
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
         )
-    run = _Run(prior, config, out, seed, frames, None if init is None else prior_hash(prior))
+    run = _Run(prior, config, out, seed, frames, None if init is None else prior_hash(prior), judge)
     state = _first_state(network, config)
     if resume and run.checkpoint_path.exists():
         state = run.restore(state)
     else:
         run.start_records()
 
-    source = Batches(frames, seed, config.batch, config.full_batch, config.crop, config.augment)
+    source = Batches(frames, seed, config.batch, config.augment)
     watched = jnp.asarray(dataclasses.replace(source, clips=monitored).watched(VALIDATION_FRAMES))
     if init is not None and int(state.step) == 0:
         run.record(0, 0.0, math.nan, run.validate(state, watched, 0))  # training may only improve on it
@@ -151,13 +174,16 @@ def train(
     key = _key(seed + 1)
     step = int(state.step)
     losses: list[Scalar] = []
-    saved_at = time.monotonic()
+    saved_at = told_at = time.monotonic()
+    images = 0
     fraction = run.fraction(step)
     with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
         while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
-            state, loss = _take_step(state, next(batches), key, lr, prior.mean, prior.scale, config)
+            batch = next(batches)
+            state, loss = _take_step(state, batch, key, lr, prior.mean, prior.scale, config)
             losses.append(loss)
+            images += len(batch)
             step += 1
             fraction = run.fraction(step)
             ends = fraction >= 1
@@ -167,18 +193,22 @@ def train(
             losses.clear()
             if not math.isfinite(mean_loss):
                 raise RuntimeError(f"the loss is {mean_loss} at step {step}: resume with a smaller `lr`")
+            rate = images / max(time.monotonic() - told_at, 1e-9)
             errors = None
             if ends or step % config.validate_every == 0:
                 errors = run.validate(state, watched, step)
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
-                progress(Progress(step, min(fraction, 1.0), run.seconds, mean_loss, lr, errors))
+                progress(Progress(step, min(fraction, 1.0), run.seconds, rate, mean_loss, lr, errors))
+            images, told_at = 0, time.monotonic()
             if not ends and time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 run.save(state)
                 run.draw(state, watched)
                 saved_at = time.monotonic()
     run.save(state)
     run.draw(state, watched)
+    if run.board is not None:
+        run.board.close()
     return TrainResult(load_trained(run.prior_path), step, fraction < 1)
 
 
@@ -256,18 +286,29 @@ class _Run:
     """The clock, the files and the records of one training run."""
 
     def __init__(
-        self, prior: DiffusionPrior, config: TrainConfig, out: Path, seed: int, frames: FrameBank, start: str | None
+        self,
+        prior: DiffusionPrior,
+        config: TrainConfig,
+        out: Path,
+        seed: int,
+        frames: FrameBank,
+        start: str | None,
+        judge: Judge | None,
     ):
-        self.prior, self.config, self.out, self.seed = prior, config, out, seed
+        self.prior, self.config, self.out, self.seed, self.judge = prior, config, out, seed, judge
         self.frames, self.start = _digest(frames), start
         self.checkpoint_path = out / "checkpoint.safetensors"
         self.prior_path = out / "prior.safetensors"
         self.started = time.monotonic()
         self.seconds_before = 0.0
         self.best = math.inf
+        self.board = _board(out / "tensorboard")
         self.columns = ["step", "seconds", "lr", "loss", *(f"rmse_{s:g}" for s in VALIDATION_SIGMAS)]
         if config.network.haze_aware:
             self.columns.append("rmse_hazy")
+        self.columns.append("share")
+        if judge is not None:
+            self.columns += judge.columns
 
     @property
     def seconds(self) -> float:
@@ -289,27 +330,45 @@ class _Run:
             * (config.final_lr + (1 - config.final_lr) * cosine)
         )
 
-    def averaged(self, state: TrainState) -> DiffusionPrior:
-        """The prior with the averaged weights."""
-        return dataclasses.replace(self.prior, network=state.average)
+    def averaged(self, state: TrainState, share: float = 1.0) -> DiffusionPrior:
+        """The prior with the averaged weights, or only a `share` of the way from the start to them."""
+        network = state.average
+        if share < 1:
+            network = jax.tree.map(lambda a, b: (1 - share) * a + share * b, self.prior.network, network)
+        return dataclasses.replace(self.prior, network=network)
 
     def validate(
         self, state: TrainState, watched: Float[Array, "batch kinds height width"], step: int
     ) -> dict[str, float]:
-        """Denoising error of the averaged network for each noise level, with fixed noise; keeps the best prior."""
-        prior, clean = self.averaged(state), watched[:, 0]
-        errors = {f"{s:g}": float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
-        if prior.haze_aware:
-            errors["hazy"] = float(_error_given(prior, clean, watched[:, 1:]))
-        blind = [math.log(error) for name, error in errors.items() if name != "hazy"]
-        # what the default sampler asks for counts as much as all the noise levels together
-        score = sum(blind) / len(blind) + math.log(errors.get("hazy", 1.0))
-        if score < self.best or not self.prior_path.exists():
-            self.best = score
-            info = {"step": step, "seed": self.seed, "seconds": round(self.seconds), "rmse": errors,
+        """Errors of the averaged network, with fixed noise, and what the judge says; keeps the best prior.
+
+        That with the highest gain, or without a judge the lowest errors. `share`: how far it is from the start.
+        """
+        shares = (1.0,) if self.start is None or step == 0 else (0.5, 1.0)
+        loss, found, prior = min((self._measured(state, watched, share) for share in shares), key=lambda one: one[0])
+        if loss < self.best or not self.prior_path.exists():
+            self.best = loss
+            info = {"step": step, "seed": self.seed, "seconds": round(self.seconds), "validation": found,
                     "config": dataclasses.asdict(self.config)}  # fmt: skip
             save_prior(self.prior_path, prior, info)
-        return errors
+        return found
+
+    def _measured(
+        self, state: TrainState, watched: Float[Array, "batch kinds height width"], share: float
+    ) -> tuple[float, dict[str, float], DiffusionPrior]:
+        """What weights are kept by, lower is better; all that is measured; and the prior."""
+        prior, clean = self.averaged(state, share), watched[:, 0]
+        found = {f"rmse_{s:g}": float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
+        # what dehazing asks for counts as much as all the noise levels together
+        loss = sum(map(math.log, found.values())) / len(found)
+        if prior.haze_aware:
+            found["rmse_hazy"] = float(_error_given(prior, clean, watched[:, 1:]))
+            loss += math.log(found["rmse_hazy"])
+        found["share"] = share
+        if self.judge is not None:
+            found |= self.judge(prior)
+            loss = -found["gain"]
+        return loss, found, prior
 
     def start_records(self) -> None:
         """Begin a new run in this folder."""
@@ -318,11 +377,14 @@ class _Run:
         (self.out / "loss.csv").write_text(",".join(self.columns) + "\n")
 
     def record(self, step: int, lr: float, loss: float, errors: dict[str, float] | None) -> None:
-        """Append one row to loss.csv."""
+        """Append one row to loss.csv, and to TensorBoard's file where there is one."""
         measured = [""] * (len(self.columns) - 4) if errors is None else [f"{e:.6f}" for e in errors.values()]
         row = [str(step), f"{self.seconds:.1f}", f"{lr:.3g}", f"{loss:.6f}", *measured]
         with open(self.out / "loss.csv", "a") as file:
             file.write(",".join(row) + "\n")
+        for name, value in ({"loss": loss, "lr": lr} | (errors or {})).items():
+            if self.board is not None and math.isfinite(value):
+                self.board.add_scalar(name, value, step)
 
     def rows(self) -> list[dict[str, str]]:
         """The rows of loss.csv."""
@@ -394,6 +456,14 @@ class _Run:
         return {"network": network, **own, "start": self.start, "frames": self.frames}
 
 
+def _board(folder: Path) -> Any | None:
+    """A writer of TensorBoard files, where a library for it is installed."""
+    for module, name in (("tensorboardX", "SummaryWriter"), ("tensorboard.summary", "Writer")):
+        if importlib.util.find_spec(module.split(".")[0]) is not None:
+            return getattr(importlib.import_module(module), name)(str(folder))
+    return None
+
+
 @eqx.filter_jit
 def _denoising_error(prior: DiffusionPrior, clean: Frames, sigma: Scalar) -> Scalar:
     """Root mean square error over all pixels, with fixed noise."""
@@ -418,8 +488,8 @@ def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Fl
             step = first
             while True:
                 while len(waiting) < threads + 2:
-                    whole = run.fraction(step) >= run.config.full_from
-                    waiting.append(pool.submit(batches.at, step, whole))
+                    halved = run.fraction(step) < run.config.halved_until
+                    waiting.append(pool.submit(batches.at, step, halved))
                     step += 1
                 yield waiting.popleft().result()
 

@@ -11,6 +11,7 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -192,6 +193,20 @@ class UNet(eqx.Module):
                 Conv.random(config.fine, 1, key=next(keys), gain=0.0),
             )
         self.config = config
+
+    def blind(self) -> "UNet":
+        """The same function of a frame for which nothing is seen, without the weights for what is seen."""
+        if not self.config.haze_aware:
+            return self
+        inputs, patch = 1 + SEEN, self.config.grid**2
+        frames = np.arange(inputs * patch).reshape(patch, inputs)[:, 0]  # of a site's inputs, those of the frame itself
+        kernels = [self.stem.kernel[:, :, frames], self.head.kernel[..., ::2], self.head.bias[::2]]
+        changed = eqx.tree_at(lambda n: [n.stem.kernel, n.head.kernel, n.head.bias], self, kernels)
+        if self.fine is not None:
+            changed = eqx.tree_at(lambda n: n.fine[0].kernel, changed, self.fine[0].kernel[:, :, np.array([0, inputs])])
+        config = dataclasses.replace(self.config, haze_aware=False)
+        structure = jax.tree.structure(eqx.filter_eval_shape(UNet, config, key=jax.random.key(0)))
+        return jax.tree.unflatten(structure, jax.tree.leaves(changed))
 
     def __call__(self, frame: Frame, c_noise: Scalar, seen: Float[Array, "seen height width"] | None = None) -> Frame:
         """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide.
