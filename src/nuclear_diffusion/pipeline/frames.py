@@ -17,7 +17,6 @@ from numpy import ndarray
 
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.inference import estimate, render
-from nuclear_diffusion.inference.render import STRENGTH
 from nuclear_diffusion.learning import Bank, pack_clips, prior_hash
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.model.diffusion_prior import MOMENTS
@@ -31,6 +30,9 @@ FEW_CLIPS = 4
 
 LAYERS = 2
 """Pairs of each short clip: haze laid over what the teacher makes of it, and over the clip as it is."""
+
+CLEANING = 0.7
+"""Strength at which the teacher takes haze: light haze is easy to tell, and what is left is learned to be left."""
 
 LIMIT_GB = 2.0
 """Gigabytes of frames that are kept for a run."""
@@ -63,7 +65,7 @@ def read_frames(
     Without a `teacher` every frame as it is, for a prior of clean frames alone. With one, pairs for a prior that knows
     haze: short clips (clips, moments, 2, size, size), see `short_clips` and `LAYERS`. "Clean" clips of real people hold
     some haze; a prior that is trained to keep it dehazes worse than before. So the target is what `teacher`, a prior
-    that knows haze, makes of the frames at the default strength, and no haze that it sees is left in it.
+    that knows haze, makes of the frames at strength `CLEANING`.
 
     Some patients (`patient_of`) are set aside for validation, see `pack_clips`. Images that lie in the folder itself
     and differ in their last number only are one clip. What cannot be read is left out, and `note` is told so in one
@@ -132,7 +134,7 @@ def _digest(folder: Path, cache: Path, size: int, teacher: DiffusionPrior | None
     files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
     others = [path for path in files if cache.resolve().parent not in path.parents]
     told = [(str(path.relative_to(folder.resolve())), path.stat().st_size, path.stat().st_mtime_ns) for path in others]
-    pairs = None if teacher is None else (seed, LAYERS, MOMENTS, STRENGTH, prior_hash(teacher))
+    pairs = None if teacher is None else (seed, LAYERS, MOMENTS, CLEANING, prior_hash(teacher))
     return hashlib.sha256(repr((__version__, size, limit_gb, pairs, told)).encode()).hexdigest()[:16]
 
 
@@ -197,7 +199,7 @@ def _fit(source: Path, size: int) -> _Fitted | str:
 
 
 def _cleaned(frames: Float32[ndarray, "moments size size"], teacher: DiffusionPrior) -> ndarray:
-    return render(frames, np.asarray(estimate(frames, teacher).share))
+    return render(frames, np.asarray(estimate(frames, teacher).share), CLEANING)
 
 
 def _hazy(
