@@ -4,39 +4,61 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from nuclear_diffusion.learning import augmentation, data
 from nuclear_diffusion.learning.data import Batches
 from nuclear_diffusion.model.diffusion_prior import SEEN
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(whole):
+@pytest.mark.parametrize("halved", [False, True])
+def test_batches_depend_on_the_seed_and_step_alone_and_keep_black_black(halved):
     frames = np.zeros((3, 1, 1, 64, 64), np.uint8)
     frames[..., 32:] = 200
-    batches = Batches(frames, seed=1, batch=32, full_batch=32, crop=16, augment=True)
-    first = batches.at(7, whole)
-    np.testing.assert_array_equal(first, Batches(frames, 1, 32, 32, 16, True).at(7, whole))
-    assert not np.array_equal(first, batches.at(8, whole))
+    batches = Batches(frames, seed=1, batch=32, augment=True)
+    first = batches.at(7, halved)
+    np.testing.assert_array_equal(first, Batches(frames, 1, 32, True).at(7, halved))
+    assert not np.array_equal(first, batches.at(8, halved))
     assert first.dtype == np.float32
-    assert first.shape == ((32, 1, 64, 64) if whole else (32, 1, 16, 16))
-    assert first.min() == 0
+    assert first.shape == ((4 * 32, 1, 32, 32) if halved else (32, 1, 64, 64))
+    assert (first.min((1, 2, 3)) == 0).all()
     assert first.max() <= 1
-    filled = (first > 0.5).mean((1, 2, 3))
-    assert np.mean(filled > 0.2) > 0.9  # unguarded, more than a third of the crops would be black
-    gains = first.max((1, 2, 3))[filled > 0.2]
+    filled = (first > 0).mean((1, 2, 3))
+    assert 0.3 < filled.min() <= filled.max() < 0.7  # half, moved by a sixteenth, scaled by a tenth, black at an edge
+    gains = first.max((1, 2, 3))
     assert gains.min() < 0.75 < 0.85 < gains.max()
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_clean_and_hazy_frames_go_through_one_augmentation(whole, monkeypatch):
+@pytest.mark.parametrize("shape", [(3, 8, 6), (2, 7, 9)])
+def test_halved_frames_are_the_rounded_means_of_their_patches(shape):
+    """By SciPy's uniform filter in double precision; a mean that ends on one half is rounded up."""
+    planes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    planes[0, :2, :4] = [[0, 1, 255, 255], [1, 0, 255, 253]]
+    means = uniform_filter(planes.astype(float), (1, 2, 2), origin=(0, -1, -1))[:, : shape[1] // 2 * 2 : 2, ::2]
+    found = data._halved(planes)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, np.floor(means[:, :, : shape[2] // 2] + 0.5))
+    assert found[0, 0, 0] == 1
+    assert found[0, 0, 1] == 255
+
+
+def test_a_halved_sample_is_halved_before_anything_is_made_of_it():
+    """Without augmentation it is the mean of the frame's patches, and of the planes over time as well."""
+    clips = np.random.default_rng(0).integers(0, 256, (1, 1, 2, 16, 16), np.uint8)
+    sample = 255 * Batches(clips, 0, 1, False).at(0, halved=True)[0]
+    for plane, kind in ((0, 0), (1, 1), (2, 1), (3, 1), (4, 1), (6, 1)):
+        np.testing.assert_allclose(sample[plane], data._halved(clips[0, 0])[kind], atol=1e-4)
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_clean_and_hazy_frames_go_through_one_augmentation(halved, monkeypatch):
     """A hazy clip that is the clean frame throughout: all it shows but the deviation over time is that frame."""
     for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE", "ISLAND_SHARE"):
         monkeypatch.setattr(augmentation, share, 0.0)
     clean = np.random.default_rng(0).integers(0, 255, (5, 1, 1, 64, 64), np.uint8)
     clips = np.broadcast_to(clean, (5, 8, 2, 64, 64))
-    first = Batches(clips, 1, 16, 16, 32, True).at(3, whole)
-    assert first.shape == ((16, 1 + SEEN, 64, 64) if whole else (16, 1 + SEEN, 32, 32))
+    first = Batches(clips, 1, 16, True).at(3, halved)
+    assert first.shape == ((64, 1 + SEEN, 32, 32) if halved else (16, 1 + SEEN, 64, 64))
     for plane in (1, 2, 3, 4, 6):
         np.testing.assert_allclose(first[:, plane], first[:, 0], atol=1e-6)
     np.testing.assert_allclose(first[:, 5], 0, atol=1e-6)
@@ -50,7 +72,7 @@ def test_some_samples_lose_their_own_haze(monkeypatch):
     clips[:, :, 0] = 60
     clips[:, :, 1] = 120
     monkeypatch.setattr(data, "BARE_SHARE", 0.25)
-    clean, hazy, *_, least = Batches(clips, 1, 256, 256, 0, True).at(0, True)[:, :, 16, 16].T
+    clean, hazy, *_, least = Batches(clips, 1, 256, True).at(0)[:, :, 16, 16].T
     bare = hazy == clean
     assert bare.mean() == pytest.approx(0.25, abs=0.1)
     np.testing.assert_allclose(least[bare], clean[bare], atol=1e-6)
@@ -83,13 +105,13 @@ def test_brief_samples_show_little_or_nothing_of_time(monkeypatch):
         monkeypatch.setattr(augmentation, share, 0.0)
     moments = np.arange(10, 90, 10, dtype=np.uint8)[:, None, None, None]
     clips = np.broadcast_to(moments, (1, 8, 2, 32, 32))
-    brief = Batches(clips, 0, 128, 128, 0, True).at(0, True)[:, :, 16, 16]
+    brief = Batches(clips, 0, 128, True).at(0)[:, :, 16, 16]
     still = brief[:, 5] == 0
     assert still.mean() == pytest.approx(1 / 4, abs=0.12)
     for plane in (2, 3, 4, 6):
         np.testing.assert_allclose(brief[still, plane], brief[still, 1], atol=1e-6)
     monkeypatch.setattr(data, "BRIEF_SHARE", 0.0)
-    whole = Batches(clips, 0, 128, 128, 0, True).at(0, True)[:, 5, 16, 16]
+    whole = Batches(clips, 0, 128, True).at(0)[:, 5, 16, 16]
     assert brief[:, 5].mean() < 0.6 * whole.mean()
 
 
@@ -125,10 +147,11 @@ def test_clean_frames_alone_get_no_noise_and_no_smoothing(monkeypatch):
     for share in ("SMOOTH_SHARE", "FLOOR_SHARE"):
         monkeypatch.setattr(augmentation, share, 1.0)
     monkeypatch.setattr(augmentation, "DIM_SHARE", 0.0)
+    monkeypatch.setattr(data, "moved", lambda planes, rng: planes)  # which brings in black, and greys between two
     frames = np.full((2, 1, 1, 32, 32), 50, np.uint8)
     frames[..., ::2] = 100
-    for crop in Batches(frames, 0, 8, 8, 16, True).at(0, whole=False):
-        assert len(np.unique(crop)) == 2
+    for frame in Batches(frames, 0, 8, True).at(0):
+        assert len(np.unique(frame)) == 2
 
 
 def some_picture(planes: int) -> np.ndarray:
@@ -177,6 +200,21 @@ def test_pieces_of_tissue_leave_black_black():
     found = augmentation._with_islands(planes, np.zeros(4), np.random.default_rng(0))
     np.testing.assert_array_equal(found[:, :, :5], 0)
     assert (found - planes).max() > 0.1
+
+
+@pytest.mark.parametrize("decibels", [40, 80])
+def test_amplitudes_add_as_numpy_adds_them_in_logarithms(decibels):
+    """log(exp(beta a) + exp(beta b)) / beta in single precision, of clutter from far below black to above white."""
+    rng = np.random.default_rng(0)
+    planes = rng.uniform(1 / 255, 1, (2, 64, 64)).astype(np.float32)
+    planes[:, :, :5] = 0
+    clutter = np.stack([rng.uniform(-0.5, 0.9, (64, 64)), rng.uniform(-30, 1.6, (64, 64))])
+    beta = decibels * np.log(10) / 20
+    found = augmentation._laid_over(planes, iter(clutter), beta)
+    assert found.dtype == np.float32
+    expected = np.clip(np.logaddexp(beta * planes.astype(float), beta * clutter) / beta, 0, 1)
+    np.testing.assert_allclose(found[:, :, 5:], expected[:, :, 5:], atol=1e-5)
+    np.testing.assert_array_equal(found[:, :, :5], 0)
 
 
 def test_a_ghost_is_a_copy_in_another_place():
@@ -312,8 +350,8 @@ def test_a_sample_is_a_moment_and_its_clip_over_time():
     """Hazy frames 10, 20, ... 80 of 255, clean ones 1 to 8: which moment it is shows in both alike."""
     hazy = np.arange(10, 90, 10, dtype=np.uint8)
     clip = np.broadcast_to(np.stack([hazy // 10, hazy], 1)[None, :, :, None, None], (2, 8, 2, 8, 8))
-    batches = Batches(clip, seed=0, batch=64, full_batch=64, crop=0, augment=False)
-    clean, seen, before, after, mean, deviation, least = (255 * batches.at(0, True)[:, :, 0, 0]).T
+    batches = Batches(clip, seed=0, batch=64, augment=False)
+    clean, seen, before, after, mean, deviation, least = (255 * batches.at(0)[:, :, 0, 0]).T
     np.testing.assert_allclose(seen, 10 * clean, rtol=1e-5)
     np.testing.assert_allclose(before, np.maximum(seen - 10, 10), rtol=1e-5)
     np.testing.assert_allclose(after, np.minimum(seen + 10, 80), rtol=1e-5)
@@ -321,5 +359,5 @@ def test_a_sample_is_a_moment_and_its_clip_over_time():
     np.testing.assert_allclose(mean, 45, rtol=1e-5)
     np.testing.assert_allclose(deviation, hazy.std(), rtol=1e-5)
     np.testing.assert_allclose(least, 10, rtol=1e-5)
-    augmented = 255 * dataclasses.replace(batches, augment=True).at(0, True)[:, 6, 4, 4]
+    augmented = 255 * dataclasses.replace(batches, augment=True).at(0)[:, 6, 4, 4]
     assert len(np.unique(augmented.round())) > 2  # of some of the frames only, and with a gain

@@ -15,6 +15,7 @@ import pytest
 import nuclear_diffusion
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
+from nuclear_diffusion.learning import load_prior
 from nuclear_diffusion.model import Gaussian
 from nuclear_diffusion.pipeline import core, run
 from nuclear_diffusion.pipeline.results import FILES
@@ -157,6 +158,9 @@ def test_a_bad_setting_is_named_before_any_work(flags, clip, out, capsys, monkey
         "train simulator -o OUT --steps 0",
         "train simulator -o OUT --learning-rate nan",
         "train simulator -o OUT --minutes -1",
+        "train simulator -o OUT --batch 0",
+        "train simulator -o OUT --patients 0",
+        "train simulator -o OUT --cache-gb 0",
         "simulate OUT --clips 0",
         "simulate OUT --seed -1",
         "simulate OUT --frames -5",
@@ -169,7 +173,17 @@ def test_other_commands_check_their_settings_too(command, out, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "dehaze", "wash", "dehaze x -o y --steps many", "dehaze x -o y --method magic"]
+    "command",
+    [
+        "",
+        "dehaze",
+        "wash",
+        "dehaze x -o y --steps many",
+        "dehaze x -o y --method magic",
+        "train x -o y --no-haze",
+        "train x -o y --shown 0.5",
+        "train x -o y --full-from 0.5",
+    ],
 )
 def test_what_cannot_be_parsed_exits_with_2(command, capsys):
     assert main(command.split()) == 2
@@ -494,39 +508,6 @@ def test_what_cannot_be_rendered_is_one_sentence_and_stays_as_it_was(command, wo
 # end to end
 
 
-@pytest.mark.slow
-def test_train_renders_once_then_goes_on(out, capsys):
-    command = ["train", "simulator", "-o", str(out), "--patients", "2", "--frames-per-patient", "2", "--size", "64"]
-    command += ["--batch", "2"]
-    assert main([*command, "--steps", "1"]) == 0
-    rendered = next(out.glob("train-*.npy")).stat().st_mtime_ns
-    assert str(out / "prior.safetensors") in capsys.readouterr().out
-    assert main([*command, "--steps", "2"]) == 0
-    assert next(out.glob("train-*.npy")).stat().st_mtime_ns == rendered
-    assert "2 steps" in capsys.readouterr().out
-
-    clip = out.parent / "clip.npz"
-    write_video(clip, moving(), 20.0)
-    prior = str(out / "prior.safetensors")
-    arguments = ["dehaze", str(clip), "-o", str(out.parent / "dehazed"), "--method", "mmse", "--prior", prior]
-    assert main(arguments) == 0
-
-
-@pytest.mark.slow
-def test_train_reads_a_folder_of_clips(tmp_path, out, capsys):
-    for name in ("one", "two"):
-        write_video(tmp_path / "data" / f"{name}.npz", moving(), 20.0)
-    command = ["train", str(tmp_path / "data"), "-o", str(out), "--size", "64", "--batch", "2", "--steps", "1"]
-    assert main(command) == 0
-    assert (out / "prior.safetensors").exists()
-    assert json.loads((out / "log.json").read_text())["config"]["lr"] == 0.001  # it goes on from the shipped prior
-
-
-def test_training_data_must_exist(tmp_path, out, capsys):
-    assert_refused(capsys, main(["train", str(tmp_path / "none"), "-o", str(out)]), tmp_path / "none")
-    assert not out.exists()
-
-
 @pytest.fixture(scope="module")
 def tiny_prior(tmp_path_factory):
     """Weights of the shipped kind of network, small and untrained."""
@@ -536,10 +517,115 @@ def tiny_prior(tmp_path_factory):
     from nuclear_diffusion.model import DiffusionPrior
 
     config = UNetConfig(widths=(8, 8), haze_aware=True)
-    prior = DiffusionPrior(UNet(config, key=jax.random.key(0)), 0.1, 0.2, 0.002, 10.0, config.stride, haze_aware=True)
+    prior = DiffusionPrior(
+        UNet(config, key=jax.random.key(0, impl="rbg")), 0.1, 0.2, 0.002, 10.0, config.stride, haze_aware=True
+    )
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
     save_prior(path, prior)
     return path
+
+
+@pytest.mark.slow
+def test_train_renders_once_then_goes_on(out, capsys, monkeypatch):
+    """A blind prior, which is not judged: the second run is on the frames that the first one has kept."""
+    command = ["train", "simulator", "-o", str(out), "--blind", "--init", "none", "--widths", "8"]
+    command += ["--patients", "2", "--size", "32", "--batch", "1"]
+    assert main([*command, "--steps", "1", "--keep-cache"]) == 0
+    assert {path.name for path in (out / "cache").iterdir()} == {"train-2x8-32.npy", "development-1x8-32.npy"}
+    assert f"{out / 'prior.safetensors'}: 1 steps on 16 frames" in capsys.readouterr().out
+    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.frame_bank", lambda *_, **__: pytest.fail("rendered again"))
+    assert main([*command, "--steps", "2"]) == 0
+    assert "2 steps" in capsys.readouterr().out
+    assert not (out / "cache").exists()
+    assert not (out / "verdict.txt").exists()
+    assert not load_prior(out).haze_aware
+
+    clip = out.parent / "clip.npz"
+    write_video(clip, moving(), 20.0)
+    prior = str(out / "prior.safetensors")
+    arguments = ["dehaze", str(clip), "-o", str(out.parent / "dehazed"), "--method", "mmse", "--prior", prior]
+    assert main(arguments) == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two clips of different people."""
+    for name in ("one", "two"):
+        write_video(tmp_path / "data" / f"{name}.npz", moving(), 20.0)
+    return tmp_path / "data"
+
+
+@pytest.mark.slow
+def test_train_reads_a_folder_of_clips(folder, tiny_prior, out, capsys):
+    """Blind, from a prior that is not: it goes on from what that one knows of clean frames."""
+    command = ["train", str(folder), "-o", str(out), "--blind", "--init", str(tiny_prior)]
+    assert main([*command, "--size", "32", "--batch", "1", "--steps", "1"]) == 0
+    assert f"{out / 'prior.safetensors'}: 1 steps on 5 frames" in capsys.readouterr().out
+    assert not load_prior(out).haze_aware
+    assert not (out / "cache").exists()
+    assert not (out / "verdict.txt").exists()
+    config = json.loads((out / "log.json").read_text())["config"]
+    assert config["lr"] == 0.001  # it goes on from a prior
+    assert config["network"]["widths"] == [8, 8]
+
+
+def test_training_data_must_exist(tmp_path, out, capsys):
+    assert_refused(capsys, main(["train", str(tmp_path / "none"), "-o", str(out)]), tmp_path / "none")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--masks DATA", ("--hazy", "--masks")),
+        ("--blind --hazy DATA --masks DATA", ("--hazy", "--masks")),
+        ("--widths 8 --init echo", ("--widths", "--init")),
+        ("--init MISSING", ("MISSING",)),
+        ("--cache-gb 0.0001", ("--cache-gb", "0.0001 GB")),
+        ("--blind --cache-gb 1e-6", ("--cache-gb", "1e-06 GB")),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_a_clip_is_read(flags, words, folder, out, capsys, monkeypatch):
+    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.read_video", lambda *_: pytest.fail("a clip was read"))
+    command = ["train", str(folder), "-o", str(out), *flags.replace("DATA", str(folder)).split()]
+    assert_refused(capsys, main(command), *words)
+    assert not out.exists()
+
+
+def test_a_cache_that_is_too_large_is_refused_before_it_is_rendered(out, capsys, monkeypatch):
+    """Of 2000 patients and 48 to watch, 8 moments, clean and hazy, at 256 x 256 and at 64 x 64."""
+    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.frame_bank", lambda *_, **__: pytest.fail("rendered"))
+    command = ["train", "simulator", "-o", str(out), "--blind", "--init", "none", "--patients", "2000"]
+    needed = 2048 * 8 * 2 * 256**2 / 1e9
+    assert_refused(capsys, main(command), "--cache-gb", f"{needed:.2f} GB", "2 GB")
+    assert_refused(capsys, main([*command, "--size", "64", "--cache-gb", "0.1"]), "--cache-gb", f"{needed / 16:.2f} GB")
+    assert not out.exists()
+    with pytest.raises(pytest.fail.Exception, match="rendered"):
+        main([*command, "--size", "64", "--cache-gb", "0.14"])
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute_at_most(capsys, monkeypatch):
+    seconds = iter([100.0, 110.0, 161.0, 220.0, 222.0, 400.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(cli.time, "monotonic", lambda: next(seconds))
+        with cli.progress_bar("reading clips") as tell:
+            for done in (1, 3, 4, 5):
+                tell(done, 9)
+            tell(9, 9, "all of them")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "reading clips: 3 of 9, 0:01:01 elapsed, about 0:02:02 left",
+        "reading clips: 5 of 9, 0:02:02 elapsed, about 0:01:38 left",
+        "reading clips: 9 of 9, 0:05:00 elapsed, about 0:00:00 left, all of them",
+    ]
+
+
+def test_before_anything_is_done_nobody_knows_how_long_it_takes(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "LINE_SECONDS", 0)
+    with cli.progress_bar("training") as tell:
+        tell(0, 7)
+    assert capsys.readouterr().err == "training: 0 of 7, 0:00:00 elapsed\n"
 
 
 @pytest.mark.slow
@@ -564,7 +650,6 @@ def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_pri
 def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
     from nuclear_diffusion.evaluation import demo
     from nuclear_diffusion.evaluation.comparison import METHODS
-    from nuclear_diffusion.learning import load_prior
 
     monkeypatch.setattr(run, "load_prior", lambda name: load_prior(tiny_prior))
     monkeypatch.setattr(demo, "FRAMES", 8)

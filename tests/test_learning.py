@@ -6,6 +6,9 @@ import json
 import os
 import pickle
 import signal
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -17,6 +20,7 @@ from scipy import stats
 
 from nuclear_diffusion.inference.flow import draw_from
 from nuclear_diffusion.learning import (
+    Progress,
     TrainConfig,
     UNet,
     UNetConfig,
@@ -27,16 +31,18 @@ from nuclear_diffusion.learning import (
     prior_info,
     save_prior,
     train,
+    training,
 )
-from nuclear_diffusion.learning.checkpoint import read_safetensors
+from nuclear_diffusion.learning.checkpoint import as_blind, read_safetensors
 from nuclear_diffusion.learning.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
+from nuclear_diffusion.learning.training import VALIDATION_SIGMAS
 from nuclear_diffusion.model import DiffusionPrior
 from nuclear_diffusion.model.diffusion_prior import SEEN, Posterior
 from nuclear_diffusion.types import InputError
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
 SMALLEST = UNetConfig(grid=2, widths=(6,), blocks=1, embedding=6, fine=0)
-ONE_STEP = TrainConfig(SMALLEST, steps=1, full_batch=2, crop=0, lr=1e-3, warmup=0)
+ONE_STEP = TrainConfig(SMALLEST, steps=1, batch=2, halved_until=0, lr=1e-3, warmup=0)
 
 
 def key(seed: int) -> jax.Array:
@@ -166,7 +172,7 @@ def test_training_approaches_the_posterior_mean(tmp_path):
     """x0 = a 1 with a ~ N(m, s^2): E[a | x] = (m / s^2 + sum(x) / sigma^2) / (1 / s^2 + n / sigma^2)."""
     config = TrainConfig(
         UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
-        steps=500, full_batch=64, crop=0, lr=4e-3, warmup=20, ema=0.98, p_mean=-1.0, p_std=0.8, tail=0.0,
+        steps=500, batch=64, halved_until=0, lr=4e-3, warmup=20, ema=0.98, p_mean=-1.0, p_std=0.8, tail=0.0,
         augment=False, log_every=500, validate_every=500,
     )  # fmt: skip
     n, m, s = 64, 0.5, 0.15
@@ -182,6 +188,10 @@ def test_training_approaches_the_posterior_mean(tmp_path):
         untrained = m + s**2 / (s**2 + sigma**2) * (x - m) - a[:, None, None]
         ratio = float(jnp.sqrt(jnp.mean(error**2) / jnp.mean(untrained**2)))
         assert ratio < 0.3, f"at noise {sigma}"
+
+
+def rows_of(run) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "loss.csv").read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +222,11 @@ def test_the_log_names_the_shipped_weights(one_step_run):
     log = json.loads((one_step_run / "log.json").read_text())
     assert log["step"] == 1
     assert log["prior_sha256"] == prior_hash(load_prior(one_step_run / "prior.safetensors"))
-    assert prior_info(one_step_run / "prior.safetensors")["seed"] == 5
+    info, (row,) = prior_info(one_step_run / "prior.safetensors"), rows_of(one_step_run)
+    assert info["seed"] == 5
+    measured = {name: float(value) for name, value in row.items() if name not in ("step", "seconds", "lr", "loss")}
+    assert info["validation"] == pytest.approx(measured, abs=1e-6)
+    assert all(0 < measured[f"rmse_{sigma:g}"] < 1 for sigma in VALIDATION_SIGMAS)
 
 
 def test_a_checkpoint_of_another_run_is_refused(one_step_run):
@@ -220,6 +234,8 @@ def test_a_checkpoint_of_another_run_is_refused(one_step_run):
         train(flat_frames(8), one_step_run, ONE_STEP, seed=1)
     with pytest.raises(InputError, match="another network, start, seed or data"):
         train(flat_frames(8, 3), one_step_run, ONE_STEP, seed=5)
+    with pytest.raises(InputError, match="judged by other clips"):
+        train(flat_frames(8), one_step_run, ONE_STEP, seed=5, judge=FakeJudge([0.1]))
     with pytest.raises(InputError, match=r"prior\.safetensors that `train` wrote"):
         load_prior(one_step_run / "checkpoint.safetensors")
 
@@ -234,6 +250,130 @@ def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
     assert prior_hash(load_prior(tmp_path)) == prior_hash(result.prior)  # the folder of a run stands for its prior
 
 
+def test_the_first_part_of_a_run_is_on_halved_frames():
+    """Each batch is of its own step, and halved as long as that step is in the first `halved_until` of the run."""
+    batches = SimpleNamespace(at=lambda step, halved: (step, halved))
+    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5))
+    with training._prefetched(batches, 3, run) as made:  # pyright: ignore
+        assert [next(made) for _ in range(4)] == [(3, True), (4, True), (5, False), (6, False)]
+
+
+FOUR_STEPS = TrainConfig(
+    SMALLEST, steps=4, batch=2, halved_until=0, lr=0.02, warmup=0, ema=0.0, log_every=1, validate_every=1
+)
+
+
+@dataclasses.dataclass
+class FakeJudge:
+    """Gains from a list, whatever the prior; what it was shown is kept."""
+
+    gains: list[float]
+    columns: tuple[str, ...] = ("gain", "fake_score")
+    called: Callable[[], None] = lambda: None
+
+    def __post_init__(self):
+        self.seen: list[DiffusionPrior] = []
+
+    def __call__(self, prior: DiffusionPrior) -> dict[str, float]:
+        self.called()
+        self.seen.append(jax.tree.map(np.asarray, prior))
+        return {"gain": self.gains[len(self.seen) - 1], "fake_score": 10.0 + len(self.seen)}
+
+
+def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
+    """Not those with the lowest errors, which a run without a judge keeps; and judging takes no time from training."""
+    train(flat_frames(8), tmp_path / "alone", FOUR_STEPS)
+    lowest = prior_info(tmp_path / "alone" / "prior.safetensors")["step"]
+    best = 2 if lowest != 2 else 3
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    take_step = training._take_step
+
+    def pass_time(seconds: float) -> None:
+        clock.now += seconds
+
+    def slow_step(*arguments):
+        pass_time(2.0)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(training, "_take_step", slow_step)
+    judge = FakeJudge([0.3 if step == best else -0.1 * step for step in range(1, 5)], called=lambda: pass_time(50.0))
+    told: list[Progress] = []
+    result = train(flat_frames(8), tmp_path / "judged", FOUR_STEPS, judge=judge, progress=told.append)
+
+    assert prior_info(tmp_path / "judged" / "prior.safetensors")["step"] == best
+    kept = judge.seen[best - 1].network.head.kernel
+    np.testing.assert_allclose(result.prior.network.head.kernel, kept, rtol=2.0**-11, atol=2.0**-25)
+    assert np.abs(kept - judge.seen[lowest - 1].network.head.kernel).max() > 1e-3
+    rows = rows_of(tmp_path / "judged")
+    errors = [[row[f"rmse_{sigma:g}"] for sigma in VALIDATION_SIGMAS] for row in rows]
+    assert errors == [[row[f"rmse_{s:g}"] for s in VALIDATION_SIGMAS] for row in rows_of(tmp_path / "alone")]
+    assert [float(row["gain"]) for row in rows] == pytest.approx(judge.gains)
+    assert [float(row["fake_score"]) for row in rows] == [11, 12, 13, 14]
+    for state, row in zip(told, rows, strict=True):
+        assert state.validation is not None
+        assert list(state.validation) == [name for name in row if name not in ("step", "seconds", "lr", "loss")]
+        assert state.validation == pytest.approx({name: float(row[name]) for name in state.validation}, abs=1e-6)
+        assert state.images_per_second == pytest.approx(2 / 2)  # frames a step, seconds a step
+
+
+def test_weights_half_way_back_to_the_start_compete(one_step_run, tmp_path):
+    """They are the mean of the start's and of the averaged ones, and are kept where the judge likes them best."""
+    start = load_prior(one_step_run / "prior.safetensors")
+    judge = FakeJudge([0.0, 0.2, 0.1])
+    kept = train(flat_frames(8), tmp_path, ONE_STEP, seed=5, init=start, judge=judge).prior
+    assert [float(row["share"]) for row in rows_of(tmp_path)] == [1, 0.5]
+    assert prior_info(tmp_path / "prior.safetensors")["validation"]["share"] == 0.5
+    average = load_file(tmp_path / "checkpoint.safetensors")
+    for name in ("stem", "head"):
+        before = np.asarray(getattr(start.network, name).kernel)
+        after = average[f"average.{name}.kernel"]
+        assert np.abs(after - before).max() > 1e-4
+        found = np.asarray(getattr(kept.network, name).kernel)
+        np.testing.assert_allclose(found, (before + after) / 2, rtol=2.0**-10, atol=2.0**-24)
+    np.testing.assert_array_equal(judge.seen[2].network.head.kernel, average["average.head.kernel"])
+    np.testing.assert_array_equal(judge.seen[0].network.head.kernel, start.network.head.kernel)
+
+
+BOARD = """
+import json
+
+class SummaryWriter:
+    def __init__(self, folder):
+        self.folder, self.told = folder, []
+    def add_scalar(self, name, value, step):
+        self.told.append((name, value, step))
+    def close(self):
+        with open(self.folder + ".json", "w") as file:
+            json.dump(self.told, file)
+"""
+
+
+def test_tensorboard_is_told_what_the_log_holds_where_it_is_installed(one_step_run, tmp_path, monkeypatch):
+    (tmp_path / "tensorboardX.py").write_text(BOARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    start, run = one_step_run / "prior.safetensors", tmp_path / "run"
+    train(flat_frames(8), run, ONE_STEP, seed=5, init=start, judge=FakeJudge([0.0, 0.1, 0.2]))
+    monkeypatch.delitem(sys.modules, "tensorboardX")
+    told = {(name, step): value for name, value, step in json.loads((run / "tensorboard.json").read_text())}
+    logged = {
+        (name, int(row["step"])): float(value)
+        for row in rows_of(run)
+        for name, value in row.items()
+        if name not in ("step", "seconds")
+    }
+    assert np.isnan(logged.pop(("loss", 0)))  # of the start, which has not been trained
+    assert told.keys() == logged.keys()
+    assert {"loss", "lr", "gain", "fake_score", "rmse_0.1"} <= {name for name, _ in told}
+    assert told == pytest.approx(logged, abs=1e-6)
+
+
+def test_nothing_asks_for_tensorboard(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert training._board(tmp_path / "board") is None
+    assert not list(tmp_path.iterdir())
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 
@@ -241,7 +381,7 @@ class Killed(BaseException):
 def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (8, 16, 16), dtype=np.uint8)
     config = TrainConfig(
-        SMALLEST, steps=9, batch=3, crop=8, full_batch=2, warmup=2, log_every=3, validate_every=3,
+        SMALLEST, steps=9, batch=2, warmup=2, log_every=3, validate_every=3,
         checkpoint_minutes=0.0,
     )  # fmt: skip
     train(frames, tmp_path / "whole", config)
@@ -284,7 +424,7 @@ def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
     weights = tmp_path / "start.safetensors"
     prior = DiffusionPrior(random_unet(SMALLEST), 0.2, 0.25, 0.002, 10.0, SMALLEST.stride)
     save_prior(weights, prior)
-    config = TrainConfig(steps=2, full_batch=2, crop=0, mixed=True)
+    config = TrainConfig(steps=2, batch=2, halved_until=0, mixed=True)
     result = train(flat_frames(4), tmp_path / "run", config, init=weights)
     assert result.prior.network.config == prior.network.config
     assert result.prior.mean == prior.mean
@@ -400,7 +540,7 @@ def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     hazy = np.clip(clean.astype(int) + 76, 0, 255).astype(np.uint8)
     config = TrainConfig(
         UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
-        steps=300, full_batch=64, crop=0, lr=4e-3, warmup=20, ema=0.97, augment=False, log_every=300,
+        steps=300, batch=64, halved_until=0, lr=4e-3, warmup=20, ema=0.97, augment=False, log_every=300,
         validate_every=300,
     )  # fmt: skip
     prior = train(np.stack([clean, hazy], 1)[:, None], tmp_path, config).prior
@@ -431,6 +571,29 @@ def test_most_of_the_shown_frames_have_high_noise():
     assert np.all(np.asarray(seen)[~shown] == np.float32(0.2))
     assert np.all(np.asarray(sigma)[~shown] == np.float32(0.01))
     assert (np.asarray(sigma)[shown] >= 0.3).mean() == pytest.approx(HIGH_SHARE, abs=0.04)
+
+
+@pytest.mark.parametrize("fine", [0, 2])
+def test_a_blind_prior_is_the_haze_aware_one_that_has_seen_nothing(fine, tmp_path):
+    config = dataclasses.replace(SMALLEST, haze_aware=True, fine=fine)
+    aware = DiffusionPrior(random_unet(config), 0.2, 0.25, 0.002, 10.0, config.stride, haze_aware=True)
+    blind = as_blind(aware)
+    assert not blind.haze_aware
+    x, sigma = jax.random.uniform(key(3), (3, 17, 20)), jnp.array([0.003, 0.2, 9.0])
+    denoise = eqx.filter_jit(DiffusionPrior.denoise)
+    denoised = denoise(blind, x, sigma)
+    np.testing.assert_allclose(denoised, denoise(aware, x, sigma), atol=1e-5)
+    nothing = dataclasses.replace(blind, network=lambda frame, c_noise: 0 * frame)
+    assert float(jnp.abs(denoised - nothing.denoise(x, sigma)).max()) > 0.01
+
+    save_prior(tmp_path / "blind.safetensors", blind, half=False)
+    loaded = load_prior(tmp_path / "blind.safetensors")
+    assert not loaded.haze_aware
+    assert prior_hash(loaded) == prior_hash(blind)
+    np.testing.assert_array_equal(denoise(loaded, x, sigma), denoised)
+    with pytest.raises(ValueError, match="haze-aware"):
+        loaded.given(x)
+    assert prior_hash(as_blind(loaded)) == prior_hash(blind)  # nothing is left to take away
 
 
 # Weights on disk

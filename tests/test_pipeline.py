@@ -4,7 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
+import equinox as eqx
 import h5py
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,13 +21,22 @@ from nuclear_diffusion.inference import (
     Estimate,
     Posterior,
     Separation,
+    estimate,
     render,
     robust_pca,
 )
-from nuclear_diffusion.model import Gaussian
+from nuclear_diffusion.learning import Bank
+from nuclear_diffusion.model import DiffusionPrior, Gaussian
 from nuclear_diffusion.pipeline import core
 from nuclear_diffusion.pipeline.core import dehaze_clip, rendered
-from nuclear_diffusion.pipeline.frames import LAYERS, find_clips, patient_of, read_frames, short_clips
+from nuclear_diffusion.pipeline.frames import (
+    LAYERS,
+    find_clips,
+    patient_of,
+    read_frames,
+    render_frames,
+    short_clips,
+)
 from nuclear_diffusion.pipeline.results import (
     FILES,
     fingerprint,
@@ -474,23 +486,161 @@ def test_an_output_within_a_file_is_refused_and_nothing_is_made(tmp_path):
 # frames to train on
 
 
+class Keeps(eqx.Module):
+    """A haze-aware network for which a share of every grey level is tissue and the rest is haze."""
+
+    kept: jax.Array
+
+    def __call__(self, x, c_noise, seen):
+        return self.kept * (seen[0] * SCALE + MEAN) / SCALE - MEAN / SCALE
+
+
+MEAN, SCALE = 0.2, 0.25
+
+
+def teacher_that_keeps(share: float) -> DiffusionPrior:
+    """E[X | Y] = share Y: with no noise too small for its output to count."""
+    return DiffusionPrior(Keeps(jnp.float32(share)), MEAN, SCALE, 1e-4, 1e4, haze_aware=True)
+
+
+@pytest.fixture
+def _thin_air(monkeypatch):
+    """The haze that is laid over clips is none."""
+    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.lay_haze", lambda clip, sector, *, seed, fps: clip)
+
+
+def two_clips(folder: Path, length: int = 9) -> Path:
+    for seed, name in enumerate(("one", "two")):
+        write_video(folder / f"{name}.npz", make_clip(frames=length, seed=seed).frames, 25)
+    return folder
+
+
+def test_a_teacher_that_keeps_a_share_keeps_it():
+    clip = np.random.default_rng(0).uniform(0, 1, (3, 16, 16)).astype(np.float32)
+    for share in (0.0, 0.5, 1.0):
+        mean = teacher_that_keeps(share).given(jnp.asarray(clip)).mean()
+        np.testing.assert_allclose(mean, share * clip, atol=1e-6)
+
+
 def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     clip = make_clip(frames=17)
-    write_video(tmp_path / "one.npz", clip.frames, 25)
-    write_video(tmp_path / "two.npz", make_clip(frames=17, seed=1).frames, 25)
-    clean = read_frames(tmp_path, size=64, haze=False)
+    two_clips(tmp_path, 17)
+    clean = read_frames(tmp_path, size=64)
     assert clean.train.dtype == np.uint8
     assert len(clean.train) + len(clean.val) == 2 * len(clip.frames)
     assert clean.train.shape[1:] == (64, 64)
 
-    pairs = read_frames(tmp_path, size=64, seed=3)
+    seen = []
+    pairs = read_frames(
+        tmp_path, size=64, teacher=teacher_that_keeps(1), seed=3, progress=lambda *counts: seen.append(counts)
+    )
+    assert seen == [(1, 2), (2, 2)]
+    assert pairs.train.dtype == np.uint8
     assert pairs.train.shape == (LAYERS * (len(clean.train) // 8), 8, 2, 64, 64)
     np.testing.assert_array_equal(*(half[:, :, 0] for half in np.split(pairs.train, LAYERS)))
     assert not np.array_equal(*(half[:, :, 1] for half in np.split(pairs.train, LAYERS)))
-    for short in pairs.train:  # each clean frame of the bank is one of the clip's
+    for short in pairs.train:  # where the teacher sees no haze each target is one of the clip's frames
         assert all((clean.train == frame).all((1, 2)).any() for frame in short[:, 0])
-    assert np.abs(pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]).max() > 20
-    np.testing.assert_array_equal(read_frames(tmp_path, size=64, seed=3).train, pairs.train)
+    added = pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]
+    assert (added.max((1, 2, 3)) > 20).all()
+    assert (added.mean((1, 2, 3)) > 0).all()
+    again, other = (read_frames(tmp_path, size=64, teacher=teacher_that_keeps(1), seed=seed) for seed in (3, 4))
+    np.testing.assert_array_equal(again.train, pairs.train)
+    np.testing.assert_array_equal(other.train[:, :, 0], pairs.train[:, :, 0])
+    assert not np.array_equal(other.train[:, :, 1], pairs.train[:, :, 1])
+
+
+@pytest.mark.usefixtures("_thin_air")
+@pytest.mark.parametrize("kept", [1.0, 0.5, 0.0])
+def test_the_target_lacks_what_the_teacher_takes_for_haze(kept, tmp_path):
+    """Haze is laid over the target first and then over the clip itself; where it is none, these are what is left."""
+    two_clips(tmp_path, 8)
+    clip = read_frames(tmp_path, size=32).train
+    target, over_target, over_clip = dehazed_and_hazy(read_frames(tmp_path, size=32, teacher=teacher_that_keeps(kept)))
+    np.testing.assert_array_equal(over_target, target)
+    np.testing.assert_array_equal(over_clip, clip)
+    if kept == 1:
+        np.testing.assert_array_equal(target, clip)
+    else:
+        assert (target <= clip).all()
+        bright = clip > 20
+        assert (target[bright] < clip[bright]).mean() > 0.8
+        assert target.mean() < (0.75 if kept else 0.4) * clip.mean()
+        fitted = clip / np.float32(255)
+        share = np.asarray(estimate(fitted, teacher_that_keeps(kept)).share)
+        np.testing.assert_allclose(target / np.float32(255), render(fitted, share), atol=0.02)
+
+
+def dehazed_and_hazy(bank: Bank) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a bank of one short clip: target, what haze over it gave, and what haze over the clip gave."""
+    (first, second) = bank.train
+    np.testing.assert_array_equal(first[:, 0], second[:, 0])
+    return first[:, 0], first[:, 1], second[:, 1]
+
+
+@pytest.mark.usefixtures("_thin_air")
+def test_of_long_clips_some_short_ones_are_taken_evenly(tmp_path):
+    """Four of eight at half of the room that all need; the first and the last are among them, and gaps are alike."""
+    two_clips(tmp_path, 64)
+    every = read_frames(tmp_path, size=32, teacher=teacher_that_keeps(1))
+    assert every.train.shape == every.val.shape == (LAYERS * 8, 8, 2, 32, 32)
+    needed = (every.train.nbytes + every.val.nbytes) / 1e9
+    some = read_frames(tmp_path, size=32, teacher=teacher_that_keeps(1), limit_gb=0.51 * needed)
+    assert some.train.shape == some.val.shape == (LAYERS * 4, 8, 2, 32, 32)
+    chosen = [int(np.flatnonzero((every.train[:8] == short).all((1, 2, 3, 4)))[0]) for short in some.train[:4]]
+    assert (chosen[0], chosen[-1]) == (0, 7)
+    assert set(np.diff(chosen)) <= {2, 3}
+    assert (some.train.nbytes + some.val.nbytes) / 1e9 <= 0.51 * needed
+
+
+def test_of_clean_frames_alone_some_are_taken_evenly(tmp_path):
+    two_clips(tmp_path, 30)
+    every = read_frames(tmp_path, size=32)
+    some = read_frames(tmp_path, size=32, limit_gb=2 * 10.5 * 32**2 / 1e9)
+    assert some.train.shape == some.val.shape == (10, 32, 32)
+    chosen = [int(np.flatnonzero((every.train == frame).all((1, 2)))[0]) for frame in some.train]
+    assert (chosen[0], chosen[-1]) == (0, 29)
+    assert set(np.diff(chosen)) <= {3, 4}
+
+
+@pytest.mark.parametrize("kept", [None, 1.0])
+def test_clips_that_need_more_room_than_there_is_are_refused(kept, tmp_path, monkeypatch):
+    """Before any is read: one frame of each clip, or one short clip with its hazy layers, is the least."""
+    two_clips(tmp_path)
+    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.read_video", lambda *_: pytest.fail("a clip was read"))
+    least = 2 * 32**2 * (1 if kept is None else LAYERS * 8 * 2) / 1e9
+    teacher = None if kept is None else teacher_that_keeps(kept)
+    with pytest.raises(InputError, match="--cache-gb") as caught:
+        read_frames(tmp_path, size=32, teacher=teacher, limit_gb=0.99 * least)
+    assert str(caught.value).startswith("2 clips need")
+    assert str(caught.value).count("\n") == 0
+    with pytest.raises(pytest.fail.Exception, match="was read"):
+        read_frames(tmp_path, size=32, teacher=teacher, limit_gb=1.01 * least)
+
+
+def test_patients_that_need_more_room_than_there_is_are_not_rendered(tmp_path, monkeypatch):
+    """40 patients and 2 to watch, of 8 moments, clean and hazy."""
+    needed = 42 * 8 * 2 * 32**2 / 1e9
+    rendered: list[tuple[str, int]] = []
+
+    def frame_bank(count, moments, *, split, size, workers, progress):
+        rendered.append((split, count))
+        return tuple(np.full((count, moments, size, size), grey, np.uint8) for grey in (90, 30))
+
+    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.frame_bank", frame_bank)
+    with pytest.raises(InputError, match="--cache-gb") as caught:
+        render_frames(40, 8, tmp_path / "cache", size=32, limit_gb=0.99 * needed)
+    assert "40 patients" in str(caught.value)
+    assert not rendered
+    assert not (tmp_path / "cache").exists()
+    notes: list[str] = []
+    bank = render_frames(40, 8, tmp_path / "cache", size=32, limit_gb=1.01 * needed, note=notes.append)
+    assert rendered == [("train", 40), ("development", 2)]
+    assert bank.train.nbytes + bank.val.nbytes == pytest.approx(1e9 * needed)
+    assert (bank.train[:, :, 0] == 30).all()  # clean first
+    assert (bank.train[:, :, 1] == 90).all()
+    assert len(notes) == 1
+    assert str(tmp_path / "cache") in notes[0]
 
 
 @given(st.integers(1, 200))
@@ -522,7 +672,7 @@ def test_what_cannot_be_read_is_left_out_with_a_note(tmp_path):
     (tmp_path / "README.txt").write_text("what lies here")
     Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "patient-5-4C-frame-1.png")
     notes: list[str] = []
-    bank = read_frames(tmp_path, size=32, haze=False, note=notes.append)
+    bank = read_frames(tmp_path, size=32, note=notes.append)
     assert len(bank.train) + len(bank.val) == 9
     assert len(notes) == 2
     assert "README.txt" in notes[0]
@@ -534,52 +684,54 @@ def test_what_cannot_be_read_is_left_out_with_a_note(tmp_path):
 
 
 def test_a_run_that_goes_on_does_not_read_its_clips_again(tmp_path, monkeypatch):
-    data, run = tmp_path / "data", tmp_path / "run"
-    for name in ("one", "two"):
-        write_video(data / f"{name}.npz", make_clip(frames=9).frames, 25)
+    data, cache = two_clips(tmp_path / "data"), tmp_path / "run" / "cache"
     (data / "README.txt").write_text("what lies here")
     notes: list[str] = []
-    first = read_frames(data, size=32, seed=1, cache=run, note=notes.append)
-    np.testing.assert_array_equal(first.train, read_frames(data, size=32, seed=1).train)
+    teacher = teacher_that_keeps(0.5)
+    about = {"size": 32, "teacher": teacher, "seed": 1}
+    first = read_frames(data, **about, cache=cache, note=notes.append)
+    np.testing.assert_array_equal(first.train, read_frames(data, **about).train)
 
     def untouched(*_):
         raise AssertionError("read again")
 
     with monkeypatch.context() as patch:
         patch.setattr("nuclear_diffusion.pipeline.frames.read_video", untouched)
-        again = read_frames(data, size=32, seed=1, cache=run, note=notes.append)
+        again = read_frames(data, **about, cache=cache, note=notes.append)
         np.testing.assert_array_equal(again.train, first.train)
         np.testing.assert_array_equal(again.val, first.val)
-        assert len(notes) == 2
-        assert notes[0] == notes[1]
-        for change in ({"seed": 2}, {"size": 64}, {"haze": False}):
+        size, left_out, left_out_again = notes
+        assert str(cache) in size
+        assert "README.txt" in left_out
+        assert left_out == left_out_again
+        for change in ({"seed": 2}, {"size": 64}, {"teacher": None}, {"teacher": teacher_that_keeps(1)}):
             with pytest.raises(AssertionError, match="read again"):
-                read_frames(data, **{"size": 32, "seed": 1, **change}, cache=run)
-        write_video(data / "two.npz", make_clip(frames=9, seed=1).frames, 25)
+                read_frames(data, **{**about, **change}, cache=cache)
+        write_video(data / "two.npz", make_clip(frames=9, seed=7).frames, 25)
         with pytest.raises(AssertionError, match="read again"):
-            read_frames(data, size=32, seed=1, cache=run)
-    assert not np.array_equal(read_frames(data, size=32, seed=1, cache=run).val, first.val)
+            read_frames(data, **about, cache=cache)
+    assert not np.array_equal(read_frames(data, **about, cache=cache).val, first.val)
 
 
 def test_one_patient_alone_has_no_validation_also_when_kept(tmp_path):
     write_video(tmp_path / "data" / "one.npz", make_clip(frames=9).frames, 25)
     for _ in range(2):
-        bank = read_frames(tmp_path / "data", size=32, cache=tmp_path / "run")
+        bank = read_frames(tmp_path / "data", size=32, teacher=teacher_that_keeps(1), cache=tmp_path / "run" / "cache")
         assert bank.val.shape == (0, 8, 2, 32, 32)
         assert len(bank.train) == LAYERS
 
 
 def test_a_run_in_the_folder_of_its_clips_is_none_of_them(tmp_path):
-    for name in ("one", "two"):
-        write_video(tmp_path / f"{name}.npz", make_clip(frames=9).frames, 25)
+    two_clips(tmp_path)
     run = tmp_path / "run"
     notes: list[str] = []
     for content in ("first", "second"):
-        bank = read_frames(tmp_path, size=32, haze=False, cache=run, note=notes.append)
+        bank = read_frames(tmp_path, size=32, cache=run / "cache", note=notes.append)
         assert len(bank.train) == len(bank.val) == 9
         (run / "log.json").write_text(content)
-    assert notes == []
-    assert len(list(run.glob("frames-*"))) == 1
+    assert len(notes) == 1
+    assert "GB of frames" in notes[0]
+    assert len(list((run / "cache").glob("frames-*"))) == 1
 
 
 def test_all_clips_of_a_patient_are_on_one_side(tmp_path):
@@ -591,7 +743,7 @@ def test_all_clips_of_a_patient_are_on_one_side(tmp_path):
             frames = np.full((8, 32, 32), 60 * number, np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None]
             for k, frame in enumerate(frames):
                 Image.fromarray(frame).save(tmp_path / f"patient-{number}-{view}-frame-{k}.png")
-    bank = read_frames(tmp_path, size=32, haze=False)
+    bank = read_frames(tmp_path, size=32)
     assert len(bank.val) == 16
     assert not {*np.unique(bank.val) // 60} & {*np.unique(bank.train) // 60}
 

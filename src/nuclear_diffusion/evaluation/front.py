@@ -43,6 +43,8 @@ class Regions(NamedTuple):
     sector: Mask
     truth: Float32[ndarray, "frames size size"] | None = None
     """The clip without haze, where it is known."""
+    patient: str = ""
+    """Whose clip it is."""
 
 
 Front = dict[str, Float[ndarray, "clips strengths"]]

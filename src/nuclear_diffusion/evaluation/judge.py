@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.evaluation.bootstrap import Interval
@@ -21,9 +21,9 @@ from nuclear_diffusion.evaluation.datasets import find_dataset
 from nuclear_diffusion.evaluation.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.model import Prior
 from nuclear_diffusion.pipeline.core import PRIOR_SIZE, Progress
-from nuclear_diffusion.pipeline.frames import find_clips
+from nuclear_diffusion.pipeline.frames import find_clips, patient_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
-from nuclear_diffusion.types import InputError, Mask
+from nuclear_diffusion.types import InputError
 from nuclear_diffusion.video import Fit, find_sector, read_video
 
 FIRST = 600_000
@@ -45,16 +45,16 @@ class Kind(NamedTuple):
 
     @property
     def masked(self) -> bool:
-        """Whether septum and ventricle are known."""
-        return bool(np.isfinite(self.start["gcnr"]).all())
+        """Whether septum and ventricle are known, in some clip."""
+        return _masked(self.start)
 
 
 class Judge:
     """What a prior gains over the one that training starts from, on hazy clips of several kinds."""
 
     def __init__(self, kinds: Mapping[str, Sequence[Regions]], start: Prior):
-        self._chosen_by = [_kind(name, clips[::2], start) for name, clips in kinds.items()]
-        self._told = [_kind(name, clips[1::2] or clips, start) for name, clips in kinds.items()]
+        self._chosen_by = [_kind(name, _every_second(clips, 0), start) for name, clips in kinds.items()]
+        self._told = [_kind(name, _every_second(clips, 1) or clips, start) for name, clips in kinds.items()]
 
     @property
     def columns(self) -> list[str]:
@@ -78,8 +78,19 @@ class Judge:
         sentences = []
         for kind in self._told:
             front = front_of(kind.clips, prior)
-            sentences.append(_sentence(kind, _summary(front), _summary(kind.start), gain(front, kind.start), name))
+            gained = gain(front, kind.start) if kind.masked else None
+            sentences.append(_sentence(kind, _summary(front), _summary(kind.start), gained, name))
         return sentences
+
+
+def _every_second(clips: Sequence[Regions], first: int) -> list[Regions]:
+    """The clips of every second patient: those of one patient are alike."""
+    patients = list(dict.fromkeys(clip.patient for clip in clips))[first::2]
+    return [clip for clip in clips if clip.patient in patients]
+
+
+def _masked(front: Front) -> bool:
+    return bool(np.isfinite(front["gcnr"]).any())
 
 
 def _kind(name: str, clips: Sequence[Regions], start: Prior) -> Kind:
@@ -89,12 +100,12 @@ def _kind(name: str, clips: Sequence[Regions], start: Prior) -> Kind:
 def _summary(front: Front) -> dict[str, float]:
     known = {name: values[np.isfinite(values[:, DEFAULT]), DEFAULT] for name, values in front.items()}
     default = {name: float(values.mean()) if len(values) else np.nan for name, values in known.items()}
-    return default | {"gcnr": float(np.mean(at_equal_change(front)))}
+    return default | {"gcnr": float(np.mean(at_equal_change(front))) if _masked(front) else np.nan}
 
 
-def _sentence(kind: Kind, new: dict[str, float], old: dict[str, float], gained: Interval, name: str) -> str:
+def _sentence(kind: Kind, new: dict[str, float], old: dict[str, float], gained: Interval | None, name: str) -> str:
     flickers = f"flicker at the default strength {new['flicker']:.2f}, before {old['flicker']:.2f}."
-    if not kind.masked:
+    if gained is None:
         return f"{len(kind.clips)} {kind.name} clips without masks: {flickers}"
     sure = "not clearly different from"
     if gained.low > 0:
@@ -139,7 +150,8 @@ def simulated_like(
         return np.interp(frames, x, y).astype(np.float32)
 
     return [
-        Regions(mapped(each.hazy), each.septum, each.ventricle, each.sector, mapped(each.clean)) for each in patients
+        Regions(mapped(each.hazy), each.septum, each.ventricle, each.sector, mapped(each.clean), str(each.seed))
+        for each in patients
     ]
 
 
@@ -148,17 +160,17 @@ def _patient(index: int, size: int) -> SimulatedClip:
 
 
 def own_hazy(folder: Path, masks: Path | None = None, size: int = PRIOR_SIZE) -> list[Regions]:
-    """Hazy clips of one's own on the prior's grid, sorted by patient: those with masks, or all where none has any.
+    """Hazy clips of one's own on the prior's grid: those with masks, or all that can be read where none has any.
 
     `masks` as in `find_dataset`; without it, masks beside the frames are found. Raises `InputError` where there is no
     clip, or `masks` has no frame with both regions.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give a folder of hazy clips to --hazy.")
     if masks is None and not any(folder.rglob("*.json")):
-        clips = (read_video(source) for source in find_clips(folder))
-        fits = ((clip, Fit.to_prior(find_sector(clip.frames, clip.region), size)) for clip in clips)
-        return [_unmarked(fit.forward(clip.frames), fit.mask) for clip, fit in fits]
+        return _unmarked(folder, size)
     marked = []
-    for case in sorted(find_dataset(folder, noisy=folder, masks=masks).cases, key=lambda case: case.patient):
+    for case in find_dataset(folder, noisy=folder, masks=masks).cases:
         loaded = case.read()
         fit = Fit.to_prior(find_sector(loaded.clip.frames, loaded.clip.region), size)
         septum, ventricle = np.zeros((2, *loaded.clip.shape), bool)
@@ -168,12 +180,25 @@ def own_hazy(folder: Path, masks: Path | None = None, size: int = PRIOR_SIZE) ->
                 septum[index], ventricle[index] = known
         septum, ventricle = (fit.forward(mask.astype(np.float32)) >= 0.5 for mask in (septum, ventricle))
         if np.any(septum.any(axis=(1, 2)) & ventricle.any(axis=(1, 2))):
-            marked.append(Regions(fit.forward(loaded.clip.frames), septum, ventricle, fit.mask))
+            frames = fit.forward(loaded.clip.frames)
+            marked.append(Regions(frames, septum, ventricle, fit.mask, patient=case.patient))
     if not marked:
         raise InputError(f"{masks or folder} has no frame with both septum and ventricle: draw both in some frames.")
     return marked
 
 
-def _unmarked(frames: Float32[ndarray, "frames size size"], sector: Mask) -> Regions:
-    nowhere = np.zeros(frames.shape, bool)
-    return Regions(frames, nowhere, nowhere, sector)
+def _unmarked(folder: Path, size: int) -> list[Regions]:
+    clips, last = [], f"{folder} holds no clips"
+    for source in find_clips(folder):
+        try:
+            clip = read_video(source)
+        except InputError as error:
+            last = str(error).rstrip(".")
+            continue
+        fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
+        frames = fit.forward(clip.frames)
+        nowhere = np.zeros(frames.shape, bool)
+        clips.append(Regions(frames, nowhere, nowhere, fit.mask, patient=patient_of(source.name)))
+    if not clips:
+        raise InputError(f"{last}: give a folder of hazy clips to --hazy.")
+    return clips

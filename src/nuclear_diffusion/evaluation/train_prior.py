@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from nuclear_diffusion.evaluation.front import Regions
 from nuclear_diffusion.evaluation.judge import Judge, own_hazy, simulated_like
 from nuclear_diffusion.learning import Bank, TrainConfig, UNetConfig, prior_hash, train
 from nuclear_diffusion.learning.checkpoint import as_blind, load_trained
@@ -86,11 +87,12 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
     before = None if blind else start or load_trained(SHIPPED)
     if blind and request.hazy is not None:
         raise InputError("A blind prior is not judged by dehazing: leave out --hazy and --masks.")
+    own = None if request.hazy is None else own_hazy(request.hazy, request.masks, request.size)
     cache = request.output / "cache"
     bank = _frames(request, before, cache, progress_bar, note)
     if blind:
         bank = Bank(*(_clean_only(part) for part in bank))
-    judge = None if before is None else _judge(request, before, bank, progress_bar)
+    judge = None if before is None else _judge(request, before, bank, own, progress_bar)
     afresh = start is None
     config = TrainConfig(
         network=UNetConfig(widths=request.widths or UNetConfig().widths),
@@ -138,7 +140,7 @@ def _frames(
         return read_frames(request.data, teacher=teacher, seed=request.seed, progress=progress, **about)
 
 
-def _judge(request: Request, before: DiffusionPrior, bank: Bank, progress_bar: Bar) -> Judge:
+def _judge(request: Request, before: DiffusionPrior, bank: Bank, own: list[Regions] | None, progress_bar: Bar) -> Judge:
     some = np.linspace(0, len(bank.train) - 1, min(64, len(bank.train))).astype(int)
     with progress_bar("rendering patients to judge by") as progress:
         kinds = {
@@ -146,8 +148,8 @@ def _judge(request: Request, before: DiffusionPrior, bank: Bank, progress_bar: B
                 bank.train[some][:, :, 0], JUDGED, size=request.size, workers=os.cpu_count() or 1, progress=progress
             )
         }
-    if request.hazy is not None:
-        kinds["own"] = own_hazy(request.hazy, request.masks, request.size)
+    if own is not None:
+        kinds["own"] = own
     return Judge(kinds, before)
 
 

@@ -378,7 +378,8 @@ class _Run:
 
     def record(self, step: int, lr: float, loss: float, errors: dict[str, float] | None) -> None:
         """Append one row to loss.csv, and to TensorBoard's file where there is one."""
-        measured = [""] * (len(self.columns) - 4) if errors is None else [f"{e:.6f}" for e in errors.values()]
+        names = self.columns[4:]
+        measured = [""] * len(names) if errors is None else [f"{errors[name]:.6f}" for name in names]
         row = [str(step), f"{self.seconds:.1f}", f"{lr:.3g}", f"{loss:.6f}", *measured]
         with open(self.out / "loss.csv", "a") as file:
             file.write(",".join(row) + "\n")
@@ -408,8 +409,8 @@ class _Run:
         tensors, metadata = read_safetensors(self.checkpoint_path)
         if metadata.get("format") != CHECKPOINT_FORMAT or json.loads(metadata["run"]) != self._identity():
             raise InputError(
-                f"{self.checkpoint_path} is of a run with another network, start, seed or data: choose another folder, "
-                "or do not resume."
+                f"{self.checkpoint_path} is of a run with another network, start, seed or data, or was judged by other "
+                "clips: choose another folder, or do not resume."
             )
         state = fill_arrays(template, tensors, str(self.checkpoint_path))
         self.seconds_before, self.best = float(metadata["seconds"]), float(metadata["best"])
@@ -453,7 +454,7 @@ class _Run:
         """What must not change between a run and its resumption. The length may: a run can be prolonged."""
         network = json.loads(json.dumps(dataclasses.asdict(self.config.network)))
         own = {"seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
-        return {"network": network, **own, "start": self.start, "frames": self.frames}
+        return {"network": network, **own, "start": self.start, "frames": self.frames, "judged": self.columns[4:]}
 
 
 def _board(folder: Path) -> Any | None:

@@ -76,6 +76,8 @@ def read_frames(
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
     run = None if cache is None else cache.resolve().parent
+    if run is not None and folder.resolve().is_relative_to(run):
+        raise InputError(f"{folder} lies in the folder of the run, {run}: choose another output.")
     sources = [source for source in find_clips(folder) if source.resolve() != run]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
@@ -163,7 +165,9 @@ def _fitted(
             pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
             stack.callback(pool.shutdown, cancel_futures=True)
             apply = pool.map
-        results = apply(_fit, sources, [size] * len(sources))
+        # not all at once: fitted clips that wait for their haze fill the memory
+        groups = (sources[k : k + 2 * FEW_CLIPS] for k in range(0, len(sources), 2 * FEW_CLIPS))
+        results = (fitted for group in groups for fitted in apply(_fit, group, [size] * len(group)))
         for done, (source, fitted) in enumerate(zip(sources, results, strict=True), start=1):
             if isinstance(fitted, str):
                 left_out.append(fitted)
