@@ -568,7 +568,7 @@ def test_the_target_lacks_what_the_teacher_takes_for_haze(kept, tmp_path):
         assert target.mean() < (0.75 if kept else 0.4) * clip.mean()
         fitted = clip / np.float32(255)
         share = np.asarray(estimate(fitted, teacher_that_keeps(kept)).share)
-        np.testing.assert_allclose(target / np.float32(255), render(fitted, share), atol=0.02)
+        np.testing.assert_allclose(target / np.float32(255), render(fitted, share, CLEANING), atol=0.02)
 
 
 def dehazed_and_hazy(bank: Bank) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
