@@ -30,6 +30,7 @@ from nuclear_diffusion.model import DiffusionPrior, Gaussian
 from nuclear_diffusion.pipeline import core
 from nuclear_diffusion.pipeline.core import dehaze_clip, rendered
 from nuclear_diffusion.pipeline.frames import (
+    CLEANING,
     LAYERS,
     find_clips,
     patient_of,
