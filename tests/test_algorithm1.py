@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.inference.algorithm1 import (
+from nuclear_diffusion.paper.algorithm1 import (
     PAPER_GAMMA,
     PAPER_WINDOW,
     Algorithm1,
@@ -20,7 +20,8 @@ from nuclear_diffusion.inference.algorithm1 import (
     wrt_estimate,
     wrt_state,
 )
-from nuclear_diffusion.model import Gaussian, NuclearNorm
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.types import InputError
 
 SHAPE = (4, 6, 5)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from nuclear_diffusion.learning import augmentation, data
-from nuclear_diffusion.learning.data import Batches
-from nuclear_diffusion.model.diffusion_prior import SEEN
+from nuclear_diffusion.priors.diffusion_prior import SEEN
+from nuclear_diffusion.training import augmentation, data
+from nuclear_diffusion.training.data import Batches
 
 
 @pytest.mark.parametrize("halved", [False, True])

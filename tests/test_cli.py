@@ -15,12 +15,13 @@ import pytest
 import nuclear_diffusion
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.learning import load_prior
-from nuclear_diffusion.model import Gaussian
-from nuclear_diffusion.pipeline import core, run
-from nuclear_diffusion.pipeline.results import FILES
-from nuclear_diffusion.pipeline.settings import DEFAULTS
-from nuclear_diffusion.video import write_video
+from nuclear_diffusion.io import write_video
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.priors.checkpoint import load_prior
+from nuclear_diffusion.restore import clip as core
+from nuclear_diffusion.restore import run
+from nuclear_diffusion.restore.folder import FILES
+from nuclear_diffusion.restore.methods import DEFAULTS
 
 
 def moving(frames: int = 5, height: int = 40, width: int = 48) -> np.ndarray:
@@ -513,8 +514,9 @@ def tiny_prior(tmp_path_factory):
     """Weights of the shipped kind of network, small and untrained."""
     import jax
 
-    from nuclear_diffusion.learning import UNet, UNetConfig, save_prior
-    from nuclear_diffusion.model import DiffusionPrior
+    from nuclear_diffusion.priors.checkpoint import save_prior
+    from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+    from nuclear_diffusion.priors.unet import UNet, UNetConfig
 
     config = UNetConfig(widths=(8, 8), haze_aware=True)
     prior = DiffusionPrior(
@@ -533,7 +535,7 @@ def test_train_renders_once_then_goes_on(out, capsys, monkeypatch):
     assert main([*command, "--steps", "1", "--keep-cache"]) == 0
     assert {path.name for path in (out / "cache").iterdir()} == {"train-2x8-32.npy", "development-1x8-32.npy"}
     assert f"{out / 'prior.safetensors'}: 1 steps on 16 frames" in capsys.readouterr().out
-    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.frame_bank", lambda *_, **__: pytest.fail("rendered again"))
+    monkeypatch.setattr("nuclear_diffusion.training.clips.frame_bank", lambda *_, **__: pytest.fail("rendered again"))
     assert main([*command, "--steps", "2"]) == 0
     assert "2 steps" in capsys.readouterr().out
     assert not (out / "cache").exists()
@@ -586,7 +588,7 @@ def test_training_data_must_exist(tmp_path, out, capsys):
     ],
 )
 def test_what_cannot_be_trained_is_said_before_a_clip_is_read(flags, words, folder, out, capsys, monkeypatch):
-    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.read_video", lambda *_: pytest.fail("a clip was read"))
+    monkeypatch.setattr("nuclear_diffusion.training.clips.read_video", lambda *_: pytest.fail("a clip was read"))
     command = ["train", str(folder), "-o", str(out), *flags.replace("DATA", str(folder)).split()]
     assert_refused(capsys, main(command), *words)
     assert not out.exists()
@@ -594,7 +596,7 @@ def test_what_cannot_be_trained_is_said_before_a_clip_is_read(flags, words, fold
 
 def test_a_cache_that_is_too_large_is_refused_before_it_is_rendered(out, capsys, monkeypatch):
     """Of 2000 patients and 48 to watch, 8 moments, clean and hazy, at 256 x 256 and at 64 x 64."""
-    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.frame_bank", lambda *_, **__: pytest.fail("rendered"))
+    monkeypatch.setattr("nuclear_diffusion.training.clips.frame_bank", lambda *_, **__: pytest.fail("rendered"))
     command = ["train", "simulator", "-o", str(out), "--blind", "--init", "none", "--patients", "2000"]
     needed = 2048 * 8 * 2 * 256**2 / 1e9
     assert_refused(capsys, main(command), "--cache-gb", f"{needed:.2f} GB", "2 GB")
@@ -648,8 +650,8 @@ def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_pri
 
 @pytest.mark.slow
 def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
-    from nuclear_diffusion.evaluation import demo
-    from nuclear_diffusion.evaluation.comparison import METHODS
+    from nuclear_diffusion.measure import demo
+    from nuclear_diffusion.measure.comparison import METHODS
 
     monkeypatch.setattr(run, "load_prior", lambda name: load_prior(tiny_prior))
     monkeypatch.setattr(demo, "FRAMES", 8)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.learning.convolution import Conv, correlate
+from nuclear_diffusion.priors.convolution import Conv, correlate
 
 BATCHES = {"one": (1,), "frames": (3,), "vmapped": (3, 1), "vmapped frames": (2, 3)}
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.inference import EM, slowly_varying
-from nuclear_diffusion.inference.em import NOISE
-from nuclear_diffusion.inference.progress import listening
-from nuclear_diffusion.model import Gaussian, NuclearNorm, singular_values
+from nuclear_diffusion.paper.em import EM
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.paper.nuclear_norm import NOISE, NuclearNorm, singular_values, slowly_varying
+from nuclear_diffusion.paper.progress import listening
 from nuclear_diffusion.types import InputError
 
 NO_BACKGROUND = NuclearNorm(1e6)

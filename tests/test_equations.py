@@ -55,4 +55,4 @@ def test_every_equation_and_every_line_is_there():
 
 def test_symbols_that_do_not_exist_are_noticed():
     with pytest.raises((ModuleNotFoundError, AttributeError)):
-        find("nuclear_diffusion.model.NuclearNorm.no_such_method")
+        find("nuclear_diffusion.paper.nuclear_norm.NuclearNorm.no_such_method")

@@ -12,21 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from nuclear_diffusion.inference import (
-    EM,
-    Completion,
+from nuclear_diffusion.paper.em import EM
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.paper.nuclear_norm import NOISE, slowly_varying
+from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior, Posterior
+from nuclear_diffusion.restore.background import Completion
+from nuclear_diffusion.restore.estimate import (
+    SPECKLE,
+    double,
     estimate,
-    mmse,
-    posterior_mean,
-    render,
+    halve,
+    haze_share,
+    over_speckle,
     separate,
-    slowly_varying,
+    steady,
 )
-from nuclear_diffusion.inference.em import NOISE
-from nuclear_diffusion.inference.estimate import SPECKLE, double, halve, haze_share, over_speckle, steady
-from nuclear_diffusion.learning.loss import score_matching_loss
-from nuclear_diffusion.model import DiffusionPrior, Gaussian
-from nuclear_diffusion.model.diffusion_prior import Posterior
+from nuclear_diffusion.restore.one_pass import mmse, posterior_mean
+from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.training.loss import score_matching_loss
 from nuclear_diffusion.types import InputError
 
 

@@ -16,15 +16,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.evaluation import figures, style
-from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded
-from nuclear_diffusion.evaluation.measures import Measured
-from nuclear_diffusion.evaluation.results import as_json, as_markdown, tabulate, write_tables
-from nuclear_diffusion.evaluation.statistics import SCORES
-from nuclear_diffusion.evaluation.study import Method, Study, strength_of
-from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure import figures, style
+from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded
+from nuclear_diffusion.measure.measures import Measured
+from nuclear_diffusion.measure.results import as_json, as_markdown, tabulate, write_tables
+from nuclear_diffusion.measure.statistics import SCORES
+from nuclear_diffusion.measure.study import Method, Study, strength_of
+from nuclear_diffusion.restore.methods import DEFAULTS, Settings
 from nuclear_diffusion.simulation import write_dataset
-from nuclear_diffusion.video import Clip
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

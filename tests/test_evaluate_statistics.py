@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
-from nuclear_diffusion.evaluation.bootstrap import mean_interval, median_interval, pooled_interval
-from nuclear_diffusion.evaluation.statistics import challenge_score, compare_pairs, holm, signed_rank, summarise
+from nuclear_diffusion.measure.bootstrap import mean_interval, median_interval, pooled_interval
+from nuclear_diffusion.measure.statistics import challenge_score, compare_pairs, holm, signed_rank, summarise
 
 
 def test_patients_are_resampled_and_not_frames():

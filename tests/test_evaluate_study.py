@@ -15,17 +15,17 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
-from nuclear_diffusion.evaluation import study as studies
-from nuclear_diffusion.evaluation.comparison import TUNED_LAM
-from nuclear_diffusion.evaluation.datasets import Annotation, Case, Loaded, find_dataset
-from nuclear_diffusion.evaluation.measures import Measured, eight_bits, measure, motion_level, spectra
-from nuclear_diffusion.evaluation.results import by_patient
-from nuclear_diffusion.evaluation.study import Method, choose_methods, run_study, strength_of, vary
-from nuclear_diffusion.inference import render
-from nuclear_diffusion.pipeline.core import Dehazed
-from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure import study as studies
+from nuclear_diffusion.measure.comparison import TUNED_LAM
+from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded, find_dataset
+from nuclear_diffusion.measure.measures import Measured, eight_bits, measure, motion_level, spectra
+from nuclear_diffusion.measure.results import by_patient
+from nuclear_diffusion.measure.study import Method, choose_methods, run_study, strength_of, vary
+from nuclear_diffusion.restore.clip import Dehazed
+from nuclear_diffusion.restore.methods import DEFAULTS, Settings
+from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.types import InputError
-from nuclear_diffusion.video import Clip
 
 SIDE = 32
 SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)
@@ -473,7 +473,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, co
 
 PARENT = """
 import os, time
-from nuclear_diffusion.evaluation.study import _pool
+from nuclear_diffusion.measure.study import _pool
 
 if __name__ == "__main__":
     with _pool(1) as pool:

@@ -13,14 +13,14 @@ import pytest
 from rich.console import Console
 from scipy.stats import norm
 
-from nuclear_diffusion.evaluation.bootstrap import mean_interval, paired_difference
-from nuclear_diffusion.evaluation.comparison import METHODS, Compared, as_clip
-from nuclear_diffusion.evaluation.demo import strict, table
-from nuclear_diffusion.evaluation.scores import score
-from nuclear_diffusion.evaluation.style import LOOKS
-from nuclear_diffusion.evaluation.tables import difference_table, group_table, mean_table
-from nuclear_diffusion.model import Gaussian
-from nuclear_diffusion.pipeline.run import LoadedPrior
+from nuclear_diffusion.measure.bootstrap import mean_interval, paired_difference
+from nuclear_diffusion.measure.comparison import METHODS, Compared, as_clip
+from nuclear_diffusion.measure.demo import strict, table
+from nuclear_diffusion.measure.scores import score
+from nuclear_diffusion.measure.style import LOOKS
+from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.restore.run import LoadedPrior
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, SimulatedClip, patient_seed, simulate
 
 

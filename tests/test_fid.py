@@ -13,10 +13,10 @@ from PIL import Image
 from scipy.linalg import sqrtm
 
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.evaluation import study
-from nuclear_diffusion.evaluation.fid import BATCH, Distances, frechet_distance, moments, open_network
-from nuclear_diffusion.evaluation.results import Results, challenge_note, challenge_table
-from nuclear_diffusion.evaluation.statistics import ChallengeScore, fid_points
+from nuclear_diffusion.measure import study
+from nuclear_diffusion.measure.fid import BATCH, Distances, frechet_distance, moments, open_network
+from nuclear_diffusion.measure.results import Results, challenge_note, challenge_table
+from nuclear_diffusion.measure.statistics import ChallengeScore, fid_points
 from nuclear_diffusion.simulation import write_dataset
 from nuclear_diffusion.types import InputError
 
@@ -216,7 +216,7 @@ def refused(capsys, command, *words):
 
 
 def test_what_fid_lacks_is_one_sentence_before_any_work(data, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("nuclear_diffusion.evaluation.evaluate.run_study", lambda *_, **__: pytest.fail("it worked"))
+    monkeypatch.setattr("nuclear_diffusion.measure.evaluate.run_study", lambda *_, **__: pytest.fail("it worked"))
     out, network = tmp_path / "out", tiny(tmp_path / "tiny.onnx")
     command = ["evaluate", str(data), "-o", str(out), "--methods", "rpca", "--inception"]
     refused(capfd, [*command, str(tmp_path / "none.onnx")], "none.onnx is not a file", "--inception")

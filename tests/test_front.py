@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.evaluation.front import LEVELS, NAMES, STRENGTHS, Front, Regions, at_equal_change, front_of, gain
-from nuclear_diffusion.inference import STRENGTH, estimate, render
+from nuclear_diffusion.measure.front import LEVELS, NAMES, STRENGTHS, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.metrics import bright_lost, flicker, gcnr, ks
-from nuclear_diffusion.model import Gaussian
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.restore.estimate import estimate
+from nuclear_diffusion.restore.render import STRENGTH, render
 
 
 def front(contrast: Sequence[Sequence[float]], change: Sequence[Sequence[float]]) -> Front:

@@ -18,26 +18,22 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 
-from nuclear_diffusion.inference.flow import draw_from
-from nuclear_diffusion.learning import (
-    Progress,
-    TrainConfig,
-    UNet,
-    UNetConfig,
-    letterbox,
+from nuclear_diffusion.priors.checkpoint import (
+    as_blind,
     load_prior,
-    pack_clips,
     prior_hash,
     prior_info,
+    read_safetensors,
     save_prior,
-    train,
-    training,
 )
-from nuclear_diffusion.learning.checkpoint import as_blind, read_safetensors
-from nuclear_diffusion.learning.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
-from nuclear_diffusion.learning.training import VALIDATION_SIGMAS
-from nuclear_diffusion.model import DiffusionPrior
-from nuclear_diffusion.model.diffusion_prior import SEEN, Posterior
+from nuclear_diffusion.priors.diffusion_prior import SEEN, DiffusionPrior, Posterior
+from nuclear_diffusion.priors.flow import draw_from
+from nuclear_diffusion.priors.unet import UNet, UNetConfig
+from nuclear_diffusion.training import loop as training
+from nuclear_diffusion.training.config import TrainConfig
+from nuclear_diffusion.training.data import letterbox, pack_clips
+from nuclear_diffusion.training.loop import VALIDATION_SIGMAS, Progress, train
+from nuclear_diffusion.training.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
 from nuclear_diffusion.types import InputError
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)

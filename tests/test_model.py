@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuclear_diffusion.model import DiffusionPrior, Gaussian, Laplace, NuclearNorm, Prior, singular_values
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.paper.laplace import Laplace
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm, singular_values
+from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import InputError
 
 nuclear_prox = jax.jit(lambda gamma, v, step: NuclearNorm(gamma).prox(v, step))

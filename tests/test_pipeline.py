@@ -14,31 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from nuclear_diffusion.inference import (
-    PAPER_GAMMA,
-    PAPER_WINDOW,
-    STRENGTH,
-    Estimate,
-    Posterior,
-    Separation,
-    estimate,
-    render,
-    robust_pca,
-)
-from nuclear_diffusion.learning import Bank
-from nuclear_diffusion.model import DiffusionPrior, Gaussian
-from nuclear_diffusion.pipeline import core
-from nuclear_diffusion.pipeline.core import dehaze_clip, rendered
-from nuclear_diffusion.pipeline.frames import (
-    CLEANING,
-    LAYERS,
-    find_clips,
-    patient_of,
-    read_frames,
-    render_frames,
-    short_clips,
-)
-from nuclear_diffusion.pipeline.results import (
+from nuclear_diffusion.io import Clip, Fit, read_video, write_video
+from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, PAPER_WINDOW
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.paper.rpca import robust_pca
+from nuclear_diffusion.paper.separation import Separation
+from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+from nuclear_diffusion.restore import clip as core
+from nuclear_diffusion.restore.clip import dehaze_clip, rendered
+from nuclear_diffusion.restore.draws import Posterior
+from nuclear_diffusion.restore.estimate import Estimate, estimate
+from nuclear_diffusion.restore.folder import (
     FILES,
     fingerprint,
     make_report,
@@ -48,10 +35,12 @@ from nuclear_diffusion.pipeline.results import (
     side_by_side,
     write_result,
 )
-from nuclear_diffusion.pipeline.run import check_writable, folder_names
-from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings
+from nuclear_diffusion.restore.methods import DEFAULTS, Settings
+from nuclear_diffusion.restore.render import STRENGTH, render
+from nuclear_diffusion.restore.run import check_writable, folder_names
+from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_frames, short_clips
+from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.types import InputError
-from nuclear_diffusion.video import Clip, Fit, read_video, write_video
 
 HEIGHT, WIDTH = 90, 120
 RPCA = Settings(method="rpca")
@@ -507,7 +496,7 @@ def teacher_that_keeps(share: float) -> DiffusionPrior:
 @pytest.fixture
 def _thin_air(monkeypatch):
     """The haze that is laid over clips is none."""
-    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.lay_haze", lambda clip, sector, *, seed, fps: clip)
+    monkeypatch.setattr("nuclear_diffusion.training.clips.lay_haze", lambda clip, sector, *, seed, fps: clip)
 
 
 def two_clips(folder: Path, length: int = 9) -> Path:
@@ -608,7 +597,7 @@ def test_of_clean_frames_alone_some_are_taken_evenly(tmp_path):
 def test_clips_that_need_more_room_than_there_is_are_refused(kept, tmp_path, monkeypatch):
     """Before any is read: one frame of each clip, or one short clip with its hazy layers, is the least."""
     two_clips(tmp_path)
-    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.read_video", lambda *_: pytest.fail("a clip was read"))
+    monkeypatch.setattr("nuclear_diffusion.training.clips.read_video", lambda *_: pytest.fail("a clip was read"))
     least = 2 * 32**2 * (1 if kept is None else LAYERS * 8 * 2) / 1e9
     teacher = None if kept is None else teacher_that_keeps(kept)
     with pytest.raises(InputError, match="--cache-gb") as caught:
@@ -628,7 +617,7 @@ def test_patients_that_need_more_room_than_there_is_are_not_rendered(tmp_path, m
         rendered.append((split, count))
         return tuple(np.full((count, moments, size, size), grey, np.uint8) for grey in (90, 30))
 
-    monkeypatch.setattr("nuclear_diffusion.pipeline.frames.frame_bank", frame_bank)
+    monkeypatch.setattr("nuclear_diffusion.training.clips.frame_bank", frame_bank)
     with pytest.raises(InputError, match="--cache-gb") as caught:
         render_frames(40, 8, tmp_path / "cache", size=32, limit_gb=0.99 * needed)
     assert "40 patients" in str(caught.value)
@@ -697,7 +686,7 @@ def test_a_run_that_goes_on_does_not_read_its_clips_again(tmp_path, monkeypatch)
         raise AssertionError("read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("nuclear_diffusion.pipeline.frames.read_video", untouched)
+        patch.setattr("nuclear_diffusion.training.clips.read_video", untouched)
         again = read_frames(data, **about, cache=cache, note=notes.append)
         np.testing.assert_array_equal(again.train, first.train)
         np.testing.assert_array_equal(again.val, first.val)

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nuclear_diffusion.inference import STRENGTH, render
-from nuclear_diffusion.inference.render import limits
+from nuclear_diffusion.restore.render import STRENGTH, limits, render
 from nuclear_diffusion.types import InputError
 
 UNIT = st.floats(0, 1, width=32)

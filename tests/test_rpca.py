@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.inference import rpca
-from nuclear_diffusion.inference.rpca import robust_pca, robust_pca_lagrangian
+from nuclear_diffusion.paper import rpca
+from nuclear_diffusion.paper.rpca import robust_pca, robust_pca_lagrangian
 from nuclear_diffusion.types import InputError
 
 

@@ -8,12 +8,13 @@ from PIL import Image
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.evaluation.datasets import find_dataset, only_patients
-from nuclear_diffusion.evaluation.study import choose_methods, vary
-from nuclear_diffusion.pipeline import core, run
-from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings, read_settings
+from nuclear_diffusion.io import write_video
+from nuclear_diffusion.measure.datasets import find_dataset, only_patients
+from nuclear_diffusion.measure.study import choose_methods, vary
+from nuclear_diffusion.restore import clip as core
+from nuclear_diffusion.restore import run
+from nuclear_diffusion.restore.methods import DEFAULTS, Settings, read_settings
 from nuclear_diffusion.types import InputError
-from nuclear_diffusion.video import write_video
 
 
 def speckle(frames: int = 5, side: int = 40) -> np.ndarray:
@@ -158,7 +159,7 @@ def test_evaluate_uses_the_files_settings_and_only_the_patients_named(file, data
         seen.update(cases=[case.patient for case in dataset.cases], methods=methods, command=rest["command"])
         raise InputError("enough seen.")
 
-    monkeypatch.setattr("nuclear_diffusion.evaluation.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("nuclear_diffusion.measure.evaluate.evaluate", evaluate)
     command = ["evaluate", str(data), "-o", str(tmp_path / "out"), "--methods", "rpca", "--settings", str(file)]
     command += ["--patients", str(names)]
     assert main(command) == 2

@@ -12,16 +12,19 @@ from PIL import Image
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.evaluation import judge, train_prior
-from nuclear_diffusion.evaluation.front import LEVELS, NAMES, STRENGTHS, Front
-from nuclear_diffusion.evaluation.judge import Judge, own_hazy, simulated_like
-from nuclear_diffusion.evaluation.train_prior import Request
-from nuclear_diffusion.inference import STRENGTH
-from nuclear_diffusion.learning import Bank, TrainResult, UNet, UNetConfig, load_prior, prior_hash, save_prior
-from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.io import write_video
+from nuclear_diffusion.measure.front import LEVELS, NAMES, STRENGTHS, Front
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash, save_prior
+from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+from nuclear_diffusion.priors.unet import UNet, UNetConfig
+from nuclear_diffusion.restore.render import STRENGTH
 from nuclear_diffusion.simulation import write_dataset
+from nuclear_diffusion.training import judge, train_prior
+from nuclear_diffusion.training.data import Bank
+from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
+from nuclear_diffusion.training.loop import TrainResult
+from nuclear_diffusion.training.train_prior import Request
 from nuclear_diffusion.types import InputError
-from nuclear_diffusion.video import write_video
 
 # who judges
 
@@ -384,7 +387,7 @@ def test_a_blind_prior_sees_clean_frames_as_they_are_and_is_not_judged(data, ini
 @pytest.mark.usefixtures("stand_ins")
 def test_a_blind_prior_stays_blind_and_is_not_judged_on_hazy_clips(start, tmp_path):
     """Though nobody said so, where it is the start."""
-    from nuclear_diffusion.learning.checkpoint import as_blind
+    from nuclear_diffusion.priors.checkpoint import as_blind
 
     save_prior(tmp_path / "blind.safetensors", as_blind(load_prior(start)))  # pyright: ignore
     blind = {"init": str(tmp_path / "blind.safetensors")}

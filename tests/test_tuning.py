@@ -18,11 +18,11 @@ from PIL import Image
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.evaluation import study as studies
-from nuclear_diffusion.evaluation.datasets import find_dataset
-from nuclear_diffusion.evaluation.measures import eight_bits
-from nuclear_diffusion.evaluation.study import Method
-from nuclear_diffusion.evaluation.tuning import (
+from nuclear_diffusion.measure import study as studies
+from nuclear_diffusion.measure.datasets import find_dataset
+from nuclear_diffusion.measure.measures import eight_bits
+from nuclear_diffusion.measure.study import Method
+from nuclear_diffusion.measure.tuning import (
     Point,
     centre,
     choose,
@@ -32,10 +32,10 @@ from nuclear_diffusion.evaluation.tuning import (
     search_space,
     split_patients,
 )
-from nuclear_diffusion.evaluation.tuning_report import draw_trials, portable
+from nuclear_diffusion.measure.tuning_report import draw_trials, portable
 from nuclear_diffusion.metrics import gcnr
-from nuclear_diffusion.pipeline.core import Dehazed
-from nuclear_diffusion.pipeline.settings import DEFAULTS, Settings, read_settings
+from nuclear_diffusion.restore.clip import Dehazed
+from nuclear_diffusion.restore.methods import DEFAULTS, Settings, read_settings
 from nuclear_diffusion.types import InputError
 
 SIDE = 32

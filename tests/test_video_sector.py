@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from nuclear_diffusion.video import find_sector, read_video
+from nuclear_diffusion.io import find_sector, read_video
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

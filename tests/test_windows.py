@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuclear_diffusion.inference.windows import Windows
+from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.types import InputError
 
 

@@ -18,12 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nuclear_diffusion.inference import Zea, sample, separate_as_zea
-from nuclear_diffusion.inference.zea import nuclear_gradient, rank_weights, zea_windows
-from nuclear_diffusion.learning import load_prior, prior_hash, train
-from nuclear_diffusion.model import Gaussian, NuclearNorm, Prior, VariancePreserving
-from nuclear_diffusion.pipeline.core import separate_frames
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+from nuclear_diffusion.paper.sample import sample
+from nuclear_diffusion.paper.zea import Zea, nuclear_gradient, rank_weights, separate_as_zea, zea_windows
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.priors.variance_preserving import VariancePreserving
+from nuclear_diffusion.restore.clip import separate_frames
+from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.training.loop import train
 from nuclear_diffusion.types import InputError
 
 FIXTURES = Path(__file__).parent / "fixtures"

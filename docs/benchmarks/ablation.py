@@ -24,14 +24,15 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 from patients import ABOUT, DEVELOPMENT, GAINED, clean_clip, clean_lost, development, gains, patient, prior_named
 
-from nuclear_diffusion.evaluation.comparison import as_clip
-from nuclear_diffusion.evaluation.tables import Scores, difference_table, made_with, mean_table
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.inference import STRENGTH, Completion, estimate, render
-from nuclear_diffusion.inference.estimate import double, estimate_from, halve, haze_share, over_speckle, steady
-from nuclear_diffusion.model import DiffusionPrior
+from nuclear_diffusion.io import Clip, Fit, find_sector
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.tables import Scores, difference_table, made_with, mean_table
+from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+from nuclear_diffusion.restore.background import Completion
+from nuclear_diffusion.restore.estimate import double, estimate, estimate_from, halve, haze_share, over_speckle, steady
+from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Video
-from nuclear_diffusion.video import Clip, Fit, find_sector
 
 DEFAULT, STEADY, STILL = "default", "no completion: h, made steady", "L does not vary"
 UNSTEADY = "without the last `steady`"

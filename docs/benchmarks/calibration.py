@@ -16,12 +16,12 @@ import tyro
 from finished import Finished
 
 import nuclear_diffusion as nd
-from nuclear_diffusion.evaluation.bootstrap import mean_interval
-from nuclear_diffusion.evaluation.tables import made_with
-from nuclear_diffusion.inference import slowly_varying
-from nuclear_diffusion.learning import prior_hash
-from nuclear_diffusion.model.prior import knows_haze
-from nuclear_diffusion.pipeline.core import MU
+from nuclear_diffusion.measure.bootstrap import mean_interval
+from nuclear_diffusion.measure.tables import made_with
+from nuclear_diffusion.paper.nuclear_norm import slowly_varying
+from nuclear_diffusion.priors.checkpoint import prior_hash
+from nuclear_diffusion.priors.protocol import knows_haze
+from nuclear_diffusion.restore.clip import MU
 from nuclear_diffusion.simulation import patient_seed, simulate
 
 DRAWS = 19

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from pydicom import examples
 
 import nuclear_diffusion as nd
+from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.simulation import VIEWS, patient_seed, simulate
-from nuclear_diffusion.video import Fit, find_sector, read_video
 
 TITLES = {"a4c": "four-chamber", "a2c": "two-chamber", "plax": "long axis", "psax": "short axis"}
 

@@ -13,13 +13,13 @@ import tyro
 from finished import Finished
 from patients import GAINED, clean_clip, clean_lost, development, gains, patient, prior_named
 
-from nuclear_diffusion.evaluation.bootstrap import paired_difference
-from nuclear_diffusion.evaluation.comparison import as_clip
-from nuclear_diffusion.evaluation.front import Front, Regions, at_equal_change, front_of, gain
-from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.measure.bootstrap import paired_difference
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.front import Front, Regions, at_equal_change, front_of, gain
+from nuclear_diffusion.measure.tables import made_with
+from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.methods import Settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclear_diffusion.cli import progress_bar
-from nuclear_diffusion.evaluation.study import code_hash
+from nuclear_diffusion.measure.study import code_hash
 
 MEASURED = (
     "types.py",
@@ -19,8 +19,8 @@ MEASURED = (
     "video",
     "pipeline",
     "metrics",
-    "evaluation/scores.py",
-    "evaluation/comparison.py",
+    "measure/scores.py",
+    "measure/comparison.py",
 )
 """What the numbers follow from, besides settings and weights: all is measured again where it has changed."""
 

@@ -1,6 +1,6 @@
 """What the gradient through the network costs: `python docs/benchmarks/gradient.py --zea-python PYTHON`.
 
-Times a step of `--method zea` and of DPS with the gradient of `learning/convolution.py`, and the first with jax's own,
+Times a step of `--method zea` and of DPS with the gradient of `priors/convolution.py`, and the first with jax's own,
 for a network as large as the authors' with random weights. PYTHON, of an environment with zea 0.1.8 and Keras, times
 zea's own step too. All take turns, so that whatever else the machine does weighs on all alike.
 """
@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from nuclear_diffusion.evaluation.tables import made_with
-from nuclear_diffusion.inference import Zea
-from nuclear_diffusion.inference.algorithm1 import PAPER_GAMMA, Algorithm1, wrt_state
-from nuclear_diffusion.inference.zea import ZEA_GAMMA, ZEA_WINDOW
-from nuclear_diffusion.learning.convolution import Conv, plain_correlate
-from nuclear_diffusion.learning.zea_preset import Layers, PresetConfig, build_network
-from nuclear_diffusion.model import NuclearNorm, VariancePreserving
+from nuclear_diffusion.measure.tables import made_with
+from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, Algorithm1, wrt_state
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+from nuclear_diffusion.paper.zea import ZEA_GAMMA, ZEA_WINDOW, Zea
+from nuclear_diffusion.priors.convolution import Conv, plain_correlate
+from nuclear_diffusion.priors.variance_preserving import VariancePreserving
+from nuclear_diffusion.priors.zea_preset import Layers, PresetConfig, build_network
 
 OFFICIAL = PresetConfig(widths=(32, 64, 96, 128), block_depth=2)
 SIZE = 96

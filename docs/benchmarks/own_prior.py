@@ -21,12 +21,19 @@ import tyro
 from finished import Finished
 
 from nuclear_diffusion.cli import progress_bar
-from nuclear_diffusion.evaluation.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
-from nuclear_diffusion.evaluation.tables import made_with
-from nuclear_diffusion.evaluation.train_prior import Request, train_prior
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.learning import load_prior, prior_hash
-from nuclear_diffusion.simulation import FAMILIES, UNSEEN_FAMILIES, UNSEEN_LOOKS, SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
+from nuclear_diffusion.measure.tables import made_with
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.simulation import (
+    FAMILIES,
+    UNSEEN_FAMILIES,
+    UNSEEN_LOOKS,
+    SimulatedClip,
+    patient_seed,
+    simulate,
+)
+from nuclear_diffusion.training.train_prior import Request, train_prior
 
 FIRST = 400_000
 """Index of the first patient; no other table is of these."""

@@ -16,15 +16,15 @@ from patients import prior_named
 from PIL import Image
 
 import nuclear_diffusion as nd
-from nuclear_diffusion.evaluation.comparison import METHODS
-from nuclear_diffusion.evaluation.scores import still_tissue
-from nuclear_diffusion.evaluation.style import title_of
-from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.files import atomic
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure.comparison import METHODS
+from nuclear_diffusion.measure.scores import still_tissue
+from nuclear_diffusion.measure.style import title_of
+from nuclear_diffusion.measure.tables import made_with
 from nuclear_diffusion.metrics import bright_lost, pixel_flicker
-from nuclear_diffusion.model import Prior
-from nuclear_diffusion.pipeline.core import dehaze_clip, rendered
-from nuclear_diffusion.video import Clip
+from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.restore.clip import dehaze_clip, rendered
 
 STRENGTHS = (0.3, 0.4, 0.6)
 """Rendered beside the default."""

@@ -17,13 +17,13 @@ from paired_clips import CLUTTER, read_pair
 from patients import prior_named
 
 import nuclear_diffusion as nd
-from nuclear_diffusion.evaluation.style import COLUMN, grid, look_of, png_bytes, styled
-from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.model import Prior
-from nuclear_diffusion.pipeline.core import dehaze_clip, rendered
-from nuclear_diffusion.pipeline.settings import Settings
-from nuclear_diffusion.video import Clip
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
+from nuclear_diffusion.measure.tables import made_with
+from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.restore.clip import dehaze_clip, rendered
+from nuclear_diffusion.restore.methods import Settings
 
 CURVES: dict[str, list[Settings]] = {
     "rpca": [Settings(method="rpca", lam=lam) for lam in (1.02, 1.1, 1.2, 1.4, 1.8)],

@@ -6,11 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 from numpy import ndarray
 
-from nuclear_diffusion.evaluation.comparison import as_clip
-from nuclear_diffusion.evaluation.scores import score
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.metrics import bright_lost
-from nuclear_diffusion.pipeline.run import LoadedPrior, prior_of
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.run import LoadedPrior, prior_of
 from nuclear_diffusion.simulation import (
     FINDINGS,
     UNSEEN_FAMILIES,
@@ -20,7 +21,6 @@ from nuclear_diffusion.simulation import (
     patient_seed,
     simulate,
 )
-from nuclear_diffusion.video import Clip
 
 KindName = Literal["seen", "unseen", "unseen-view", "unseen-look", "findings"]
 Split = Literal["development", "test"]

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from pydicom import examples
 
 import nuclear_diffusion as nd
-from nuclear_diffusion.evaluation.comparison import as_clip
-from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.methods import Settings
 from nuclear_diffusion.simulation import patient_seed, simulate
 
 PATIENT = 3

@@ -18,11 +18,11 @@ import tyro
 from finished import Finished
 from patients import ABOUT, COLUMNS, KINDS, KindName, Split, clean_clip, clean_lost, patient, prior_named
 
-from nuclear_diffusion.evaluation.comparison import METHODS, compare
-from nuclear_diffusion.evaluation.style import LOOKS
-from nuclear_diffusion.evaluation.tables import difference_table, group_table, made_with, mean_table
-from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.settings import Settings
+from nuclear_diffusion.measure.comparison import METHODS, compare
+from nuclear_diffusion.measure.style import LOOKS
+from nuclear_diffusion.measure.tables import difference_table, group_table, made_with, mean_table
+from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.methods import Settings
 
 PEERS = {method: Settings(method=method, steps=25) for method in ("paper", "zea")}
 """At 500 steps they would take days here."""

@@ -21,15 +21,14 @@ from numpy import ndarray
 from paired_clips import measure_pair, read_pair
 from patients import DEVELOPMENT, clean_clip, clean_lost, development, gains, patient, prior_named
 
-from nuclear_diffusion.evaluation.comparison import as_clip
-from nuclear_diffusion.evaluation.style import COLUMN, grid, look_of, png_bytes, styled
-from nuclear_diffusion.evaluation.tables import made_with
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.inference import STRENGTH
-from nuclear_diffusion.inference.render import limits
-from nuclear_diffusion.pipeline.core import dehaze_clip
-from nuclear_diffusion.pipeline.settings import Settings
-from nuclear_diffusion.video import Clip
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
+from nuclear_diffusion.measure.tables import made_with
+from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.render import STRENGTH, limits
 
 STRENGTHS = tuple(k / 10 for k in range(11))
 

@@ -10,31 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
-    from nuclear_diffusion.inference import (
-        EM,
-        Algorithm1,
-        Completion,
-        Estimate,
-        Separation,
-        SplitGibbs,
-        Zea,
-        estimate,
-        mmse,
-        posterior_mean,
-        render,
-        robust_pca,
-        sample,
-        sample_posterior,
-        separate,
-        separate_as_zea,
-    )
-    from nuclear_diffusion.learning import TrainConfig, load_prior, save_prior, train
-    from nuclear_diffusion.model import DiffusionPrior, Gaussian, Laplace, NuclearNorm
-    from nuclear_diffusion.pipeline.core import Dehazed, dehaze_clip
-    from nuclear_diffusion.pipeline.settings import Settings
+    from nuclear_diffusion.io import Clip, find_sector, read_video, write_video
+    from nuclear_diffusion.paper.algorithm1 import Algorithm1
+    from nuclear_diffusion.paper.em import EM
+    from nuclear_diffusion.paper.gaussian import Gaussian
+    from nuclear_diffusion.paper.laplace import Laplace
+    from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+    from nuclear_diffusion.paper.rpca import robust_pca
+    from nuclear_diffusion.paper.sample import sample
+    from nuclear_diffusion.paper.separation import Separation
+    from nuclear_diffusion.paper.zea import Zea, separate_as_zea
+    from nuclear_diffusion.priors.checkpoint import load_prior, save_prior
+    from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+    from nuclear_diffusion.restore.background import Completion
+    from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip
+    from nuclear_diffusion.restore.draws import SplitGibbs, sample_posterior
+    from nuclear_diffusion.restore.estimate import Estimate, estimate, separate
+    from nuclear_diffusion.restore.methods import Settings
+    from nuclear_diffusion.restore.one_pass import mmse, posterior_mean
+    from nuclear_diffusion.restore.render import render
     from nuclear_diffusion.simulation import SimulatedClip, simulate
+    from nuclear_diffusion.training.config import TrainConfig
+    from nuclear_diffusion.training.loop import train
     from nuclear_diffusion.types import InputError
-    from nuclear_diffusion.video import Clip, find_sector, read_video, write_video
 
 try:
     __version__ = version("nuclear-diffusion")
@@ -42,31 +40,29 @@ except PackageNotFoundError:  # a source tree on the path, not installed
     __version__ = "0+source"
 
 _HOME = {
-    "inference": [
-        "EM",
-        "Algorithm1",
-        "Completion",
-        "Estimate",
-        "Separation",
-        "SplitGibbs",
-        "Zea",
-        "estimate",
-        "mmse",
-        "posterior_mean",
-        "render",
-        "robust_pca",
-        "sample",
-        "sample_posterior",
-        "separate",
-        "separate_as_zea",
-    ],
-    "learning": ["TrainConfig", "load_prior", "save_prior", "train"],
-    "model": ["DiffusionPrior", "Gaussian", "Laplace", "NuclearNorm"],
-    "pipeline.core": ["Dehazed", "dehaze_clip"],
-    "pipeline.settings": ["Settings"],
+    "paper.algorithm1": ["Algorithm1"],
+    "paper.em": ["EM"],
+    "paper.gaussian": ["Gaussian"],
+    "paper.laplace": ["Laplace"],
+    "paper.nuclear_norm": ["NuclearNorm"],
+    "paper.rpca": ["robust_pca"],
+    "paper.sample": ["sample"],
+    "paper.separation": ["Separation"],
+    "paper.zea": ["Zea", "separate_as_zea"],
+    "priors.checkpoint": ["load_prior", "save_prior"],
+    "priors.diffusion_prior": ["DiffusionPrior"],
+    "restore.background": ["Completion"],
+    "restore.clip": ["Dehazed", "dehaze_clip"],
+    "restore.draws": ["SplitGibbs", "sample_posterior"],
+    "restore.estimate": ["Estimate", "estimate", "separate"],
+    "restore.methods": ["Settings"],
+    "restore.one_pass": ["mmse", "posterior_mean"],
+    "restore.render": ["render"],
+    "io": ["Clip", "find_sector", "read_video", "write_video"],
     "simulation": ["SimulatedClip", "simulate"],
+    "training.config": ["TrainConfig"],
+    "training.loop": ["train"],
     "types": ["InputError"],
-    "video": ["Clip", "find_sector", "read_video", "write_video"],
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

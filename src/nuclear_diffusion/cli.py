@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from nuclear_diffusion.pipeline.settings import Method, Settings, read_settings
+from nuclear_diffusion.restore.methods import Method, Settings, read_settings
 
 LINE_SECONDS = 60
 """Between two lines of progress where there is no terminal."""
@@ -82,7 +82,7 @@ class Dehaze:
         if not self.clips:
             raise _input_error("Name at least one clip.")
 
-        from nuclear_diffusion.pipeline.run import check_writable, dehaze_file, folder_names, prior_of
+        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, prior_of
 
         check_writable(self.output)
         loaded = prior_of(settings)
@@ -134,8 +134,8 @@ class Render:
         if not self.results:
             raise _input_error("Name at least one result folder.")
 
-        from nuclear_diffusion.inference.render import limits
-        from nuclear_diffusion.pipeline.run import check_writable, folder_names, render_result
+        from nuclear_diffusion.restore.render import limits
+        from nuclear_diffusion.restore.run import check_writable, folder_names, render_result
 
         limits(self.strength)
         if self.output is not None:
@@ -234,8 +234,8 @@ class Train:
         if self.masks is not None and self.hazy is None:
             raise _input_error("--masks are those of hazy clips: name their folder with --hazy, or leave it out.")
 
-        from nuclear_diffusion.evaluation.train_prior import Request, train_prior
-        from nuclear_diffusion.pipeline.run import check_writable
+        from nuclear_diffusion.restore.run import check_writable
+        from nuclear_diffusion.training.train_prior import Request, train_prior
 
         check_writable(self.output)
         init = self.init or ("none" if self.widths or (self.data == "simulator" and not self.blind) else "echo")
@@ -283,7 +283,7 @@ class Simulate:
             _require_positive(name, getattr(self, name))
         _require_seed(self.seed)
 
-        from nuclear_diffusion.pipeline.run import check_writable
+        from nuclear_diffusion.restore.run import check_writable
         from nuclear_diffusion.simulation import write_dataset
 
         check_writable(self.directory)
@@ -366,10 +366,10 @@ class Evaluate:
 
         own = [read_settings(path) for path in self.settings]
 
-        from nuclear_diffusion.evaluation.datasets import find_dataset, only_patients
-        from nuclear_diffusion.evaluation.evaluate import evaluate, failures
-        from nuclear_diffusion.evaluation.study import choose_methods, vary
-        from nuclear_diffusion.pipeline.run import check_writable
+        from nuclear_diffusion.measure.datasets import find_dataset, only_patients
+        from nuclear_diffusion.measure.evaluate import evaluate, failures
+        from nuclear_diffusion.measure.study import choose_methods, vary
+        from nuclear_diffusion.restore.run import check_writable
 
         check_writable(self.output)
         dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, clean=self.clean, truth=self.truth)
@@ -435,10 +435,10 @@ class Tune:
         if find_spec("optuna") is None:
             raise _input_error("tune needs Optuna, which is not installed: python -m pip install optuna.")
 
-        from nuclear_diffusion.evaluation.datasets import find_dataset
-        from nuclear_diffusion.evaluation.study import choose_methods
-        from nuclear_diffusion.evaluation.tuning_report import tune
-        from nuclear_diffusion.pipeline.run import check_writable
+        from nuclear_diffusion.measure.datasets import find_dataset
+        from nuclear_diffusion.measure.study import choose_methods
+        from nuclear_diffusion.measure.tuning_report import tune
+        from nuclear_diffusion.restore.run import check_writable
 
         check_writable(self.output)
         dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, truth=self.truth)
@@ -468,8 +468,8 @@ class Demo:
 
     def run(self) -> int:
         """Run both parts and name the files to open."""
-        from nuclear_diffusion.evaluation.demo import run_demo
-        from nuclear_diffusion.pipeline.run import check_writable
+        from nuclear_diffusion.measure.demo import run_demo
+        from nuclear_diffusion.restore.run import check_writable
 
         check_writable(self.output)
         run_demo(self.output, progress_bar=progress_bar)

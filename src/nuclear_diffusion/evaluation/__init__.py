@@ -1,1 +1,0 @@
-"""Many clips: scores against the truth, confidence intervals, the demonstration."""

@@ -1,0 +1,8 @@
+"""Video files, the ultrasound sector within a frame, and its fit to a prior's frame."""
+
+from nuclear_diffusion.io.fit import Fit
+from nuclear_diffusion.io.read import Clip, read_frames, read_video
+from nuclear_diffusion.io.sector import find_sector
+from nuclear_diffusion.io.write import write_video
+
+__all__ = ["Clip", "Fit", "find_sector", "read_frames", "read_video", "write_video"]

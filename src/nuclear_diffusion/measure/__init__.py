@@ -1,0 +1,1 @@
+"""The evidence: data sets, scores, intervals, tables, figures, the page."""

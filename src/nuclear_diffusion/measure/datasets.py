@@ -1,0 +1,319 @@
+"""Data sets to evaluate on: hazy clips, masks of septum and ventricle, the truth where it is known.
+
+A frame is known by its clip and its number: `patient-3-4C-frame-12.png` in the folder of frames or of masks, or
+`patient-3-4C/frame-12.png` where each clip has a folder of its own. Nothing is read until a case is.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from PIL import Image
+from skimage.draw import polygon2mask
+
+from nuclear_diffusion.io import Clip, read_frames, read_video
+from nuclear_diffusion.io.find import patient_of
+from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
+from nuclear_diffusion.types import InputError, Mask
+
+NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"
+"""Folders of a data set, where no others are named."""
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp")
+MOVIES = (".dcm", ".dicom", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".tif", ".tiff", ".npz", ".npy")
+MOVIES += (".h5", ".hdf5", ".mha")
+LABELS = {"septum": SEPTUM, "a": SEPTUM, "ventricle": VENTRICLE, "b": VENTRICLE}
+"""Labels of LabelMe polygons, in any case."""
+
+_NUMBERED = re.compile(r"(?P<clip>.*?)[-_. ]*(?:frame)?[-_. ]*(?P<number>\d+)", re.IGNORECASE)
+
+
+class Annotation(NamedTuple):
+    """The two regions of one frame; one of them may be empty."""
+
+    septum: Mask
+    ventricle: Mask
+
+
+class Loaded(NamedTuple):
+    """A case in memory."""
+
+    clip: Clip
+    numbers: tuple[int, ...]
+    """The number of each frame, ascending, gaps where frames are missing."""
+    annotations: dict[int, Annotation]
+    """By frame number; frames without a drawn region are left out."""
+    truth: Float32[ndarray, "frames height width"] | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One hazy clip of a data set with its masks and, where known, its truth: paths only.
+
+    Attributes:
+        name: the clip's name.
+        patient: whose clip it is; clips named `patient-3-...` are all of patient-3.
+        frames: (number, file) of each frame, ascending; or the path of a movie, whose frames count from 1.
+        masks: (number, file) of each annotated frame.
+        truth: the haze-free clip, as `frames`; None where it is not known.
+        fps: frames per second, where the data set says.
+    """
+
+    name: str
+    patient: str
+    frames: tuple[tuple[int, Path], ...] | Path
+    masks: tuple[tuple[int, Path], ...]
+    truth: tuple[tuple[int, Path], ...] | Path | None = None
+    fps: float | None = None
+
+    def read(self) -> Loaded:
+        """Read frames, masks and truth. Raises `InputError` for what cannot be read or does not fit together."""
+        clip = _read(self.frames)
+        numbers = tuple(range(1, len(clip) + 1)) if isinstance(self.frames, Path) else tuple(n for n, _ in self.frames)
+        clip = Clip(clip.frames, self.fps or clip.fps, clip.color, clip.region, self.name, clip.source)
+        annotations = {}
+        for number, path in self.masks:
+            if number not in numbers:
+                raise InputError(f"{path} is a mask of frame {number}, but {clip.source} has {len(clip)} frames.")
+            annotation = read_mask(path, clip.shape[1:])
+            if annotation.septum.any() or annotation.ventricle.any():
+                annotations[number] = annotation
+        truth = None if self.truth is None else _read(self.truth).frames
+        if truth is not None and truth.shape != clip.shape:
+            raise InputError(
+                f"the truth of {self.name} has shape {truth.shape}, its frames {clip.shape}: export again."
+            )
+        return Loaded(clip, numbers, annotations, truth)
+
+
+class Dataset(NamedTuple):
+    """What was found."""
+
+    cases: tuple[Case, ...]
+    clean: tuple[tuple[Path, ...], ...]
+    """Frames of each clean clip, of other people, if there are any."""
+    notes: tuple[str, ...]
+    """What was left out, one sentence each."""
+
+
+def find_dataset(
+    data: Path,
+    *,
+    noisy: Path | None = None,
+    masks: Path | None = None,
+    clean: Path | None = None,
+    truth: Path | None = None,
+) -> Dataset:
+    """List the clips of a data set with their masks.
+
+    Reads the layout of the DehazingEcho2025 challenge (frames with gaps in their numbers, masks on every tenth), the
+    simulator's (the same, with truth), and folders of clips of any kind that `read_video` knows with masks drawn
+    elsewhere: PNG (255 septum, 128 ventricle) or LabelMe JSON, named by clip and frame number.
+
+    Args:
+        data: folder of the data set.
+        noisy, masks, clean, truth: its folders, relative to `data` or to where one is; by default `noisy`, else `data`
+            itself; `noisy_roi`, else JSON files beside the frames; `clean` and `truth` where they exist.
+
+    Raises:
+        InputError: a folder is missing or empty, files cannot be told apart, masks fit no frame, or a clip's truth is
+            incomplete.
+    """
+    if not data.is_dir():
+        raise InputError(f"{data} is not a folder: give the folder of a data set.")
+    hazy = _folder(data, noisy, NOISY, "--noisy") or data
+    mask_folder = _folder(data, masks, MASKS, "--masks") or hazy
+    truth_folder = _folder(data, truth, TRUTH, "--truth")
+    clean_folder = _folder(data, clean, CLEAN, "--clean")
+
+    beside = (mask_folder, truth_folder, clean_folder)
+    others = {folder.resolve() for folder in beside if folder is not None} - {hazy.resolve()}
+    clips: dict[str, dict[int, Path] | Path] = {**_index(hazy, IMAGES, others), **_movies(hazy)}
+    if not clips:
+        raise InputError(f"{hazy} holds no clips: name the folder of the hazy frames with --noisy.")
+    drawn = _index(mask_folder, (".json",) if mask_folder == hazy else (".json", ".png"))
+    truths: dict[str, dict[int, Path] | Path] = {}
+    if truth_folder is not None:
+        truths = {**_index(truth_folder, IMAGES), **_movies(truth_folder)}
+    cases, notes = [], []
+    for name, frames in clips.items():
+        known = drawn.get(name, {})
+        if isinstance(frames, dict):
+            if len(frames) < 2:
+                notes.append(f"{name}: one frame only, left out.")
+                continue
+            if stray := sorted(known.keys() - frames.keys()):
+                notes.append(f"{name}: masks of missing frames {', '.join(map(str, stray))} are not used.")
+                known = {number: path for number, path in known.items() if number in frames}
+        found = None if truth_folder is None else _truth_of(name, frames, truths, truth_folder)
+        if not known and found is None:
+            notes.append(f"{name}: no masks and no truth, left out.")
+            continue
+        patient = patient_of(name)
+        cases.append(Case(name, patient, _pairs(frames), _pairs(known), found, _fps(data, patient)))
+    if not any(case.masks or case.truth for case in cases):
+        example = _example(next(iter(clips.items())))
+        raise InputError(
+            f"{mask_folder} holds no mask of any frame in {hazy}: name masks as frames, such as {example}."
+        )
+    pictures = [] if clean_folder is None else _index(clean_folder, IMAGES).values()
+    clean_clips = tuple(tuple(frames.values()) for frames in pictures if len(frames) > 1)
+    if clean is not None and not clean_clips:
+        raise InputError(f"{clean_folder} holds no clips: give a folder of clean frames to --clean, or leave it out.")
+    return Dataset(tuple(cases), clean_clips, tuple(notes))
+
+
+def only_patients(dataset: Dataset, path: Path) -> Dataset:
+    """The clips of the patients that a text file names, one a line.
+
+    Raises `InputError` where it cannot be read, names nobody, or names somebody who has no clip.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a text file with one patient a line: check --patients.") from error
+    if not names:
+        raise InputError(f"{path} names no patient: write one a line.")
+    known = {case.patient for case in dataset.cases}
+    if strangers := [name for name in names if name not in known]:
+        raise InputError(f"{path} names {strangers[0]}, who has no clip in the data: remove that line.")
+    return dataset._replace(cases=tuple(case for case in dataset.cases if case.patient in names))
+
+
+def read_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
+    """The regions that a mask draws: PNG values exactly 255 (septum) and 128 (ventricle), or LabelMe shapes.
+
+    Raises `InputError` where it cannot be read, has another size, or draws something that is neither.
+    """
+    return _read_labelme(path, shape) if path.suffix.lower() == ".json" else _read_png_mask(path, shape)
+
+
+def _read_png_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
+    try:
+        with Image.open(path) as image:
+            values = np.asarray(image.convert("L"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as an image: it is damaged; export it again.") from error
+    if values.shape != shape:
+        raise InputError(
+            f"{path} is {_size(values.shape)} pixels, its frame {_size(shape)}: draw it on the frame itself."
+        )
+    annotation = Annotation(values == SEPTUM, values == VENTRICLE)
+    if values.any() and not (annotation.septum.any() or annotation.ventricle.any()):
+        others = ", ".join(str(value) for value in np.unique(values[values > 0])[:5])
+        raise InputError(
+            f"{path} has the values {others}: a mask is {SEPTUM} in the septum, {VENTRICLE} in the ventricle, else 0."
+        )
+    return annotation
+
+
+def _read_labelme(path: Path, shape: tuple[int, ...]) -> Annotation:
+    """Polygons and rectangles; a pixel belongs to a shape if its centre, (x + 1/2, y + 1/2), lies in it.
+
+    Pixels within both regions count for neither.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        shapes = [
+            (str(s["label"]), s.get("shape_type", "polygon"), np.array(s["points"], float)) for s in content["shapes"]
+        ]
+        size = content.get("imageHeight") or shape[0], content.get("imageWidth") or shape[1]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no LabelMe file: it needs `shapes` with `label` and `points`.") from error
+    if size != tuple(shape):
+        raise InputError(
+            f"{path} was drawn on {_size(size)} pixels, its frame is {_size(shape)}: draw it on the frame."
+        )
+    regions = {SEPTUM: np.zeros(shape, bool), VENTRICLE: np.zeros(shape, bool)}
+    for label, kind, points in shapes:
+        if label.lower() not in LABELS:
+            raise InputError(f"{path} has the label {label!r}: use septum and ventricle.")
+        if kind == "rectangle" and points.shape == (2, 2):
+            (x0, y0), (x1, y1) = points
+            points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        elif kind != "polygon" or points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+            raise InputError(f"{path} draws {label} as a {kind} of {len(points)} points: draw a polygon.")
+        regions[LABELS[label.lower()]] |= polygon2mask(shape, points[:, ::-1] - 0.5)
+    both = regions[SEPTUM] & regions[VENTRICLE]
+    return Annotation(regions[SEPTUM] & ~both, regions[VENTRICLE] & ~both)
+
+
+def _folder(data: Path, given: Path | None, default: str, flag: str) -> Path | None:
+    if given is None:
+        return data / default if (data / default).is_dir() else None
+    for folder in (data / given, given):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"{flag} {given} is not a folder, neither in {data} nor from here: check its name.")
+
+
+def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] = ()) -> dict[str, dict[int, Path]]:
+    """Clip name -> frame number -> file, in numerical order, of `folder` and its subfolders, some left out."""
+    clips: dict[str, dict[int, Path]] = {}
+    for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
+        hidden = path.name[0] == "." or (path.parent != folder and path.parent.name[0] == ".")
+        if hidden or path.suffix.lower() not in suffixes or path.is_dir() or path.parent.resolve() in but:
+            continue
+        match = _NUMBERED.fullmatch(path.stem)
+        if match is None:
+            raise InputError(f"{path} has no frame number at the end of its name: rename or remove it.")
+        name = path.parent.name if path.parent != folder else match["clip"] or folder.name
+        frames, number = clips.setdefault(name, {}), int(match["number"])
+        if number in frames:
+            raise InputError(f"{path} and {frames[number].name} are both frame {number} of {name}: remove one.")
+        frames[number] = path
+    return {name: dict(sorted(clips[name].items())) for name in sorted(clips, key=_numerical)}
+
+
+def _movies(folder: Path) -> dict[str, Path]:
+    files = [path for path in folder.iterdir() if path.suffix.lower() in MOVIES and path.name[0] != "."]
+    return {path.stem: path for path in sorted(files, key=lambda path: _numerical(path.name))}
+
+
+def _truth_of(
+    name: str, frames: dict[int, Path] | Path, truths: dict[str, dict[int, Path] | Path], folder: Path
+) -> tuple[tuple[int, Path], ...] | Path:
+    found = truths.get(name)
+    if isinstance(frames, Path) and isinstance(found, Path):
+        return found
+    if not (isinstance(frames, dict) and isinstance(found, dict)):
+        raise InputError(f"{folder} has no truth of {name}: add it, or name another folder with --truth.")
+    if missing := sorted(frames.keys() - found.keys()):
+        raise InputError(f"{folder} has no truth of frame {missing[0]} of {name}: add it, or remove that frame.")
+    return tuple((number, found[number]) for number in frames)
+
+
+def _read(frames: tuple[tuple[int, Path], ...] | Path) -> Clip:
+    return read_video(frames) if isinstance(frames, Path) else read_frames([path for _, path in frames])
+
+
+def _pairs(frames: Any) -> Any:
+    return frames if isinstance(frames, Path) else tuple(frames.items())
+
+
+def _fps(data: Path, patient: str) -> float | None:
+    """The frame rate that the simulator noted."""
+    try:
+        return float(json.loads((data / "patients" / f"{patient}.json").read_text(encoding="utf-8"))["fps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _example(clip: tuple[str, dict[int, Path] | Path]) -> str:
+    name, frames = clip
+    return f"{name}-frame-1.png" if isinstance(frames, Path) else f"{next(iter(frames.values())).stem}.png"
+
+
+def _size(shape: Iterable[int]) -> str:
+    return " x ".join(str(side) for side in shape)
+
+
+def _numerical(name: str) -> list[tuple[int, str]]:
+    """A sort key by which patient-2 comes before patient-10."""
+    return [(int(part or 0), "") if index % 2 else (0, part) for index, part in enumerate(re.split(r"(\d+)", name))]

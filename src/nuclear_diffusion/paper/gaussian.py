@@ -1,0 +1,48 @@
+"""A prior whose every posterior is known exactly: the oracle of the samplers, and a ridge term."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from nuclear_diffusion.checks import require_positive
+from nuclear_diffusion.priors.protocol import per_frame
+from nuclear_diffusion.types import Frame, Scalar, Video
+
+
+class Gaussian(eqx.Module):
+    """p(X) = N(X; mean, 1 / precision), pixels independent.
+
+    `precision` (above 0, 1 / intensity^2) and `mean` (intensity) are scalars, or one value a pixel or voxel.
+    """
+
+    precision: float | Scalar | Frame | Video
+    mean: float | Scalar | Frame | Video = 0.0
+
+    def __check_init__(self):
+        require_positive("precision", self.precision)
+
+    @property
+    def sigma_min(self) -> float:
+        """The closed form holds at any noise."""
+        return 0.0
+
+    @property
+    def sigma_max(self) -> float:
+        """The closed form holds at any noise."""
+        return math.inf
+
+    def __call__(self, signal: Video) -> Scalar:
+        """-log p(X) up to a constant: precision/2 ||X - mean||^2."""
+        return (self.precision * (signal - self.mean) ** 2).sum() / 2
+
+    def prox(self, v: Video, step: float | Scalar = 1.0) -> Video:
+        """argmin_X  step * precision/2 ||X - mean||^2 + 1/2 ||X - v||^2."""
+        return (v + step * self.precision * self.mean) / (1 + step * self.precision)
+
+    def denoise(
+        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
+    ) -> Float[Array, "*batch height width"]:
+        """E[x0 | x] where x = x0 + sigma * noise: mean = mode = `prox` with step sigma^2."""
+        return self.prox(x, per_frame(sigma, jnp.asarray(x)) ** 2)

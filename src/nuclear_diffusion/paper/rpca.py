@@ -1,0 +1,165 @@
+"""Robust PCA: the model with a sparse p(X) (eqs. 1, 2, 10), solved to its optimum.
+
+Both problems are solved in float64, as their tolerances lie below the rounding of float32, and given back in
+float32. Neither function can be called inside `jit`. A new `lam`, `gamma`, `mu` or `tol` does not recompile.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from nuclear_diffusion.checks import require_positive
+from nuclear_diffusion.paper.laplace import Laplace
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm, singular_values
+from nuclear_diffusion.paper.separation import Separation
+from nuclear_diffusion.types import InputError, Scalar, Video
+
+if hasattr(jax, "enable_x64"):
+    _enable_x64 = jax.enable_x64
+else:  # JAX before 0.8
+    from jax.experimental import enable_x64 as _enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def robust_pca(
+    video: Float[ArrayLike, "frames height width"],
+    lam: float | Scalar | None = None,
+    *,
+    tol: float = 1e-7,
+    max_iter: int = 1000,
+) -> Separation:
+    """Principal component pursuit: min ||L||_* + lam ||X||_1 subject to Y = L + X  (eq. 1, relaxed).
+
+    Inexact augmented Lagrangian method of Lin, Chen, Ma 2010 (arXiv 1009.5055, Algorithm 5); stops at
+    ||Y - L - X||_F / ||Y||_F < tol. `lam` defaults to 1 / sqrt(max(n, p)) (Candes et al. 2011).
+    The trace holds the relative residual after each iteration. Raises `InputError` for settings that are not
+    positive; warns where `max_iter` does not suffice.
+    """
+    if lam is None:
+        frames, *sides = np.shape(video)
+        lam = 1 / math.sqrt(max(frames, math.prod(sides)))
+    require_positive("lam", lam)
+    require_positive("tol", tol)
+    require_positive("max_iter", max_iter)
+    return _solve_in_float64(_augmented_lagrangian, video, (lam,), tol, max_iter)
+
+
+def robust_pca_lagrangian(
+    video: Float[ArrayLike, "frames height width"],
+    lam: float | Scalar,
+    *,
+    mu: float | Scalar,
+    gamma: float | Scalar = 1.0,
+    tol: float = 1e-7,
+    max_iter: int = 1000,
+) -> Separation:
+    """MAP estimate under eqs. 7-10: min gamma ||L||_* + lam ||X||_1 + mu/2 ||Y - L - X||_F^2  (eq. 2).
+
+    The two exact proxes in turn, with Nesterov's momentum and a restart wherever it points uphill
+    (FISTA on L, with X minimised out; O'Donoghue, Candes 2015). Stops where one more turn moves L by less
+    than tol ||Y||_F; the trace holds that move, relative to ||Y||_F. Errors as in `robust_pca`.
+    """
+    require_positive("lam", lam)
+    require_positive("mu", mu)
+    require_positive("gamma", gamma)
+    require_positive("tol", tol)
+    require_positive("max_iter", max_iter)
+    return _solve_in_float64(_alternating_proxes, video, (lam, mu, gamma), tol, max_iter)
+
+
+class _Iterate(NamedTuple):
+    """What the next iteration of either method needs; `memory` is the multiplier or the extrapolated L."""
+
+    signal: Video
+    background: Video
+    memory: Video
+    weight: Scalar
+    trace: Float[Array, " max_iter"]
+    done: Array
+
+
+@partial(jax.jit, static_argnames="max_iter")
+def _augmented_lagrangian(y: Video, settings: tuple[Scalar], tol: Scalar, *, max_iter: int) -> _Iterate:
+    (lam,) = settings
+    spectral = singular_values(y)[0]
+    mu_first = 1.25 / spectral
+    norm = jnp.linalg.norm(y)
+
+    def iterate(state: _Iterate) -> _Iterate:
+        multiplier, mu = state.memory, state.weight
+        x = Laplace(lam).prox(y - state.background + multiplier / mu, 1 / mu)
+        background = NuclearNorm(1.0).prox(y - x + multiplier / mu, 1 / mu)
+        residual = y - background - x
+        trace = state.trace.at[state.done].set(jnp.linalg.norm(residual) / norm)
+        mu_next = jnp.minimum(1.5 * mu, 1e7 * mu_first)
+        return _Iterate(x, background, multiplier + mu * residual, mu_next, trace, state.done + 1)
+
+    zero = jnp.zeros_like(y)
+    multiplier = y / jnp.maximum(spectral, jnp.abs(y).max() / lam)
+    trace = jnp.full(max_iter, jnp.inf, y.dtype)
+    start = _Iterate(zero, zero, multiplier, mu_first, trace, jnp.array(0))
+    return _iterate_until(iterate, start, tol)
+
+
+@partial(jax.jit, static_argnames="max_iter")
+def _alternating_proxes(y: Video, settings: tuple[Scalar, Scalar, Scalar], tol: Scalar, *, max_iter: int) -> _Iterate:
+    lam, mu, gamma = settings
+    sparse, low_rank = Laplace(lam), NuclearNorm(gamma)
+    norm = jnp.linalg.norm(y)
+
+    def iterate(state: _Iterate) -> _Iterate:
+        ahead, momentum = state.memory, state.weight
+        x = sparse.prox(y - ahead, 1 / mu)
+        background = low_rank.prox(y - x, 1 / mu)
+        moved = background - state.background
+        uphill = jnp.vdot(ahead - background, moved) > 0
+        momentum = jnp.where(uphill, 1.0, momentum)
+        momentum_next = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
+        ahead_next = background + (momentum - 1) / momentum_next * moved
+        trace = state.trace.at[state.done].set(jnp.linalg.norm(background - ahead) / norm)
+        # X minimises exactly given the L that is returned.
+        x = sparse.prox(y - background, 1 / mu)
+        return _Iterate(x, background, ahead_next, momentum_next, trace, state.done + 1)
+
+    zero = jnp.zeros_like(y)
+    trace = jnp.full(max_iter, jnp.inf, y.dtype)
+    start = _Iterate(zero, zero, zero, jnp.ones((), y.dtype), trace, jnp.array(0))
+    return _iterate_until(iterate, start, tol)
+
+
+def _iterate_until(iterate: Callable[[_Iterate], _Iterate], start: _Iterate, tol: Scalar) -> _Iterate:
+    def is_open(state: _Iterate) -> Array:
+        return (state.done < state.trace.size) & ((state.done == 0) | (state.trace[state.done - 1] >= tol))
+
+    return jax.lax.while_loop(is_open, iterate, start)
+
+
+def _solve_in_float64(
+    method: Callable[..., _Iterate],
+    video: Float[ArrayLike, "frames height width"],
+    settings: tuple[float | Scalar, ...],
+    tol: float,
+    max_iter: int,
+) -> Separation:
+    y = np.asarray(video, np.float64)
+    if y.ndim != 3 or y.size == 0:
+        raise ValueError(f"`video` must have the shape (frames, height, width), got {y.shape}.")
+    if not np.isfinite(y).all():
+        raise InputError("The video holds NaN or infinite values; replace them first.")
+    if not y.any():  # a black clip is its own optimum, and has no norm to measure a residual by
+        black = jnp.zeros(y.shape, jnp.float32)
+        return Separation(black, black, jnp.zeros(0))
+    with _enable_x64(True):
+        as_array = [jnp.asarray(np.asarray(value), jnp.float64) for value in (*settings, tol)]
+        found = jax.device_get(method(jnp.asarray(y), tuple(as_array[:-1]), as_array[-1], max_iter=max_iter))
+    trace = found.trace[: found.done]
+    if not trace[-1] < tol:
+        reached = f"{trace[-1]:.1e}, above the tolerance of {tol:.1e}"
+        warnings.warn(f"Robust PCA stopped after {max_iter} iterations at {reached}.", stacklevel=3)
+    return Separation(*(jnp.asarray(part, jnp.float32) for part in (found.signal, found.background, trace)))

@@ -1,0 +1,110 @@
+"""A clip through a sampler such as Algorithm 1, window by window, each warm-started by the one before (SeqDiff)."""
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from numpy import ndarray
+
+from nuclear_diffusion.paper.progress import listening
+from nuclear_diffusion.paper.separation import Separation
+from nuclear_diffusion.paper.windows import Windows
+from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.types import InputError, Video
+
+P = TypeVar("P")
+"""The kind of p(L) that a sampler takes."""
+
+
+class Sampler(Protocol[P]):
+    """One window in, its separation out; `Algorithm1` is a sampler."""
+
+    @property
+    def steps(self) -> int:
+        """Denoiser passes a window."""
+        ...
+
+    def background_for(self, shape: tuple[int, int, int]) -> P:
+        """The p(L) it is meant for, for a window of `shape` = (frames, height, width)."""
+        ...
+
+    def __call__(
+        self, y: Video, prior: Prior, background: P, *, key: PRNGKeyArray, start: Video | None = None
+    ) -> Separation:
+        """Separate the window `y` (frames, height, width); X starts from `start` (SeqDiff), or from `y`."""
+        ...
+
+
+def sample(
+    video: Video | Float[ndarray, "frames height width"],
+    prior: Prior,
+    sampler: Sampler[P],
+    *,
+    key: PRNGKeyArray,
+    background: P | None = None,
+    window: int = 15,
+    overlap: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Separation:
+    """Separate a clip Y with a sampler such as `Algorithm1.paper()`, Y ~ X + L.
+
+    The clip is taken in windows of `window` frames that share `overlap` frames and are cross-faded; a window
+    starts from what its predecessor found in the frames they share (SeqDiff, arXiv 2409.05399).
+
+    Args:
+        video: (frames, height, width), display intensity in [0, 1].
+        prior: p(X).
+        sampler: what is run on each window.
+        key: random key; same key, same build, same machine: same bits.
+        background: p(L); by default the sampler's own, scaled to the window.
+        window: frames separated together, at least 2; the whole clip where it is shorter.
+        overlap: frames shared by neighbouring windows, at least 0 and below `window`.
+        progress: called with (denoiser steps done, steps in all).
+
+    Returns:
+        Signal, background, and the sampler's trace averaged over windows.
+
+    Raises:
+        InputError: the video is not (frames, height, width), has a frame only, or is not finite.
+    """
+    y = check_video(video)
+    windows = Windows(len(y), window, min(overlap, window - 1))
+    if background is None:
+        background = sampler.background_for((windows.size, y.shape[1], y.shape[2]))
+    total = sampler.steps * len(windows)
+    parts: list[Separation] = []
+    for index, part in enumerate(windows.split(y)):
+        start = part if index == 0 else windows.warm_start(index, parts[-1].signal, part)
+
+        def tell(step: int, before: int = index * sampler.steps) -> None:
+            if progress is not None:
+                progress(before + step, total)
+
+        with listening(tell if progress is not None else None):
+            result = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=start)
+            parts.append(jax.block_until_ready(result))
+    if progress is not None:
+        progress(total, total)
+    return Separation(
+        windows.merge([part.signal for part in parts]),
+        windows.merge([part.background for part in parts]),
+        jnp.mean(jnp.stack([part.trace for part in parts]), axis=0),
+    )
+
+
+def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:
+    """`video` as float32, or `InputError` where it cannot be separated."""
+    given = np.asarray(video)
+    if not np.issubdtype(given.dtype, np.floating):
+        raise InputError(f"`video` must be floats in [0, 1], got {given.dtype}: divide bytes by 255.")
+    y = jnp.asarray(given, jnp.float32)
+    if y.ndim != 3 or 0 in y.shape:
+        raise InputError(f"`video` must be (frames, height, width), got shape {y.shape}.")
+    if len(y) < 2:
+        raise InputError("`video` must have at least 2 frames: a background is what they share.")
+    if not bool(jnp.isfinite(y).all()):
+        raise InputError("`video` must be finite, got NaN or infinite values: repair or drop those frames.")
+    return y

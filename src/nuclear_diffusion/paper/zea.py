@@ -1,0 +1,307 @@
+"""The published implementation: zea 0.1.8's `dehaze_nuclear_diffusion`, step for step, to compare with.
+
+It works in [-1, 1] and in the network's own X_tau = alpha X_0 + sigma eps. With k from 0 to K = n_steps - initial_step:
+
+    t      = 1 - (initial_step + k) / n_steps;   the angle of (alpha, sigma) = (cos, sin) is linear in t
+    X_0    = (X_tau - sigma eps) / alpha,   eps = the network's noise in X_tau
+    a      = min(k / K, max_alpha)
+    loss   = omega ||Y - (1 - a) X_0 - a L||_2 + gamma / p ||L||_*
+    X_tau' = alpha' X_0 + sigma' eps - d loss / d X_tau
+    L'     = L - d loss / d L
+
+from X_tau = alpha Y + sigma noise and L = 0. Differences from the paper's Algorithm 1 (docs/zea.md says more):
+
+1. The misfit is the norm, not its square, and one norm for all frames of a window: line 6's pull does not fade as
+   the fit improves, and its length in X_0 is at most `omega` however many pixels there are.
+2. The signal and the background are blended, (1 - a) X + a L, where eq. 8 adds them; a rises from 0 to 1/2.
+3. gamma is divided by the number of frames p. Optional weights on the singular values grow with their rank.
+4. Line 8 is DDIM: the predicted noise goes back in, none is drawn after the start.
+5. Line 7 is taken through the network, off the next X_tau and not off X_0|tau, with unit steps and no mu.
+6. L starts at mid grey (0 in [-1, 1]), may be negative, and no step size scales down its unit-step subgradient.
+7. The result is X_0 and L as the last step saw them. With `project` (zea's default) every pixel with X_0 > 0, brighter
+   than mid grey, is then replaced by the input's, and the haze is Y - X. Without it the haze is Y - L.
+
+Differences of this page from zea's: all frames pass the network in one batch, the whole loop is compiled once, the
+subgradient of the nuclear norm comes from the p x p side, and a misfit of exactly 0 pulls nowhere (zea: NaN).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.sample import check_video
+from nuclear_diffusion.paper.separation import Separation
+from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.priors.variance_preserving import VariancePreserving
+from nuclear_diffusion.types import InputError, Scalar, Video
+
+ZEA_GAMMA = 1.0
+"""gamma of zea's defaults."""
+
+ZEA_WINDOW = 7
+"""Frames a window of zea's defaults, without overlap."""
+
+SIGNAL_RATES = (0.02, 0.95)
+"""alpha at t = 1 and t = 0 of zea's defaults, used with priors that have no such schedule of their own."""
+
+
+def rank_weights(frames: int, factor: float = 2.0) -> tuple[float, ...]:
+    """w_i = 1 + factor * i / frames for the i-th of the singular values, from 0: zea's `rank_weight_factor`.
+
+    Give them to `NuclearNorm(gamma, weights)`.
+    """
+    return tuple(1 + factor * i / frames for i in range(frames))
+
+
+class Level(NamedTuple):
+    """Where one step of the schedule starts and ends."""
+
+    alpha: Scalar
+    sigma: Scalar
+    alpha_next: Scalar
+    sigma_next: Scalar
+
+
+class State(NamedTuple):
+    """What the next step needs, and what is returned after the last."""
+
+    x: Video
+    """X_tau."""
+
+    low_rank: Video
+    """L for the next step."""
+
+    signal: Video
+    """X_0|tau of this step."""
+
+    background: Video
+    """L that this step saw."""
+
+
+class Zea(eqx.Module):
+    """The sampler of zea 0.1.8; use it with `ZEA_GAMMA` and `ZEA_WINDOW`, and a haze-free prior.
+
+    - `omega`: weight of the misfit's norm.
+    - `max_alpha`: largest share of the background in the blend.
+    - `n_steps`, `initial_step`: steps of the whole schedule, and how many of them are skipped by starting from Y.
+    - `project`: replace what is brighter than mid grey by the input (zea's `hard_project`).
+
+    Raises InputError unless 0 <= initial_step < n_steps.
+    """
+
+    omega: float | Scalar = 1.0
+    max_alpha: float | Scalar = 0.5
+    n_steps: int = eqx.field(static=True, default=5000)
+    initial_step: int = eqx.field(static=True, default=4500)
+    project: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self):
+        if not 0 <= self.initial_step < self.n_steps:
+            raise InputError(
+                f"`initial_step` must be at least 0 and below `n_steps`, got {self.initial_step} of {self.n_steps}."
+            )
+
+    @classmethod
+    def last_tenth(cls, steps: int = 500, *, project: bool = True) -> "Zea":
+        """`steps` steps over the last tenth of the schedule, as zea's default does with 500."""
+        return cls(n_steps=10 * steps, initial_step=9 * steps, project=project)
+
+    def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
+        """The weight of zea's examples, whatever the `shape` of the window."""
+        return NuclearNorm(ZEA_GAMMA)
+
+    @property
+    def steps(self) -> int:
+        """Denoiser passes a window."""
+        return self.n_steps - self.initial_step
+
+    def __call__(
+        self,
+        y: Video,
+        prior: Prior,
+        background: NuclearNorm,
+        *,
+        key: PRNGKeyArray,
+        start: Video | None = None,
+        noise: Video | None = None,
+    ) -> Separation:
+        """Separate one window of p frames, in [0, 1].
+
+        X_tau starts at `start` (by default Y, as in zea) with `noise`, standard normal and by default drawn from
+        `key`. Neither part is clipped. The trace is the root mean square of the blend's misfit at every step, in
+        intensity.
+        """
+        return self.finish(y, self.sample(y, prior, background, key=key, start=start, noise=noise))
+
+    @eqx.filter_jit
+    def sample(
+        self,
+        y: Video,
+        prior: Prior,
+        background: NuclearNorm,
+        *,
+        key: PRNGKeyArray,
+        start: Video | None = None,
+        noise: Video | None = None,
+    ) -> Separation:
+        """X_0 and L of the last step, still in [-1, 1], of a window `y` in [0, 1]."""
+        noise = jax.random.normal(key, y.shape, y.dtype) if noise is None else noise
+        target, first = 2 * y - 1, 2 * (y if start is None else start) - 1
+        levels = self.schedule(prior)
+        blank = jnp.zeros_like(y)
+        state = State(levels.alpha[0] * first + levels.sigma[0] * noise, blank, blank, blank)
+
+        def loop(state: State, inputs: tuple[Int[Array, ""], Level]) -> tuple[State, Scalar]:
+            count, level = inputs
+            report(count)
+            return self.step(target, prior, background, state, level, count / self.steps)
+
+        end, misfit = jax.lax.scan(loop, state, (jnp.arange(self.steps), levels))
+        return Separation(end.signal, end.background, misfit)
+
+    def finish(self, y: Video, sampled: Separation) -> Separation:
+        """What zea returns for `sampled`, X_0 and L in [-1, 1]: tissue and haze, here in display intensity."""
+        estimate = (sampled.signal + 1) / 2
+        if self.project:
+            signal = jnp.where(sampled.signal > 0, y, estimate)
+            return Separation(signal, y - signal, sampled.trace)
+        return Separation(estimate, y - (sampled.background + 1) / 2, sampled.trace)
+
+    def schedule(self, prior: Prior) -> Level:
+        """The rates before and after every step, each of shape (steps,)."""
+        rates = SIGNAL_RATES
+        if isinstance(prior, VariancePreserving):
+            rates = (prior.min_signal_rate, prior.max_signal_rate)
+        # zea's own order of float32 roundings: near 1, where t is taken from, they cost t its last digits
+        length = 1 / self.n_steps
+        skipped = np.array([k * length for k in range(self.initial_step, self.n_steps)], np.float32)
+        t = np.float32(1) - skipped
+        with jax.ensure_compile_time_eval():
+            start, end = jnp.arccos(jnp.float32(rates[1])), jnp.arccos(jnp.float32(rates[0]))
+
+            def rates_at(t: np.ndarray) -> tuple[Array, Array]:
+                angle = start + t * (end - start)
+                return jnp.cos(angle), jnp.sin(angle)
+
+            return Level(*rates_at(t), *rates_at(t - np.float32(length)))
+
+    def step(
+        self,
+        target: Video,
+        prior: Prior,
+        background: NuclearNorm,
+        state: State,
+        level: Level,
+        progress: Scalar,
+    ) -> tuple[State, Scalar]:
+        """One step; `target` is Y in [-1, 1], `progress` is k / K. Also the misfit in display intensity."""
+        blend = jnp.clip(progress, 0, self.max_alpha)
+        signal, pull_back, noise = jax.vjp(lambda x: estimate(prior, x, level), state.x, has_aux=True)
+        residual = target - ((1 - blend) * signal + blend * state.low_rank)
+        norm = jnp.sqrt(jnp.sum(residual**2))
+        ascent = self.omega * residual / jnp.where(norm > 0, norm, 1)
+        (gradient,) = pull_back(-(1 - blend) * ascent)
+        x = level.alpha_next * signal + level.sigma_next * noise - gradient
+        low_rank = state.low_rank - (nuclear_gradient(background, state.low_rank) - blend * ascent)
+        return State(x, low_rank, signal, state.low_rank), norm / (2 * residual.size**0.5)
+
+
+def estimate(prior: Prior, x: Video, level: Level) -> tuple[Video, Video]:
+    """X_0|tau and the noise in X_tau, both in [-1, 1]; a prior in [0, 1] is asked at (X_tau / alpha + 1) / 2."""
+    if isinstance(prior, VariancePreserving):
+        noise = prior.predict_noise(x, level.sigma**2)
+        return (x - level.sigma * noise) / level.alpha, noise
+    signal = 2 * prior.denoise((x / level.alpha + 1) / 2, level.sigma / level.alpha / 2) - 1
+    return signal, (x - level.alpha * signal) / level.sigma
+
+
+def nuclear_gradient(background: NuclearNorm, low_rank: Video) -> Video:
+    """The gradient of gamma / p ||L||_*, which at L = 0 is what the SVD of zeros makes of it in zea.
+
+    There LAPACK's singular vectors are those of the identity, so that L leaves 0 along pixel i of frame i.
+    """
+    frames = low_rank.shape[0]
+    falling = jnp.diag(jnp.arange(frames, 0, -1, dtype=low_rank.dtype))
+    matrix = low_rank.reshape(frames, -1)
+    identity = jnp.zeros_like(matrix).at[:, :frames].set(falling[:, : matrix.shape[1]])
+    start = jnp.where(jnp.any(matrix != 0), matrix, identity).reshape(low_rank.shape)
+    return background.subgradient(start) / frames
+
+
+def zea_windows(frames: int, size: int, overlap: int = 0) -> list[range]:
+    """Windows of `size` frames; the last may be shorter, and joins its predecessor if under half of `size`."""
+    stride = size - overlap
+    last = -(-max(frames - size, 0) // stride) * stride
+    windows = [range(start, min(start + size, frames)) for start in range(0, last + 1, stride)]
+    if len(windows) > 1 and 2 * len(windows[-1]) < size:
+        windows[-2:] = [range(windows[-2].start, frames)]
+    return windows
+
+
+def separate_as_zea(
+    video: Video | Float[np.ndarray, "frames height width"],
+    prior: Prior,
+    *,
+    key: PRNGKeyArray,
+    background: NuclearNorm | None = None,
+    sampler: Zea | None = None,
+    window: int = ZEA_WINDOW,
+    overlap: int = 0,
+    noise: Sequence[Video] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Separation:
+    """Separate a clip as zea does: as `separate` with the sampler `Zea`, but for how windows are laid and joined.
+
+    The last window may be shorter or longer, all start from Y, and frames in several windows get the plain mean,
+    before they are projected.
+
+    Args:
+        video: (frames, height, width), display intensity in [0, 1].
+        prior: p(X).
+        key: random key of the initial noise.
+        background: p(L); `NuclearNorm(ZEA_GAMMA)` by default.
+        sampler: `Zea()` by default.
+        window: frames separated together, at least 1.
+        overlap: frames shared by neighbouring windows, at least 0 and below `window`.
+        noise: the initial noise of every window (`zea_windows`) instead of one drawn from `key`.
+        progress: called with (denoiser steps done, steps in all).
+
+    Raises:
+        InputError: the video is not (frames, height, width), has one frame only, or is not finite; or `overlap`.
+    """
+    y = check_video(video)
+    if not 0 <= overlap < window:
+        raise InputError(f"`overlap` must be at least 0 and below `window`, got {overlap} of {window}.")
+    sampler = Zea() if sampler is None else sampler
+    background = NuclearNorm(ZEA_GAMMA) if background is None else background
+    windows = zea_windows(len(y), window, overlap)
+    total = sampler.steps * len(windows)
+    sums, counts, trace = [jnp.zeros_like(y)] * 2, jnp.zeros((len(y), 1, 1)), jnp.zeros(sampler.steps)
+    for index, frames in enumerate(windows):
+        part = slice(frames.start, frames.stop)
+
+        def tell(step: int, before: int = index * sampler.steps) -> None:
+            if progress is not None:
+                progress(before + step, total)
+
+        with listening(tell if progress is not None else None):
+            found = sampler.sample(
+                y[part],
+                prior,
+                background,
+                key=jax.random.fold_in(key, index),
+                noise=None if noise is None else noise[index],
+            )
+            found = jax.block_until_ready(found)
+        sums = [done.at[part].add(value) for done, value in zip(sums, found[:2], strict=True)]
+        counts, trace = counts.at[part].add(1), trace + found.trace
+    if progress is not None:
+        progress(total, total)
+    return sampler.finish(y, Separation(sums[0] / counts, sums[1] / counts, trace / len(windows)))

@@ -1,0 +1,285 @@
+"""Diffusion priors published as zea presets: a folder with config.json and Keras weights in HDF5.
+
+The authors' prior is one of them (hf://tristan-deep/semantic-diffusion-echo-dehazing). Only plain arrays are read:
+nothing is fetched, unpickled or run.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+from numpy import ndarray
+
+from nuclear_diffusion.priors.convolution import Conv, Features
+from nuclear_diffusion.priors.variance_preserving import VariancePreserving
+from nuclear_diffusion.types import InputError
+
+CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
+NETWORK = "ema_network/layers/"
+"""Where the averaged network, the one that is meant to be used, lies in the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PresetConfig:
+    """What config.json says of the network; the names are zea's."""
+
+    min_signal_rate: float = 0.02
+    max_signal_rate: float = 0.95
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    block_depth: int = 2
+    embedding_min_frequency: float = 1.0
+    embedding_max_frequency: float = 1000.0
+    embedding_dims: int = 32
+
+    @property
+    def stride(self) -> int:
+        """Height and width must be multiples of this, pixels."""
+        return 2 ** (len(self.widths) - 1)
+
+
+class Block(eqx.Module):
+    """Residual block: fixed normalisation of each channel, conv, SiLU, conv; plus input."""
+
+    mean: Float[Array, " c_in"]
+    variance: Float[Array, " c_in"]
+    first: Conv
+    second: Conv
+    shortcut: Conv | None
+
+    def __call__(self, x: Features) -> Features:
+        """(batch, H, W, c_in) -> (batch, H, W, c_out)."""
+        h = (x - self.mean) * lax.rsqrt(self.variance + 1e-3)
+        h = self.second(jax.nn.silu(self.first(h)))
+        return h + (x if self.shortcut is None else self.shortcut(x))
+
+
+class PresetUNet(eqx.Module):
+    """zea's `unet_time_conditional`: noise in a frame (h, w) of X_tau, both multiples of the stride.
+
+    The noise variance enters as [sin, cos](2 pi f sigma^2), one constant map a feature, beside the stem's output, with
+    `embedding_dims` / 2 frequencies f in equal ratios. At f = 1000 a last digit of f or of sigma^2 is 1e-4 of a turn:
+    f is computed here and not stored, so that it is rounded as zea's is, compiled or not.
+    Levels are joined by means of 2 x 2 pixels on the way down, by bilinear interpolation on the way up, and every
+    block of the way up sees the output of one block of the way down, the last first.
+    """
+
+    stem: Conv
+    down: list[list[Block]]
+    middle: list[Block]
+    up: list[list[Block]]
+    head: Conv
+    config: PresetConfig = eqx.field(static=True)
+
+    def __call__(
+        self, frames: Float[Array, "batch height width"], variance: Float[Array, "batch 1 1"]
+    ) -> Float[Array, "batch height width"]:
+        """eps_theta(X_tau), frame by frame; `variance` is sigma^2 = 1 - alpha^2."""
+        low, high = jnp.log(self.config.embedding_min_frequency), jnp.log(self.config.embedding_max_frequency)
+        frequencies = jnp.exp(jnp.linspace(low, high, self.config.embedding_dims // 2))
+        angle = 2 * jnp.pi * frequencies * variance[..., None]
+        embedding = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+        h = self.stem(frames[..., None])
+        h = jnp.concatenate([h, jnp.broadcast_to(embedding, (*h.shape[:3], embedding.shape[-1]))], axis=-1)
+        skips = []
+        for blocks in self.down:
+            for block in blocks:
+                h = block(h)
+                skips.append(h)
+            batch, height, width, channels = h.shape
+            h = h.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+        for block in self.middle:
+            h = block(h)
+        for blocks in self.up:
+            batch, height, width, channels = h.shape
+            h = jax.image.resize(h, (batch, 2 * height, 2 * width, channels), "bilinear")
+            for block in blocks:
+                h = block(jnp.concatenate([h, skips.pop()], axis=-1))
+        return self.head(h)[..., 0]
+
+
+def is_preset(folder: Path) -> bool:
+    """Whether `folder` looks like a zea preset."""
+    return (folder / CONFIG).is_file()
+
+
+def load_preset(folder: Path) -> VariancePreserving:
+    """The prior in a zea preset folder: config.json beside model.weights.h5, or beside model.weights.json and shards.
+
+    Raises InputError, naming the file, where something is missing, damaged or of another architecture.
+    """
+    folder = Path(folder)
+    config = read_config(folder / CONFIG)
+    layers = Layers(read_network(folder), str(folder))
+    network = build_network(config, layers)
+    layers.require_all_used()
+    return VariancePreserving(network, config.min_signal_rate, config.max_signal_rate, config.stride)
+
+
+def read_config(path: Path) -> PresetConfig:
+    """Read config.json; keys that say nothing about the network's output are ignored."""
+    content = _read_json(path).get("config")
+    if not isinstance(content, Mapping) or "network_name" not in content:
+        raise InputError(f"{path} does not describe a diffusion model: give the folder of a zea DiffusionModel preset.")
+    network = content.get("network_kwargs") or {}
+    shape, interval = content.get("input_shape"), content.get("input_range", (0, 1))
+    _require(path, "network_name", content["network_name"], "unet_time_conditional")
+    _require(path, "network_kwargs.normalization", network.get("normalization", "batch_norm"), "batch_norm")
+    _require(path, "input_range", list(interval), [-1, 1])
+    _require(path, "max_t", content.get("max_t", 1.0), 1.0)
+    if not isinstance(shape, list) or len(shape) != 3 or shape[-1] != 1:
+        raise InputError(f"{path} asks for input_shape {shape}, this version reads [height, width, 1] only.")
+    names = {field.name for field in dataclasses.fields(PresetConfig)}
+    given = {name: value for name, value in {**content, **network}.items() if name in names and value is not None}
+    try:
+        if "widths" in given:
+            given["widths"] = tuple(int(width) for width in given["widths"])
+        config = PresetConfig(**given)
+        sizes = (*config.widths, config.block_depth, config.embedding_dims // 2)
+        if not config.widths or min(sizes) < 1 or config.embedding_dims % 2:
+            raise ValueError("widths, block_depth and embedding_dims must be positive, the last one even")
+        if not 0 < config.embedding_min_frequency <= config.embedding_max_frequency:
+            raise ValueError("embedding frequencies must be positive and ascending")
+        if not 0 < config.min_signal_rate < config.max_signal_rate < 1:
+            raise ValueError("signal rates must lie between 0 and 1 and ascend")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} describes a network that cannot be built ({error}): copy the preset again."
+        ) from error
+    return config
+
+
+def read_network(folder: Path) -> dict[str, ndarray]:
+    """Arrays of the averaged network by name, such as `conv2d_3/vars/0`, from one file or from shards."""
+    files = [folder / WEIGHTS]
+    if not files[0].exists():
+        index = folder / SHARDS
+        if not index.exists():
+            raise InputError(f"The preset {folder} holds neither {WEIGHTS} nor {SHARDS}: copy all of its files.")
+        files = list(_shards(index))
+    arrays: dict[str, ndarray] = {}
+    for path in files:
+        try:
+            with h5py.File(path, "r") as file:
+                arrays |= dict(_datasets(file))
+        except FileNotFoundError as error:
+            raise InputError(f"The preset {folder} lacks {path.name}: copy all of its files.") from error
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise InputError(f"{path} is not an HDF5 file or is cut short ({error}): copy it again.") from error
+    return arrays
+
+
+def _datasets(file: h5py.File) -> Iterator[tuple[str, ndarray]]:
+    """Plain datasets of the averaged network; links to other files are not followed."""
+    found: list[str] = []
+    file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    for name in found:
+        dataset = file[name]
+        if name.startswith(NETWORK) and isinstance(dataset, h5py.Dataset) and not dataset.external:
+            yield name.removeprefix(NETWORK), np.asarray(dataset[()])
+
+
+def _shards(index: Path) -> Iterator[Path]:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, Mapping):
+        raise InputError(f"{index} does not list the shards of the weights: copy the preset again.")
+    listed = [name for entry in weight_map.values() for name in (entry if isinstance(entry, list) else [entry])]
+    for name in dict.fromkeys(listed):
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError(f"{index} names {name!r}, which is no file of the preset: copy the preset again.")
+        yield index.parent / name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give the folder of a zea preset.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: copy the preset again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object: copy the preset again.")
+    return content
+
+
+def _require(path: Path, name: str, value: object, supported: object) -> None:
+    if value != supported:
+        raise InputError(f"{path} says {name} = {value!r}, this version reads {supported!r} only.")
+
+
+class Layers:
+    """The network's layers, handed out in the order in which Keras numbered them.
+
+    Keras counts convolutions and normalisations apart: `conv2d`, `conv2d_1`, ... Of a block, the shortcut comes last.
+    """
+
+    def __init__(self, arrays: dict[str, ndarray], source: str):
+        self.arrays, self.source = dict(arrays), source
+        self.counts = {"conv2d": 0, "batch_normalization": 0}
+
+    def conv(self, c_in: int, c_out: int, size: int) -> Conv:
+        """The next convolution."""
+        return Conv(*self.take("conv2d", (size, size, c_in, c_out), (c_out,)))
+
+    def block(self, c_in: int, c_out: int) -> Block:
+        """The next residual block."""
+        mean, variance = self.take("batch_normalization", (c_in,), (c_in,))
+        first, second = self.conv(c_in, c_out, 3), self.conv(c_out, c_out, 3)
+        return Block(mean, variance, first, second, self.conv(c_in, c_out, 1) if c_in != c_out else None)
+
+    def require_all_used(self) -> None:
+        """Raise InputError where the weights hold more than the network described."""
+        if self.arrays:
+            raise self._mismatch(f"it has an unknown {min(self.arrays)!r}")
+
+    def take(self, kind: str, *shapes: tuple[int, ...]) -> list[Array]:
+        """The arrays of the next layer of a kind, `conv2d` or `batch_normalization`."""
+        layer = kind if self.counts[kind] == 0 else f"{kind}_{self.counts[kind]}"
+        self.counts[kind] += 1
+        arrays = []
+        for number, shape in enumerate(shapes):
+            name = f"{layer}/vars/{number}"
+            if name not in self.arrays:
+                raise self._mismatch(f"it lacks {name!r}")
+            array = self.arrays.pop(name)
+            if array.shape != shape or array.dtype.kind != "f":
+                raise self._mismatch(f"{name!r} is {array.dtype} {array.shape} where {CONFIG} asks for {shape}")
+            # Cast by NumPy: JAX would compile one cast for each shape.
+            arrays.append(jnp.asarray(array.astype(np.float32)))
+        return arrays
+
+    def _mismatch(self, what: str) -> InputError:
+        return InputError(f"{self.source} holds weights of another architecture: {what}; copy the preset again.")
+
+
+def build_network(config: PresetConfig, layers: Layers) -> PresetUNet:
+    """The network that `config` describes, its weights taken from `layers` in Keras's order."""
+    stem = layers.conv(1, config.widths[0], 1)
+    width = config.widths[0] + config.embedding_dims
+    down, up, skips = [], [], []
+    for wide in config.widths[:-1]:
+        blocks = []
+        for _ in range(config.block_depth):
+            blocks.append(layers.block(width, wide))
+            width = wide
+            skips.append(width)
+        down.append(blocks)
+    middle = []
+    for _ in range(config.block_depth):
+        middle.append(layers.block(width, config.widths[-1]))
+        width = config.widths[-1]
+    for wide in reversed(config.widths[:-1]):
+        blocks = []
+        for _ in range(config.block_depth):
+            blocks.append(layers.block(width + skips.pop(), wide))
+            width = wide
+        up.append(blocks)
+    return PresetUNet(stem, down, middle, up, layers.conv(width, 1, 1), config)

@@ -1,0 +1,1 @@
+"""The product: from a hazy clip to a result folder."""

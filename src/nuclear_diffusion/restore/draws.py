@@ -1,0 +1,243 @@
+"""Posterior samples of X and L by turns (Gibbs), for the spread of the estimate.
+
+    X ~ p(X | Y, L) ~ p(X) N(Y - L; X, I/mu)       the posterior of a denoising problem: reverse diffusion
+    L ~ p(L | Y, X) ~ exp(-gamma ||L||_*) N(Y - X; L, I/mu)        Langevin steps with a Metropolis test
+
+A prior that has learned haze brings a likelihood of its own, and eq. 8's beside it would count Y twice:
+
+    X ~ p(X | Y)                                   the network's, whatever L is: a probability flow from noise
+    L ~ p(L | Y, X)                                as above, from one noise away from Y - X on
+
+so that every sweep is a draw of its own and needs no other before it.
+
+Differences from the default sampler:
+
+1. L is drawn, not maximised, and it may be negative: L >= 0 is a projection there, not part of p(L).
+2. X is drawn by a walk down the noise levels, in `levels` steps, so with their discretisation error.
+3. Eq. 8 is kept: signal and background add up, but for noise of variance 1/mu.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy import ndarray
+
+from nuclear_diffusion.checks import require_positive
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.sample import check_video
+from nuclear_diffusion.paper.windows import Windows
+from nuclear_diffusion.priors.flow import draw_from
+from nuclear_diffusion.priors.protocol import Prior, knows_haze
+from nuclear_diffusion.types import Scalar, Video
+
+
+class Posterior(NamedTuple):
+    """Draws of X after each sweep, their moments, and those of L."""
+
+    draws: Float[Array, "draws frames height width"]
+    """X, unclipped: black may be below 0."""
+
+    mean: Video
+    deviation: Video
+    """Mean and standard deviation of `draws`, the latter with draws - 1 in the divisor."""
+
+    background: Video
+    """Mean of L."""
+
+    accepted: Float[Array, " sweeps"]
+    """Share of the Langevin steps that were accepted, in each sweep, those of the warm-up first."""
+
+
+def draw_signal(
+    key: PRNGKeyArray, prior: Prior, target: Video, precision: float | Scalar, levels: int, end: float = 0.005
+) -> Video:
+    """One draw from p(X | target) ~ p(X) N(target; X, I / precision), by reverse diffusion from `target` itself.
+
+    `target` is X plus noise of standard deviation s = precision^(-1/2), which makes it a state of the diffusion. From
+    there, noise levels fall to `end`, evenly in their cube roots, and from each to the next
+
+        x' | x, x0 ~ N((s'/s)^2 x + (1 - (s'/s)^2) x0, s'^2 (1 - (s'/s)^2))      (ancestral; Ho et al. 2020, eq. 7)
+
+    with the denoised x in place of x0. The last state is denoised. Exact in the limit of many levels; for Gaussian
+    priors the mean is exact at any number, and the spread about 9 % low at 24 levels, 4 % at 60.
+    """
+    sigma = jnp.clip(jnp.asarray(precision, target.dtype) ** -0.5, prior.sigma_min, prior.sigma_max)
+    lowest = jnp.minimum(jnp.maximum(end, prior.sigma_min), sigma / 2)
+    ladder = jnp.linspace(jnp.cbrt(sigma), jnp.cbrt(lowest), levels + 1) ** 3
+
+    def down(x: Video, inputs: tuple[PRNGKeyArray, Scalar, Scalar]) -> tuple[Video, None]:
+        key, now, following = inputs
+        kept = (following / now) ** 2
+        noise = jax.random.normal(key, x.shape, x.dtype)
+        mean = kept * x + (1 - kept) * prior.denoise(x, now)
+        return mean + following * jnp.sqrt(1 - kept) * noise, None
+
+    x, _ = jax.lax.scan(down, target, (jax.random.split(key, levels), ladder[:-1], ladder[1:]))
+    return prior.denoise(x, ladder[-1])
+
+
+def step_background(
+    key: PRNGKeyArray,
+    background: NuclearNorm,
+    low_rank: Video,
+    target: Video,
+    precision: float | Scalar,
+    stride: float | Scalar,
+) -> tuple[Video, Bool[Array, ""]]:
+    """One step of a chain whose law is exp(-gamma ||L||_*) N(L; target, I / precision), and whether it was accepted.
+
+    Preconditioned Crank-Nicolson Langevin (Cotter, Roberts, Stuart, White 2013, eq. 4.3 and sect. 4.2): with u = L -
+    target, C = I / precision, Phi = gamma ||L||_* and its least subgradient g, propose
+
+        v = ((2 - d) u - 2 d C g + sqrt(8 d C) w) / (2 + d),   w ~ N(0, I),   d = `stride`
+
+    which leaves the Gaussian as it is whatever the number of pixels; a Metropolis test does the rest.
+    """
+    d, variance = stride, 1 / jnp.asarray(precision, target.dtype)
+    noise_key, test_key = jax.random.split(key)
+    u, slope = low_rank - target, background.subgradient(low_rank)
+    w = jax.random.normal(noise_key, u.shape, u.dtype)
+    v = ((2 - d) * u - 2 * d * variance * slope + jnp.sqrt(8 * d * variance) * w) / (2 + d)
+    proposed = target + v
+
+    def cost(start: Video, slope: Video, end: Video, value: Scalar) -> Scalar:
+        along = ((end - start) * slope).sum() / 2 + d / 4 * ((start + end) * slope).sum()
+        return value + along + d / 4 * variance * (slope**2).sum()
+
+    there = cost(u, slope, v, background(low_rank))
+    back = cost(v, background.subgradient(proposed), u, background(proposed))
+    accept = jnp.log(jax.random.uniform(test_key)) < there - back
+    return jnp.where(accept, proposed, low_rank), accept
+
+
+class SplitGibbs(eqx.Module):
+    """Draws from p(X, L | Y) of eqs. 7-9, one sweep after the other.
+
+    - `mu`: precision of what neither part explains (eq. 8), 1 / intensity^2; for a prior that has learned haze it
+      concerns L alone.
+    - `draws`: sweeps that are kept; `warm_up`: sweeps before them, 0 will do for a prior that has learned haze.
+    - `levels`: noise levels, denoiser passes, of a draw of X.
+    - `moves`: Langevin steps of a draw of L; `stride`: their length, in (0, 2].
+    """
+
+    mu: float | Scalar = 3.0
+    draws: int = eqx.field(static=True, default=8)
+    warm_up: int = eqx.field(static=True, default=1)
+    levels: int = eqx.field(static=True, default=24)
+    moves: int = eqx.field(static=True, default=10)
+    stride: float | Scalar = 0.3
+
+    def __check_init__(self):
+        for name in ("mu", "draws", "levels", "moves", "stride"):
+            require_positive(name, getattr(self, name))
+        if self.warm_up < 0:
+            raise ValueError(f"`warm_up` must be at least 0, got {self.warm_up}.")
+
+    @property
+    def steps(self) -> int:
+        """Denoiser passes a frame."""
+        return (self.draws + self.warm_up) * (self.levels + 1)
+
+    @eqx.filter_jit
+    def __call__(
+        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+    ) -> Posterior:
+        """Sample one window `y` (frames, height, width) in [0, 1]; L starts around `start`, 0 by default."""
+        aware = knows_haze(prior)
+        seen = prior.given(y) if knows_haze(prior) else prior
+        key, start_key = jax.random.split(key)
+
+        def one_noise_away(key: PRNGKeyArray, centre: Video) -> Video:
+            # as far as a draw of L is: a chain from the centre itself would accept nothing
+            return centre + jax.random.normal(key, y.shape, y.dtype) / jnp.sqrt(self.mu)
+
+        low_rank = one_noise_away(start_key, jnp.zeros_like(y) if start is None else start)
+
+        def sweep(low_rank: Video, inputs: tuple[Int[Array, ""], PRNGKeyArray]):
+            count, key = inputs
+            report(count)
+            signal_key, background_key = jax.random.split(key)
+            if aware:
+                signal = draw_from(signal_key, seen, y, self.levels)
+                low_rank = one_noise_away(jax.random.fold_in(background_key, 0), y - signal)
+            else:
+                signal = draw_signal(signal_key, seen, y - low_rank, self.mu, self.levels)
+            low_rank, accepted = self.draw_background(background_key, background, low_rank, y - signal)
+            return low_rank, (signal, low_rank, accepted)
+
+        sweeps = self.warm_up + self.draws
+        inputs = (jnp.arange(sweeps), jax.random.split(key, sweeps))
+        _, (signals, backgrounds, accepted) = jax.lax.scan(sweep, low_rank, inputs)
+        kept = signals[self.warm_up :]
+        spread = kept.std(axis=0, ddof=1) if self.draws > 1 else jnp.full_like(y, jnp.nan)
+        return Posterior(kept, kept.mean(axis=0), spread, backgrounds[self.warm_up :].mean(axis=0), accepted)
+
+    def draw_background(
+        self, key: PRNGKeyArray, background: NuclearNorm, low_rank: Video, target: Video
+    ) -> tuple[Video, Scalar]:
+        """`moves` steps from `low_rank` on; also the share that was accepted."""
+
+        def move(low_rank: Video, key: PRNGKeyArray):
+            return step_background(key, background, low_rank, target, self.mu, self.stride)
+
+        low_rank, accepted = jax.lax.scan(move, low_rank, jax.random.split(key, self.moves))
+        return low_rank, accepted.mean()
+
+
+def sample_posterior(
+    video: Video | Float[ndarray, "frames height width"],
+    prior: Prior,
+    background: NuclearNorm,
+    *,
+    key: PRNGKeyArray,
+    sampler: SplitGibbs | None = None,
+    start: Video | Float[ndarray, "frames height width"] | None = None,
+    window: int = 15,
+    overlap: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Posterior:
+    """Draw from p(X, L | Y) of a clip, window by window as in `separate`; draws and moments are cross-faded.
+
+    Args:
+        video: (frames, height, width), display intensity in [0, 1].
+        prior: p(X).
+        background: p(L), scaled to the window.
+        key: random key; same key, same build, same machine: same bits.
+        sampler: `SplitGibbs()` by default.
+        start: L from which the chain starts, such as that of `separate`; 0 by default.
+        window, overlap: frames sampled together, and shared by neighbouring windows.
+        progress: called with (sweeps done, sweeps in all).
+
+    Raises:
+        InputError: as `separate`.
+    """
+    y = check_video(video)
+    sampler = SplitGibbs() if sampler is None else sampler
+    windows = Windows(len(y), window, min(overlap, window - 1))
+    firsts = windows.split(jnp.zeros_like(y) if start is None else jnp.asarray(start, y.dtype))
+    sweeps = sampler.warm_up + sampler.draws
+    parts: list[Posterior] = []
+    for index, (part, first) in enumerate(zip(windows.split(y), firsts, strict=True)):
+
+        def tell(sweep: int, before: int = index * sweeps) -> None:
+            if progress is not None:
+                progress(before + sweep, sweeps * len(windows))
+
+        with listening(tell if progress is not None else None):
+            found = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=first)
+            parts.append(jax.block_until_ready(found))
+    if progress is not None:
+        progress(sweeps * len(windows), sweeps * len(windows))
+    draws = jnp.stack([windows.merge([part.draws[k] for part in parts]) for k in range(sampler.draws)])
+    return Posterior(
+        draws,
+        windows.merge([part.mean for part in parts]),
+        windows.merge([part.deviation for part in parts]),
+        windows.merge([part.background for part in parts]),
+        jnp.stack([part.accepted for part in parts]).mean(axis=0),
+    )

@@ -1,0 +1,146 @@
+"""From files to result folders: names, what is finished already, and one clip after another."""
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nuclear_diffusion.io import read_video
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
+from nuclear_diffusion.restore.folder import identity, read_h5, read_report, result_folder, versions, write_result
+from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.types import InputError
+
+
+class Outcome(NamedTuple):
+    """What became of one clip."""
+
+    folder: Path
+    report: dict[str, Any]
+    skipped: bool
+    """The same clip was finished before with the same settings and weights."""
+
+
+class LoadedPrior(NamedTuple):
+    """A prior and the SHA-256 of its weights; both None for a method without one."""
+
+    prior: Prior | None
+    sha256: str | None
+
+
+def prior_of(settings: Settings) -> LoadedPrior:
+    """Load the prior that the settings ask for. Raises `InputError` where it cannot be used."""
+    settings = settings.resolved()
+    if settings.prior is None:
+        return LoadedPrior(None, None)
+    prior = load_prior(settings.prior)
+    return LoadedPrior(prior, prior_hash(prior))
+
+
+def folder_names(sources: Sequence[Path]) -> list[str]:
+    """A name for the result of each source: its name without suffix, numbered where two would clash."""
+    taken: set[str] = set()
+    names = []
+    for source in sources:
+        path = source.resolve()
+        stem = path.name if path.is_dir() else path.stem
+        stem = stem.replace("*", "").strip(".-_ ") or "clip"
+        name, number = stem, 1
+        while name.lower() in taken:  # lower: on some disks two cases are one folder
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def check_writable(folder: Path) -> None:
+    """Raise `InputError` where results could not be written into `folder`; leaves nothing behind."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"{existing} is a file, not a folder: choose another output.")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
+
+
+def dehaze_file(
+    source: Path,
+    folder: Path,
+    settings: Settings,
+    loaded: LoadedPrior,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Dehaze one source (a file or a folder of images) into the result folder `folder`.
+
+    A finished result of the same clip, settings and weights is left alone; another one is replaced only where
+    `overwrite` says so, and only once the new one is complete. Where nothing but the strength differs it is rendered
+    again, without a separation.
+    """
+    settings = settings.resolved()
+    clip = read_video(source)
+    check_separable(clip, settings)
+    finished = read_report(folder)
+    if finished is not None:
+        wanted = identity(clip, settings, loaded.sha256)
+        if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
+            return Outcome(folder, finished, skipped=True)
+        if not overwrite:
+            raise InputError(
+                f"{folder} holds a result of another clip, other settings or weights; give --overwrite to replace it."
+            )
+        if differs_in_strength_alone(finished, wanted):
+            with contextlib.suppress(InputError):  # a damaged result is made again
+                return render_result(folder, settings.as_dict()["strength"])
+    with result_folder(folder) as partial:
+        dehazed = dehaze_clip(clip, settings, loaded.prior, progress=progress)
+        report = write_result(partial, clip, dehazed, settings, loaded.sha256)
+    return Outcome(folder, report, skipped=False)
+
+
+def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a report is of the `wanted` identity and of these versions, but for the strength of its rendering."""
+
+    def estimated(identity: dict[str, Any]) -> dict[str, Any]:
+        settings = {**(identity.get("settings") or {}), "strength": None}
+        return {**{name: identity.get(name) for name in wanted}, "settings": settings}
+
+    alike = estimated(finished) == estimated(wanted) and finished.get("versions") == versions()
+    return alike and wanted["settings"]["method"] == "nuclear" and finished["settings"] != wanted["settings"]
+
+
+def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
+    """Render a finished result of method nuclear at another strength, in its place or as the folder `output`.
+
+    Raises `InputError` where `folder` holds no such result, `output` exists or lies in it, or the strength is outside
+    [0, 1].
+    """
+    place = folder.resolve()
+    try:
+        finished = read_report(place)
+    except InputError:
+        finished = None
+    if finished is None:
+        raise InputError(f"{folder} is not a result of `dehaze`: give the folder of one clip.")
+    if output is not None and (output.exists() or place in output.resolve().parents):
+        raise InputError(f"{output} exists or lies in the result: choose another -o.")
+    try:
+        if finished["settings"]["method"] != "nuclear":
+            raise InputError(f"{folder} is a result of method {finished['settings']['method']}: only nuclear renders.")
+        settings = Settings(**{**finished["settings"], "strength": strength}).resolved()
+        clip, found = read_h5(place / "result.h5")
+        dehazed = rendered(clip, found._replace(seconds=float(finished["seconds"])), strength)
+        prior_sha256, made_by = finished["prior_sha256"], dict(finished["versions"])
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"{folder} was made by another version, or is damaged: dehaze the clip again.") from error
+    with result_folder(place if output is None else output) as partial:
+        report = write_result(partial, clip, dehazed, settings, prior_sha256, made_by)
+    return Outcome(folder if output is None else output, report, skipped=False)

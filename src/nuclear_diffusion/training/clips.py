@@ -1,0 +1,274 @@
+"""Frames to train a prior on, clean and hazy: read from files with haze laid over them, or from the simulator."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+from numpy import ndarray
+
+from nuclear_diffusion.files import atomic
+from nuclear_diffusion.io import Fit, find_sector, read_video
+from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.priors.checkpoint import prior_hash
+from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
+from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
+from nuclear_diffusion.restore.estimate import estimate
+from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.simulation import frame_bank, lay_haze
+from nuclear_diffusion.training.data import Bank, pack_clips
+from nuclear_diffusion.types import InputError, Mask
+
+FEW_CLIPS = 4
+"""Clips for each process that reads them, at least; fewer are not worth its start."""
+
+LAYERS = 2
+"""Pairs of each short clip: haze laid over what the teacher makes of it, and over the clip as it is."""
+
+CLEANING = 0.7
+"""Strength at which the teacher takes haze: light haze is easy to tell, and what is left is learned to be left."""
+
+LIMIT_GB = 2.0
+"""Gigabytes of frames that are kept for a run."""
+
+VALIDATION_PATIENTS = 48
+"""Simulated patients of the development split that training is watched on, at most."""
+
+
+def read_frames(
+    folder: Path,
+    *,
+    size: int = PRIOR_SIZE,
+    teacher: DiffusionPrior | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    limit_gb: float = LIMIT_GB,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Bank:
+    """The clips in `folder`, their sectors fitted to `size` x `size` pixels, black around them.
+
+    Without a `teacher` every frame as it is, for a prior of clean frames alone. With one, pairs for a prior that knows
+    haze: short clips (clips, moments, 2, size, size), see `short_clips` and `LAYERS`. "Clean" clips of real people hold
+    some haze; a prior that is trained to keep it dehazes worse than before. So the target is what `teacher`, a prior
+    that knows haze, makes of the frames at strength `CLEANING`.
+
+    Some patients (`patient_of`) are set aside for validation, see `pack_clips`. Images that lie in the folder itself
+    and differ in their last number only are one clip. What cannot be read is left out, and `note` is told so in one
+    sentence. Of long clips fewer short ones are taken, evenly, so that all need at most `limit_gb` gigabytes. The
+    result is kept in the folder `cache` until a file, its date or a setting changes, so that a run that goes on later
+    does not read it again. Raises `InputError` for a folder in which nothing can be read, or too many clips.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
+    run = None if cache is None else cache.resolve().parent
+    if run is not None and folder.resolve().is_relative_to(run):
+        raise InputError(f"{folder} lies in the folder of the run, {run}: choose another output.")
+    sources = [source for source in find_clips(folder) if source.resolve() != run]
+    if not sources:
+        raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
+    if cache is None:
+        bank, left_out = _read(sources, size, teacher, seed, limit_gb, progress)
+    else:
+        kept = cache / f"frames-{_digest(folder, cache, size, teacher, seed, limit_gb)}"
+        if not kept.is_dir():
+            bank, left_out = _read(sources, size, teacher, seed, limit_gb, progress)
+            if note is not None:
+                note(f"{(bank.train.nbytes + bank.val.nbytes) / 1e9:.2f} GB of frames go to {cache}.")
+            _keep(bank, left_out, kept)
+        bank = Bank(np.load(kept / "train.npy", mmap_mode="r"), np.load(kept / "val.npy"))
+        left_out = json.loads((kept / "left-out.json").read_text(encoding="utf-8"))
+    for sentence in left_out:
+        if note is not None:
+            note(f"left out: {sentence}")
+    return bank
+
+
+def _read(
+    sources: list[Path],
+    size: int,
+    teacher: DiffusionPrior | None,
+    seed: int,
+    limit_gb: float,
+    progress: Progress | None,
+) -> tuple[Bank, list[str]]:
+    """The bank, and a sentence on each clip that is not in it."""
+    unit = size**2 if teacher is None else LAYERS * MOMENTS * 2 * size**2
+    each = int(limit_gb * 1e9 / len(sources) / unit)
+    if each < 1:
+        raise InputError(
+            f"{len(sources)} clips need at least {len(sources) * unit / 1e9:.1f} GB of frames, more than "
+            f"{limit_gb:g} GB: raise --cache-gb, or give fewer clips."
+        )
+    left_out: list[str] = []
+    clips = list(_fitted(sources, size, teacher, seed, each, progress, left_out))
+    if not clips:
+        raise InputError(left_out[0])
+    return pack_clips(clips, size=size), left_out
+
+
+def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
+    with atomic(folder) as temporary:
+        temporary.mkdir()
+        for part, frames in bank._asdict().items():
+            np.save(temporary / f"{part}.npy", frames)
+        (temporary / "left-out.json").write_text(json.dumps(left_out), encoding="utf-8")
+
+
+def _digest(folder: Path, cache: Path, size: int, teacher: DiffusionPrior | None, seed: int, limit_gb: float) -> str:
+    """What a bank depends on: names, sizes and dates of the files (but the run's own), settings, and our version."""
+    from nuclear_diffusion import __version__
+
+    files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
+    others = [path for path in files if cache.resolve().parent not in path.parents]
+    told = [(str(path.relative_to(folder.resolve())), path.stat().st_size, path.stat().st_mtime_ns) for path in others]
+    pairs = None if teacher is None else (seed, LAYERS, MOMENTS, CLEANING, prior_hash(teacher))
+    return hashlib.sha256(repr((__version__, size, limit_gb, pairs, told)).encode()).hexdigest()[:16]
+
+
+class _Fitted(NamedTuple):
+    """A clip on the prior's grid."""
+
+    frames: Float32[ndarray, "frames size size"]
+    sector: Mask
+    fps: float
+
+
+def _fitted(
+    sources: list[Path],
+    size: int,
+    teacher: DiffusionPrior | None,
+    seed: int,
+    each: int,
+    progress: Progress | None,
+    left_out: list[str],
+) -> Iterator[tuple[str, UInt8[ndarray, "frames *moments_and_kinds size size"]]]:
+    """Each clip that can be read: at most `each` frames, or short clips; the rest is told in `left_out`."""
+    workers = min(os.cpu_count() or 1, len(sources) // FEW_CLIPS)
+    with ExitStack() as stack:
+        apply = map
+        if workers > 1:
+            pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            apply = pool.map
+        # not all at once: fitted clips that wait for their haze fill the memory
+        groups = (sources[k : k + 2 * FEW_CLIPS] for k in range(0, len(sources), 2 * FEW_CLIPS))
+        results = (fitted for group in groups for fitted in apply(_fit, group, [size] * len(group)))
+        for done, (source, fitted) in enumerate(zip(sources, results, strict=True), start=1):
+            if isinstance(fitted, str):
+                left_out.append(fitted)
+            elif teacher is None:
+                yield patient_of(source.name), _bytes(fitted.frames[_some(len(fitted.frames), each)])
+            else:
+                indices = short_clips(len(fitted.frames))
+                chosen = fitted.frames[indices[_some(len(indices), each)]]
+                cleaned = np.stack([_cleaned(clip, teacher) for clip in chosen])
+                # the teacher may have missed haze, or taken tissue: half of the pairs have what it took in the input
+                seeds = np.random.SeedSequence((seed, done)).generate_state(LAYERS * len(chosen))
+                laid = apply(
+                    _hazy,
+                    [*cleaned, *chosen],
+                    [fitted.sector] * len(seeds),
+                    map(int, seeds),
+                    [fitted.fps / max(1, len(fitted.frames) / MOMENTS)] * len(seeds),
+                )
+                pairs = zip([*cleaned, *cleaned], laid, strict=True)
+                yield patient_of(source.name), np.stack([np.stack([_bytes(c), h], axis=1) for c, h in pairs])
+            if progress is not None:
+                progress(done, len(sources))
+
+
+def _fit(source: Path, size: int) -> _Fitted | str:
+    """One clip on the prior's grid; a sentence instead, where it cannot be read."""
+    try:
+        clip = read_video(source)
+    except InputError as error:
+        return str(error)
+    fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
+    return _Fitted(fit.forward(clip.frames), fit.mask, clip.fps)
+
+
+def _cleaned(frames: Float32[ndarray, "moments size size"], teacher: DiffusionPrior) -> ndarray:
+    return render(frames, np.asarray(estimate(frames, teacher).share), CLEANING)
+
+
+def _hazy(
+    frames: Float32[ndarray, "moments size size"], sector: Mask, seed: int, fps: float
+) -> UInt8[ndarray, "moments size size"]:
+    return _bytes(lay_haze(frames, sector, seed=seed, fps=fps))
+
+
+def _bytes(frames: Float32[ndarray, "frames *any size"]) -> UInt8[ndarray, "frames *any size"]:
+    return np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+
+
+def _some(count: int, most: int) -> Int[ndarray, " chosen"]:
+    """At most `most` of `count`, evenly chosen."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def short_clips(frames: int) -> Int[ndarray, "clips moments"]:
+    """Frame numbers of clips of `MOMENTS` evenly spaced frames, each as long as the clip allows; none is in two.
+
+    A clip of fewer frames is walked to and fro until there are enough.
+    """
+    if frames < MOMENTS:
+        there_and_back = [*range(frames), *range(frames - 2, 0, -1)]
+        return np.resize(there_and_back, (1, MOMENTS))
+    return np.arange(frames // MOMENTS)[:, None] + (frames * np.arange(MOMENTS)) // MOMENTS
+
+
+def render_frames(
+    patients: int,
+    frames_per_patient: int,
+    cache: Path,
+    *,
+    size: int = PRIOR_SIZE,
+    limit_gb: float = LIMIT_GB,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Bank:
+    """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
+
+    Short clips of clean and hazy frames, (patients, moments, 2, size, size), so that the prior also learns what haze
+    does. Validation is on patients of the development split. The frames are kept in the folder `cache`, so that a run
+    that goes on later does not render them again. Raises `InputError` where they need more than `limit_gb` gigabytes.
+    """
+    watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
+    total = patients + watched
+    needed = total * frames_per_patient * 2 * size**2 / 1e9
+    if needed > limit_gb:
+        raise InputError(
+            f"{patients} patients need {needed:.2f} GB of frames, more than {limit_gb:g} GB: raise --cache-gb, or "
+            "render fewer --patients."
+        )
+    if note is not None:
+        note(f"{needed:.2f} GB of frames go to {cache}.")
+
+    def bank(split: str, count: int, before: int) -> UInt8[ndarray, "patients moments 2 size size"]:
+        def tell(done: int, _: int) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        path = cache / f"{split}-{count}x{frames_per_patient}-{size}.npy"
+        if not path.exists():
+            hazy, clean = frame_bank(
+                count,
+                frames_per_patient,
+                split=split,
+                size=size,
+                workers=os.cpu_count() or 1,
+                progress=tell,
+            )
+            with atomic(path) as temporary:
+                np.save(temporary, np.stack([clean, hazy], axis=2))
+        return np.load(path, mmap_mode="r")
+
+    return Bank(bank("train", patients, 0), bank("development", watched, patients))

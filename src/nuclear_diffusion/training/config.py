@@ -1,0 +1,66 @@
+"""What a training run may be told."""
+
+import dataclasses
+
+from nuclear_diffusion.priors.unet import UNetConfig
+from nuclear_diffusion.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How to train. Lengths in optimiser steps unless said otherwise; noise in display intensity [0, 1].
+
+    - `steps`: length of the run; `minutes`: wall-clock budget; whichever ends first, and the learning rate
+      follows both.
+    - `batch`: frames a step; up to the fraction `halved_until` of the run four times as many, at half their size: a
+      young network learns what hearts and haze look like from more of them.
+    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
+      gradient norm.
+    - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
+    - `sigma_min`, `sigma_max`: range of noise, up to where a noisy frame does not even tell how bright a large region
+      is (noise of 10 does), for E[X | Y] is asked for there; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of
+      the log-uniform.
+    - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
+    - `augment`: flips, gain and gamma, shift and zoom; where pairs are given also turns, stretches, bends, grey maps,
+      uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of haze in the hazy, or none.
+    - `mixed`: network in bfloat16; None: on a GPU only.
+    """
+
+    network: UNetConfig = dataclasses.field(default_factory=UNetConfig)
+    steps: int = 20_000
+    minutes: float | None = None
+    batch: int = 5
+    halved_until: float = 0.5
+    lr: float = 5e-3
+    warmup: int = 200
+    final_lr: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    p_mean: float = -2.0
+    p_std: float = 1.3
+    tail: float = 0.2
+    shown: float = 0.8
+    augment: bool = True
+    mixed: bool | None = None
+    log_every: int = 20
+    validate_every: int = 200
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "log_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("lr", "clip", "p_std", "sigma_min"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"`{name}` must be positive, got {getattr(self, name)}.")
+        for name in ("tail", "shown", "halved_until", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+        if not self.sigma_min < self.sigma_max:
+            raise InputError(f"`sigma_max` must be above {self.sigma_min} (`sigma_min`), got {self.sigma_max}.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"`minutes` must be positive, got {self.minutes}.")
+        if self.warmup < 0:
+            raise InputError(f"`warmup` must not be negative, got {self.warmup}.")

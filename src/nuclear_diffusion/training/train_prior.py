@@ -1,0 +1,165 @@
+"""Training from clips to a verdict: what the command `train` does."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy import ndarray
+
+from nuclear_diffusion.measure.front import Regions
+from nuclear_diffusion.priors.checkpoint import as_blind, load_trained, prior_hash
+from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
+from nuclear_diffusion.priors.unet import UNetConfig
+from nuclear_diffusion.training.clips import read_frames, render_frames
+from nuclear_diffusion.training.config import TrainConfig
+from nuclear_diffusion.training.data import Bank
+from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
+from nuclear_diffusion.training.loop import Progress, train
+from nuclear_diffusion.types import InputError
+
+PATIENTS = 1500
+"""Simulated patients to learn from."""
+
+STEPS, MORE_STEPS = 20_000, 4_000
+"""Length of a run from random weights, and of one that starts from a prior: about five hours and one on two cores."""
+
+JUDGED = 48
+"""Simulated patients that the prior is judged on."""
+
+SHIPPED = "echo"
+
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Makes a progress bar with a title."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is asked for; see `nuclear-diffusion train --help`."""
+
+    data: Path | None
+    """Clean clips; None: the simulator's."""
+    output: Path
+    blind: bool = False
+    hazy: Path | None = None
+    masks: Path | None = None
+    patients: int = PATIENTS
+    minutes: float | None = None
+    steps: int | None = None
+    """None: `STEPS` from random weights, `MORE_STEPS` from a prior."""
+    batch: int = 5
+    learning_rate: float | None = None
+    init: str | None = None
+    """A prior; None: random weights."""
+    widths: tuple[int, ...] | None = None
+    size: int = 256
+    cache_gb: float = 2.0
+    keep_cache: bool = False
+    seed: int = 0
+
+
+class Trained(NamedTuple):
+    """How a run ended."""
+
+    step: int
+    frames: int
+    """To learn from."""
+    verdict: list[str]
+    """Sentences: whether the prior is better than the one before."""
+    interrupted: bool
+
+
+def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]) -> Trained:
+    """Collect frames, train, judge.
+
+    Clean clips of one's own are first dehazed by the prior that training starts from (the shipped one, where it starts
+    from none), and then paired with simulated haze; see `read_frames`. The new prior is judged against the same
+    prior on hazy clips that are not trained on. Raises `InputError` for what cannot be read or does not fit together.
+    """
+    start = None if request.init is None else load_trained(request.init)
+    if start is not None and request.blind:
+        start = as_blind(start)
+    blind = request.blind or (start is not None and not start.haze_aware)
+    before = None if blind else start or load_trained(SHIPPED)
+    if blind and request.hazy is not None:
+        raise InputError("A blind prior is not judged by dehazing: leave out --hazy and --masks.")
+    own = None if request.hazy is None else own_hazy(request.hazy, request.masks, request.size)
+    cache = request.output / "cache"
+    bank = _frames(request, before, cache, progress_bar, note)
+    if blind:
+        bank = Bank(*(_clean_only(part) for part in bank))
+    judge = None if before is None else _judge(request, before, bank, own, progress_bar)
+    afresh = start is None
+    config = TrainConfig(
+        network=UNetConfig(widths=request.widths or UNetConfig().widths),
+        steps=request.steps or (STEPS if afresh else MORE_STEPS),
+        minutes=request.minutes,
+        batch=request.batch,
+        halved_until=0.5 if afresh else 0.0,
+        lr=request.learning_rate or (5e-3 if afresh else 1e-3),
+    )
+    with progress_bar("training") as tell:
+        result = train(
+            bank.train,
+            request.output,
+            config,
+            seed=request.seed,
+            val_frames=bank.val,
+            init=start,
+            judge=judge,
+            progress=lambda state: tell(round(state.fraction * config.steps), config.steps, _words(state)),
+        )
+    frames = len(bank.train) * (bank.train.shape[1] if bank.train.ndim == 5 else 1)
+    if result.interrupted:
+        return Trained(result.step, frames, [], True)
+    verdict: list[str] = []
+    if judge is not None and before is not None:
+        name = request.init or SHIPPED
+        verdict = judge.verdict(result.prior, name)
+        if prior_hash(result.prior) == prior_hash(before):
+            verdict = [f"No weights of this run were better than {name}: they are {name}'s. Go on using {name}."]
+        (request.output / "verdict.txt").write_text("\n".join(verdict) + "\n", encoding="utf-8")
+    if not request.keep_cache:
+        shutil.rmtree(cache, ignore_errors=True)
+    return Trained(result.step, frames, verdict, False)
+
+
+def _frames(
+    request: Request, teacher: DiffusionPrior | None, cache: Path, progress_bar: Bar, note: Callable[[str], None]
+) -> Bank:
+    """What to learn from."""
+    about: dict[str, Any] = {"cache": cache, "size": request.size, "limit_gb": request.cache_gb, "note": note}
+    if request.data is None:
+        with progress_bar("rendering simulated patients") as progress:
+            return render_frames(request.patients, MOMENTS, progress=progress, **about)
+    with progress_bar("reading clips") as progress:
+        return read_frames(request.data, teacher=teacher, seed=request.seed, progress=progress, **about)
+
+
+def _judge(request: Request, before: DiffusionPrior, bank: Bank, own: list[Regions] | None, progress_bar: Bar) -> Judge:
+    some = np.linspace(0, len(bank.train) - 1, min(64, len(bank.train))).astype(int)
+    with progress_bar("rendering patients to judge by") as progress:
+        kinds = {
+            "simulated": simulated_like(
+                bank.train[some][:, :, 0], JUDGED, size=request.size, workers=os.cpu_count() or 1, progress=progress
+            )
+        }
+    if own is not None:
+        kinds["own"] = own
+    return Judge(kinds, before)
+
+
+def _clean_only(frames: UInt8[ndarray, "..."]) -> UInt8[ndarray, "frames size size"]:
+    return np.ascontiguousarray(frames[:, :, 0]).reshape(-1, *frames.shape[-2:]) if frames.ndim == 5 else frames
+
+
+def _words(state: Progress) -> str:
+    """What a line of the log says of a run."""
+    words = f"step {state.step}, loss {state.loss:.4f}, {state.images_per_second:.1f} images/s"
+    gained = (state.validation or {}).get("gain")
+    return words if gained is None else f"{words}, gCNR gained {gained:+.3f}"
