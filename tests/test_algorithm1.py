@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.algorithm1 import (
     PAPER_GAMMA,
     PAPER_WINDOW,
@@ -22,7 +23,6 @@ from nuclear_diffusion.paper.algorithm1 import (
 )
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
-from nuclear_diffusion.types import InputError
 
 SHAPE = (4, 6, 5)
 

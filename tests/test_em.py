@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.em import EM
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NOISE, NuclearNorm, singular_values, slowly_varying
 from nuclear_diffusion.paper.progress import listening
-from nuclear_diffusion.types import InputError
 
 NO_BACKGROUND = NuclearNorm(1e6)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.em import EM
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NOISE, slowly_varying
@@ -30,7 +31,6 @@ from nuclear_diffusion.restore.estimate import (
 from nuclear_diffusion.restore.one_pass import mmse, posterior_mean
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.training.loss import score_matching_loss
-from nuclear_diffusion.types import InputError
 
 
 class Told(eqx.Module):

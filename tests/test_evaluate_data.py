@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.datasets import find_dataset, read_mask
 from nuclear_diffusion.measure.evaluate import clean_intensities
 from nuclear_diffusion.simulation import simulate, write_dataset
-from nuclear_diffusion.types import InputError
 
 SIDE = 20
 

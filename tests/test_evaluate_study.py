@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure import study as studies
 from nuclear_diffusion.measure.comparison import TUNED_LAM
@@ -25,7 +26,6 @@ from nuclear_diffusion.measure.study import Method, choose_methods, run_study, s
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import DEFAULTS, Settings
 from nuclear_diffusion.restore.render import render
-from nuclear_diffusion.types import InputError
 
 SIDE = 32
 SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)

@@ -13,12 +13,12 @@ from PIL import Image
 from scipy.linalg import sqrtm
 
 from nuclear_diffusion.cli import main
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure import study
 from nuclear_diffusion.measure.fid import BATCH, Distances, frechet_distance, moments, open_network
 from nuclear_diffusion.measure.results import Results, challenge_note, challenge_table
 from nuclear_diffusion.measure.statistics import ChallengeScore, fid_points
 from nuclear_diffusion.simulation import write_dataset
-from nuclear_diffusion.types import InputError
 
 
 def textbook(first: np.ndarray, second: np.ndarray) -> float:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.restore.draws import SplitGibbs, draw_signal, sample_posterior, step_background
-from nuclear_diffusion.types import InputError
 
 GAMMA, MU = 3.0, 4.0
 

@@ -10,7 +10,7 @@ import nuclear_diffusion
 PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
-    {"types"},
+    {"errors", "types"},
     {"checks", "files"},
     {"metrics", "priors"},
     {"paper"},

@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.checkpoint import (
     as_blind,
     load_prior,
@@ -34,7 +35,6 @@ from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import letterbox, pack_clips
 from nuclear_diffusion.training.loop import VALIDATION_SIGMAS, Progress, train
 from nuclear_diffusion.training.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
-from nuclear_diffusion.types import InputError
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
 SMALLEST = UNetConfig(grid=2, widths=(6,), blocks=1, embedding=6, fine=0)

@@ -8,7 +8,7 @@ from scipy import stats
 from skimage.metrics import structural_similarity
 
 from nuclear_diffusion import metrics
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.errors import InputError
 
 LEFT = np.zeros((10, 10), bool)
 LEFT[:, :5] = True

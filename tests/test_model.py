@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.laplace import Laplace
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm, singular_values
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import InputError
 
 nuclear_prox = jax.jit(lambda gamma, v, step: NuclearNorm(gamma).prox(v, step))
 EPS = float(np.finfo(np.float32).eps)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Fit, read_video, write_video
 from nuclear_diffusion.io.find import find_clips, patient_of
 from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, PAPER_WINDOW
@@ -40,7 +41,6 @@ from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
 from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_frames, short_clips
 from nuclear_diffusion.training.data import Bank
-from nuclear_diffusion.types import InputError
 
 HEIGHT, WIDTH = 90, 120
 RPCA = Settings(method="rpca")

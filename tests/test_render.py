@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.restore.render import STRENGTH, limits, render
-from nuclear_diffusion.types import InputError
 
 UNIT = st.floats(0, 1, width=32)
 STRENGTHS = st.floats(0, 1)

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper import rpca
 from nuclear_diffusion.paper.rpca import robust_pca, robust_pca_lagrangian
-from nuclear_diffusion.types import InputError
 
 
 def low_rank_plus_sparse(frames=40, side=16, rank=2, density=0.05, seed=0):

@@ -8,13 +8,13 @@ from PIL import Image
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.datasets import find_dataset, only_patients
 from nuclear_diffusion.measure.study import choose_methods, vary
 from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore import run
 from nuclear_diffusion.restore.methods import DEFAULTS, Settings, read_settings
-from nuclear_diffusion.types import InputError
 
 
 def speckle(frames: int = 5, side: int = 40) -> np.ndarray:

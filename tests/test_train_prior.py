@@ -12,6 +12,7 @@ from PIL import Image
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.front import LEVELS, NAMES, STRENGTHS, Front
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash, save_prior
@@ -24,7 +25,6 @@ from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
 from nuclear_diffusion.training.loop import TrainResult
 from nuclear_diffusion.training.train_prior import Request
-from nuclear_diffusion.types import InputError
 
 # who judges
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure import study as studies
 from nuclear_diffusion.measure.datasets import find_dataset
 from nuclear_diffusion.measure.measures import eight_bits
@@ -36,7 +37,6 @@ from nuclear_diffusion.measure.tuning_report import draw_trials, portable
 from nuclear_diffusion.metrics import gcnr
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import DEFAULTS, Settings, read_settings
-from nuclear_diffusion.types import InputError
 
 SIDE = 32
 SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)

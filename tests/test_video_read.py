@@ -18,8 +18,8 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import read_video
-from nuclear_diffusion.types import InputError
 
 SHAPE = (5, 32, 48)
 

@@ -9,9 +9,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import read_video, write_video
-from nuclear_diffusion.types import InputError
 
 
 def smooth_clip(frames: int = 8, height: int = 64, width: int = 96) -> np.ndarray:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.windows import Windows
-from nuclear_diffusion.types import InputError
 
 
 @st.composite

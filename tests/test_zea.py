@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.paper.sample import sample
@@ -28,7 +29,6 @@ from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.restore.clip import separate_frames
 from nuclear_diffusion.restore.methods import Settings
 from nuclear_diffusion.training.loop import train
-from nuclear_diffusion.types import InputError
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PRESET = FIXTURES / "zea_preset"

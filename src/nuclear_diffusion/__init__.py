@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
+    from nuclear_diffusion.errors import InputError
     from nuclear_diffusion.io import Clip, find_sector, read_video, write_video
     from nuclear_diffusion.paper.algorithm1 import Algorithm1
     from nuclear_diffusion.paper.em import EM
@@ -22,17 +23,16 @@ if TYPE_CHECKING:
     from nuclear_diffusion.paper.zea import Zea, separate_as_zea
     from nuclear_diffusion.priors.checkpoint import load_prior, save_prior
     from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+    from nuclear_diffusion.restore import methods
     from nuclear_diffusion.restore.background import Completion
     from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip
     from nuclear_diffusion.restore.draws import SplitGibbs, sample_posterior
     from nuclear_diffusion.restore.estimate import Estimate, estimate, separate
-    from nuclear_diffusion.restore.methods import Settings
     from nuclear_diffusion.restore.one_pass import mmse, posterior_mean
     from nuclear_diffusion.restore.render import render
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
-    from nuclear_diffusion.types import InputError
 
 try:
     __version__ = version("nuclear-diffusion")
@@ -55,15 +55,15 @@ _HOME = {
     "restore.clip": ["Dehazed", "dehaze_clip"],
     "restore.draws": ["SplitGibbs", "sample_posterior"],
     "restore.estimate": ["Estimate", "estimate", "separate"],
-    "restore.methods": ["Settings"],
     "restore.one_pass": ["mmse", "posterior_mean"],
     "restore.render": ["render"],
     "io": ["Clip", "find_sector", "read_video", "write_video"],
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
     "training.loop": ["train"],
-    "types": ["InputError"],
+    "errors": ["InputError"],
 }
+_MODULES = {"methods": "restore.methods", "metrics": "metrics"}
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
@@ -79,7 +79,6 @@ __all__ = [
     "Laplace",
     "NuclearNorm",
     "Separation",
-    "Settings",
     "SimulatedClip",
     "SplitGibbs",
     "TrainConfig",
@@ -89,6 +88,7 @@ __all__ = [
     "estimate",
     "find_sector",
     "load_prior",
+    "methods",
     "metrics",
     "mmse",
     "posterior_mean",
@@ -107,8 +107,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return import_module("nuclear_diffusion.metrics")
+    if name in _MODULES:
+        return import_module(f"nuclear_diffusion.{_MODULES[name]}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'nuclear_diffusion' has no attribute {name!r}")
     value = getattr(import_module(f"nuclear_diffusion.{_MODULE_OF[name]}"), name)

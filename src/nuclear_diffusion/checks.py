@@ -3,7 +3,7 @@
 import numpy as np
 from jax.core import Tracer
 
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.errors import InputError
 
 
 def concrete(value: object) -> np.ndarray | None:

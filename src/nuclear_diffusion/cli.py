@@ -1,5 +1,6 @@
 """The command line: parse, call, report. Everything heavy is imported when a command runs, so that help is quick."""
 
+import argparse
 import dataclasses
 import datetime
 import shlex
@@ -9,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from nuclear_diffusion.restore.methods import Method, Settings, read_settings
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 
 LINE_SECONDS = 60
 """Between two lines of progress where there is no terminal."""
@@ -49,8 +51,20 @@ Truth = Annotated[
 ]
 
 
+M = TypeVar("M", bound=Method)
+
+OfMethod = Annotated[
+    MethodName,
+    arg(
+        help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one pass of a "
+        "denoiser. aware: one pass of a prior that has learned haze. rpca: robust PCA. Each has its own settings: "
+        "'dehaze --method NAME --help' shows them."
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True)
-class Dehaze:
+class Dehaze(Generic[M]):
     """Separate clips into signal and haze: data, videos, a summary figure and a report for each."""
 
     clips: Annotated[
@@ -62,11 +76,11 @@ class Dehaze:
         ),
     ]
     output: Output
-    settings: Settings
-    settings_file: Annotated[
+    chosen: Annotated[M, arg(name="method")]
+    method: OfMethod = "nuclear"
+    settings: Annotated[
         Path | None,
         arg(
-            name="settings",
             metavar="FILE",
             help="Settings file, as `tune` writes it; a setting that is also typed is the typed one.",
             help_behavior_hint="(default: none)",
@@ -78,14 +92,13 @@ class Dehaze:
 
     def run(self) -> int:
         """Dehaze every clip; one that fails is reported and the rest goes on."""
-        settings = self.settings.resolved()
         if not self.clips:
-            raise _input_error("Name at least one clip.")
+            raise InputError("Name at least one clip.")
 
         from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, prior_of
 
         check_writable(self.output)
-        loaded = prior_of(settings)
+        loaded = prior_of(self.chosen)
         failed = 0
         names = folder_names(self.clips)
         for number, (source, name) in enumerate(zip(self.clips, names, strict=True), start=1):
@@ -94,7 +107,7 @@ class Dehaze:
                     outcome = dehaze_file(
                         source,
                         self.output / name,
-                        settings,
+                        self.chosen,
                         loaded,
                         overwrite=self.overwrite,
                         progress=progress,
@@ -132,7 +145,7 @@ class Render:
     def run(self) -> int:
         """Render every result; one that fails is reported and the rest goes on."""
         if not self.results:
-            raise _input_error("Name at least one result folder.")
+            raise InputError("Name at least one result folder.")
 
         from nuclear_diffusion.restore.render import limits
         from nuclear_diffusion.restore.run import check_writable, folder_names, render_result
@@ -230,9 +243,9 @@ class Train:
         for width in self.widths or ():
             _require_positive("widths", width)
         if self.widths and self.init not in (None, "none"):
-            raise _input_error("--widths is for a new network, --init starts from one that has its own: leave out one.")
+            raise InputError("--widths is for a new network, --init starts from one that has its own: leave out one.")
         if self.masks is not None and self.hazy is None:
-            raise _input_error("--masks are those of hazy clips: name their folder with --hazy, or leave it out.")
+            raise InputError("--masks are those of hazy clips: name their folder with --hazy, or leave it out.")
 
         from nuclear_diffusion.restore.run import check_writable
         from nuclear_diffusion.training.train_prior import Request, train_prior
@@ -405,7 +418,7 @@ class Tune:
 
     data: Data
     output: Output
-    method: Annotated[Method, arg(help="The method whose strengths are searched.")] = "nuclear"
+    method: Annotated[MethodName, arg(help="The method whose strengths are searched.")] = "nuclear"
     trials: Annotated[int, arg(help="Settings to measure; a finished search goes on with more.")] = 50
     share: Annotated[float, arg(help="Share of the patients to tune on, between 0 and 1; the others are held out.")] = (
         0.5
@@ -429,11 +442,10 @@ class Tune:
         for name in ("trials", "max_ks"):
             _require_positive(name, getattr(self, name))
         if not 0 < self.share < 1:
-            raise _input_error(f"--share must be between 0 and 1, got {self.share}.")
+            raise InputError(f"--share must be between 0 and 1, got {self.share}.")
         _require_seed(self.seed)
-        Settings(method=self.method, prior=self.prior).resolved()
         if find_spec("optuna") is None:
-            raise _input_error("tune needs Optuna, which is not installed: python -m pip install optuna.")
+            raise InputError("tune needs Optuna, which is not installed: python -m pip install optuna.")
 
         from nuclear_diffusion.measure.datasets import find_dataset
         from nuclear_diffusion.measure.study import choose_methods
@@ -456,7 +468,7 @@ class Tune:
         )
         for sentence in tuned.notes:
             print(f"note: {sentence}", file=sys.stderr)
-        print(f"{self.output / 'settings.json'}: {tuned.settings.as_json()}; numbers in {self.output / 'report.md'}")
+        print(f"{self.output / 'settings.json'}: {as_json(tuned.settings)}; numbers in {self.output / 'report.md'}")
         return FAILED if tuned.left_out else 0
 
 
@@ -477,7 +489,7 @@ class Demo:
 
 
 Command = (
-    Annotated[Dehaze, subcommand("dehaze")]
+    Annotated[Dehaze[Nuclear], subcommand("dehaze")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]
@@ -496,10 +508,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nuclear-diffusion {__version__}")
         return 0
     try:
-        command = _parse(arguments)
-        if isinstance(command, Dehaze) and command.settings_file is not None:
-            command = _with_settings_file(command, command.settings_file, arguments)
-        return command.run()
+        return _parse(arguments).run()
     except SystemExit as stop:  # help and what tyro could not parse
         return stop.code if isinstance(stop.code, int) else FAILED
     except KeyboardInterrupt:
@@ -519,8 +528,6 @@ def _removed(report: dict[str, Any]) -> str:
 
 def report_error(error: Exception) -> None:
     """Print the one sentence of an error that the user can mend; raise any other again."""
-    from nuclear_diffusion.types import InputError
-
     if isinstance(error, InputError):
         sentence = str(error)
     elif isinstance(error, OSError) and error.strerror:
@@ -584,25 +591,48 @@ def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def _parse(arguments: Sequence[str], **rest) -> "Command":
+def _parse(arguments: Sequence[str]) -> Command:
+    """The command; `dehaze` has the settings of the method that is typed, or that its settings file is of."""
+    how: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)}
+    if arguments[:1] == ["dehaze"]:
+        chosen = _method(arguments[1:])
+        kind, default = type(chosen), Dehaze(tyro.MISSING, tyro.MISSING, chosen, chosen.name)
+        return tyro.cli(Dehaze[kind], args=arguments[1:], default=default, prog="nuclear-diffusion dehaze", **how)
     return tyro.cli(
         Command,
+        args=arguments,
         prog="nuclear-diffusion",
         description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version shows "
         "the version.",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-        **rest,
+        **how,
     )
 
 
-def _with_settings_file(command: Dehaze, path: Path, arguments: Sequence[str]) -> "Command":
-    """The command, parsed again with a settings file's values for defaults: so what is typed wins."""
-    own = read_settings(path)
-    again = _parse(arguments, default=dataclasses.replace(command, settings=own))
-    if isinstance(again, Dehaze) and again.settings.method != own.method:
-        raise _input_error(f"{path} holds settings of {own.method}: leave out --method {again.settings.method}.")
-    return again
+def _method(arguments: Sequence[str]) -> Method:
+    """The method that is typed, with its defaults or those of a settings file.
+
+    Raises `InputError` where the file is of another method, and for a setting that only other methods have.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--method", choices=METHODS)
+    parser.add_argument("--settings", type=Path)
+    try:
+        typed, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:  # tyro says it better
+        return Nuclear()
+    own = None if typed.settings is None else read_settings(typed.settings)
+    if own is not None and typed.method not in (None, own.name):
+        raise InputError(f"{typed.settings} holds settings of {own.name}: leave out --method {typed.method}.")
+    method = own or METHODS[typed.method or "nuclear"]()
+    for flag in rest:
+        name = flag.removeprefix("--").split("=")[0]
+        having = [kind for kind in METHODS if name in METHODS[kind].__struct_fields__]
+        if flag.startswith("--") and having and method.name not in having:
+            raise InputError(
+                f"--{name} is not a setting of --method {method.name}: leave it out, or add --method "
+                f"{' or '.join(having)}."
+            )
+    return method
 
 
 def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
@@ -616,12 +646,6 @@ def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
     return shlex.join(["nuclear-diffusion", name, str(command.data), "-o", str(command.output), *flags])
 
 
-def _input_error(sentence: str) -> Exception:
-    from nuclear_diffusion.types import InputError
-
-    return InputError(sentence)
-
-
 def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
     """By method: positive numbers separated by commas, of one method where its name and "=" lead them, else of all."""
     factors: dict[str, list[float]] = {}
@@ -629,11 +653,11 @@ def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
     for text in texts:
         method, equals, numbers = text.rpartition("=")
         if equals and method not in names:
-            raise _input_error(f"--strengths has {method!r}, which --methods does not name: add it or leave it out.")
+            raise InputError(f"--strengths has {method!r}, which --methods does not name: add it or leave it out.")
         try:
             values = [float(part) for part in numbers.split(",")]
         except ValueError as error:
-            raise _input_error(f"--strengths must be numbers separated by commas, got {text}.") from error
+            raise InputError(f"--strengths must be numbers separated by commas, got {text}.") from error
         for value in values:
             _require_positive("strengths", value)
         for name in [method] if equals else names:
@@ -643,9 +667,9 @@ def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
 
 def _require_seed(seed: int | None) -> None:
     if seed is not None and not 0 <= seed < 2**32:
-        raise _input_error(f"--seed must be between 0 and 2^32 - 1, got {seed}.")
+        raise InputError(f"--seed must be between 0 and 2^32 - 1, got {seed}.")
 
 
 def _require_positive(name: str, value: float | None) -> None:
     if value is not None and not 0 < value < float("inf"):
-        raise _input_error(f"--{name.replace('_', '-')} must be a positive number, got {value}.")
+        raise InputError(f"--{name.replace('_', '-')} must be a positive number, got {value}.")

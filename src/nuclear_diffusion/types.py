@@ -1,4 +1,4 @@
-"""Array types and the one error that a user of the package is meant to see.
+"""Array types.
 
 Public arrays are `float32`, shape (frames, height, width), display intensity in [0, 1], black = 0.
 """
@@ -17,7 +17,3 @@ Video = Float[Array, "frames height width"]
 
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""
-
-
-class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one sentence: what is wrong and what to do."""

@@ -25,7 +25,8 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from nuclear_diffusion.types import InputError, Mask
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.types import Mask
 
 DEFAULT_FPS = 30.0
 MIN_SIDE = 16

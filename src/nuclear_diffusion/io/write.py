@@ -11,8 +11,8 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.types import InputError
 
 MOVIE_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
 

@@ -11,19 +11,19 @@ from numpy import ndarray
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.restore.clip import Progress, dehaze_clip
-from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.methods import Aware, Method, Mmse, Nuclear, Rpca
 from nuclear_diffusion.restore.run import LoadedPrior
 from nuclear_diffusion.simulation import SimulatedClip
 
 TUNED_LAM = 0.35
 """Robust PCA's lambda with the best PSNR on development patients, in units of 1/sqrt(max(n, p))."""
 
-METHODS: dict[str, Settings] = {
-    "rpca": Settings(method="rpca"),
-    "rpca-tuned": Settings(method="rpca", lam=TUNED_LAM),
-    "mmse": Settings(method="mmse"),
-    "aware": Settings(method="aware"),
-    "nuclear": Settings(method="nuclear"),
+METHODS: dict[str, Method] = {
+    "rpca": Rpca(),
+    "rpca-tuned": Rpca(lam=TUNED_LAM),
+    "mmse": Mmse(),
+    "aware": Aware(),
+    "nuclear": Nuclear(),
 }
 """What is compared, beside the hazy input and the clean clip."""
 
@@ -42,7 +42,7 @@ def compare(
     simulated: SimulatedClip,
     loaded: LoadedPrior,
     *,
-    methods: dict[str, Settings] = METHODS,
+    methods: dict[str, Method] = METHODS,
     progress: Progress | None = None,
 ) -> Iterator[Compared]:
     """Hazy input, each of `methods` through the whole pipeline, and the clean clip, one after the other."""

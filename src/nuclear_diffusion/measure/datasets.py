@@ -17,10 +17,11 @@ from numpy import ndarray
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, read_frames, read_video
 from nuclear_diffusion.io.find import patient_of
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
-from nuclear_diffusion.types import InputError, Mask
+from nuclear_diffusion.types import Mask
 
 NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"
 """Folders of a data set, where no others are named."""

@@ -21,7 +21,7 @@ from nuclear_diffusion.measure.comparison import Compared, compare
 from nuclear_diffusion.measure.style import title_of
 from nuclear_diffusion.restore.clip import Progress
 from nuclear_diffusion.restore.folder import result_folder, side_by_side, versions
-from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.methods import Nuclear
 from nuclear_diffusion.restore.run import dehaze_file, prior_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 
@@ -45,7 +45,7 @@ COLUMNS = {
 def run_demo(output: Path, *, progress_bar: Callable[[str], AbstractContextManager[Progress]]) -> dict[str, Any]:
     """Run both parts into `output`, print the table and the files to open, and return the report."""
     console = Console(soft_wrap=True)
-    settings = Settings().resolved()
+    settings = Nuclear()
     loaded = prior_of(settings)
     with progress_bar("real clip") as progress:
         real = dehaze_file(

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import find_sector, read_frames
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import clean_moments, measure_fid, open_network
@@ -16,7 +17,6 @@ from nuclear_diffusion.measure.report import first_failures, write_report
 from nuclear_diffusion.measure.results import tabulate, write_tables
 from nuclear_diffusion.measure.study import Method, Study, run_study
 from nuclear_diffusion.restore.clip import Progress
-from nuclear_diffusion.types import InputError
 
 CLEAN_FRAMES = 12
 """Frames of each clean clip whose intensities are counted."""

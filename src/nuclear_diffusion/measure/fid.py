@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import read_frames
 from nuclear_diffusion.measure.measures import LEVELS, eight_bits
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.restore.clip import Progress
-from nuclear_diffusion.types import InputError
 
 BATCH = 16
 """Frames that the network sees at once."""

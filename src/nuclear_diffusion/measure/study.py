@@ -15,25 +15,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from msgspec import structs
 from numpy import ndarray
 
 import nuclear_diffusion
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import find_sector
 from nuclear_diffusion.measure.comparison import METHODS
 from nuclear_diffusion.measure.datasets import Case, Loaded
 from nuclear_diffusion.measure.measures import Measured, eight_bits, measure, spectra
 from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.restore import methods as kinds
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, Dehazed, Progress, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import fingerprint, versions
-from nuclear_diffusion.restore.methods import DEFAULTS, Settings
-from nuclear_diffusion.restore.methods import Method as MethodName
+from nuclear_diffusion.restore.methods import Nuclear, Rpca, as_dict
 from nuclear_diffusion.restore.run import prior_of
-from nuclear_diffusion.types import InputError, Mask
+from nuclear_diffusion.types import Mask
 
 HAZY = "hazy"
 """The method that does nothing."""
@@ -41,7 +43,7 @@ HAZY = "hazy"
 STRENGTHS = ("lam", "sigma", "strength", "mu", "gamma")
 """What makes a method act more or less: the first of these that has a number for its default is varied."""
 
-_SEPARATING = ("types.py", "model", "inference", "learning", "video", "pipeline")
+_SEPARATING = ("types.py", "paper", "priors", "io", "restore")
 _MEASURING = ("metrics", "measure/measures.py", "measure/scores.py", "measure/datasets.py")
 
 
@@ -51,7 +53,7 @@ class Method:
 
     Attributes:
         name: unique in a study, and part of file names.
-        settings: resolved; None for the hazy input itself.
+        settings: None for the hazy input itself.
         prior_sha256: of the weights, where the method has any.
         size: side of the frames that are separated, pixels.
         varied: the method whose strength this one varies; None for those of the tables.
@@ -59,7 +61,7 @@ class Method:
     """
 
     name: str
-    settings: Settings | None
+    settings: kinds.Method | None
     prior_sha256: str | None = None
     size: int = PRIOR_SIZE
     varied: str | None = None
@@ -68,7 +70,7 @@ class Method:
     @property
     def configuration(self) -> dict[str, Any]:
         """What decides the method's answer, besides the frames."""
-        settings = None if self.settings is None else self.settings.as_dict()
+        settings = None if self.settings is None else as_dict(self.settings)
         if settings is not None and "prior" in settings:
             settings = {**settings, "prior": None}  # its hash counts, not where it lies
         return {
@@ -128,7 +130,7 @@ def choose_methods(
     *,
     prior: str | None = None,
     seed: int | None = None,
-    settings: Sequence[Settings] = (),
+    settings: Sequence[kinds.Method] = (),
     size: int = PRIOR_SIZE,
 ) -> list[Method]:
     """The methods that a comma-separated list names, `hazy` always first among them.
@@ -137,28 +139,27 @@ def choose_methods(
     of the methods that have one, `seed` every seed. Raises `InputError` for an unknown name, a name given twice, a
     prior that cannot be used, and settings of a method that has others already or is not named.
     """
-    known = {name: Settings(method=name) for name in get_args(MethodName)} | METHODS
+    known: dict[str, kinds.Method] = {name: kind() for name, kind in kinds.METHODS.items()} | METHODS
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in (HAZY, *known):
             raise InputError(f"--methods has {name!r}: choose from {', '.join((HAZY, *known))}, separated by commas.")
         if wanted.count(name) > 1:
             raise InputError(f"--methods names {name} twice: name each method once.")
-    own: dict[str, Settings] = {each.method: each for each in settings}
+    own = {each.name: each for each in settings}
     if len(own) < len(settings):
         raise InputError("--settings has two files of one method: give one file a method.")
     for name in own:
         if name not in wanted:
             raise InputError(f"--settings has a file of {name}, which --methods does not name: add it or leave it out.")
     methods = [Method(HAZY, None, size=size)]
-    hashes = functools.cache(lambda chosen: prior_of(chosen).sha256)
+    hashes = functools.cache(lambda path: prior_of(Nuclear(prior=path)).sha256)
     for name in wanted:
         if name != HAZY:
             chosen = own.get(name, known[name])
-            if prior is not None and "prior" in DEFAULTS[chosen.method]:
-                chosen = replace(chosen, prior=prior)
-            chosen = replace(chosen, seed=chosen.seed if seed is None else seed).resolved()
-            methods.append(Method(name, chosen, hashes(Settings(method=chosen.method, prior=chosen.prior)), size))
+            chosen = with_settings(chosen, **({} if prior is None else {"prior": prior}))
+            chosen = with_settings(chosen, **({} if seed is None else {"seed": seed}))
+            methods.append(Method(name, chosen, None if isinstance(chosen, Rpca) else hashes(chosen.prior), size))
     return methods
 
 
@@ -177,17 +178,21 @@ def vary(methods: Sequence[Method], factors: Sequence[float] | Mapping[str, Sequ
                 value = factor * getattr(method.settings, name)
                 if name == "strength" and value > 1:
                     continue
-                settings = replace(method.settings, **{name: value}).resolved()
+                settings = with_settings(method.settings, **{name: value})
                 found.append(
                     replace(method, name=f"{method.name}-{name}-{value:g}", settings=settings, varied=method.name)
                 )
     return found
 
 
-def strength_of(settings: Settings) -> str | None:
+def with_settings(method: kinds.Method, **values: Any) -> kinds.Method:
+    """`method` with other values of the settings that it has; the others are left out."""
+    return structs.replace(method, **{name: value for name, value in values.items() if hasattr(method, name)})
+
+
+def strength_of(method: kinds.Method) -> str | None:
     """The name of the setting that is the method's strength, see `STRENGTHS`."""
-    defaults = DEFAULTS[settings.method]
-    return next((name for name in STRENGTHS if defaults.get(name) is not None), None)
+    return next((name for name in STRENGTHS if hasattr(method, name)), None)
 
 
 def run_study(
@@ -338,9 +343,9 @@ class _Answer(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def _separated(case: Case, settings: Settings, prior_sha256: str | None, size: int) -> Dehazed:
+def _separated(case: Case, settings: kinds.Method, prior_sha256: str | None, size: int) -> Dehazed:
     """The last separation of this process."""
-    prior = _prior(settings.method, settings.prior, prior_sha256)
+    prior = None if isinstance(settings, Rpca) else _prior(settings.prior, prior_sha256)
     return dehaze_clip(_read(case)[0].clip, settings, prior, size=size)
 
 
@@ -353,10 +358,10 @@ def _answer(case: Case, method: Method, folder: Path, key: str) -> _Answer:
     path = _answer_path(folder, clip.name, method.name, key)
     if (stored := _stored_answer(path, key)) is not None:
         return stored
-    usual = replace(settings, strength=None).resolved()
+    usual = with_settings(settings, strength=Nuclear().strength)
     dehazed = _separated(case, usual, method.prior_sha256, method.size)  # one for all strengths
-    if settings != usual:
-        dehazed = rendered(clip, dehazed, settings.as_dict()["strength"])
+    if isinstance(settings, Nuclear) and settings != usual:
+        dehazed = rendered(clip, dehazed, settings.strength)
     parts: dict[str, Float[ndarray, "frames height width"]] = {}
     if method.varied is None:
         parts = {"signal": dehazed.signal, "background": dehazed.background}
@@ -408,11 +413,9 @@ def _read(case: Case) -> tuple[Loaded, str, str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _prior(method: MethodName, path: str | None, sha256: str | None) -> Prior | None:
+def _prior(path: str, sha256: str | None) -> Prior | None:
     """The weights with that hash; each process loads them once."""
-    if path is None:
-        return None
-    loaded = prior_of(Settings(method=method, prior=path))
+    loaded = prior_of(Nuclear(prior=path))
     if loaded.sha256 != sha256:
         raise InputError(f"{path} changed while the study ran: run it again.")
     return loaded.prior

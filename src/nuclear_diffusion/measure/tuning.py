@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
+from msgspec import structs
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure.bootstrap import mean_interval
 from nuclear_diffusion.measure.datasets import Case
 from nuclear_diffusion.measure.results import patient_means
 from nuclear_diffusion.measure.study import HAZY, Method, Study, digest, run_study
+from nuclear_diffusion.restore import methods as kinds
 from nuclear_diffusion.restore.clip import Progress
-from nuclear_diffusion.restore.methods import DEFAULTS, Settings
-from nuclear_diffusion.types import InputError
 
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
@@ -58,7 +59,7 @@ class Point(NamedTuple):
     ks_a: float
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> kinds.Method:
         """The setting."""
         assert self.method.settings is not None
         return self.method.settings
@@ -97,14 +98,14 @@ def centre(base: Method) -> dict[str, float]:
     """The first trial: the method's defaults."""
     settings = base.settings
     assert settings is not None
-    return {name: getattr(settings, name) for name in DEFAULTS[settings.method] if name in SPACE}
+    return {name: getattr(settings, name) for name in settings.__struct_fields__ if name in SPACE}
 
 
 def variation(base: Method, values: dict[str, float]) -> Method:
     """`base` with some settings changed, rounded to `DIGITS`; its name says which, its answers are not kept."""
     assert base.settings is not None
     rounded = {name: value if isinstance(value, int) else _rounded(value) for name, value in values.items()}
-    settings = replace(base.settings, **rounded).resolved()
+    settings = structs.replace(base.settings, **rounded)
     changed = replace(base, settings=settings, varied=base.name)
     return replace(changed, name=f"{base.name}-{changed.configuration_hash}")
 

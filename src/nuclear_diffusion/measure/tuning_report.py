@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.measure.bootstrap import Interval, mean_interval, paired_difference
 from nuclear_diffusion.measure.datasets import Dataset
@@ -28,8 +29,8 @@ from nuclear_diffusion.measure.tuning import (
     split_patients,
 )
 from nuclear_diffusion.priors.checkpoint import SHIPPED
-from nuclear_diffusion.restore.methods import Settings
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.restore import methods as kinds
+from nuclear_diffusion.restore.methods import as_dict
 
 DEVELOPMENT, HELD_OUT = "development", "held-out"
 """The two sides of the split; their patients are named in text files called so."""
@@ -41,7 +42,7 @@ SHOWN = [score for score in SCORES if score != "seconds"]
 class Tuned(NamedTuple):
     """What came of it."""
 
-    settings: Settings
+    settings: kinds.Method
     notes: tuple[str, ...]
     """What of the data was not used, one sentence each."""
     left_out: bool
@@ -122,9 +123,9 @@ def tune(
     return Tuned(chosen.settings, tuple(notes), bool(left_out))
 
 
-def portable(settings: Settings) -> dict[str, Any]:
+def portable(settings: kinds.Method) -> dict[str, Any]:
     """What a settings file holds: the place of a prior does not depend on where the file is used."""
-    values = settings.as_dict()
+    values = as_dict(settings)
     if values.get("prior") is not None and values["prior"] not in SHIPPED:
         values["prior"] = str(Path(values["prior"]).resolve())
     return values
@@ -188,14 +189,14 @@ def make_report(
     """The choice and its numbers as strict JSON values; null where undefined."""
     shown = {"hazy": HAZY, "default": points[0].method.name, "chosen": chosen.method.name}
     return {
-        "method": chosen.settings.method,
+        "method": chosen.settings.name,
         "rule": "the highest gCNR, mean over the patients tuned on, among the settings whose mean KS_A is at most "
         + (f"that of the default, {limit:.4g}" if max_ks is None else f"{limit:g}"),
         "limit": limit,
         "trials": len(points) - 1,
         "chosen_trial": chosen.name,
-        "chosen": chosen.settings.as_dict(),
-        "default": points[0].settings.as_dict(),
+        "chosen": as_dict(chosen.settings),
+        "default": as_dict(points[0].settings),
         "space": {name: _searched(distribution) for name, distribution in space.items()},
         "scores": {
             side: {title: {s: _strict(found(study, name, s)) for s in SHOWN} for title, name in shown.items()}

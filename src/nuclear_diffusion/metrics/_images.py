@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, UInt8
 from numpy import ndarray
 
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.errors import InputError
 
 Images = Float[ArrayLike, "*frames height width"] | UInt8[ArrayLike, "*frames height width"]
 """One image or a clip, [0, 1] or uint8."""

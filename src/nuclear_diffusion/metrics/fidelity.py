@@ -5,8 +5,8 @@ from jaxtyping import ArrayLike, Float
 from numpy import ndarray
 from skimage.metrics import structural_similarity
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
-from nuclear_diffusion.types import InputError
 
 
 def psnr(

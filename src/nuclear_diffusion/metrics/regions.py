@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import stats
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
-from nuclear_diffusion.types import InputError
 
 GCNR_BINS = 256
 """Bins of the challenge's gCNR, over the joint range of the two regions of an image."""

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from numpy import ndarray
 from scipy.ndimage import correlate1d
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
-from nuclear_diffusion.types import InputError
 
 BRIGHT = 0.4
 """Tissue whose mean over a neighbourhood is above this intensity, in [0, 1], is bright."""

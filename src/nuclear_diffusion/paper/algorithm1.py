@@ -19,11 +19,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.paper.progress import report
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import InputError, Scalar, Video
+from nuclear_diffusion.types import Scalar, Video
 
 PAPER_GAMMA = 1.0
 """gamma of the paper's experiments."""

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nuclear_diffusion.checks import concrete, require_nonnegative
-from nuclear_diffusion.types import InputError, Scalar, Video
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.types import Scalar, Video
 
 NOISE = 0.02
 """Standard deviation of the white noise that p(L) keeps out of what varies in time; display intensity, or a share."""

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from nuclear_diffusion.checks import require_positive
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.laplace import Laplace
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm, singular_values
 from nuclear_diffusion.paper.separation import Separation
-from nuclear_diffusion.types import InputError, Scalar, Video
+from nuclear_diffusion.types import Scalar, Video
 
 if hasattr(jax, "enable_x64"):
     _enable_x64 = jax.enable_x64

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.progress import listening
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import InputError, Video
+from nuclear_diffusion.types import Video
 
 P = TypeVar("P")
 """The kind of p(L) that a sampler takes."""

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from nuclear_diffusion.types import InputError, Video
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.types import Video
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,13 +34,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.paper.progress import listening, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import InputError, Scalar, Video
+from nuclear_diffusion.types import Scalar, Video
 
 ZEA_GAMMA = 1.0
 """gamma of zea's defaults."""

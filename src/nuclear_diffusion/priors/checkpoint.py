@@ -15,12 +15,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.priors.zea_preset import is_preset, load_preset
-from nuclear_diffusion.types import InputError
 
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
 SHIPPED = ("echo",)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from nuclear_diffusion.checks import require_positive
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.protocol import per_frame
-from nuclear_diffusion.types import Frame, InputError, Scalar, Video
+from nuclear_diffusion.types import Frame, Scalar, Video
 
 SEEN = 6
 """What a haze-aware network is shown of a clip: the frame, those of the moments before and after it, and mean, standard

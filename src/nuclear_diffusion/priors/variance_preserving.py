@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.diffusion_prior import CHUNK
 from nuclear_diffusion.priors.protocol import per_frame
-from nuclear_diffusion.types import InputError
 
 
 class VariancePreserving(eqx.Module):

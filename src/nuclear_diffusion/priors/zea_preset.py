@@ -19,9 +19,9 @@ from jax import lax
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.convolution import Conv, Features
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import InputError
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 NETWORK = "ema_network/layers/"

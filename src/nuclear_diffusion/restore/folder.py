@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, write_video
 from nuclear_diffusion.metrics import bright_lost
 from nuclear_diffusion.metrics.visible import bright_and_lost
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.methods import Settings
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
 
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
 """The files of one result folder."""
@@ -91,16 +91,16 @@ def fingerprint(clip: Clip) -> str:
     return digest.hexdigest()
 
 
-def identity(clip: Clip, settings: Settings, prior_sha256: str | None) -> dict[str, Any]:
+def identity(clip: Clip, method: Method, prior_sha256: str | None) -> dict[str, Any]:
     """What makes two results the same: the clip's frames, the settings and the weights."""
-    return {"input_sha256": fingerprint(clip), "prior_sha256": prior_sha256, "settings": settings.as_dict()}
+    return {"input_sha256": fingerprint(clip), "prior_sha256": prior_sha256, "settings": as_dict(method)}
 
 
 def write_result(
     folder: Path,
     clip: Clip,
     dehazed: Dehazed,
-    settings: Settings,
+    method: Method,
     prior_sha256: str | None,
     made_by: dict[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -108,29 +108,29 @@ def write_result(
 
     `made_by`: the versions that separated the clip, where they are not these.
     """
-    report = make_report(clip, dehazed, settings, prior_sha256)
+    report = make_report(clip, dehazed, method, prior_sha256)
     report["versions"] = made_by or report["versions"]
     write_h5(folder / "result.h5", clip, dehazed, report)
     seen = clip.frames if clip.color is None else clip.color / np.float32(255)
     signal = dehazed.signal if dehazed.color is None else dehazed.color
     write_video(folder / "signal.mp4", signal, clip.fps)
     write_video(folder / "background.mp4", dehazed.background, clip.fps)
-    panels = {"input": seen, f"signal ({_called(settings)})": signal, "background": dehazed.background}
+    panels = {"input": seen, f"signal ({_called(method)})": signal, "background": dehazed.background}
     write_video(folder / "comparison.mp4", side_by_side(panels), clip.fps)
-    if dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
+    if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
         spread = {
             "input": clip.frames,
-            f"mean of {settings.samples} draws": dehazed.draws_mean,
+            f"mean of {method.samples} draws": dehazed.draws_mean,
             "standard deviation x 4": 4 * dehazed.draws_deviation,
         }
         write_video(folder / SPREAD, side_by_side(spread), clip.fps)
-    draw_summary(clip, dehazed, settings).savefig(folder / "summary.png", dpi=120)
+    draw_summary(clip, dehazed, method).savefig(folder / "summary.png", dpi=120)
     text = json.dumps(report, indent=2, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     return report
 
 
-def make_report(clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: str | None) -> dict[str, Any]:
+def make_report(clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str | None) -> dict[str, Any]:
     """Sizes, time, settings and what was removed, as plain JSON values."""
     frames, height, width = clip.frames.shape
     seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
@@ -147,7 +147,7 @@ def make_report(clip: Clip, dehazed: Dehazed, settings: Settings, prior_sha256: 
         "seconds": round(dehazed.seconds, 3),
         "haze_energy_removed": removed / energy if energy else 0.0,
         "bright_tissue_lost": lost if math.isfinite(lost) else None,
-        **identity(clip, settings, prior_sha256),
+        **identity(clip, method, prior_sha256),
         "versions": versions(),
         "notice": "Research use only, not a medical device.",
     }
@@ -182,7 +182,7 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -
         file.attrs["configuration"] = json.dumps(report["settings"], sort_keys=True)
         file.attrs["versions"] = json.dumps(report["versions"], sort_keys=True)
         file.attrs["prior_sha256"] = report["prior_sha256"] or ""
-        file.attrs["seed"] = report["settings"]["seed"]
+        file.attrs["seed"] = report["settings"].get("seed", 0)
         file.attrs["fps"] = report["fps"]
         file.attrs["clip"] = report["clip"]
         file.attrs["notice"] = report["notice"]
@@ -235,10 +235,9 @@ def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width
     return np.asarray(image)
 
 
-def _called(settings: Settings) -> str:
+def _called(method: Method) -> str:
     """The method, and its strength where it has one."""
-    strength = settings.as_dict().get("strength")
-    return settings.method if strength is None else f"{settings.method}, strength {strength:g}"
+    return f"{method.name}, strength {method.strength:g}" if isinstance(method, Nuclear) else method.name
 
 
 _MARK = "#f97316"
@@ -250,7 +249,7 @@ def _tint(where: Bool[ndarray, "height width"]) -> Float[ndarray, "height width 
     return np.where(where[..., None], to_rgba(_MARK, 0.7), 0.0)
 
 
-def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
+def draw_summary(clip: Clip, dehazed: Dehazed, method: Method) -> Figure:
     """Three moments, the middle image line over time, and the singular values, for input, signal and background.
 
     Beside the three the input again, coloured where much was taken from a bright echo: a reader should look there.
@@ -267,7 +266,7 @@ def draw_summary(clip: Clip, dehazed: Dehazed, settings: Settings) -> Figure:
 
     height = float(np.clip(2.7 * len(moments) * len(rows) / len(columns) + 0.8, 6, 12))
     figure = Figure(figsize=(15, height), layout="constrained")
-    figure.suptitle(f"{clip.name}: {_called(settings)}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
+    figure.suptitle(f"{clip.name}: {_called(method)}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
     images, strips = figure.subfigures(1, 2, width_ratios=[2.2, 1])  # pyright: ignore[reportGeneralTypeIssues]
     grid = images.subplots(len(moments), 4, squeeze=False)
     chosen = list(moments)

@@ -1,184 +1,384 @@
-"""What a person may choose about one separation, with the defaults of each method in one table.
+"""The methods: one frozen class each, with its settings, their defaults and help, and `separate`.
 
-This module stays light (no JAX): the command line reads its flags, help and defaults from here.
+A method is what is typed on the command line, read from a settings file and kept in every report. To add one, write a
+class and put it into `Method`. JAX is imported when a method runs, so that the help stays quick.
 """
 
-import dataclasses
-import json
-import math
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, cast, get_args
+
+import msgspec
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
 from tyro.conf import arg
 
-Method = Literal["nuclear", "paper", "zea", "mmse", "aware", "rpca"]
+from nuclear_diffusion.errors import InputError, require
 
-DEFAULTS: dict[Method, dict[str, Any]] = {
-    "nuclear": {"prior": "echo", "strength": 0.5, "samples": 0},
-    "paper": {"prior": "echo", "mu": 2.0, "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0},
-    "zea": {"prior": "echo", "gamma": 1.0, "steps": 500, "window": 7, "overlap": 0, "project": "on"},
-    "mmse": {"prior": "echo", "sigma": 0.1},
-    "aware": {"prior": "echo"},
-    "rpca": {"lam": 1.0},
-}
-"""The settings that each method has, with their defaults. A setting that is not listed does not apply."""
+if TYPE_CHECKING:
+    from nuclear_diffusion.paper.separation import Separation
+    from nuclear_diffusion.priors.protocol import Prior
+    from nuclear_diffusion.restore.draws import Posterior
+    from nuclear_diffusion.restore.estimate import Estimate
+    from nuclear_diffusion.types import Mask
+
+Frames = Float32[ndarray, "frames size size"]
+"""A clip on the prior's grid, display intensity in [0, 1]."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, in all) as the work goes on."""
+
+MethodName = Literal["nuclear", "paper", "zea", "mmse", "aware", "rpca"]
+
+PriorName = Annotated[
+    str,
+    arg(
+        metavar="echo|PATH",
+        help="Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or the folder of a zea preset.",
+    ),
+]
+Seed = Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")]
+Gamma = Annotated[float, arg(help="Weight of the background's nuclear norm, with intensity in [0, 1].")]
+Steps = Annotated[int, arg(help="Denoising steps a window.")]
+Window = Annotated[int, arg(help="Frames separated at a time; at most the clip's length is used.")]
+Overlap = Annotated[int, arg(help="Frames shared by neighbouring windows and cross-faded.")]
 
 
-def _by_method(name: str, metavar: str, text: str):
-    """A flag whose default depends on the method; the help shows the default of each."""
-    having = {method: values[name] for method, values in DEFAULTS.items() if name in values}
-    same = len(having) > 1 and len(set(having.values())) == 1
-    shown = next(iter(having.values())) if same else ", ".join(f"{_shown(v)} {m}" for m, v in having.items())
-    return arg(metavar=metavar, help=text, help_behavior_hint=f"(default: {shown})")
+class Separates(Protocol):
+    """What all methods have in common."""
+
+    moving: ClassVar[bool]
+    """Whether it tells haze from tissue by motion, so that a still clip is refused."""
+
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """Signal and background of `frames`; `mask` is where they hold an image, by default everywhere."""
+        ...
 
 
-def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag=str.lower):
+    """JSON of a method is its name and its settings, as `{"method": "rpca", "lam": 1.0}`."""
+
+    @property
+    def name(self) -> MethodName:
+        """What the command line calls it."""
+        return cast(MethodName, self.__struct_config__.tag)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a clip is separated: the method and its settings, each with the method's own default."""
+class Nuclear(_Settings, frozen=True):
+    """Nuclear Diffusion: the clip less its share of haze, by a diffusion prior and a low-rank background."""
 
-    method: Annotated[
-        Method,
-        arg(
-            help="nuclear: the clip less its share of haze, by a diffusion prior and a low-rank background. "
-            "paper: Algorithm 1 with the paper's gamma, mu, window and steps, and the largest step sizes that "
-            "converge (its unit steps diverge). zea: the published implementation, zea 0.1.8, with its defaults. "
-            "mmse: one pass of the prior's denoiser, which is not told of haze. "
-            "aware: one pass of a prior that has learned haze. "
-            "rpca: robust principal component analysis, no learned prior."
-        ),
-    ] = "nuclear"
-    prior: Annotated[
-        str | None,
-        _by_method(
-            "prior",
-            "echo|PATH",
-            "Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or the folder of a zea preset.",
-        ),
-    ] = None
-    strength: Annotated[
-        float | None,
-        _by_method("strength", "FLOAT", "How much haze is taken, from 0 (nothing) to 1 (all that may be haze)."),
-    ] = None
-    mu: Annotated[
-        float | None,
-        _by_method("mu", "FLOAT", "Precision of the noise, 1/variance, with intensity in [0, 1]."),
-    ] = None
-    gamma: Annotated[
-        float | None,
-        _by_method("gamma", "FLOAT", "Weight of the background's nuclear norm, with intensity in [0, 1]."),
-    ] = None
-    steps: Annotated[int | None, _by_method("steps", "INT", "Denoising steps a window.")] = None
-    window: Annotated[
-        int | None, _by_method("window", "INT", "Frames separated at a time; at most the clip's length is used.")
-    ] = None
-    overlap: Annotated[
-        int | None, _by_method("overlap", "INT", "Frames shared by neighbouring windows and cross-faded.")
-    ] = None
-    project: Annotated[
-        Literal["on", "off"] | None,
-        _by_method("project", "on|off", "Replace every pixel whose estimate is brighter than mid grey by the input's."),
-    ] = None
+    prior: PriorName = "echo"
+    strength: Annotated[float, arg(help="How much haze is taken, from 0 (nothing) to 1 (all that may be haze).")] = 0.5
     samples: Annotated[
-        int | None,
-        _by_method(
-            "samples", "INT", "Posterior draws for maps of the signal's mean and spread; 0 for none, else 2 or more."
-        ),
-    ] = None
-    sigma: Annotated[
-        float | None,
-        _by_method("sigma", "FLOAT", "Noise level that the denoiser is told, with intensity in [0, 1]."),
-    ] = None
+        int, arg(help="Posterior draws for maps of the signal's mean and spread; 0 for none, else 2 or more.")
+    ] = 0
+    seed: Seed = 0
+
+    moving: ClassVar[bool] = True
+    draws_mu: ClassVar[float] = 10.0
+    """Precision (eq. 8) of posterior draws, 1 / intensity^2."""
+    draws_window: ClassVar[tuple[int, int]] = (15, 2)
+    """Frames that posterior draws take together, and that neighbouring windows share."""
+
+    def __post_init__(self):
+        require(0 <= self.strength <= 1, f"`strength` must be between 0 and 1, got {self.strength}.")
+        require(
+            self.samples == 0 or self.samples >= 2,
+            f"`samples` must be 0 or at least 2, got {self.samples}: one draw has no spread.",
+        )
+        _check_seed(self.seed)
+
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """`estimate`, rendered at this strength."""
+        from nuclear_diffusion.restore.estimate import separate
+
+        return separate(frames, given(prior), strength=self.strength, progress=progress)
+
+    def estimate(self, frames: Frames, prior: Prior | None, progress: Progress | None = None) -> Estimate:
+        """What is tissue and what is haze; `render` makes a picture of it."""
+        from nuclear_diffusion.restore.estimate import estimate
+
+        return estimate(frames, given(prior), progress=progress)
+
+    def draw(self, frames: Frames, prior: Prior | None, background: Any, progress: Progress | None = None) -> Posterior:
+        """Draws from p(X, L | Y), as many as `samples`; the chain starts from the `background` of the estimate."""
+        import jax
+
+        from nuclear_diffusion.paper.nuclear_norm import slowly_varying
+        from nuclear_diffusion.priors.protocol import knows_haze
+        from nuclear_diffusion.restore.draws import SplitGibbs, sample_posterior
+
+        prior, (length, overlap) = given(prior), self.draws_window
+        window = min(length, len(frames))
+        return sample_posterior(
+            frames,
+            prior,
+            slowly_varying((window, *frames.shape[1:]), self.draws_mu),
+            key=jax.random.key(self.seed),
+            sampler=SplitGibbs(mu=self.draws_mu, draws=self.samples, warm_up=0 if knows_haze(prior) else 1),
+            start=np.asarray(background),
+            window=window,
+            overlap=min(overlap, window - 1),
+            progress=progress,
+        )
+
+
+class Paper(_Settings, frozen=True):
+    """Algorithm 1 with the paper's gamma, mu, window and steps, and the largest step sizes that converge.
+
+    The paper's unit steps diverge.
+    """
+
+    prior: PriorName = "echo"
+    mu: Annotated[float, arg(help="Precision of the noise, 1/variance, with intensity in [0, 1].")] = 2.0
+    gamma: Gamma = 1.0
+    steps: Steps = 500
+    window: Window = 7
+    overlap: Overlap = 0
+    seed: Seed = 0
+
+    moving: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check_positive(self, "mu", "gamma", "steps", "window")
+        _check_overlap(self.overlap, self.window)
+        _check_seed(self.seed)
+
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """A window of `Algorithm1` after the other."""
+        import jax
+        import jax.numpy as jnp
+
+        from nuclear_diffusion.paper.algorithm1 import Algorithm1
+        from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+        from nuclear_diffusion.paper.sample import sample
+
+        window = min(self.window, len(frames))
+        return sample(
+            jnp.asarray(frames),
+            given(prior),
+            # strengths as arrays: a Python number would be compiled in, and each new one compile the sampler again
+            Algorithm1.paper(steps=self.steps, mu=jnp.float32(self.mu)),
+            key=jax.random.key(self.seed),
+            background=NuclearNorm(jnp.float32(self.gamma)),
+            window=window,
+            overlap=min(self.overlap, window - 1),
+            progress=progress,
+        )
+
+
+class Zea(_Settings, frozen=True):
+    """The published implementation, zea 0.1.8, with its defaults."""
+
+    prior: PriorName = "echo"
+    gamma: Gamma = 1.0
+    steps: Steps = 500
+    window: Window = 7
+    overlap: Overlap = 0
+    project: Annotated[
+        Literal["on", "off"],
+        arg(help="Replace every pixel whose estimate is brighter than mid grey by the input's."),
+    ] = "on"
+    seed: Seed = 0
+
+    moving: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check_positive(self, "gamma", "steps", "window")
+        _check_overlap(self.overlap, self.window)
+        require(self.project in ("on", "off"), f"`project` must be on or off, got {self.project!r}.")
+        _check_seed(self.seed)
+
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """A window after the other, as zea takes them."""
+        import jax
+        import jax.numpy as jnp
+
+        from nuclear_diffusion.paper import zea
+        from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+
+        return zea.separate_as_zea(
+            jnp.asarray(frames),
+            given(prior),
+            key=jax.random.key(self.seed),
+            background=NuclearNorm(jnp.float32(self.gamma)),
+            sampler=zea.Zea.last_tenth(self.steps, project=self.project == "on"),
+            window=self.window,
+            overlap=self.overlap,
+            progress=progress,
+        )
+
+
+class Mmse(_Settings, frozen=True):
+    """One pass of the prior's denoiser, which is told nothing of haze."""
+
+    prior: PriorName = "echo"
+    sigma: Annotated[float, arg(help="Noise level that the denoiser is told, with intensity in [0, 1].")] = 0.1
+
+    moving: ClassVar[bool] = False
+
+    def __post_init__(self):
+        _check_positive(self, "sigma")
+
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """D(Y, sigma), frame by frame."""
+        from nuclear_diffusion.restore.one_pass import mmse
+
+        return mmse(frames, given(prior), self.sigma)
+
+
+class Aware(_Settings, frozen=True):
+    """One pass of a prior that was trained on pairs of hazy and clean clips: the posterior mean itself."""
+
+    prior: PriorName = "echo"
+
+    moving: ClassVar[bool] = False
+
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """E[X | Y]."""
+        from nuclear_diffusion.restore.one_pass import posterior_mean
+
+        return posterior_mean(frames, given(prior))
+
+
+class Rpca(_Settings, frozen=True):
+    """Robust principal component analysis: a sparse signal on a low-rank background, no learned prior."""
+
     lam: Annotated[
-        float | None,
-        _by_method(
-            "lam",
-            "FLOAT",
-            "Weight of the sparse signal, in units of 1/sqrt(max(n, p)), n pixels in the sector, p frames.",
-        ),
-    ] = None
-    seed: Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")] = 0
+        float,
+        arg(help="Weight of the sparse signal, in units of 1/sqrt(max(n, p)), n pixels in the sector, p frames."),
+    ] = 1.0
 
-    def resolved(self) -> "Settings":
-        """The same settings with the method's defaults filled in.
+    moving: ClassVar[bool] = True
 
-        Raises `InputError` for a value that cannot be used or a setting that the method does not have.
-        """
-        from nuclear_diffusion.types import InputError
+    def __post_init__(self):
+        _check_positive(self, "lam")
 
-        defaults = DEFAULTS[self.method]
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name in given.keys() - defaults.keys() - {"method", "seed"}:
-            if given[name] is not None:
-                raise InputError(f"--{name} does not apply to --method {self.method}; leave it out.")
-        filled = {name: value if given[name] is None else given[name] for name, value in defaults.items()}
-        for name in filled.keys() & {"mu", "gamma", "sigma", "lam"}:
-            if not (math.isfinite(filled[name]) and filled[name] > 0):
-                raise InputError(f"--{name} must be a positive number, got {filled[name]}.")
-        for name in filled.keys() & {"steps", "window"}:
-            if filled[name] < 1:
-                raise InputError(f"--{name} must be at least 1, got {filled[name]}.")
-        if not 0 <= filled.get("strength", 0) <= 1:
-            raise InputError(f"--strength must be between 0 and 1, got {filled['strength']}.")
-        if filled.get("samples", 0) < 0 or filled.get("samples", 0) == 1:
-            raise InputError(f"--samples must be 0 or at least 2, got {filled['samples']}: one draw has no spread.")
-        if filled.get("project", "on") not in ("on", "off"):
-            raise InputError(f"--project must be on or off, got {filled['project']!r}.")
-        if not 0 <= filled.get("overlap", 0) < filled.get("window", 1):
-            raise InputError(
-                f"--overlap must be at least 0 and less than --window, got {filled['overlap']} of {filled['window']}."
-            )
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed must be between 0 and 2^32 - 1, got {self.seed}.")
-        return dataclasses.replace(self, **filled)
+    def separate(
+        self,
+        frames: Frames,
+        prior: Prior | None = None,
+        *,
+        mask: Mask | None = None,
+        progress: Progress | None = None,
+    ) -> Separation:
+        """Principal component pursuit of the whole clip."""
+        from nuclear_diffusion.paper.rpca import robust_pca
 
-    def as_dict(self) -> dict[str, Any]:
-        """Only the settings that the method has, for a report."""
-        names = ["method", *DEFAULTS[self.method], "seed"]
-        return {name: getattr(self, name) for name in names}
-
-    def as_json(self) -> str:
-        """`as_dict` as one line of JSON with sorted keys, so that equal settings give equal text."""
-        return json.dumps(self.as_dict(), sort_keys=True)
+        pixels = frames[0].size if mask is None else mask.sum()
+        return robust_pca(frames, self.lam / float(np.sqrt(max(pixels, len(frames)))))
 
 
-def read_settings(path: Path) -> Settings:
-    """The settings in a file that holds `as_dict` as JSON; what it leaves out, or has as null, is the default.
+Method = Nuclear | Paper | Zea | Mmse | Aware | Rpca
+"""Any of the methods."""
+
+METHODS: dict[str, type[Method]] = {kind.__name__.lower(): kind for kind in get_args(Method)}
+"""The methods by name."""
+
+_decoder = msgspec.json.Decoder(Method)
+
+
+def as_dict(method: Method) -> dict[str, Any]:
+    """Name and settings, as a report holds them."""
+    return msgspec.to_builtins(method)
+
+
+def as_json(method: Method) -> str:
+    """One line of JSON with sorted keys, so that equal settings give equal text."""
+    return msgspec.json.encode(method, order="sorted").decode()
+
+
+def from_dict(settings: Any) -> Method:
+    """Undo `as_dict`; what is left out is the default. Raises `InputError` for anything else."""
+    try:
+        return msgspec.convert(settings, Method)
+    except msgspec.ValidationError as error:
+        raise InputError(_reason(error)) from error
+
+
+def read_settings(path: Path) -> Method:
+    """The method in a settings file, which holds JSON as `as_json` writes it; what it leaves out is the default.
 
     Raises `InputError` where it cannot be read, holds something else, or holds values that cannot be used.
     """
-    from nuclear_diffusion.types import InputError
-
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return _decoder.decode(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}).") from error
-    except ValueError as error:
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path} is not a settings file of this version: {_reason(error)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a settings file: it must be JSON, as `tune` writes it.") from error
-    if not isinstance(content, dict) or content.get("method") not in DEFAULTS:
-        raise InputError(f"{path} is not a settings file: its `method` must be one of {', '.join(DEFAULTS)}.")
-    given = {name: value for name, value in content.items() if value is not None}
-    for name, value in given.items():
-        if name not in _KINDS:
-            raise InputError(f"{path} holds {name!r}, which is not a setting: remove it.")
-        kind, words = _KINDS[name]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise InputError(f"{path} has {json.dumps(value)} for {name}: it must be {words}.")
-    settings = Settings(**given)
-    try:
-        settings.resolved()
-    except InputError as error:
-        raise InputError(f"{path} cannot be used: {error}") from error
-    return settings
 
 
-_TEXT, _INTEGER, _NUMBER = (str, "a text"), (int, "a whole number"), ((int, float), "a number")
-_KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("method", "prior", "project"), _TEXT),
-    **dict.fromkeys(("steps", "window", "overlap", "samples", "seed"), _INTEGER),
-    **dict.fromkeys(("strength", "mu", "gamma", "sigma", "lam"), _NUMBER),
-}
-"""What a settings file may hold for each field of `Settings`."""
+def _reason(error: msgspec.ValidationError) -> str:
+    """What msgspec says, and the methods where the name is what is wrong."""
+    text = str(error).rstrip(".")
+    known = f" (`method` is one of {', '.join(METHODS)})" if "method" in text else ""
+    return f"{text}{known}."
+
+
+def given(prior: Prior | None) -> Prior:
+    """`prior`, or `ValueError` where a method that needs one has none."""
+    if prior is None:
+        raise ValueError("`prior` must be given for this method, got None: see `load_prior`.")
+    return prior
+
+
+def _check_positive(method: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(method, name)
+        require(0 < value < float("inf"), f"`{name}` must be a positive number, got {value}.")
+
+
+def _check_overlap(overlap: int, window: int) -> None:
+    require(0 <= overlap < window, f"`overlap` must be at least 0 and less than `window`, got {overlap} of {window}.")
+
+
+def _check_seed(seed: int) -> None:
+    require(0 <= seed < 2**32, f"`seed` must be between 0 and 2^32 - 1, got {seed}.")

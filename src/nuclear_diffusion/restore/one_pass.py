@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import HazeAware, Prior, knows_haze
-from nuclear_diffusion.types import InputError, Video
+from nuclear_diffusion.types import Video
 
 
 def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sigma: float) -> Separation:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Float32
 from numpy import ndarray
 
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.errors import InputError
 
 STRENGTH = 0.5
 """The default, chosen on development patients (docs/decisions/0027-one-pass.md)."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import read_video
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import identity, read_h5, read_report, result_folder, versions, write_result
-from nuclear_diffusion.restore.methods import Settings
-from nuclear_diffusion.types import InputError
+from nuclear_diffusion.restore.methods import Method, Nuclear, Rpca, from_dict
 
 
 class Outcome(NamedTuple):
@@ -31,12 +31,11 @@ class LoadedPrior(NamedTuple):
     sha256: str | None
 
 
-def prior_of(settings: Settings) -> LoadedPrior:
-    """Load the prior that the settings ask for. Raises `InputError` where it cannot be used."""
-    settings = settings.resolved()
-    if settings.prior is None:
+def prior_of(method: Method) -> LoadedPrior:
+    """Load the prior that a method asks for. Raises `InputError` where it cannot be used."""
+    if isinstance(method, Rpca):
         return LoadedPrior(None, None)
-    prior = load_prior(settings.prior)
+    prior = load_prior(method.prior)
     return LoadedPrior(prior, prior_hash(prior))
 
 
@@ -73,7 +72,7 @@ def check_writable(folder: Path) -> None:
 def dehaze_file(
     source: Path,
     folder: Path,
-    settings: Settings,
+    method: Method,
     loaded: LoadedPrior,
     *,
     overwrite: bool = False,
@@ -85,24 +84,23 @@ def dehaze_file(
     `overwrite` says so, and only once the new one is complete. Where nothing but the strength differs it is rendered
     again, without a separation.
     """
-    settings = settings.resolved()
     clip = read_video(source)
-    check_separable(clip, settings)
+    check_separable(clip, method)
     finished = read_report(folder)
     if finished is not None:
-        wanted = identity(clip, settings, loaded.sha256)
+        wanted = identity(clip, method, loaded.sha256)
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
             return Outcome(folder, finished, skipped=True)
         if not overwrite:
             raise InputError(
                 f"{folder} holds a result of another clip, other settings or weights; give --overwrite to replace it."
             )
-        if differs_in_strength_alone(finished, wanted):
+        if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is made again
-                return render_result(folder, settings.as_dict()["strength"])
+                return render_result(folder, method.strength)
     with result_folder(folder) as partial:
-        dehazed = dehaze_clip(clip, settings, loaded.prior, progress=progress)
-        report = write_result(partial, clip, dehazed, settings, loaded.sha256)
+        dehazed = dehaze_clip(clip, method, loaded.prior, progress=progress)
+        report = write_result(partial, clip, dehazed, method, loaded.sha256)
     return Outcome(folder, report, skipped=False)
 
 
@@ -135,12 +133,12 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
     try:
         if finished["settings"]["method"] != "nuclear":
             raise InputError(f"{folder} is a result of method {finished['settings']['method']}: only nuclear renders.")
-        settings = Settings(**{**finished["settings"], "strength": strength}).resolved()
+        method = from_dict({**finished["settings"], "strength": strength})
         clip, found = read_h5(place / "result.h5")
         dehazed = rendered(clip, found._replace(seconds=float(finished["seconds"])), strength)
         prior_sha256, made_by = finished["prior_sha256"], dict(finished["versions"])
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{folder} was made by another version, or is damaged: dehaze the clip again.") from error
     with result_folder(place if output is None else output) as partial:
-        report = write_result(partial, clip, dehazed, settings, prior_sha256, made_by)
+        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by)
     return Outcome(folder if output is None else output, report, skipped=False)

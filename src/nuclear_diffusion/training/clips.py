@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.io.find import find_clips, patient_of
@@ -24,7 +25,7 @@ from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.training.data import Bank, pack_clips
-from nuclear_diffusion.types import InputError, Mask
+from nuclear_diffusion.types import Mask
 
 FEW_CLIPS = 4
 """Clips for each process that reads them, at least; fewer are not worth its start."""

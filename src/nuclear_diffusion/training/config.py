@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.unet import UNetConfig
-from nuclear_diffusion.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.diffusion_prior import over_time
 from nuclear_diffusion.training.augmentation import augmented, moved
-from nuclear_diffusion.types import InputError
 
 BARE_SHARE = 0.3
 """Of the augmented samples with haze that lose it, so that what is laid over them is all the haze, if any is."""

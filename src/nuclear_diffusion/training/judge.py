@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.io.find import find_clips, patient_of
 from nuclear_diffusion.measure.bootstrap import Interval
@@ -24,7 +25,6 @@ from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regio
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
-from nuclear_diffusion.types import InputError
 
 FIRST = 600_000
 """Index of the first simulated patient in the development split: no table is of them."""

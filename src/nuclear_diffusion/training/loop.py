@@ -33,6 +33,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.priors.checkpoint import (
     fill_arrays,
@@ -48,7 +49,7 @@ from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Batches
 from nuclear_diffusion.training.figures import draw_curves, draw_samples
 from nuclear_diffusion.training.loss import Frames, sample_sigma, score_matching_loss, show_haze
-from nuclear_diffusion.types import InputError, Scalar
+from nuclear_diffusion.types import Scalar
 
 CHECKPOINT_FORMAT = "nuclear-diffusion training 1"
 VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy import ndarray
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure.front import Regions
 from nuclear_diffusion.priors.checkpoint import as_blind, load_trained, prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
@@ -21,7 +22,6 @@ from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
 from nuclear_diffusion.training.loop import Progress, train
-from nuclear_diffusion.types import InputError
 
 PATIENTS = 1500
 """Simulated patients to learn from."""
