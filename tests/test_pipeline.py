@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from PIL import Image
 
 from nuclear_diffusion.errors import InputError
@@ -22,7 +23,6 @@ from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.rpca import robust_pca
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
-from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
 from nuclear_diffusion.restore.draws import Posterior
 from nuclear_diffusion.restore.estimate import Estimate, estimate
@@ -36,14 +36,14 @@ from nuclear_diffusion.restore.folder import (
     side_by_side,
     write_result,
 )
-from nuclear_diffusion.restore.methods import DEFAULTS, Settings
+from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea, as_dict, from_dict
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
 from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_frames, short_clips
 from nuclear_diffusion.training.data import Bank
 
 HEIGHT, WIDTH = 90, 120
-RPCA = Settings(method="rpca")
+RPCA = Rpca()
 
 
 def fan() -> np.ndarray:
@@ -68,21 +68,21 @@ def make_clip(*, frames: int = 6, color: bool = False, seed: int = 0) -> Clip:
 def separated(haze: float):
     """A stand-in for the separation that finds the same haze everywhere."""
 
-    def separate_frames(frames, settings, prior, *, mask, progress=None):
+    def separate(self, frames, prior=None, *, mask=None, progress=None):
         return Separation(frames - haze, np.full_like(frames, haze), np.zeros(1))
 
-    return separate_frames
+    return separate
 
 
 def test_no_haze_found_leaves_every_bit(monkeypatch):
-    monkeypatch.setattr(core, "separate_frames", separated(0.0))
+    monkeypatch.setattr(Rpca, "separate", separated(0.0))
     clip = make_clip()
     np.testing.assert_array_equal(dehaze_clip(clip, RPCA, size=64).signal, clip.frames)
 
 
 @pytest.mark.parametrize("size", [48, 64, 150])
 def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
-    monkeypatch.setattr(core, "separate_frames", separated(0.125))
+    monkeypatch.setattr(Rpca, "separate", separated(0.125))
     clip = make_clip()
     dehazed = dehaze_clip(clip, RPCA, size=size)
     inside = dehazed.sector
@@ -92,7 +92,7 @@ def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
 
 
 def test_haze_comes_off_all_channels_alike(monkeypatch):
-    monkeypatch.setattr(core, "separate_frames", separated(0.125))
+    monkeypatch.setattr(Rpca, "separate", separated(0.125))
     clip = make_clip(color=True)
     dehazed = dehaze_clip(clip, RPCA, size=64)
     assert clip.color is not None
@@ -132,7 +132,7 @@ def test_the_weight_of_robust_pca_is_in_units_of_the_sector():
     mask = np.zeros((16, 16), bool)
     mask[3:13, 4:14] = True
     for frames, unit in ((video, 1 / 10), (video.reshape(384, 2, 2), 384**-0.5)):
-        found = core.separate_frames(frames, Settings(method="rpca", lam=0.7), None, mask=mask[: frames.shape[1]])
+        found = Rpca(lam=0.7).separate(frames, mask=mask[: frames.shape[1]])
         expected = robust_pca(frames, 0.7 * unit)
         np.testing.assert_allclose(found.background, expected.background, atol=1e-6)
         mask = np.ones((2, 2), bool)
@@ -144,7 +144,7 @@ def found(share: float, monkeypatch, mean: float = 0.3, haze: float = 0.25):
     def estimate(frames, prior, *, progress=None):
         return Estimate(*(np.full_like(frames, value) for value in (mean, share, haze)), np.zeros(1))
 
-    monkeypatch.setattr(core, "estimate", estimate)
+    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate", estimate)
 
 
 @pytest.mark.parametrize("size", [48, 64, 150])
@@ -152,7 +152,7 @@ def found(share: float, monkeypatch, mean: float = 0.3, haze: float = 0.25):
 def test_a_share_dims_every_pixel_and_channel_alike_at_the_clips_own_resolution(monkeypatch, size, strength, kept):
     found(0.35, monkeypatch)
     clip = make_clip(color=True)
-    dehazed = dehaze_clip(clip, Settings(strength=strength), object(), size=size)  # pyright: ignore
+    dehazed = dehaze_clip(clip, Nuclear(strength=strength), object(), size=size)  # pyright: ignore
     inside = dehazed.sector
     color = clip.color.astype(np.float32) / 255  # pyright: ignore
     for now, before in ((dehazed.signal, clip.frames), (dehazed.color, color)):
@@ -167,8 +167,8 @@ def test_a_share_dims_every_pixel_and_channel_alike_at_the_clips_own_resolution(
 @pytest.mark.parametrize("color", [False, True])
 def test_an_estimate_rendered_again_is_the_clip_dehazed_at_that_strength(color):
     clip, prior = make_clip(color=color), Gaussian(20.0, 0.1)
-    first = dehaze_clip(clip, Settings(strength=0.2), prior, size=32)
-    whole = dehaze_clip(clip, Settings(strength=0.9), prior, size=32)
+    first = dehaze_clip(clip, Nuclear(strength=0.2), prior, size=32)
+    whole = dehaze_clip(clip, Nuclear(strength=0.9), prior, size=32)
     assert not np.array_equal(first.signal, whole.signal)
     again = rendered(clip, first, 0.9)
     for one, other in zip(again, whole, strict=True):
@@ -186,7 +186,7 @@ def test_what_holds_no_share_cannot_be_rendered():
 
 def test_no_chance_is_in_the_estimate_and_the_seed_decides_the_draws():
     clip, prior = make_clip(), Gaussian(precision=20.0, mean=0.2)
-    first, again, other = (dehaze_clip(clip, Settings(samples=2, seed=seed), prior, size=32) for seed in (1, 1, 2))
+    first, again, other = (dehaze_clip(clip, Nuclear(samples=2, seed=seed), prior, size=32) for seed in (1, 1, 2))
     for name in ("signal", "share", "mean", "background"):
         for one in (again, other):
             np.testing.assert_array_equal(getattr(first, name), getattr(one, name))
@@ -196,17 +196,15 @@ def test_no_chance_is_in_the_estimate_and_the_seed_decides_the_draws():
 
 def test_the_seed_decides_the_bits_of_a_sampler():
     clip, prior = make_clip(), Gaussian(precision=20.0, mean=0.2)
-    settings = Settings(method="paper", steps=3, window=4, overlap=2, seed=1)
+    settings = Paper(steps=3, window=4, overlap=2, seed=1)
     first, again = (dehaze_clip(clip, settings, prior, size=32) for _ in range(2))
     np.testing.assert_array_equal(first.signal, again.signal)
     np.testing.assert_array_equal(first.background, again.background)
-    other = dehaze_clip(clip, dataclasses.replace(settings, seed=2), prior, size=32)
+    other = dehaze_clip(clip, structs.replace(settings, seed=2), prior, size=32)
     assert not np.array_equal(first.signal, other.signal)
 
 
-@pytest.mark.parametrize(
-    "settings", [Settings(), Settings(samples=2), Settings(method="paper", steps=3, window=4, overlap=2)]
-)
+@pytest.mark.parametrize("settings", [Nuclear(), Nuclear(samples=2), Paper(steps=3, window=4, overlap=2)])
 def test_progress_counts_up_to_the_whole(settings):
     seen = []
     dehaze_clip(
@@ -214,7 +212,7 @@ def test_progress_counts_up_to_the_whole(settings):
     )
     # one count, or one of the estimate and one of the draws
     starts = [k for k, (done, _) in enumerate(seen) if done == 0]
-    assert len(starts) == 1 + bool(settings.samples)
+    assert len(starts) == 1 + (settings == Nuclear(samples=2))
     for start, stop in zip(starts, [*starts[1:], len(seen)], strict=True):
         counts = [done for done, _ in seen[start:stop]]
         assert counts == sorted(counts)
@@ -226,68 +224,73 @@ def test_identical_frames_cannot_be_told_apart_but_can_be_denoised():
     still = dataclasses.replace(clip, frames=np.repeat(clip.frames[:1], 5, axis=0))
     with pytest.raises(InputError, match="identical"):
         dehaze_clip(still, RPCA, size=32)
-    assert dehaze_clip(still, Settings(method="mmse"), Gaussian(20.0), size=32).signal.shape == still.frames.shape
+    assert dehaze_clip(still, Mmse(), Gaussian(20.0), size=32).signal.shape == still.frames.shape
 
 
 def test_methods_with_a_prior_ask_for_it():
     with pytest.raises(ValueError, match="`prior`"):
-        dehaze_clip(make_clip(), Settings(), None, size=32)
+        dehaze_clip(make_clip(), Nuclear(), None, size=32)
 
 
 # settings
 
 
 @pytest.mark.parametrize(
-    ("settings", "flag"),
+    ("method", "name", "value"),
     [
-        (Settings(method="paper", mu=0.0), "--mu"),
-        (Settings(method="paper", mu=-1.0), "--mu"),
-        (Settings(method="paper", gamma=float("nan")), "--gamma"),
-        (Settings(method="zea", gamma=float("inf")), "--gamma"),
-        (Settings(method="paper", steps=0), "--steps"),
-        (Settings(method="paper", window=-7), "--window"),
-        (Settings(method="paper", window=7, overlap=7), "--overlap"),
-        (Settings(method="paper", overlap=-1), "--overlap"),
-        (Settings(method="zea", project="maybe"), "--project"),  # pyright: ignore[reportArgumentType]
-        (Settings(seed=-1), "--seed"),
-        (Settings(method="mmse", sigma=0.0), "--sigma"),
-        (Settings(method="rpca", lam=-0.1), "--lam"),
-        (Settings(method="rpca", mu=3.0), "--mu"),
-        (Settings(strength=-0.1), "--strength"),
-        (Settings(strength=1.1), "--strength"),
-        (Settings(strength=float("nan")), "--strength"),
-        (Settings(method="aware", strength=0.5), "--strength"),
-        (Settings(method="rpca", prior="echo"), "--prior"),
-        (Settings(mu=3.0), "--mu"),
-        (Settings(window=7), "--window"),
-        (Settings(samples=1), "--samples"),
-        (Settings(samples=-2), "--samples"),
-        (Settings(method="paper", samples=2), "--samples"),
-        (Settings(method="nuclear", lam=1.0), "--lam"),
+        (Paper, "mu", 0.0),
+        (Paper, "mu", -1.0),
+        (Paper, "gamma", float("nan")),
+        (Zea, "gamma", float("inf")),
+        (Paper, "steps", 0),
+        (Paper, "window", -7),
+        (Paper, "overlap", 7),
+        (Paper, "overlap", -1),
+        (Zea, "project", "maybe"),
+        (Nuclear, "seed", -1),
+        (Mmse, "sigma", 0.0),
+        (Rpca, "lam", -0.1),
+        (Nuclear, "strength", -0.1),
+        (Nuclear, "strength", 1.1),
+        (Nuclear, "strength", float("nan")),
+        (Nuclear, "samples", 1),
+        (Nuclear, "samples", -2),
     ],
 )
-def test_settings_that_cannot_be_used_name_their_flag(settings, flag):
-    with pytest.raises(InputError) as error:
-        settings.resolved()
-    assert flag in str(error.value)
-    assert "\n" not in str(error.value)
+def test_a_value_that_cannot_be_used_is_named(method, name, value):
+    for make in (lambda: method(**{name: value}), lambda: from_dict(as_dict(method()) | {name: value})):
+        with pytest.raises(InputError) as error:
+            make()
+        assert name in str(error.value)
+        assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("method", DEFAULTS)
-def test_defaults_are_valid_and_complete(method):
-    resolved = Settings(method=method).resolved()
-    assert None not in resolved.as_dict().values()
-    assert resolved.resolved() == resolved
-    assert json.loads(json.dumps(resolved.as_dict())) == resolved.as_dict()
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [(Rpca, "mu"), (Aware, "strength"), (Rpca, "prior"), (Nuclear, "mu"), (Nuclear, "window"), (Paper, "samples"),
+     (Nuclear, "lam"), (Rpca, "seed")],
+)  # fmt: skip
+def test_a_setting_of_another_method_is_refused(method, name):
+    with pytest.raises(TypeError):
+        method(**{name: 1})
+    with pytest.raises(InputError, match=name):
+        from_dict(as_dict(method()) | {name: 1})
 
 
-def test_the_shown_strength_is_that_of_the_library():
-    assert DEFAULTS["nuclear"]["strength"] == STRENGTH
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_known_by_its_name_and_is_json(method):
+    made = METHODS[method]()
+    assert made.name == method == as_dict(made)["method"]
+    assert from_dict(json.loads(json.dumps(as_dict(made)))) == made
+
+
+def test_the_default_strength_is_that_of_the_library():
+    assert Nuclear().strength == STRENGTH
 
 
 def test_the_papers_defaults_are_the_papers():
-    shown = DEFAULTS["paper"]
-    assert (shown["gamma"], shown["mu"], shown["window"], shown["steps"]) == (PAPER_GAMMA, 2.0, PAPER_WINDOW, 500)
+    shown = Paper()
+    assert (shown.gamma, shown.mu, shown.window, shown.steps) == (PAPER_GAMMA, 2.0, PAPER_WINDOW, 500)
 
 
 # files
@@ -300,7 +303,7 @@ def held_by(path):
 
 @pytest.mark.parametrize("color", [False, True])
 def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
-    clip, settings = make_clip(color=color), RPCA.resolved()
+    clip, settings = make_clip(color=color), RPCA
     dehazed = dehaze_clip(clip, settings, size=32)
     report = write_result(tmp_path, clip, dehazed, settings, None)
     assert {file.name for file in tmp_path.iterdir()} == set(FILES)
@@ -313,7 +316,7 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     if color:
         np.testing.assert_array_equal(arrays["input_color"], clip.color)
         np.testing.assert_array_equal(arrays["signal_color"], dehazed.color)
-    assert json.loads(attributes["configuration"]) == settings.as_dict()
+    assert json.loads(attributes["configuration"]) == as_dict(settings)
     assert attributes["fps"] == clip.fps
 
     assert json.loads((tmp_path / "report.json").read_text()) == report
@@ -325,11 +328,11 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
 
 def test_removed_energy_is_a_fraction_of_the_input(monkeypatch):
     clip = make_clip()
-    monkeypatch.setattr(core, "separate_frames", separated(1.0))
-    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA.resolved(), None)
+    monkeypatch.setattr(Rpca, "separate", separated(1.0))
+    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA, None)
     assert report["haze_energy_removed"] == pytest.approx(1.0)
-    monkeypatch.setattr(core, "separate_frames", separated(0.0))
-    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA.resolved(), None)
+    monkeypatch.setattr(Rpca, "separate", separated(0.0))
+    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA, None)
     assert report["haze_energy_removed"] == 0
 
 
@@ -369,7 +372,7 @@ def test_a_failed_run_leaves_nothing(tmp_path):
 
 def test_draws_give_maps_of_mean_and_spread(tmp_path):
     clip, prior = make_clip(), Gaussian(2000.0, 0.2)
-    settings = Settings(samples=3, seed=3).resolved()
+    settings = Nuclear(samples=3, seed=3)
     dehazed = dehaze_clip(clip, settings, prior, size=64)
     assert dehazed.draws_mean is not None
     assert dehazed.draws_deviation is not None
@@ -396,8 +399,8 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
     assert fit.backward(spread).min() < -0.01
     found(0.5, monkeypatch)
     draws = Posterior(spread[None], 0 * spread, spread, spread, np.ones(1))
-    monkeypatch.setattr(core, "posterior_of", lambda *args, **rest: draws)
-    dehazed = dehaze_clip(clip, Settings(samples=2), object(), size=32)  # pyright: ignore
+    monkeypatch.setattr(Nuclear, "draw", lambda *args, **rest: draws)
+    dehazed = dehaze_clip(clip, Nuclear(samples=2), object(), size=32)  # pyright: ignore
     assert dehazed.draws_deviation is not None
     assert dehazed.draws_deviation.min() == 0
     assert dehazed.draws_deviation.max() > 0.5
@@ -408,7 +411,7 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
 @pytest.mark.parametrize("color", [False, True])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_a_result_file_is_read_back_whole(tmp_path, color, samples):
-    clip, settings = make_clip(color=color), Settings(samples=samples).resolved()
+    clip, settings = make_clip(color=color), Nuclear(samples=samples)
     dehazed = dehaze_clip(clip, settings, Gaussian(20.0, 0.1), size=32)
     write_result(tmp_path, clip, dehazed, settings, "0" * 64)
     read, again = read_h5(tmp_path / "result.h5")

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nuclear_diffusion.paper.sample
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.datasets import find_dataset, only_patients
 from nuclear_diffusion.measure.study import choose_methods, vary
+from nuclear_diffusion.paper import zea
 from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore import run
-from nuclear_diffusion.restore.methods import DEFAULTS, Settings, read_settings
+from nuclear_diffusion.restore.methods import METHODS, Paper, Zea, as_dict, as_json, read_settings
 
 
 def speckle(frames: int = 5, side: int = 40) -> np.ndarray:
@@ -25,7 +27,7 @@ def speckle(frames: int = 5, side: int = 40) -> np.ndarray:
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "settings.json"
-    path.write_text(json.dumps({"method": "rpca", "lam": 1.5, "seed": 3}))
+    path.write_text(json.dumps({"method": "paper", "mu": 1.5, "steps": 2, "seed": 3}))
     return path
 
 
@@ -56,24 +58,24 @@ def assert_refused(capsys, code, *words):
 # the file
 
 
-@pytest.mark.parametrize("method", DEFAULTS)
+@pytest.mark.parametrize("method", METHODS)
 def test_settings_come_back_as_they_were_written(method, tmp_path):
-    settings = Settings(method=method, seed=7).resolved()
+    settings = METHODS[method]()
     path = tmp_path / "settings.json"
-    path.write_text(json.dumps(settings.as_dict()))
-    assert read_settings(path).resolved() == settings
+    path.write_text(as_json(settings))
+    assert read_settings(path) == settings
 
 
 def test_what_a_file_leaves_out_is_the_default(tmp_path):
     path = tmp_path / "settings.json"
-    path.write_text('{"method": "paper", "mu": 5, "gamma": null}')
-    assert read_settings(path).resolved() == Settings(method="paper", mu=5).resolved()
+    path.write_text('{"method": "paper", "mu": 5}')
+    assert read_settings(path) == Paper(mu=5)
 
 
 BAD = {
     "no JSON": ("mu = 3", "JSON"),
     "bytes": ("\udcff", "JSON"),
-    "a list": ("[1]", "method"),
+    "a list": ("[1]", "object"),
     "no method": ('{"mu": 3}', "method"),
     "another method": ('{"method": "magic"}', "nuclear"),
     "a method that is no text": ('{"method": 3}', "method"),
@@ -85,7 +87,8 @@ BAD = {
     "a setting that is gone": ('{"method": "nuclear", "spare": 0.1}', "spare"),
     "a number for a text": ('{"method": "mmse", "prior": 3}', "prior"),
     "a negative number": ('{"method": "rpca", "lam": -1}', "lam"),
-    "not a number": ('{"method": "rpca", "lam": NaN}', "lam"),
+    "not a number": ('{"method": "rpca", "lam": NaN}', "JSON"),
+    "a setting without a value": ('{"method": "paper", "gamma": null}', "gamma"),
     "a setting of another method": ('{"method": "rpca", "mu": 1}', "mu"),
 }
 
@@ -112,24 +115,31 @@ def test_a_missing_file_is_one_sentence(tmp_path, capsys):
     ("flags", "changed"),
     [
         ("", {}),
-        ("--lam 2", {"lam": 2.0}),
+        ("--mu 2.5", {"mu": 2.5}),
         ("--seed 0", {"seed": 0}),  # typed, though it is the default of the flag
-        ("--method rpca", {}),
+        ("--method paper", {}),
     ],
 )
-def test_what_is_typed_wins_over_the_file(flags, changed, file, tmp_path, monkeypatch):
-    clip, out = tmp_path / "clip.npz", tmp_path / "out"
+def test_what_is_typed_wins_over_the_file(flags, changed, file):
+    command = cli._parse(["dehaze", "clip.npz", "-o", "out", *flags.split(), "--settings", str(file)])
+    assert isinstance(command, cli.Dehaze)
+    assert as_dict(command.method) == as_dict(Paper(mu=1.5, steps=2, seed=3)) | changed
+
+
+def test_dehaze_runs_with_the_settings_of_a_file(tmp_path, monkeypatch):
+    clip, out, file = tmp_path / "clip.npz", tmp_path / "out", tmp_path / "settings.json"
     write_video(clip, speckle(), 20.0)
+    file.write_text('{"method": "rpca", "lam": 1.5}')
     monkeypatch.setattr(run, "dehaze_clip", lambda *args, **rest: core.dehaze_clip(*args, **rest, size=32))
-    assert main(["dehaze", str(clip), "-o", str(out), *flags.split(), "--settings", str(file)]) == 0
+    assert main(["dehaze", str(clip), "-o", str(out), "--settings", str(file)]) == 0
     report = json.loads((out / "clip" / "report.json").read_text())
-    assert report["settings"] == {"method": "rpca", "lam": 1.5, "seed": 3} | changed
+    assert report["settings"] == {"method": "rpca", "lam": 1.5}
 
 
 @pytest.mark.parametrize("method", ["nuclear", "mmse"])  # the first is the flag's default, and typed all the same
 def test_a_file_of_another_method_than_the_typed_one_is_refused(method, file, tmp_path, capsys):
     command = ["dehaze", "clip.npz", "-o", str(tmp_path / "out"), "--settings", str(file), "--method", method]
-    assert_refused(capsys, main(command), file, "rpca", method)
+    assert_refused(capsys, main(command), file, "paper", method)
 
 
 # evaluate
@@ -137,15 +147,14 @@ def test_a_file_of_another_method_than_the_typed_one_is_refused(method, file, tm
 
 def test_a_file_replaces_the_settings_of_its_method_only(file):
     own = [read_settings(file)]
-    hazy, rpca = choose_methods("rpca", settings=own)
+    hazy, paper = choose_methods("paper", settings=own)
     assert hazy.settings is None
-    assert rpca.settings == Settings(method="rpca", lam=1.5, seed=3).resolved()
-    assert choose_methods("rpca", settings=own, seed=0)[1].settings == Settings(method="rpca", lam=1.5).resolved()
-    (twice,) = vary([rpca], [2])
-    assert twice.settings is not None
-    assert twice.settings.lam == 3.0
+    assert paper.settings == Paper(mu=1.5, steps=2, seed=3)
+    assert choose_methods("paper", settings=own, seed=0)[1].settings == Paper(mu=1.5, steps=2)
+    (twice,) = vary([paper], [2])
+    assert twice.settings == Paper(mu=3.0, steps=2, seed=3)
     with pytest.raises(InputError, match="two files"):
-        choose_methods("rpca", settings=own * 2)
+        choose_methods("paper", settings=own * 2)
     with pytest.raises(InputError, match="does not name"):
         choose_methods("hazy", settings=own)
 
@@ -160,11 +169,11 @@ def test_evaluate_uses_the_files_settings_and_only_the_patients_named(file, data
         raise InputError("enough seen.")
 
     monkeypatch.setattr("nuclear_diffusion.measure.evaluate.evaluate", evaluate)
-    command = ["evaluate", str(data), "-o", str(tmp_path / "out"), "--methods", "rpca", "--settings", str(file)]
+    command = ["evaluate", str(data), "-o", str(tmp_path / "out"), "--methods", "paper", "--settings", str(file)]
     command += ["--patients", str(names)]
     assert main(command) == 2
     assert seen["cases"] == ["patient-1", "patient-10"]
-    assert seen["methods"][1].settings.lam == 1.5
+    assert seen["methods"][1].settings.mu == 1.5
     again = cli._parse(seen["command"].split()[1:])
     assert again == cli._parse(command)  # the page's command line makes the same page
 
@@ -195,10 +204,10 @@ def test_other_strengths_do_not_compile_the_sampler_again(monkeypatch):
         made.append(background.gamma)
         raise InputError("enough seen.")
 
-    monkeypatch.setattr(core, "sample", sample)
-    monkeypatch.setattr(core, "separate_as_zea", separate_as_zea)
-    for settings in (Settings(method="paper", mu=1.5, gamma=2.5), Settings(method="zea", gamma=3.5)):
+    monkeypatch.setattr(nuclear_diffusion.paper.sample, "sample", sample)
+    monkeypatch.setattr(zea, "separate_as_zea", separate_as_zea)
+    for method in (Paper(mu=1.5, gamma=2.5), Zea(gamma=3.5)):
         with pytest.raises(InputError):
-            core.separate_frames(speckle(), settings, prior=object(), mask=np.ones((40, 40), bool))  # pyright: ignore
+            method.separate(speckle(), object())  # pyright: ignore
     assert not any(isinstance(value, float) for value in made)
     np.testing.assert_allclose([float(value) for value in made], [1.5, 2.5, 3.5])

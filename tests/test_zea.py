@@ -26,8 +26,8 @@ from nuclear_diffusion.paper.zea import Zea, nuclear_gradient, rank_weights, sep
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.restore.clip import separate_frames
-from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.methods import Zea as ZeaMethod
+from nuclear_diffusion.restore.methods import as_dict
 from nuclear_diffusion.training.loop import train
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -203,7 +203,7 @@ def test_is_a_sampler_of_sample():
 
 
 def test_method_zea_is_the_published_default():
-    assert Settings(method="zea").resolved().as_dict() == {
+    assert as_dict(ZeaMethod()) == {
         "method": "zea",
         "prior": "echo",
         "gamma": 1.0,
@@ -214,11 +214,9 @@ def test_method_zea_is_the_published_default():
         "seed": 0,
     }
     video, prior = np.random.default_rng(0).random((9, 12, 12), np.float32), Gaussian(20.0, 0.4)
-    settings = Settings(method="zea", steps=4, seed=3, project="off")
+    method = ZeaMethod(steps=4, seed=3, project="off")
     calls = []
-    found = separate_frames(
-        video, settings, prior, mask=np.ones((12, 12), bool), progress=lambda done, total: calls.append((done, total))
-    )
+    found = method.separate(video, prior, progress=lambda done, total: calls.append((done, total)))
     sampler = Zea(n_steps=40, initial_step=36, project=False)
     expected = separate_as_zea(video, prior, key=jax.random.key(3), sampler=sampler)
     np.testing.assert_array_equal(found.signal, expected.signal)
@@ -232,10 +230,8 @@ def test_unusable_settings_are_refused():
             Zea(n_steps=n_steps, initial_step=initial_step)
     with pytest.raises(InputError, match="overlap"):
         separate_as_zea(np.zeros((5, 4, 4)), Gaussian(1.0), key=KEY, window=4, overlap=4)
-    with pytest.raises(InputError, match="does not apply"):
-        Settings(method="zea", mu=2.0).resolved()
     with pytest.raises(InputError, match="on or off"):
-        Settings(method="zea", project="yes").resolved()  # pyright: ignore[reportArgumentType]
+        ZeaMethod(project="yes")  # pyright: ignore[reportArgumentType]
 
 
 # presets

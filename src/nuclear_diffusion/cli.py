@@ -56,9 +56,10 @@ M = TypeVar("M", bound=Method)
 OfMethod = Annotated[
     MethodName,
     arg(
+        name="method",
         help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one pass of a "
         "denoiser. aware: one pass of a prior that has learned haze. rpca: robust PCA. Each has its own settings: "
-        "'dehaze --method NAME --help' shows them."
+        "'dehaze --method NAME --help' shows them.",
     ),
 ]
 
@@ -76,8 +77,8 @@ class Dehaze(Generic[M]):
         ),
     ]
     output: Output
-    chosen: Annotated[M, arg(name="method")]
-    method: OfMethod = "nuclear"
+    method: M
+    method_name: OfMethod = "nuclear"
     settings: Annotated[
         Path | None,
         arg(
@@ -98,7 +99,7 @@ class Dehaze(Generic[M]):
         from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, prior_of
 
         check_writable(self.output)
-        loaded = prior_of(self.chosen)
+        loaded = prior_of(self.method)
         failed = 0
         names = folder_names(self.clips)
         for number, (source, name) in enumerate(zip(self.clips, names, strict=True), start=1):
@@ -107,7 +108,7 @@ class Dehaze(Generic[M]):
                     outcome = dehaze_file(
                         source,
                         self.output / name,
-                        self.chosen,
+                        self.method,
                         loaded,
                         overwrite=self.overwrite,
                         progress=progress,

@@ -357,10 +357,11 @@ def read_settings(path: Path) -> Method:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """What msgspec says, and the methods where the name is what is wrong."""
+    """What msgspec says, and what to do."""
     text = str(error).rstrip(".")
-    known = f" (`method` is one of {', '.join(METHODS)})" if "method" in text else ""
-    return f"{text}{known}."
+    if "method" in text:
+        return f"{text}; `method` must be one of {', '.join(METHODS)}."
+    return f"{text}; remove it." if "unknown field" in text else f"{text}."
 
 
 def given(prior: Prior | None) -> Prior:
