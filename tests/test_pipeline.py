@@ -33,10 +33,10 @@ from nuclear_diffusion.restore.folder import (
     read_h5,
     read_report,
     result_folder,
-    side_by_side,
     write_result,
 )
 from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea, as_dict, from_dict
+from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
 from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_frames, short_clips

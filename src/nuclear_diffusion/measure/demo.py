@@ -20,8 +20,9 @@ from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.comparison import Compared, compare
 from nuclear_diffusion.measure.style import title_of
 from nuclear_diffusion.restore.clip import Progress
-from nuclear_diffusion.restore.folder import result_folder, side_by_side, versions
+from nuclear_diffusion.restore.folder import result_folder, versions
 from nuclear_diffusion.restore.methods import Nuclear
+from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.restore.run import dehaze_file, prior_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 

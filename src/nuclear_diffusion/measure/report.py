@@ -18,7 +18,7 @@ from nuclear_diffusion.measure.results import Cells, Results
 from nuclear_diffusion.measure.statistics import SCORES
 from nuclear_diffusion.measure.study import HAZY, Study
 from nuclear_diffusion.measure.style import save, title_of
-from nuclear_diffusion.restore.folder import side_by_side
+from nuclear_diffusion.restore.pictures import side_by_side
 
 CAPTIONS = {
     "comparison": "As the paper's Fig. 3: one frame of each chosen patient and, below it, the square midway between "

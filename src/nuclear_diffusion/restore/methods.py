@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
 import msgspec
 import numpy as np
@@ -47,26 +47,12 @@ Window = Annotated[int, arg(help="Frames separated at a time; at most the clip's
 Overlap = Annotated[int, arg(help="Frames shared by neighbouring windows and cross-faded.")]
 
 
-class Separates(Protocol):
-    """What all methods have in common."""
-
-    moving: ClassVar[bool]
-    """Whether it tells haze from tissue by motion, so that a still clip is refused."""
-
-    def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
-    ) -> Separation:
-        """Signal and background of `frames`; `mask` is where they hold an image, by default everywhere."""
-        ...
-
-
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag=str.lower):
-    """JSON of a method is its name and its settings, as `{"method": "rpca", "lam": 1.0}`."""
+    """JSON of a method is its name and its settings, as `{"method": "rpca", "lam": 1.0}`.
+
+    Every method has `moving`, whether it tells haze from tissue by motion and refuses a clip that stands still, and
+    `separate`, which takes frames on the prior's grid and a `mask` of where they hold an image (default: everywhere).
+    """
 
     @property
     def name(self) -> MethodName:
