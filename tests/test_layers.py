@@ -10,7 +10,7 @@ import nuclear_diffusion
 PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
-    {"errors", "types"},
+    {"errors", "types", "version"},
     {"checks", "files"},
     {"metrics", "priors"},
     {"paper"},
@@ -39,7 +39,7 @@ def imported_layers(source: str, module: tuple[str, ...], is_package: bool) -> s
         else:
             continue
         layers |= {name[1] for name in names if name[0] == "nuclear_diffusion" and len(name) > 1}
-    return layers - {"__version__"}
+    return layers
 
 
 def violations(path: Path) -> list[str]:

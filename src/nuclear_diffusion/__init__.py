@@ -5,8 +5,9 @@ on first use, so that `import nuclear_diffusion` and the command line's help sta
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from nuclear_diffusion.version import __version__
 
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
-
-try:
-    __version__ = version("nuclear-diffusion")
-except PackageNotFoundError:  # a source tree on the path, not installed
-    __version__ = "0+source"
 
 _HOME = {
     "paper.algorithm1": ["Algorithm1"],

@@ -504,7 +504,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for anything the user can mend, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
-        from nuclear_diffusion import __version__
+        from nuclear_diffusion.version import __version__
 
         print(f"nuclear-diffusion {__version__}")
         return 0

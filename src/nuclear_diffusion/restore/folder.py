@@ -148,7 +148,7 @@ def make_report(clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str 
 
 def versions() -> dict[str, str]:
     """The versions that decide the bits of a result."""
-    from nuclear_diffusion import __version__
+    from nuclear_diffusion.version import __version__
 
     return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
 

@@ -125,7 +125,7 @@ def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
 
 def _digest(folder: Path, cache: Path, size: int, teacher: DiffusionPrior | None, seed: int, limit_gb: float) -> str:
     """What a bank depends on: names, sizes and dates of the files (but the run's own), settings, and our version."""
-    from nuclear_diffusion import __version__
+    from nuclear_diffusion.version import __version__
 
     files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
     others = [path for path in files if cache.resolve().parent not in path.parents]
