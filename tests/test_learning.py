@@ -8,6 +8,8 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from types import SimpleNamespace
 
 import equinox as eqx
@@ -32,7 +34,7 @@ from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
 from nuclear_diffusion.training import loop as training
 from nuclear_diffusion.training.config import TrainConfig
-from nuclear_diffusion.training.data import letterbox, pack_clips
+from nuclear_diffusion.training.data import Batches, batch_of_file, batch_workers, letterbox, pack_clips
 from nuclear_diffusion.training.loop import VALIDATION_SIGMAS, Progress, train
 from nuclear_diffusion.training.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
 
@@ -248,10 +250,137 @@ def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
 
 def test_the_first_part_of_a_run_is_on_halved_frames():
     """Each batch is of its own step, and halved as long as that step is in the first `halved_until` of the run."""
-    batches = SimpleNamespace(at=lambda step, halved: (step, halved))
-    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5))
+    batches = SimpleNamespace(at=lambda step, halved, ready: (step, halved))
+    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5), ready=None)
     with training._prefetched(batches, 3, run) as made:  # pyright: ignore
         assert [next(made) for _ in range(4)] == [(3, True), (4, True), (5, False), (6, False)]
+
+
+class Slow:
+    """A pool whose work is done when it is asked for, or already where it is `early`."""
+
+    def __init__(self, early: set[int]):
+        self.early = early
+
+    def submit(self, at, step, halved, ready):
+        pending: Future = Future()
+        if step in self.early:
+            pending.set_result((step, ready))
+        else:
+            pending.result = lambda timeout=None: (step, ready)
+        return pending
+
+    def shutdown(self, cancel_futures):
+        assert cancel_futures
+
+
+def test_a_batch_is_used_again_until_the_next_one_is_there(monkeypatch):
+    """At most as often as may be; and a batch is of the clips that were there when it was asked for."""
+    monkeypatch.setattr(training, "_makers", lambda batches: (Slow({1, 3}), None, 1, 2))
+    counts = iter(range(10, 99))
+    run = SimpleNamespace(fraction=lambda step: 1.0, config=TrainConfig(), ready=lambda: next(counts))
+    with training._prefetched(None, 0, run) as made:  # pyright: ignore
+        assert [next(made) for _ in range(6)] == [(0, 10), (1, 11), (1, 11), (1, 11), (2, 12), (3, 13)]
+
+
+def test_beside_a_gpu_validation_has_a_tenth_of_the_minutes(monkeypatch):
+    monkeypatch.setenv("NUCLEAR_DIFFUSION_BESIDE_GPU", "1")
+    run = SimpleNamespace(
+        config=TrainConfig(minutes=9, validate_every=5), validating=0.0, last_validating=0.0, seconds=1
+    )
+
+    def due(step):
+        return training._Run.validates(run, step)  # pyright: ignore
+
+    assert [due(step) for step in (4, 5)] == [False, True]
+    run.validating, run.last_validating = 12.0, 8.0
+    for run.seconds, expected in ((199, False), (201, True)):
+        assert due(10) == expected
+    run.seconds, run.config = 1, TrainConfig(validate_every=5)  # a length in steps does not follow the clock
+    assert due(10)
+
+
+# frames that are filled in while they are used
+
+
+def numbered(count: int) -> np.ndarray:
+    """Clips of one grey each: their number."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None, None], (count, 2, 2, 8, 8))
+
+
+def test_batches_are_of_the_clips_that_are_there():
+    batches = Batches(numbered(40), 3, 64, False)
+    some = np.rint(255 * batches.at(5, ready=4)[:, 0, 0, 0])
+    assert set(some) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(batches.at(5, ready=40), batches.at(5))
+    assert len(set(np.rint(255 * batches.at(5)[:, 0, 0, 0]))) > 20
+
+
+def platforms() -> tuple[str | None, int]:
+    """Of JAX in this process: those that may be used, and how many are."""
+    from jax._src import xla_bridge
+
+    return jax.config.jax_platforms, len(xla_bridge._backends)
+
+
+def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp_path):
+    clips = np.random.default_rng(0).integers(0, 256, (3, 8, 2, 32, 32), np.uint8)
+    np.save(tmp_path / "clips.npy", clips)
+    batches = Batches(np.load(tmp_path / "clips.npy", mmap_mode="r"), 1, 2, True)
+    assert batches.file == tmp_path / "clips.npy"
+    assert Batches(clips, 1, 2, True).file is None
+    assert Batches(batches.clips[1:], 1, 2, True).file is None  # not the whole file
+    with batch_workers(1) as pool:
+        made = pool.submit(partial(batch_of_file, batches.file, 1, 2, True), 4, True, 2).result()
+        assert pool.submit(platforms).result() == ("cpu", 0)
+    np.testing.assert_allclose(made, batches.at(4, True, 2), atol=1 / 255 / 16)
+
+
+def test_a_run_on_frames_that_are_filled_in_goes_on_when_all_are_there(tmp_path):
+    """Its records tell how many there were, and its mean stays that of the start."""
+    frames, count = flat_frames(40), [20]
+    whole = frames.copy()
+    frames[20:] = 0
+    train(frames, tmp_path, ONE_STEP, seed=5, ready=lambda: count[0])
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert log["ready"] == 20
+    assert log["mean"] == pytest.approx(whole[:20].mean() / 255, abs=1e-6)
+    frames[:], count[0] = whole, 40
+    ended = train(frames, tmp_path, ONE_STEP, seed=5, ready=lambda: count[0])
+    assert ended.prior.mean == log["mean"]
+    assert json.loads((tmp_path / "log.json").read_text())["ready"] == 40
+
+
+def test_what_goes_wrong_where_frames_are_filled_in_ends_the_run(tmp_path):
+    asked = iter([8, 8, 8])
+
+    def ready() -> int:
+        for count in asked:
+            return count
+        raise RuntimeError("a renderer died")
+
+    with pytest.raises(RuntimeError, match="a renderer died"):
+        train(flat_frames(8), tmp_path, FOUR_STEPS, ready=ready)
+
+
+def test_in_bfloat16_only_the_network_computes(monkeypatch):
+    """Loss, weights, their average and the optimiser's moments are float32."""
+    seen = []
+
+    def spied(prior, frames, sigma, noise_key, given):
+        seen.append(({w.dtype for w in jax.tree.leaves(prior.network)}, prior.denoise(frames, sigma).dtype))
+        return score_matching_loss(prior, frames, sigma, noise_key, given)
+
+    monkeypatch.setattr(training, "score_matching_loss", spied)
+    config = dataclasses.replace(ONE_STEP, mixed=True, lr=1.5e-3)
+    state = training._first_state(make_unet(SMALLEST), config)
+    batch = jnp.ones((2, 1, 16, 16), jnp.float16)
+    state, loss = training._take_step(state, batch, key(0), 1e-3, 0.2, 0.2, config)
+    assert seen == [({jnp.dtype(jnp.bfloat16)}, jnp.float32)]
+    assert loss.dtype == jnp.float32
+    numbers = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert len(numbers) > 3 * len(jax.tree.leaves(state.network))
+    assert {leaf.dtype for leaf in numbers} == {jnp.dtype(jnp.float32)}
 
 
 FOUR_STEPS = TrainConfig(

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import equinox as eqx
 import h5py
@@ -39,7 +42,8 @@ from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Pap
 from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
-from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_frames, short_clips
+from nuclear_diffusion.training import clips as frames_module
+from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_ahead, render_frames, short_clips
 from nuclear_diffusion.training.data import Bank
 
 HEIGHT, WIDTH = 90, 120
@@ -618,7 +622,8 @@ def test_patients_that_need_more_room_than_there_is_are_not_rendered(tmp_path, m
 
     def frame_bank(count, moments, *, split, size, workers, progress):
         rendered.append((split, count))
-        return tuple(np.full((count, moments, size, size), grey, np.uint8) for grey in (90, 30))
+        both = [np.full((count, moments, size, size), grey, np.uint8) for grey in (30, 90)]
+        return np.stack(both, axis=2)
 
     monkeypatch.setattr("nuclear_diffusion.training.clips.frame_bank", frame_bank)
     with pytest.raises(InputError, match="--cache-gb") as caught:
@@ -634,6 +639,94 @@ def test_patients_that_need_more_room_than_there_is_are_not_rendered(tmp_path, m
     assert (bank.train[:, :, 1] == 90).all()
     assert len(notes) == 1
     assert str(tmp_path / "cache") in notes[0]
+
+
+@pytest.fixture
+def renderer(monkeypatch):
+    """Patient k has grey k + 1; those from `until` on are rendered when `until` is raised, or not, after an error."""
+    told = SimpleNamespace(until=3, error=None, closed=False)
+
+    def rendered_patients(count, moments, *, size, workers):
+        try:
+            for k in range(count):
+                while k >= told.until:
+                    if told.error is not None:
+                        raise told.error
+                    time.sleep(0.01)
+                yield np.full((moments, 2, size, size), k + 1, np.uint8)
+        finally:
+            told.closed = True
+
+    def frame_bank(count, moments, *, split, size, workers, progress):
+        assert split == "development"
+        return np.full((count, moments, 2, size, size), 200, np.uint8)
+
+    monkeypatch.setattr(frames_module, "rendered_patients", rendered_patients)
+    monkeypatch.setattr(frames_module, "frame_bank", frame_bank)
+    return told
+
+
+def eventually(condition) -> bool:
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
+    whole = tmp_path / "train-12x2-8.npy"
+    notes: list[str] = []
+    with render_ahead(12, 2, tmp_path, size=8, note=notes.append) as (bank, ready):
+        assert ready() == 3
+        assert "3 of 12 patients are there" in notes[1]
+        assert (bank.val == 200).all()
+        assert (bank.train[:3, 0, 0, 0, 0] == [1, 2, 3]).all()
+        mapped = np.load(bank.train.filename, mmap_mode="r")  # as another process sees them
+        renderer.until = 12
+        assert eventually(lambda: ready() == 12)
+        assert (mapped[:, 0, 0, 0, 0] == np.arange(1, 13)).all()
+        assert not whole.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {whole.name, "development-1x2-8.npy"}
+    renderer.until = 0  # nothing is rendered any more
+    with render_ahead(12, 2, tmp_path, size=8) as (bank, ready):
+        assert ready() == 12
+        assert (bank.train[:, 0, 0, 0, 0] == np.arange(1, 13)).all()
+
+
+@pytest.mark.parametrize("interrupt", [None, KeyboardInterrupt()])
+def test_what_is_not_rendered_at_the_end_is_never_taken_for_whole(interrupt, renderer, tmp_path):
+    """Whether the run has ended or was interrupted; the renderer is stopped first."""
+
+    def use() -> None:
+        with render_ahead(12, 2, tmp_path, size=8) as (_, ready):
+            renderer.until = 5
+            assert eventually(lambda: ready() == 5)
+            threading.Timer(0.1, setattr, (renderer, "until", 6)).start()  # the one that is under way
+            if interrupt is not None:
+                raise interrupt
+
+    if interrupt is None:
+        use()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            use()
+    assert renderer.closed
+    assert [path.name for path in tmp_path.iterdir()] == ["development-1x2-8.npy"]
+
+
+@pytest.mark.parametrize("until", [2, 4])
+def test_an_error_of_the_renderer_is_raised_where_the_frames_are_used(until, renderer, tmp_path):
+    renderer.until, renderer.error = until, RuntimeError("a renderer died")
+
+    def use() -> None:
+        with render_ahead(12, 2, tmp_path, size=8) as (_, ready):
+            assert until > 3  # else too few are there to begin
+            eventually(lambda: ready() > 12)
+
+    with pytest.raises(RuntimeError, match="a renderer died"):
+        use()
+    assert [path.name for path in tmp_path.iterdir()] == ["development-1x2-8.npy"]
 
 
 @given(st.integers(1, 200))

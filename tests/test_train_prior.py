@@ -1,7 +1,10 @@
 """From clips to a prior and a verdict on it: who judges, by what, and what is left on the disk."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -326,7 +329,7 @@ def test_clean_clips_are_dehazed_and_judged_by_the_start(stand_ins, start, tmp_p
     assert stand_ins["read"]["limit_gb"] == 0.5
     assert stand_ins["read"]["seed"] == stand_ins["train"]["seed"] == 4
     config = stand_ins["train"]["config"]
-    assert (config.halved_until, config.lr) == (0, 1e-3)
+    assert (config.halved_until, config.lr, config.validate_every) == (0, 1e-3, 200)
     assert trained == (3, 3 * 8, [f"as good as {start}", "and more"], False)
     assert (tmp_path / "run" / "verdict.txt").read_text() == f"as good as {start}\nand more\n"
     assert not (tmp_path / "run" / "cache").exists()
@@ -342,6 +345,7 @@ def test_a_new_network_learns_from_what_the_shipped_prior_cleans(stand_ins, tmp_
     assert stand_ins["train"]["init"] is None
     config = stand_ins["train"]["config"]
     assert (config.halved_until, config.lr, config.network.widths) == (0.5, 5e-3, (8, 8))
+    assert config.validate_every == 500
     assert trained.verdict[0] == "as good as echo"
     assert (tmp_path / "run" / "cache" / "frames").exists()
 
@@ -360,6 +364,34 @@ def test_an_interrupted_run_keeps_its_frames_and_says_nothing(stand_ins, start, 
     assert trained.verdict == []
     assert (tmp_path / "run" / "cache" / "frames").exists()
     assert not (tmp_path / "run" / "verdict.txt").exists()
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_beside_a_gpu_patients_are_rendered_ahead(blind, stand_ins, tmp_path, monkeypatch):
+    """The judge looks at those that are there. A blind prior needs a copy of all."""
+    rendering = []
+
+    @contextmanager
+    def render_ahead(patients, moments, **about):
+        rendering.append(patients)
+        about["cache"].mkdir(parents=True)
+        clips = np.full((5, 8, 2, 32, 32), 40, np.uint8)
+        yield Bank(clips, clips[:1]), lambda: 3
+        rendering.clear()
+
+    def new_judge(request, before, clips, own, bar):
+        assert rendering == [7]
+        assert len(clips) == 3
+        return FakeJudge()
+
+    monkeypatch.setenv("NUCLEAR_DIFFUSION_BESIDE_GPU", "1")
+    monkeypatch.setattr(train_prior, "render_ahead", render_ahead)
+    monkeypatch.setattr(train_prior, "_judge", new_judge)
+    trained = asking(Request(None, tmp_path / "run", blind=blind, patients=7))
+    assert ("render" in stand_ins) == blind
+    assert not rendering
+    assert trained.frames == 3 * 8
+    assert (stand_ins["train"]["ready"] is None) == blind
 
 
 @pytest.mark.parametrize("init", [None, "start"])
@@ -431,3 +463,24 @@ def test_train_on_a_folder_judges_a_new_prior_against_the_shipped_one(clips, haz
     log = json.loads((run / "log.json").read_text())
     assert log["config"]["lr"] == 0.005
     assert {"gain", "simulated_gcnr", "own_gcnr"} <= log["last_validation"].keys()
+
+
+@pytest.mark.slow
+def test_the_gpu_run_in_small_brings_back_what_it_promises(tmp_path):
+    """As beside a GPU: patients are rendered while it trains, and batches are made in processes."""
+    script = Path(__file__).parents[1] / "training" / "gpu.sh"
+    environment = os.environ | {"SMALL": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "prior.safetensors", "loss.csv", "loss.png", "samples.png", "log.json", "verdict.txt", "development.md",
+        "gpu.log",
+    }  # fmt: skip
+    log = json.loads((tmp_path / "log.json").read_text())
+    assert 2 <= log["ready"] <= 8
+    assert log["step"] > 0
+    assert log["config"]["network"]["widths"] == [8, 8]
+    assert prior_hash(load_prior(tmp_path / "prior.safetensors")) == log["prior_sha256"]
+    assert (tmp_path / "development.md").read_text().count("difference") >= 5
+    assert "2 of 8 patients are there; the others are rendered while the prior trains." in done.stdout
+    assert (tmp_path / "verdict.txt").read_text()

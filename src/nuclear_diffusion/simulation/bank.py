@@ -1,10 +1,15 @@
 """Banks of a few frames of many patients, for training."""
 
 import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import os
+import signal
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from itertools import repeat
 
 import numpy as np
+from jaxtyping import UInt8
 
 from .clip import patient_seed, simulate
 from .findings import some_findings
@@ -24,6 +29,38 @@ def _to_uint8(frames: np.ndarray) -> np.ndarray:
     return np.round(frames * 255).astype(np.uint8)
 
 
+def _start_worker() -> None:
+    """Ctrl-C is for the parent, which ends its workers; the GPU, if there is one, is for training."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def rendered_patients(
+    patients: int,
+    frames_per_patient: int = 8,
+    *,
+    split: str = "train",
+    size: int = 256,
+    workers: int = 1,
+) -> Generator[UInt8[np.ndarray, "moments 2 size size"], None, None]:
+    """Short clips of the first `patients` patients of `split`, clean and hazy, one after the other.
+
+    Args:
+        patients: number of patients.
+        frames_per_patient: moments rendered for each, evenly spaced over 0.12 to 3 s.
+        split: "train", "development" or "test".
+        size: side of the square frames.
+        workers: processes; the result does not depend on it. They end when the generator is closed.
+    """
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    try:
+        seeds = [patient_seed(split, k) for k in range(patients)]
+        for hazy, clean in pool.map(_patient, seeds, repeat(frames_per_patient), repeat(size)):
+            yield np.stack([clean, hazy], axis=1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def frame_bank(
     patients: int,
     frames_per_patient: int = 8,
@@ -32,30 +69,12 @@ def frame_bank(
     size: int = 256,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Short clips of the first `patients` patients of `split`, hazy and clean, evenly spaced in time.
-
-    Args:
-        patients: number of patients.
-        frames_per_patient: moments rendered for each, over 0.12 to 3 s.
-        split: "train", "development" or "test".
-        size: side of the square frames.
-        workers: processes; the result does not depend on it.
-        progress: called with (patients done, patients in all).
-
-    Returns:
-        Two uint8 arrays (patients, frames_per_patient, size, size).
-    """
-    shape = (patients, frames_per_patient, size, size)
-    hazy, clean = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(_patient, patient_seed(split, k), frames_per_patient, size): k for k in range(patients)}
-        try:
-            for done, job in enumerate(as_completed(jobs), 1):
-                hazy[jobs[job]], clean[jobs[job]] = job.result()
-                if progress is not None:
-                    progress(done, patients)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return hazy, clean
+) -> UInt8[np.ndarray, "patients moments 2 size size"]:
+    """All that `rendered_patients` yields in one array; `progress` is called with (patients done, patients in all)."""
+    bank = np.empty((patients, frames_per_patient, 2, size, size), np.uint8)
+    with closing(rendered_patients(patients, frames_per_patient, split=split, size=size, workers=workers)) as clips:
+        for k, clip in enumerate(clips):
+            bank[k] = clip
+            if progress is not None:
+                progress(k + 1, patients)
+    return bank

@@ -1,12 +1,15 @@
 """Frames to train a prior on, clean and hazy: read from files with haze laid over them, or from the simulator."""
 
+import dataclasses
 import hashlib
 import json
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +27,7 @@ from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
 from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import frame_bank, lay_haze
+from nuclear_diffusion.simulation.bank import rendered_patients
 from nuclear_diffusion.training.data import Bank, pack_clips
 from nuclear_diffusion.types import Mask
 
@@ -41,6 +45,9 @@ LIMIT_GB = 2.0
 
 VALIDATION_PATIENTS = 48
 """Simulated patients of the development split that training is watched on, at most."""
+
+AHEAD = 64
+"""Simulated patients that are there before training starts, where the others are rendered beside it, at most."""
 
 
 def read_frames(
@@ -242,9 +249,115 @@ def render_frames(
     does. Validation is on patients of the development split. The frames are kept in the folder `cache`, so that a run
     that goes on later does not render them again. Raises `InputError` where they need more than `limit_gb` gigabytes.
     """
+    train, watched = _room(patients, frames_per_patient, cache, size, limit_gb, note)
+    total = train.count + watched.count
+    return Bank(train.rendered(progress, 0, total), watched.rendered(progress, train.count, total))
+
+
+@contextmanager
+def render_ahead(
+    patients: int,
+    frames_per_patient: int,
+    cache: Path,
+    *,
+    size: int = PRIOR_SIZE,
+    limit_gb: float = LIMIT_GB,
+    progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[tuple[Bank, Callable[[], int]]]:
+    """As `render_frames`, but most patients are rendered while those that are there are used already.
+
+    Gives the bank and a function that says how many patients for training are there, counted from the first, and
+    raises what went wrong with the rendering. Those for validation and `AHEAD` others, a quarter where there are few,
+    are there from the start. What has not been rendered at the end of the block is given up: only a whole file is kept
+    in `cache`.
+    """
+    train, watched = _room(patients, frames_per_patient, cache, size, limit_gb, note)
+    first = min(AHEAD, max(1, patients // 4))
+    total = watched.count + first
+    val = watched.rendered(progress, 0, total)
+    if train.path.exists():
+        yield Bank(np.load(train.path, mmap_mode="r"), val), lambda: patients
+        return
+    part = train.path.with_name(f".{train.path.name}")  # until it is whole
+    clips = np.lib.format.open_memmap(part, "w+", np.uint8, (patients, frames_per_patient, 2, size, size))
+    done, stop = 0, threading.Event()
+
+    def fill() -> None:
+        nonlocal done
+        with closing(
+            rendered_patients(patients, frames_per_patient, size=size, workers=os.cpu_count() or 1)
+        ) as rendered:
+            for clip in rendered:
+                if stop.is_set():
+                    return
+                clips[done] = clip
+                done += 1
+
+    def ready() -> int:
+        if filling.done():
+            filling.result()
+        return done
+
+    try:
+        with part.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)  # a full disk is told now, not by a crash
+        with ThreadPoolExecutor(1) as thread:
+            filling = thread.submit(fill)
+            try:
+                while (there := ready()) < first:
+                    if progress is not None:
+                        progress(watched.count + there, total)
+                    time.sleep(0.1)
+                if progress is not None:
+                    progress(total, total)
+                if note is not None and first < patients:
+                    note(f"{first} of {patients} patients are there; the others are rendered while the prior trains.")
+                yield Bank(clips, val), ready
+            finally:
+                stop.set()
+    finally:
+        if done == patients:
+            clips.flush()
+            os.replace(part, train.path)
+        else:
+            part.unlink(missing_ok=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Patients:
+    """Simulated patients of one split, and the file that holds their frames once they are rendered."""
+
+    split: str
+    count: int
+    moments: int
+    size: int
+    path: Path
+
+    def rendered(
+        self, progress: Progress | None, before: int, total: int
+    ) -> UInt8[ndarray, "patients moments 2 size size"]:
+        """A memory map of the frames; `progress` is told of `before` patients more, of `total`."""
+
+        def tell(done: int, _: int) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        if not self.path.exists():
+            frames = frame_bank(
+                self.count, self.moments, split=self.split, size=self.size, workers=os.cpu_count() or 1, progress=tell
+            )
+            with atomic(self.path) as temporary:
+                np.save(temporary, frames)
+        return np.load(self.path, mmap_mode="r")
+
+
+def _room(
+    patients: int, moments: int, cache: Path, size: int, limit_gb: float, note: Callable[[str], None] | None
+) -> tuple[_Patients, _Patients]:
+    """Patients for training and those for validation, where there is room for their frames."""
     watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
-    total = patients + watched
-    needed = total * frames_per_patient * 2 * size**2 / 1e9
+    needed = (patients + watched) * moments * 2 * size**2 / 1e9
     if needed > limit_gb:
         raise InputError(
             f"{patients} patients need {needed:.2f} GB of frames, more than {limit_gb:g} GB: raise --cache-gb, or "
@@ -252,24 +365,8 @@ def render_frames(
         )
     if note is not None:
         note(f"{needed:.2f} GB of frames go to {cache}.")
-
-    def bank(split: str, count: int, before: int) -> UInt8[ndarray, "patients moments 2 size size"]:
-        def tell(done: int, _: int) -> None:
-            if progress is not None:
-                progress(before + done, total)
-
-        path = cache / f"{split}-{count}x{frames_per_patient}-{size}.npy"
-        if not path.exists():
-            hazy, clean = frame_bank(
-                count,
-                frames_per_patient,
-                split=split,
-                size=size,
-                workers=os.cpu_count() or 1,
-                progress=tell,
-            )
-            with atomic(path) as temporary:
-                np.save(temporary, np.stack([clean, hazy], axis=2))
-        return np.load(path, mmap_mode="r")
-
-    return Bank(bank("train", patients, 0), bank("development", watched, patients))
+    train, val = (
+        _Patients(split, count, moments, size, cache / f"{split}-{count}x{moments}-{size}.npy")
+        for split, count in (("train", patients), ("development", watched))
+    )
+    return train, val

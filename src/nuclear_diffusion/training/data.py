@@ -1,9 +1,15 @@
 """Clips to one bank of 8-bit frames, and the bank to augmented batches."""
 
 import dataclasses
+import mmap
+import multiprocessing
+import signal
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
@@ -103,10 +109,21 @@ class Batches:
     batch: int
     augment: bool
 
-    def at(self, step: int, halved: bool = False) -> Float[np.ndarray, "batch planes height width"]:
-        """Frames in [0, 1], or four times as many at half their size."""
+    @property
+    def file(self) -> Path | None:
+        """The .npy file that `clips` is the memory map of; None for frames in memory, or a part of a file."""
+        clips = self.clips
+        if not (isinstance(clips, np.memmap) and isinstance(clips.base, mmap.mmap)):
+            return None
+        return Path(str(clips.filename))
+
+    def at(
+        self, step: int, halved: bool = False, ready: int | None = None
+    ) -> Float[np.ndarray, "batch planes height width"]:
+        """Frames in [0, 1], or four times as many at half their size, of the first `ready` clips (None: of all)."""
         rng = np.random.default_rng((self.seed, step))
-        chosen = rng.integers(len(self.clips), size=self.batch * (4 if halved else 1))
+        among = len(self.clips) if ready is None else ready
+        chosen = rng.integers(among, size=self.batch * (4 if halved else 1))
         return np.stack([self._sample(np.asarray(self.clips[i]), halved, rng) for i in chosen])
 
     def watched(self, count: int) -> Float[np.ndarray, "count planes height width"]:
@@ -133,6 +150,26 @@ class Batches:
         if not self.augment:
             return _shown(planes.astype(np.float32) / 255)
         return _shown(augmented(moved(planes, rng), moments, len(clip), rng))
+
+
+def batch_of_file(
+    file: Path, seed: int, batch: int, augment: bool, step: int, halved: bool, ready: int | None
+) -> Float[np.ndarray, "batch planes height width"]:
+    """`Batches.at`, for a process that has not got the clips but the file that they are in.
+
+    In half precision, to a sixteenth of a grey level: the process that trains spends its time on taking batches over.
+    """
+    return Batches(np.load(file, mmap_mode="r"), seed, batch, augment).at(step, halved, ready).astype(np.float16)
+
+
+def batch_workers(count: int) -> ProcessPoolExecutor:
+    """Processes for `batch_of_file`, which leave the GPU alone, and Ctrl-C to their parent."""
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jax.config.update("jax_platforms", "cpu")
 
 
 def _moments(moment: int, over: Shaped[np.ndarray, " some"], count: int) -> Shaped[np.ndarray, " planes"]:

@@ -3,6 +3,9 @@
 A run starts on frames of half their size, which cost a quarter, and ends on whole ones. Every random number of step k
 is derived from (seed, k), so a run that was killed and resumed ends with the same bits as one that was not, as long as
 its length is given in steps; a budget in minutes follows the clock.
+
+Beside a GPU the cores make the batches, and they are slower than it: a batch is used again while the next one is not
+there, so that there a run depends on the clock in any case.
 """
 
 import collections
@@ -19,7 +22,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,7 +49,7 @@ from nuclear_diffusion.priors.checkpoint import (
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior, Posterior
 from nuclear_diffusion.priors.unet import UNet
 from nuclear_diffusion.training.config import TrainConfig
-from nuclear_diffusion.training.data import Batches
+from nuclear_diffusion.training.data import Batches, batch_of_file, batch_workers
 from nuclear_diffusion.training.figures import draw_curves, draw_samples
 from nuclear_diffusion.training.loss import Frames, sample_sigma, score_matching_loss, show_haze
 from nuclear_diffusion.types import Scalar
@@ -54,6 +57,16 @@ from nuclear_diffusion.types import Scalar
 CHECKPOINT_FORMAT = "nuclear-diffusion training 1"
 VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VALIDATION_FRAMES = 16
+
+VALIDATION_SHARE = 0.1
+"""Of the time of a run beside a GPU that is given in minutes: at most so much is for validation."""
+
+REUSED = 3
+"""At most so often is a batch used again, with other noise, while the next one is not there (Choi et al. 2019,
+arXiv 1907.05550); beside a GPU only."""
+
+FREE_CORES, MOST_WORKERS = 3, 32
+"""Beside a GPU, cores that are left to the process that trains, and processes that make batches at most."""
 
 FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
 """Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy; 0-255."""
@@ -105,6 +118,14 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
 
 
+def beside_gpu() -> bool:
+    """Whether the cores are free for rendering and for batches, because a GPU trains.
+
+    With NUCLEAR_DIFFUSION_BESIDE_GPU=1 in the environment all is done as if one did, for tests where there is none.
+    """
+    return jax.default_backend() != "cpu" or os.environ.get("NUCLEAR_DIFFUSION_BESIDE_GPU") == "1"
+
+
 def train(
     frames: FrameBank,
     out: Path,
@@ -115,6 +136,7 @@ def train(
     resume: bool = True,
     init: Path | str | DiffusionPrior | None = None,
     judge: Judge | None = None,
+    ready: Callable[[], int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
     """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
@@ -125,6 +147,8 @@ def train(
     watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
     `init`: a prior to start from, or where it is (`load_trained`); its architecture, intensities and noise range stay.
     `judge`: what the prior is for, measured at each validation; without it, denoising errors choose the weights.
+    `ready`: how many of `frames`, counted from the first, are there by now, where they are filled in while the run goes
+    on; None: all. Mean and standard deviation are those of what is there when the run starts.
 
     With `init`, the weights half way back to it compete at each validation: a prior that is trained on a few clips
     loses what it could do on others, and the mean of both is often better than either (Wortsman et al. 2022, arXiv
@@ -137,12 +161,13 @@ def train(
     """
     config = TrainConfig() if config is None else config
     frames = _checked(frames, "frames")
-    monitored = frames if val_frames is None or len(val_frames) == 0 else _checked(val_frames, "val_frames")
+    there = len(frames) if ready is None else ready()
+    monitored = frames[:there] if val_frames is None or len(val_frames) == 0 else _checked(val_frames, "val_frames")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
 
     if init is None:
-        sample = frames[np.linspace(0, len(frames) - 1, min(512, len(frames))).astype(int), 0, 0] / np.float32(255)
+        sample = frames[np.linspace(0, there - 1, min(512, there)).astype(int), 0, 0] / np.float32(255)
         mean, scale = float(sample.mean()), float(sample.std())
         config = dataclasses.replace(
             config, network=dataclasses.replace(config.network, haze_aware=frames.shape[2] == 2)
@@ -159,7 +184,7 @@ def train(
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
         )
-    run = _Run(prior, config, out, seed, frames, None if init is None else prior_hash(prior), judge)
+    run = _Run(prior, config, out, seed, frames, None if init is None else prior_hash(prior), judge, ready)
     state = _first_state(network, config)
     if resume and run.checkpoint_path.exists():
         state = run.restore(state)
@@ -177,17 +202,21 @@ def train(
     saved_at = told_at = time.monotonic()
     images = 0
     fraction = run.fraction(step)
+    prior = run.prior  # of a run that goes on, with its mean and scale
     with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
         while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
             batch = next(batches)
             state, loss = _take_step(state, batch, key, lr, prior.mean, prior.scale, config)
             losses.append(loss)
+            if len(losses) > 1:
+                losses[-2].block_until_ready()  # at most two steps are under way: the clock is that of the network
             images += len(batch)
             step += 1
             fraction = run.fraction(step)
             ends = fraction >= 1
-            if not (ends or step % config.log_every == 0 or step % config.validate_every == 0):
+            validates = ends or run.validates(step)
+            if not (validates or step % config.log_every == 0):
                 continue
             mean_loss = float(jnp.mean(jnp.stack(losses)))
             losses.clear()
@@ -195,7 +224,7 @@ def train(
                 raise RuntimeError(f"the loss is {mean_loss} at step {step}: resume with a smaller `lr`")
             rate = images / max(time.monotonic() - told_at, 1e-9)
             errors = None
-            if ends or step % config.validate_every == 0:
+            if validates:
                 errors = run.validate(state, watched, step)
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
@@ -260,7 +289,11 @@ def _take_step(
     scale: float | Scalar,
     config: TrainConfig,
 ) -> tuple[TrainState, Scalar]:
-    """One step of the optimiser, and of the moving average; the loss beside the new state."""
+    """One step of the optimiser, and of the moving average; the loss beside the new state.
+
+    All in float32; only the network computes in bfloat16 where `mixed`.
+    """
+    frames = frames.astype(jnp.float32)
     level_key, noise_key, haze_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     sigma = sample_sigma(level_key, len(frames), config)
     clean, seen = frames[:, 0], None
@@ -294,13 +327,15 @@ class _Run:
         frames: FrameBank,
         start: str | None,
         judge: Judge | None,
+        ready: Callable[[], int] | None,
     ):
-        self.prior, self.config, self.out, self.seed, self.judge = prior, config, out, seed, judge
+        self.prior, self.config, self.out, self.seed, self.judge, self.ready = prior, config, out, seed, judge, ready
         self.frames, self.start = _digest(frames), start
         self.checkpoint_path = out / "checkpoint.safetensors"
         self.prior_path = out / "prior.safetensors"
         self.started = time.monotonic()
         self.seconds_before = 0.0
+        self.validating = self.last_validating = 0.0
         self.best = math.inf
         self.board = _board(out / "tensorboard")
         self.columns = ["step", "seconds", "lr", "loss", *(f"rmse_{s:g}" for s in VALIDATION_SIGMAS)]
@@ -337,6 +372,14 @@ class _Run:
             network = jax.tree.map(lambda a, b: (1 - share) * a + share * b, self.prior.network, network)
         return dataclasses.replace(self.prior, network=network)
 
+    def validates(self, step: int) -> bool:
+        """Whether to validate after this step: beside a GPU only if `VALIDATION_SHARE` of the minutes will do."""
+        if step % self.config.validate_every != 0:
+            return False
+        if self.config.minutes is None or not beside_gpu():
+            return True
+        return self.validating + self.last_validating <= VALIDATION_SHARE * self.seconds
+
     def validate(
         self, state: TrainState, watched: Float[Array, "batch kinds height width"], step: int
     ) -> dict[str, float]:
@@ -344,6 +387,7 @@ class _Run:
 
         That with the highest gain, or without a judge the lowest errors. `share`: how far it is from the start.
         """
+        started = time.monotonic()
         shares = (1.0,) if self.start is None or step == 0 else (0.5, 1.0)
         loss, found, prior = min((self._measured(state, watched, share) for share in shares), key=lambda one: one[0])
         if loss < self.best or not self.prior_path.exists():
@@ -351,6 +395,8 @@ class _Run:
             info = {"step": step, "seed": self.seed, "seconds": round(self.seconds), "validation": found,
                     "config": dataclasses.asdict(self.config)}  # fmt: skip
             save_prior(self.prior_path, prior, info)
+        self.last_validating = time.monotonic() - started
+        self.validating += self.last_validating
         return found
 
     def _measured(
@@ -407,7 +453,10 @@ class _Run:
     def restore(self, template: TrainState) -> TrainState:
         """Read the checkpoint; rows that were logged after it are dropped, for they will be logged again."""
         tensors, metadata = read_safetensors(self.checkpoint_path)
-        if metadata.get("format") != CHECKPOINT_FORMAT or json.loads(metadata["run"]) != self._identity():
+        own = json.loads(metadata["run"]) if metadata.get("format") == CHECKPOINT_FORMAT else {}
+        if self.start is None and own:  # they are those of the frames that were there when the run started
+            self.prior = dataclasses.replace(self.prior, mean=own["mean"], scale=own["scale"])
+        if own != self._identity():
             raise InputError(
                 f"{self.checkpoint_path} is of a run with another network, start, seed or data, or was judged by other "
                 "clips: choose another folder, or do not resume."
@@ -444,6 +493,7 @@ class _Run:
             "parameters": sum(a.size for a in jax.tree.leaves(state.network)),
             "mean": self.prior.mean,
             "scale": self.prior.scale,
+            "ready": self.ready() if self.ready is not None else None,
             "last": rows[-1],
             "last_validation": validated[-1] if validated else None,
             "prior_sha256": prior_hash(load_trained(self.prior_path)),
@@ -480,24 +530,45 @@ def _error_given(prior: DiffusionPrior, clean: Frames, seen: Float[Array, "batch
 
 @contextmanager
 def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Float[np.ndarray, "b k h w"]]]:
-    """Batches from step `first` on, made ahead in threads: one where the cores are the network's, more beside a GPU."""
-    threads = 1 if jax.default_backend() == "cpu" else min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        waiting: collections.deque[Future] = collections.deque()
+    """Batches from step `first` on, made ahead: in a thread where the cores are the network's, else in processes.
 
-        def generate() -> Iterator[np.ndarray]:
-            step = first
-            while True:
-                while len(waiting) < threads + 2:
-                    halved = run.fraction(step) < run.config.halved_until
-                    waiting.append(pool.submit(batches.at, step, halved))
-                    step += 1
-                yield waiting.popleft().result()
+    Threads would wait for each other beside a GPU: making a batch is many short calls. Frames that are in no file, of
+    which no process can have its own memory map, are left to threads.
+    """
+    pool, at, workers, reused = _makers(batches)
+    waiting: collections.deque[Future] = collections.deque()
 
-        try:
-            yield generate()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def generate() -> Iterator[np.ndarray]:
+        step = first
+        while True:
+            while len(waiting) < workers + 2:
+                halved = run.fraction(step) < run.config.halved_until
+                waiting.append(pool.submit(at, step, halved, None if run.ready is None else run.ready()))
+                step += 1
+            batch = waiting.popleft().result()
+            yield batch
+            for _ in range(reused):
+                if waiting[0].done():
+                    break
+                yield batch
+
+    try:
+        yield generate()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _makers(batches: Batches) -> tuple[Executor, Callable[..., np.ndarray], int, int]:
+    """What makes batches: a pool, its function of step, halved and ready, workers, and how often one is used again."""
+    if not beside_gpu():
+        return ThreadPoolExecutor(1), batches.at, 1, 0
+    cores = os.cpu_count() or 1
+    if batches.file is None:
+        workers = min(8, cores)
+        return ThreadPoolExecutor(workers), batches.at, workers, REUSED
+    workers = min(max(1, cores - FREE_CORES), MOST_WORKERS)
+    at = partial(batch_of_file, batches.file.absolute(), batches.seed, batches.batch, batches.augment)
+    return batch_workers(workers), at, workers, REUSED
 
 
 @contextmanager
@@ -526,8 +597,8 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
 
 def _digest(frames: FrameBank) -> str:
-    """SHA-256 of the bank's shape and of some of its frames: enough to tell one set of frames from another."""
-    some = frames[np.linspace(0, len(frames) - 1, min(16, len(frames))).astype(int)]
+    """SHA-256 of the bank's shape and of its first frames, which are there from the start, to tell sets apart."""
+    some = frames[: min(16, max(1, len(frames) // 4))]
     return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()
 
 

@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,11 @@ from nuclear_diffusion.measure.front import Regions
 from nuclear_diffusion.priors.checkpoint import as_blind, load_trained, prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.priors.unet import UNetConfig
-from nuclear_diffusion.training.clips import read_frames, render_frames
+from nuclear_diffusion.training.clips import read_frames, render_ahead, render_frames
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
-from nuclear_diffusion.training.loop import Progress, train
+from nuclear_diffusion.training.loop import Progress, beside_gpu, train
 
 PATIENTS = 1500
 """Simulated patients to learn from."""
@@ -29,8 +29,12 @@ PATIENTS = 1500
 STEPS, MORE_STEPS = 20_000, 4_000
 """Length of a run from random weights, and of one that starts from a prior: about five hours and one on two cores."""
 
+VALIDATE_EVERY, VALIDATE_MORE = 500, 200
+"""Steps between validations, which take up to a minute: of a run from random weights, whose best weights are mostly
+its last, and of one that starts from a prior."""
+
 JUDGED = 48
-"""Simulated patients that the prior is judged on."""
+"""Simulated patients that the prior is judged on; no more than are to be rendered for training."""
 
 SHIPPED = "echo"
 
@@ -90,10 +94,6 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         raise InputError("A blind prior is not judged by dehazing: leave out --hazy and --masks.")
     own = None if request.hazy is None else own_hazy(request.hazy, request.masks, request.size)
     cache = request.output / "cache"
-    bank = _frames(request, before, cache, progress_bar, note)
-    if blind:
-        bank = Bank(*(_clean_only(part) for part in bank))
-    judge = None if before is None else _judge(request, before, bank, own, progress_bar)
     afresh = start is None
     config = TrainConfig(
         network=UNetConfig(widths=request.widths or UNetConfig().widths),
@@ -102,19 +102,27 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         batch=request.batch,
         halved_until=0.5 if afresh else 0.0,
         lr=request.learning_rate or (5e-3 if afresh else 1e-3),
+        validate_every=VALIDATE_EVERY if afresh else VALIDATE_MORE,
     )
-    with progress_bar("training") as tell:
-        result = train(
-            bank.train,
-            request.output,
-            config,
-            seed=request.seed,
-            val_frames=bank.val,
-            init=start,
-            judge=judge,
-            progress=lambda state: tell(round(state.fraction * config.steps), config.steps, _words(state)),
-        )
-    frames = len(bank.train) * (bank.train.shape[1] if bank.train.ndim == 5 else 1)
+    with _frames(request, before, cache, progress_bar, note) as (bank, ready):
+        if blind:
+            bank = Bank(*(_clean_only(part) for part in bank))
+        there = len(bank.train) if ready is None else ready()
+        judge = None if before is None else _judge(request, before, bank.train[:there], own, progress_bar)
+        with progress_bar("training") as tell:
+            result = train(
+                bank.train,
+                request.output,
+                config,
+                seed=request.seed,
+                val_frames=bank.val,
+                init=start,
+                judge=judge,
+                ready=ready,
+                progress=lambda state: tell(round(state.fraction * config.steps), config.steps, _words(state)),
+            )
+        there = len(bank.train) if ready is None else ready()
+        frames = there * (bank.train.shape[1] if bank.train.ndim == 5 else 1)
     if result.interrupted:
         return Trained(result.step, frames, [], True)
     verdict: list[str] = []
@@ -129,24 +137,47 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
     return Trained(result.step, frames, verdict, False)
 
 
+@contextmanager
 def _frames(
     request: Request, teacher: DiffusionPrior | None, cache: Path, progress_bar: Bar, note: Callable[[str], None]
-) -> Bank:
-    """What to learn from."""
+) -> Iterator[tuple[Bank, Callable[[], int] | None]]:
+    """What to learn from, and where it is rendered meanwhile, beside a GPU, how many patients are there."""
     about: dict[str, Any] = {"cache": cache, "size": request.size, "limit_gb": request.cache_gb, "note": note}
-    if request.data is None:
-        with progress_bar("rendering simulated patients") as progress:
-            return render_frames(request.patients, MOMENTS, progress=progress, **about)
-    with progress_bar("reading clips") as progress:
-        return read_frames(request.data, teacher=teacher, seed=request.seed, progress=progress, **about)
+    if request.data is not None:
+        with progress_bar("reading clips") as progress:
+            bank = read_frames(request.data, teacher=teacher, seed=request.seed, progress=progress, **about)
+        yield bank, None
+        return
+    bar = "rendering simulated patients"
+    if teacher is not None and beside_gpu():  # a blind prior is trained on a copy of all clean frames
+        with ExitStack() as first:
+            progress = first.enter_context(progress_bar(bar))
+            with render_ahead(request.patients, MOMENTS, progress=progress, **about) as (bank, ready):
+                first.close()
+                yield bank, ready
+        return
+    with progress_bar(bar) as progress:
+        bank = render_frames(request.patients, MOMENTS, progress=progress, **about)
+    yield bank, None
 
 
-def _judge(request: Request, before: DiffusionPrior, bank: Bank, own: list[Regions] | None, progress_bar: Bar) -> Judge:
-    some = np.linspace(0, len(bank.train) - 1, min(64, len(bank.train))).astype(int)
+def _judge(
+    request: Request,
+    before: DiffusionPrior,
+    clips: UInt8[ndarray, "clips moments 2 size size"],
+    own: list[Regions] | None,
+    progress_bar: Bar,
+) -> Judge:
+    """Judges by patients that look like `clips`, and by clips of one's own."""
+    some = np.linspace(0, len(clips) - 1, min(64, len(clips))).astype(int)
     with progress_bar("rendering patients to judge by") as progress:
         kinds = {
             "simulated": simulated_like(
-                bank.train[some][:, :, 0], JUDGED, size=request.size, workers=os.cpu_count() or 1, progress=progress
+                clips[some][:, :, 0],
+                min(JUDGED, request.patients),
+                size=request.size,
+                workers=os.cpu_count() or 1,
+                progress=progress,
             )
         }
     if own is not None:
