@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
+from nuclear_diffusion.training.request import Request
 
 LINE_SECONDS = 60
 """Between two lines of progress where there is no terminal."""
@@ -167,111 +168,18 @@ class Render:
 
 
 @dataclasses.dataclass(frozen=True)
-class Train:
+class Train(Request):
     """Train a diffusion prior on clips of your own or simulated ones; an interrupted run goes on."""
-
-    data: Annotated[
-        Positional[str],
-        arg(metavar="DATA", help="Folder of clean clips or images, or the word 'simulator'."),
-    ]
-    output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
-    blind: Annotated[
-        bool,
-        arg(
-            help="Train p(X) on clean frames alone, as in the paper: a prior for the methods paper, zea and mmse that "
-            "knows nothing of haze."
-        ),
-    ] = False
-    hazy: Annotated[
-        Path | None,
-        arg(
-            metavar="DIR",
-            help="Hazy clips of your own that the prior is judged on; with --masks they choose its weights too.",
-            help_behavior_hint="(default: simulated patients alone)",
-        ),
-    ] = None
-    masks: Masks = None
-    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 1500
-    minutes: Annotated[
-        float | None,
-        arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
-    ] = None
-    steps: Annotated[
-        int | None,
-        arg(
-            metavar="INT",
-            help="Length of the run in optimiser steps, where the minutes do not end it.",
-            help_behavior_hint="(default: 20000, or 4000 where a prior is the start)",
-        ),
-    ] = None
-    batch: Annotated[int, arg(help="Frames a step.")] = 5
-    learning_rate: Annotated[
-        float | None,
-        arg(
-            metavar="FLOAT",
-            help="Peak learning rate.",
-            help_behavior_hint="(default: 0.005, or 0.001 where a prior is the start)",
-        ),
-    ] = None
-    init: Annotated[
-        str | None,
-        arg(
-            metavar="echo|none|PATH",
-            help="Prior to start from; none: random weights.",
-            help_behavior_hint="(default: echo, but none for the simulator without --blind)",
-        ),
-    ] = None
-    widths: Annotated[
-        tuple[int, ...] | None,
-        arg(
-            metavar="INT...",
-            help="Channels of a new network's levels, finest first; a prior to start from has its own.",
-            help_behavior_hint="(default: 40 64 96 128)",
-        ),
-    ] = None
-    size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
-    cache_gb: Annotated[float, arg(help="Gigabytes of frames that may be kept in RUN while it trains.")] = 2.0
-    keep_cache: Annotated[
-        bool, arg(help="Keep these frames at the end, for another run on them.", help_behavior_hint="")
-    ] = False
-    seed: Annotated[int, arg(help="Random seed of the weights, the noise and the haze.")] = 0
 
     def run(self) -> int:
         """Train, and say whether the new prior is better than the one it started from."""
-        for name in ("patients", "size", "steps", "minutes", "batch", "learning_rate", "cache_gb"):
-            _require_positive(name, getattr(self, name))
-        _require_seed(self.seed)
-        for width in self.widths or ():
-            _require_positive("widths", width)
-        if self.widths and self.init not in (None, "none"):
-            raise InputError("--widths is for a new network, --init starts from one that has its own: leave out one.")
-        if self.masks is not None and self.hazy is None:
-            raise InputError("--masks are those of hazy clips: name their folder with --hazy, or leave it out.")
+        self.check()
 
         from nuclear_diffusion.restore.run import check_writable
-        from nuclear_diffusion.training.train_prior import Request, train_prior
+        from nuclear_diffusion.training.train_prior import train_prior
 
         check_writable(self.output)
-        init = self.init or ("none" if self.widths or (self.data == "simulator" and not self.blind) else "echo")
-        request = Request(
-            data=None if self.data == "simulator" else Path(self.data),
-            output=self.output,
-            blind=self.blind,
-            hazy=self.hazy,
-            masks=self.masks,
-            patients=self.patients,
-            minutes=self.minutes,
-            steps=self.steps,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
-            init=None if init == "none" else init,
-            widths=self.widths,
-            size=self.size,
-            cache_gb=self.cache_gb,
-            keep_cache=self.keep_cache,
-            seed=self.seed,
-        )
-        trained = train_prior(request, progress_bar, lambda sentence: print(f"note: {sentence}", file=sys.stderr))
+        trained = train_prior(self, progress_bar, lambda sentence: print(f"note: {sentence}", file=sys.stderr))
         if trained.interrupted:
             print(f"Stopped at step {trained.step}; the same command goes on from there.", file=sys.stderr)
             return STOPPED

@@ -1,6 +1,5 @@
 """Training from clips to a verdict: what the command `train` does."""
 
-import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,9 +21,7 @@ from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
 from nuclear_diffusion.training.loop import Progress, beside_gpu, train
-
-PATIENTS = 1500
-"""Simulated patients to learn from."""
+from nuclear_diffusion.training.request import Request
 
 STEPS, MORE_STEPS = 20_000, 4_000
 """Length of a run from random weights, and of one that starts from a prior: about five hours and one on two cores."""
@@ -40,31 +37,6 @@ SHIPPED = "echo"
 
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """Makes a progress bar with a title."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is asked for; see `nuclear-diffusion train --help`."""
-
-    data: Path | None
-    """Clean clips; None: the simulator's."""
-    output: Path
-    blind: bool = False
-    hazy: Path | None = None
-    masks: Path | None = None
-    patients: int = PATIENTS
-    minutes: float | None = None
-    steps: int | None = None
-    """None: `STEPS` from random weights, `MORE_STEPS` from a prior."""
-    batch: int = 5
-    learning_rate: float | None = None
-    init: str | None = None
-    """A prior; None: random weights."""
-    widths: tuple[int, ...] | None = None
-    size: int = 256
-    cache_gb: float = 2.0
-    keep_cache: bool = False
-    seed: int = 0
 
 
 class Trained(NamedTuple):
@@ -85,7 +57,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
     from none), and then paired with simulated haze; see `read_frames`. The new prior is judged against the same
     prior on hazy clips that are not trained on. Raises `InputError` for what cannot be read or does not fit together.
     """
-    start = None if request.init is None else load_trained(request.init)
+    start = None if request.start is None else load_trained(request.start)
     if start is not None and request.blind:
         start = as_blind(start)
     blind = request.blind or (start is not None and not start.haze_aware)
@@ -127,7 +99,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         return Trained(result.step, frames, [], True)
     verdict: list[str] = []
     if judge is not None and before is not None:
-        name = request.init or SHIPPED
+        name = request.start or SHIPPED
         verdict = judge.verdict(result.prior, name)
         if prior_hash(result.prior) == prior_hash(before):
             verdict = [f"No weights of this run were better than {name}: they are {name}'s. Go on using {name}."]
@@ -143,9 +115,9 @@ def _frames(
 ) -> Iterator[tuple[Bank, Callable[[], int] | None]]:
     """What to learn from, and where it is rendered meanwhile, beside a GPU, how many patients are there."""
     about: dict[str, Any] = {"cache": cache, "size": request.size, "limit_gb": request.cache_gb, "note": note}
-    if request.data is not None:
+    if request.folder is not None:
         with progress_bar("reading clips") as progress:
-            bank = read_frames(request.data, teacher=teacher, seed=request.seed, progress=progress, **about)
+            bank = read_frames(request.folder, teacher=teacher, seed=request.seed, progress=progress, **about)
         yield bank, None
         return
     bar = "rendering simulated patients"
