@@ -15,8 +15,8 @@ from nuclear_diffusion.priors.protocol import per_frame
 from nuclear_diffusion.types import Frame, Scalar, Video
 
 SEEN = 6
-"""Inputs of a haze-aware network from the hazy clip: the frame, an earlier and a later one, and mean, standard deviation
-and minimum over time."""
+"""Inputs of a haze-aware network from the hazy clip: the frame, an earlier and a later one, and the mean, standard
+deviation and minimum over time."""
 
 MOMENTS = 8
 """Evenly spaced frames used for these statistics; the earlier and the later frame are one spacing away."""

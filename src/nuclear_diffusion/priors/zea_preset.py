@@ -66,8 +66,8 @@ class PresetUNet(eqx.Module):
     """zea's `unet_time_conditional`: the noise in frames of X_tau whose sides are multiples of the stride.
 
     The noise variance enters as [sin, cos](2 pi f sigma^2), one constant map per feature next to the stem's output,
-    with `embedding_dims` / 2 log-spaced frequencies f. At f = 1000, float32 rounding of f or sigma^2 shifts the phase by
-    1e-4 of a turn, so f is computed here rather than stored, to be rounded as in zea.
+    with `embedding_dims` / 2 log-spaced frequencies f. At f = 1000, float32 rounding of f or sigma^2 shifts the phase
+    by 1e-4 of a turn, so f is computed here rather than stored, to be rounded as in zea.
     Downsampling averages 2 x 2 pixels, upsampling is bilinear, and each block on the way up takes the output of one
     block on the way down, in reverse order.
     """
