@@ -103,7 +103,9 @@ def rendered(clip: Clip, dehazed: Dehazed, strength: float) -> Dehazed:
 def check_separable(clip: Clip, method: Method) -> None:
     """Raise `InputError` for a static clip if the method distinguishes haze from tissue by motion."""
     if method.moving and (clip.frames == clip.frames[0]).all():
-        raise InputError(f"All frames of {clip.source} are identical: give a moving clip or use --method mmse.")
+        raise InputError(
+            f"{clip.source} does not move, all its frames are identical: give a moving clip or use --method mmse."
+        )
 
 
 def _subtract(image: ndarray, haze: ndarray) -> ndarray:
