@@ -1,4 +1,4 @@
-"""Banks of a few frames of many patients, for training."""
+"""Short simulated clips of many patients, for training."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from .haze import some_families, some_strength
 
 def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((seed, 3))
-    # from a few frames of a scanner to a few beats, so that a network learns what time tells from little of it too
+    # from a fraction of a beat to a few beats, so that the network learns from clips of any length
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
     strength, families, findings = some_strength(rng), some_families(rng), some_findings(rng)
     clip = simulate(seed=seed, size=size, times=times, haze=strength, families=families, findings=findings)
@@ -33,15 +33,15 @@ def frame_bank(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Short clips of the first `patients` patients of `split`, hazy and clean, evenly spaced in time.
+    """Hazy and clean short clips of the first `patients` patients of `split`, evenly spaced in time.
 
     Args:
         patients: number of patients.
-        frames_per_patient: moments rendered for each, over 0.12 to 3 s.
+        frames_per_patient: frames per patient, over 0.12 to 3 s.
         split: "train", "development" or "test".
         size: side of the square frames.
-        workers: processes; the result does not depend on it.
-        progress: called with (patients done, patients in all).
+        workers: number of processes, which does not affect the result.
+        progress: called with (patients done, total).
 
     Returns:
         Two uint8 arrays (patients, frames_per_patient, size, size).
