@@ -42,10 +42,7 @@ def ssim(
 
 
 def motion_psnr(video: Images) -> Float[ndarray, " frames_minus_1"]:
-    """PSNR of each frame relative to the previous one, in dB on 8-bit values: high for little motion.
-
-    Infinite if two frames are identical.
-    """
+    """PSNR of each frame relative to the previous one, in dB on 8-bit values; infinite for identical frames."""
     frames = to_uint8(video, "video").astype(np.float64) / 255
     return np.array([_decibels(error) for error in np.mean(np.diff(frames, axis=0) ** 2, axis=(1, 2))])
 

@@ -134,7 +134,7 @@ class Algorithm1(eqx.Module):
         if not np.all(factor < 2):
             raise InputError(
                 f"`signal_step` + `background_step` must be below 2 / mu, got mu * sum = {np.max(factor):.3g}: "
-                f"the residual would be multiplied by {1 - np.max(factor):.3g} a step and diverge."
+                f"the residual would be multiplied by {1 - np.max(factor):.3g} per step and diverge."
             )
 
     @classmethod

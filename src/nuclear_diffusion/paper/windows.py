@@ -75,9 +75,6 @@ class Windows:
         return 0 if index == 0 else max(0, self.starts[index - 1] + self.size - self.starts[index])
 
     def warm_start(self, index: int, previous: Video, fallback: Video) -> Video:
-        """Warm start of window `index`: the `previous` window's result in shared frames, `fallback` elsewhere.
-
-        SeqDiff (arXiv 2409.05399) applied to windows.
-        """
+        """Warm start of window `index` (SeqDiff, arXiv 2409.05399): `previous` in shared frames, else `fallback`."""
         shared = self.shared(index)
         return jnp.concatenate([previous[self.size - shared :], fallback[shared:]])

@@ -221,10 +221,7 @@ def estimate(prior: Prior, x: Video, level: Level) -> tuple[Video, Video]:
 
 
 def nuclear_gradient(background: NuclearNorm, low_rank: Video) -> Video:
-    """The gradient of gamma / p ||L||_*, with zea's value at L = 0.
-
-    There LAPACK's singular vectors are those of the identity, so that the gradient is at pixel i of frame i.
-    """
+    """The gradient of gamma / p ||L||_*; at L = 0 as in zea, where LAPACK's singular vectors are the identity's."""
     frames = low_rank.shape[0]
     falling = jnp.diag(jnp.arange(frames, 0, -1, dtype=low_rank.dtype))
     matrix = low_rank.reshape(frames, -1)

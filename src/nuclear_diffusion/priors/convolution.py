@@ -82,5 +82,5 @@ class Conv(eqx.Module):
         return cls(scale * jax.random.normal(key, (size, size, c_in, c_out)), jnp.zeros(c_out))
 
     def __call__(self, x: Features) -> Features:
-        """Correlate `x` with the kernel and add the bias."""
+        """Correlation plus bias."""
         return correlate(x, self.kernel) + self.bias

@@ -27,10 +27,9 @@ def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sig
 
 
 def posterior_mean(video: Video | Float[ndarray, "frames height width"], prior: Prior) -> Separation:
-    """Baseline: the posterior mean E[X | Y] of a haze-aware prior, in one pass.
+    """Baseline: the posterior mean E[X | Y] of a haze-aware prior, in one pass; background as in `mmse`.
 
-    The background is what was removed, max(Y - X, 0). Raises `InputError` as `separate`, or if the prior is not
-    haze-aware.
+    Raises `InputError` as `separate`, or if the prior is not haze-aware.
     """
     y = check_video(video)
     if not knows_haze(prior):

@@ -117,8 +117,7 @@ def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) 
 def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
     """Render a result of method nuclear at another strength, in place or into the new folder `output`.
 
-    Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is outside
-    [0, 1].
+    Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is invalid.
     """
     place = folder.resolve()
     try:

@@ -331,10 +331,7 @@ def _lone(scanner: Scanner, points: np.ndarray) -> np.ndarray:
 
 
 def _amplitude(scanner: Scanner, points: np.ndarray, level: np.ndarray | float, rng: np.random.Generator) -> np.ndarray:
-    """Complex amplitudes of scatterers at `points` (n, 2), together `level` dB above myocardium.
-
-    Scatterers within one resolution cell add up in power.
-    """
+    """Complex amplitudes at `points` (n, 2) whose power, summed per resolution cell, is `level` dB above myocardium."""
     r = np.hypot(*points.T)
     apart = np.stack([r / scanner.axial, np.arctan2(points[:, 0], points[:, 1]) / scanner.lateral], 1) / 2
     neighbours = np.exp(-0.5 * ((apart[:, None] - apart[None]) ** 2).sum(-1)).sum(1)
@@ -361,7 +358,7 @@ def _with_leaflet(
 
 
 def _calcium(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Generator) -> list[Solid]:
-    """Spots of 1 to 5 mm, 18 to 32 dB above myocardium (healthy leaflets: 12 dB); the first on a valve hinge, if any."""
+    """Spots of 1 to 5 mm, 18 to 32 dB above myocardium (healthy leaflets: 12 dB); the first on a hinge, if any."""
     aorta = [c for c in anatomy.chambers if c.name == "ao"]
     solids = []
     for k in range(rng.integers(3, 8)):

@@ -18,10 +18,7 @@ def _rise(x: np.ndarray, start: float, stop: float) -> np.ndarray:
 
 
 def contraction(phase: np.ndarray) -> np.ndarray:
-    """Contraction of the ventricle in [0, 1] at `phase` in [0, 1) of the cardiac cycle, from the R wave.
-
-    Systole to 0.35, rapid filling to 0.58, diastasis, and atrial kick before the next beat.
-    """
+    """Contraction in [0, 1] at `phase` in [0, 1) from the R wave: systole, rapid filling, diastasis, atrial kick."""
     return _rise(phase, 0.02, 0.35) - 0.75 * _rise(phase, 0.42, 0.58) - 0.25 * _rise(phase, 0.85, 0.99)
 
 
