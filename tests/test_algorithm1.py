@@ -119,7 +119,7 @@ def test_settings_that_must_diverge_are_refused(settings):
 
 
 def test_refusal_says_by_how_much():
-    with pytest.raises(InputError, match="multiplied by -3 a step and diverge"):
+    with pytest.raises(InputError, match="multiplied by -3 per step and diverge"):
         Algorithm1(2.0, 1.0, 1.0)
 
 

@@ -1,7 +1,7 @@
-"""Nuclear Diffusion: a video as low-rank background + foreground under a diffusion prior.
+"""Nuclear Diffusion: separate a video into a low-rank background and a foreground with a diffusion prior.
 
-Every public name is here: `import nuclear_diffusion as nd`, then `nd.separate`, `nd.read_video`, ... Names are imported
-on first use, so that `import nuclear_diffusion` and the command line's help stay quick. Research use only.
+All public names are here: `import nuclear_diffusion as nd`, then `nd.separate`, `nd.read_video`, ... Each is imported
+on first use, which keeps the import and the command line's help fast. Research use only.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`python -m nuclear_diffusion`: the command line."""
+"""Entry point of `python -m nuclear_diffusion`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: parse, call, report. Everything heavy is imported when a command runs, so that help is quick."""
+"""The command line. Heavy modules are imported when a command runs, so that help is fast."""
 
 import argparse
 import dataclasses
@@ -20,35 +20,35 @@ from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nucle
 from nuclear_diffusion.training.request import Request
 
 LINE_SECONDS = 60
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between progress lines when there is no terminal."""
 
 FAILED, STOPPED = 2, 130
-"""Exit codes: something the user gave cannot be used; Ctrl-C."""
+"""Exit codes: an error the user can fix; Ctrl-C."""
 
-Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Folder to write into; made where missing.")]
+Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Output folder; created if missing.")]
 Prior = Annotated[
     str | None,
-    arg(metavar="echo|PATH", help="Prior of all methods that have one.", help_behavior_hint="(default: echo)"),
+    arg(metavar="echo|PATH", help="Prior for all methods that use one.", help_behavior_hint="(default: echo)"),
 ]
 Data = Annotated[
     Positional[Path],
-    arg(metavar="DATA", help="Folder of the data set: hazy clips, masks of septum and ventricle, truth if known."),
+    arg(metavar="DATA", help="Data set folder: hazy clips, septum and ventricle masks, ground truth if available."),
 ]
 Noisy = Annotated[
     Path | None,
-    arg(metavar="DIR", help="Hazy clips, in DATA or elsewhere.", help_behavior_hint="(default: noisy, else DATA)"),
+    arg(metavar="DIR", help="Folder of hazy clips.", help_behavior_hint="(default: noisy in DATA, or DATA)"),
 ]
 Masks = Annotated[
     Path | None,
     arg(
         metavar="DIR",
-        help="Masks named as the frames: PNG, 255 septum and 128 ventricle, or LabelMe JSON.",
-        help_behavior_hint="(default: noisy_roi, else beside the frames)",
+        help="Folder of masks with the frames' file names: PNG (septum 255, ventricle 128) or LabelMe JSON.",
+        help_behavior_hint="(default: noisy_roi, or beside the frames)",
     ),
 ]
 Truth = Annotated[
     Path | None,
-    arg(metavar="DIR", help="The hazy clips without haze.", help_behavior_hint="(default: truth, if there)"),
+    arg(metavar="DIR", help="Folder of these clips without haze.", help_behavior_hint="(default: truth, if present)"),
 ]
 
 
@@ -58,16 +58,16 @@ OfMethod = Annotated[
     MethodName,
     arg(
         name="method",
-        help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one pass of a "
-        "denoiser. aware: one pass of a prior that has learned haze. rpca: robust PCA. Each has its own settings: "
-        "'dehaze --method NAME --help' shows them.",
+        help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one denoiser "
+        "pass. aware: posterior mean of a haze-aware prior. rpca: robust PCA. Each method has its own settings, "
+        "listed by 'dehaze --method NAME --help'.",
     ),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Dehaze(Generic[M]):
-    """Separate clips into signal and haze: data, videos, a summary figure and a report for each."""
+    """Separate clips into signal and haze; write arrays, videos, a summary figure and a report for each."""
 
     clips: Annotated[
         Positional[tuple[Path, ...]],
@@ -84,16 +84,16 @@ class Dehaze(Generic[M]):
         Path | None,
         arg(
             metavar="FILE",
-            help="Settings file, as `tune` writes it; a setting that is also typed is the typed one.",
+            help="Settings file written by `tune`; settings on the command line override it.",
             help_behavior_hint="(default: none)",
         ),
     ] = None
-    overwrite: Annotated[
-        bool, arg(help="Replace finished results that were made with other settings, weights or frames.")
-    ] = False
+    overwrite: Annotated[bool, arg(help="Replace existing results made with other settings, weights or frames.")] = (
+        False
+    )
 
     def run(self) -> int:
-        """Dehaze every clip; one that fails is reported and the rest goes on."""
+        """Dehaze every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
 
@@ -119,7 +119,7 @@ class Dehaze(Generic[M]):
                 failed += 1
                 continue
             if outcome.skipped:
-                print(f"{outcome.folder}: finished before with the same settings, skipped")
+                print(f"{outcome.folder}: skipped, already done with the same settings")
             else:
                 print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")
         return FAILED if failed else 0
@@ -127,25 +127,25 @@ class Dehaze(Generic[M]):
 
 @dataclasses.dataclass(frozen=True)
 class Render:
-    """Rewrite finished results at another strength, without separating the clips again."""
+    """Render existing results at another strength, without separating the clips again."""
 
     results: Annotated[
         Positional[tuple[Path, ...]],
-        arg(metavar="RESULT...", help="Result folders of `dehaze`.", help_behavior_hint="(one or more)"),
+        arg(metavar="RESULT...", help="Result folders written by `dehaze`.", help_behavior_hint="(one or more)"),
     ]
-    strength: Annotated[float, arg(help="How much haze is taken, from 0 (nothing) to 1 (all that may be haze).")]
+    strength: Annotated[float, arg(help="How much haze to remove, from 0 (none) to 1 (everything that may be haze).")]
     output: Annotated[
         Path | None,
         arg(
             aliases=["-o"],
             metavar="DIR",
-            help="Folder to write into, one folder a result.",
-            help_behavior_hint="(default: each result is replaced)",
+            help="Output folder, with one subfolder per result.",
+            help_behavior_hint="(default: replace each result)",
         ),
     ] = None
 
     def run(self) -> int:
-        """Render every result; one that fails is reported and the rest goes on."""
+        """Render every result; report failures and continue with the rest."""
         if not self.results:
             raise InputError("Name at least one result folder.")
 
@@ -191,16 +191,16 @@ class Train(Request):
 
 @dataclasses.dataclass(frozen=True)
 class Simulate:
-    """Write a data set of simulated hazy echo clips with their truth."""
+    """Write a data set of simulated hazy echo clips with ground truth."""
 
-    directory: Annotated[Positional[Path], arg(metavar="DIR", help="Folder to write into; made where missing.")]
-    clips: Annotated[int, arg(help="How many patients.")] = 10
-    seed: Annotated[int, arg(help="Random seed: the first patient's number.")] = 0
-    frames: Annotated[int, arg(help="Frames a clip.")] = 60
+    directory: Annotated[Positional[Path], arg(metavar="DIR", help="Output folder; created if missing.")]
+    clips: Annotated[int, arg(help="Number of patients, one clip each.")] = 10
+    seed: Annotated[int, arg(help="Random seed of the first patient; the next patient has the next seed.")] = 0
+    frames: Annotated[int, arg(help="Frames per clip.")] = 60
     size: Annotated[int, arg(help="Height and width of a frame in pixels.")] = 256
 
     def run(self) -> int:
-        """Simulate clip after clip."""
+        """Simulate and write the clips."""
         for name in ("clips", "frames", "size"):
             _require_positive(name, getattr(self, name))
         _require_seed(self.seed)
@@ -218,7 +218,7 @@ class Simulate:
                 size=self.size,
                 progress=progress,
             )
-        print(f"{self.directory}: {self.clips} clips of {self.frames} frames with truth")
+        print(f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth")
         return 0
 
 
@@ -409,7 +409,7 @@ Command = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 2 for anything the user can mend, 130 for Ctrl-C."""
+    """Run the command line; return 0, 2 for an error the user can fix, or 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         from nuclear_diffusion.version import __version__
@@ -418,10 +418,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _parse(arguments).run()
-    except SystemExit as stop:  # help and what tyro could not parse
+    except SystemExit as stop:  # help, or arguments that tyro cannot parse
         return stop.code if isinstance(stop.code, int) else FAILED
     except KeyboardInterrupt:
-        print("\nStopped; what was finished stays.", file=sys.stderr)
+        print("\nStopped. Finished results are kept.", file=sys.stderr)
         return STOPPED
     except Exception as error:
         report_error(error)
@@ -429,20 +429,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _removed(report: dict[str, Any]) -> str:
-    """What was taken, in words."""
     lost = report.get("bright_tissue_lost")
     words = f"{100 * report['haze_energy_removed']:.1f} % of the energy removed"
     return words if lost is None else f"{words}, {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
 
 
 def report_error(error: Exception) -> None:
-    """Print the one sentence of an error that the user can mend; raise any other again."""
+    """Print the message of an error that the user can fix on one line; re-raise any other."""
     if isinstance(error, InputError):
         sentence = str(error)
     elif isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         sentence = f"{where}{error.strerror}."
-    elif isinstance(error, OSError):  # h5py and av say it in their own words
+    elif isinstance(error, OSError):  # h5py and av set only the message
         sentence = str(error)
     else:
         raise error
@@ -451,9 +450,9 @@ def report_error(error: Exception) -> None:
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[..., None]]:
-    """A bar with elapsed and remaining time; yields a function to call with (done, in all) and perhaps a few words.
+    """Show progress on stderr; yields a function to call with (done, total) and optionally a short text.
 
-    It is drawn on the standard error. Where that is no terminal there is a line a minute instead, at most.
+    A terminal gets a bar with elapsed and remaining time, anything else at most one line per minute.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -472,14 +471,14 @@ def progress_bar(description: str) -> Iterator[Callable[..., None]]:
     if not console.is_terminal:
         yield _lines(description)
         return
-    # The speed is that of the last hour: of the last 30 s, the usual, there is none where a step takes a minute.
+    # Estimate speed over an hour: rich's 30 s holds no step at all where a step takes a minute.
     with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task(description, total=None, words="")
         yield lambda done, total, words="": bar.update(task, completed=done, total=total, words=words)
 
 
 def _lines(description: str) -> Callable[..., None]:
-    """For logs: the same as lines, `LINE_SECONDS` apart."""
+    """Progress as lines at least `LINE_SECONDS` apart, for logs."""
     started = told = time.monotonic()
 
     def tell(done: int, total: int, words: str = "") -> None:
@@ -501,7 +500,7 @@ def _duration(seconds: float) -> str:
 
 
 def _parse(arguments: Sequence[str]) -> Command:
-    """The command; `dehaze` has the settings of the method that is typed, or that its settings file is of."""
+    """Parse the command; `dehaze` takes the settings of the method named by --method or by the settings file."""
     how: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)}
     if arguments[:1] == ["dehaze"]:
         chosen = _method(arguments[1:])
@@ -511,41 +510,40 @@ def _parse(arguments: Sequence[str]) -> Command:
         Command,
         args=arguments,
         prog="nuclear-diffusion",
-        description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version shows "
+        description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version prints "
         "the version.",
         **how,
     )
 
 
 def _method(arguments: Sequence[str]) -> Method:
-    """The method that is typed, with its defaults or those of a settings file.
+    """The method chosen by --method or --settings, with its default settings or the file's.
 
-    Raises `InputError` where the file is of another method, and for a setting that only other methods have.
+    Raises `InputError` if the two name different methods, or a setting belongs only to other methods.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--method", choices=METHODS)
     parser.add_argument("--settings", type=Path)
     try:
         typed, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # tyro says it better
+    except argparse.ArgumentError:  # tyro's message is better
         return Nuclear()
     own = None if typed.settings is None else read_settings(typed.settings)
     if own is not None and typed.method not in (None, own.name):
-        raise InputError(f"{typed.settings} holds settings of {own.name}: leave out --method {typed.method}.")
+        raise InputError(f"{typed.settings} holds settings for method {own.name}: remove --method {typed.method}.")
     method = own or METHODS[typed.method or "nuclear"]()
     for flag in rest:
         name = flag.removeprefix("--").split("=")[0]
         having = [kind for kind in METHODS if name in METHODS[kind].__struct_fields__]
         if flag.startswith("--") and having and method.name not in having:
             raise InputError(
-                f"--{name} is not a setting of --method {method.name}: leave it out, or add --method "
-                f"{' or '.join(having)}."
+                f"--{name} is not a setting of method {method.name}: remove it, or add --method {' or '.join(having)}."
             )
     return method
 
 
 def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
-    """What to type for `command`, which has `data` and `output`, leaving out defaults and the flags in `but`."""
+    """The command line for `command`, which has `data` and `output`, without defaults and the flags in `but`."""
     flags = []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
@@ -556,13 +554,13 @@ def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
 
 
 def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
-    """By method: positive numbers separated by commas, of one method where its name and "=" lead them, else of all."""
+    """Factors by method, from texts such as "0.5,2" for all `methods` or "rpca=0.5,2" for one."""
     factors: dict[str, list[float]] = {}
     names = [name.strip() for name in methods.split(",")]
     for text in texts:
         method, equals, numbers = text.rpartition("=")
         if equals and method not in names:
-            raise InputError(f"--strengths has {method!r}, which --methods does not name: add it or leave it out.")
+            raise InputError(f"--strengths has {method!r}, which --methods does not name: add or remove it.")
         try:
             values = [float(part) for part in numbers.split(",")]
         except ValueError as error:

@@ -1,11 +1,11 @@
-"""The one error that a user of the package is meant to see."""
+"""The error raised for input that cannot be used."""
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; the message is one sentence: what is wrong and what to do."""
+    """Unusable input; the message says in one sentence what is wrong and what to do."""
 
 
 def require(condition: bool, sentence: str) -> None:
-    """Raise `InputError` with this `sentence` unless `condition` holds."""
+    """Raise `InputError(sentence)` unless `condition` holds."""
     if not condition:
         raise InputError(sentence)

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writes: a file is written completely or not at all."""
 
 import errno
 import os
@@ -15,22 +15,19 @@ _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix, that becomes `path` if the block succeeds.
+    """Yield a temporary path beside `path`, with the same suffix, that is renamed to `path` if the block succeeds.
 
-    The block makes a file or a folder there. It is flushed to disk and renamed at the end, and removed if the
-    block raises. Parents of `path` are made. A folder never replaces one that holds anything.
-
-    Raises:
-        InputError: the place cannot be written to, or the disk is full.
+    The block writes a file or a folder there; it is removed if the block raises. Missing parents of `path` are created.
+    A folder never replaces a non-empty folder. Raises `InputError` if `path` is not writable or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.open("xb").close()  # fails here, with a clear reason, rather than inside a library
+        temporary.open("xb").close()  # fails here with a clear reason, not inside a library
         temporary.unlink()
         if path.is_dir() and (path.suffix or any(path.iterdir())):
-            raise InputError(f"{path} is already a folder: choose another output or remove it.")
+            raise InputError(f"{path} is an existing folder: choose another output or remove it.")
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -52,4 +49,4 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    return InputError(f"{path} cannot be written ({reason}): choose another output or free the place.")
+    return InputError(f"Cannot write {path} ({reason}): choose another output or free some space.")

@@ -1,6 +1,6 @@
 """Array types.
 
-Public arrays are `float32`, shape (frames, height, width), display intensity in [0, 1], black = 0.
+Public arrays are float32 of shape (frames, height, width): display intensity in [0, 1], black = 0.
 """
 
 from jaxtyping import Array, Bool, Float
@@ -13,7 +13,7 @@ Frame = Float[Array, "height width"]
 """One image, display intensity in [0, 1]."""
 
 Video = Float[Array, "frames height width"]
-"""A clip, display intensity in [0, 1]; the n x p matrix of the paper is its transpose, flattened."""
+"""A clip, display intensity in [0, 1]; the paper's n x p matrix (pixels x frames) is the transpose of its frames."""
 
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""

@@ -1,4 +1,4 @@
-"""Video files, the ultrasound sector within a frame, and its fit to a prior's frame."""
+"""Video files, the ultrasound sector in a frame, and its fit to a prior's frame."""
 
 from nuclear_diffusion.io.fit import Fit
 from nuclear_diffusion.io.read import Clip, read_frames, read_video

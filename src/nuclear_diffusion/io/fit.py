@@ -1,4 +1,4 @@
-"""The sector of a clip of any size in the square frame of a prior, and back."""
+"""Map the sector of a clip of any size to the square frame of a prior, and back."""
 
 from dataclasses import dataclass, field
 
@@ -11,17 +11,16 @@ from scipy import ndimage
 from nuclear_diffusion.types import Mask
 
 _MARGIN = 0.02  # of the sector's longer side, on each side
-_WHOLE = 0.95  # a sector that spans this much of a frame of the prior's size stays where it is
+_WHOLE = 0.95  # a sector that spans this fraction of a frame of the prior's size is not moved
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A square window on the clip, scaled by one factor to the prior's frame: circles stay circles.
+    """A square window on the clip, scaled isotropically to the prior's frame.
 
-    The window stands on the sector's bounding box: centred on it horizontally, aligned with its top. It may
-    stick out of the clip's frame. Resampling is bicubic, widened to the target's pixel when shrinking
-    (anti-aliasing). Just outside the mask the nearest value inside stands in, so that neither black nor
-    burned-in text bleeds over the edge.
+    The window is centred horizontally on the sector's bounding box and aligned with its top; it may extend beyond the
+    clip's frame. Resampling is bicubic, with anti-aliasing when shrinking. Pixels outside the mask are first replaced
+    by the nearest value inside, so that neither black nor burned-in text bleeds over the edge.
 
     Attributes:
         mask: (size, size), the sector in the prior's frame.
@@ -41,11 +40,11 @@ class Fit:
     def to_prior(cls, mask: Mask, size: int = 256) -> "Fit":
         """Fit the sector `mask` (h, w) to frames of `size` x `size` pixels.
 
-        Where the clip has that size already and the sector spans nearly all of it, the fit is the identity.
+        If the clip already has that size and the sector spans nearly all of it, the fit is the identity.
         """
         mask = np.asarray(mask, bool)
         if mask.ndim != 2 or not mask.any():
-            raise ValueError(f"`mask` must be (height, width) with some True, got shape {mask.shape}.")
+            raise ValueError(f"`mask` must be (height, width) and not empty, got shape {mask.shape}.")
         if size < 1:
             raise ValueError(f"`size` must be positive, got {size}.")
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -58,16 +57,16 @@ class Fit:
             left = int(columns[0] + columns[-1] + 1 - side) // 2
         fitted = _resize(_window(mask.astype(np.float32), top, left, side), size) >= 0.5
         if not fitted.any():
-            raise ValueError(f"`size` must leave pixels of the mask, got {size}.")
+            raise ValueError(f"`size` must be large enough to keep a pixel of the mask, got {size}.")
         return cls(fitted, mask, top, left, side, _nearest(mask), _nearest(fitted))
 
     @property
     def size(self) -> int:
-        """Side of the prior's frame, pixels."""
+        """Side of the prior's frame in pixels."""
         return len(self.mask)
 
     def forward(self, frames: Float[ndarray, "frames height width"]) -> Float32[ndarray, "frames size size"]:
-        """Clip (t, h, w) in [0, 1] to the prior's frame (t, size, size) in [0, 1], 0 outside the mask."""
+        """Map a clip (t, h, w) in [0, 1] to the prior's frame (t, size, size) in [0, 1], 0 outside the mask."""
         frames = np.asarray(frames, np.float32)
         if frames.shape[1:] != self.source.shape:
             raise ValueError(f"`frames` must be (t, {self.source.shape}), got shape {frames.shape}.")
@@ -79,7 +78,7 @@ class Fit:
         return fitted
 
     def backward(self, field: Float[ndarray, "frames size size"]) -> Float32[ndarray, "frames height width"]:
-        """A field of any range (t, size, size) to the clip's frame (t, h, w), 0 outside the mask."""
+        """Map a field (t, size, size) of any range to the clip's frame (t, h, w), 0 outside the mask."""
         field = np.asarray(field, np.float32)
         if field.shape[1:] != self.mask.shape:
             raise ValueError(f"`field` must be (t, {self.size}, {self.size}), got shape {field.shape}.")
@@ -92,14 +91,14 @@ class Fit:
 
 
 def _nearest(mask: Mask) -> Int[ndarray, "axis height width"]:
-    """Row and column, for each pixel, of the nearest one in the mask."""
+    """For each pixel, row and column of the nearest pixel in the mask."""
     return ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)  # pyright: ignore
 
 
 def _window(
     image: Float32[ndarray, "h w"], top: int, left: int, height: int, width: int | None = None
 ) -> Float32[ndarray, "height width"]:
-    """A cut-out that may stick out of the image, where it repeats the edge."""
+    """A crop that may extend beyond the image, where the edge is repeated."""
     width = height if width is None else width
     rows = np.clip(np.arange(top, top + height), 0, image.shape[0] - 1)
     columns = np.clip(np.arange(left, left + width), 0, image.shape[1] - 1)

@@ -1,4 +1,4 @@
-"""Clips from files: DICOM, movies, image folders, TIFF, NumPy, HDF5, MetaImage; nothing is unpickled."""
+"""Read clips from DICOM, movies, image folders, TIFF, NumPy, HDF5 and MetaImage; nothing is unpickled."""
 
 import logging
 import math
@@ -31,7 +31,7 @@ from nuclear_diffusion.types import Mask
 DEFAULT_FPS = 30.0
 MIN_SIDE = 16
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".webp")
-# Lossy coding tints grey pixels by a few levels; wider channel spreads are real colour.
+# Lossy compression tints grey pixels by a few levels; larger differences between channels are real colour.
 COLOR_SPREAD = 12 / 255
 
 
@@ -41,10 +41,10 @@ class Clip:
 
     Attributes:
         frames: (t, h, w), in [0, 1], black = 0; for colour input the Rec. 601 luma.
-        fps: frames per second; 30 where the file does not say.
-        color: (t, h, w, 3) RGB where the input really is colour, else None.
-        region: the B-mode rectangle that the DICOM tags name, else None.
-        name: file or folder name without its suffix.
+        fps: frames per second; 30 if the file does not say.
+        color: (t, h, w, 3) RGB if the input is in colour, else None.
+        region: the rectangle of the ultrasound image from the DICOM tags, else None.
+        name: file or folder name without suffix.
         source: the path as given.
     """
 
@@ -68,7 +68,7 @@ class Clip:
 
 
 class _Decoded(NamedTuple):
-    """What a format's reader hands over: stored values and what the file says about them."""
+    """Stored values and metadata from a format's reader."""
 
     pixels: Shaped[ndarray, "frames height width *rgb"]
     fps: float | None = None
@@ -77,23 +77,23 @@ class _Decoded(NamedTuple):
 
 
 def read_video(path: str | Path) -> Clip:
-    """Read a clip of any supported format, with values scaled to [0, 1].
+    """Read a clip in any supported format, scaled to [0, 1].
 
-    DICOM (with or without suffix), MP4, MOV, MKV, AVI, GIF, TIFF, NPZ, NPY, HDF5 (`data/image_sc` of zea,
-    `input` of our results), MHA, or a folder of images in numerical order. For one of several clips in a
-    folder, give a pattern: `folder/patient-3-*.png`. 8-bit values are divided by 255, 16-bit values by 65535
-    (DICOM: by the bits stored), floats in [0, 255] by 255 unless they already lie in [0, 1].
+    DICOM (with or without suffix), MP4, MOV, MKV, AVI, GIF, TIFF, NPZ, NPY, HDF5 (`data/image_sc` of zea, `input` of
+    our results), MHA, or a folder of images in numerical order. To select one of several clips in a folder, give a
+    pattern: `folder/patient-3-*.png`. 8-bit values are divided by 255, 16-bit values by 65535 (DICOM: according to the
+    bits stored), floats in [0, 255] by 255 unless they are in [0, 1].
 
     Raises:
-        InputError: the file is missing, damaged or of an unknown kind, or holds no usable clip: fewer than two
-            frames, frames of different sizes, NaN or infinite values, values out of range, one value throughout.
+        InputError: the file is missing, damaged or of an unknown type, or has no usable clip: fewer than two frames,
+            frames of different sizes, NaN or infinite values, values out of range, or one value throughout.
     """
     path = Path(path)
     return _clip(path, *_reader(path))
 
 
 def read_frames(files: Sequence[Path]) -> Clip:
-    """Read image files, in the order given, as one clip; values, colour and errors are those of `read_video`."""
+    """Read image files in the given order as one clip; values, colour and errors as in `read_video`."""
     if not files:
         raise ValueError("`files` must name at least two images, got none.")
     return _clip(files[0].parent, lambda folder: _read_files(folder, files), "images")
@@ -107,9 +107,9 @@ def _clip(path: Path, reader: Callable[[Path], "_Decoded"], kind: str) -> Clip:
         raise
     except PermissionError as error:
         raise InputError(f"{path} cannot be opened (permission denied): change its permissions.") from error
-    except Exception as error:  # whatever a decoder raises on bytes that nobody vouches for
+    except Exception as error:  # decoders raise anything on damaged files
         raise InputError(
-            f"{path} cannot be read as {kind}: it is damaged, cut short or of another kind; export it again."
+            f"{path} cannot be read as {kind}, it is damaged, cut short or of another type: export it again."
         ) from error
     frames, color = _intensity(path, decoded.pixels, decoded.white)
     fps = decoded.fps if decoded.fps and np.isfinite(decoded.fps) and decoded.fps > 0 else DEFAULT_FPS
@@ -117,7 +117,7 @@ def _clip(path: Path, reader: Callable[[Path], "_Decoded"], kind: str) -> Clip:
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], _Decoded], str]:
-    """The reader for a path, by its kind, and that kind in words."""
+    """The reader for a path, and its file type in words."""
     if "*" in path.name:
         return _read_images, "images"
     if path.is_dir():
@@ -160,12 +160,12 @@ def _name(path: Path) -> str:
     if "*" in path.name:
         return path.stem.replace("*", "").strip("-_. ") or path.parent.name
     known = path.is_file() and re.fullmatch(r"\.[a-z][a-z0-9]{1,5}", path.suffix.lower())
-    return path.stem if known else path.resolve().name  # a UID's last number is no suffix
+    return path.stem if known else path.resolve().name  # the last number of a UID is not a suffix
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of the decoding libraries: what matters becomes an InputError."""
+    """Silence the decoding libraries' warnings; errors become an InputError."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile", "libav", "h5py", "PIL")]
     levels = [logger.level for logger in loggers]
     av_level, itk = av.logging.get_level(), sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -203,11 +203,11 @@ def _intensity(
         raise InputError(f"{path} holds {len(pixels)} frame(s): give a clip of at least two frames.")
     if min(pixels.shape[1:3]) < MIN_SIDE:
         height, width = pixels.shape[1:3]
-        raise InputError(f"{path} has frames of {height} x {width} pixels: give at least {MIN_SIDE} a side.")
-    pixels = pixels[..., :3] if pixels.ndim == 4 else pixels  # opacity says nothing here
+        raise InputError(f"{path} has frames of {height} x {width} pixels: give at least {MIN_SIDE} per side.")
+    pixels = pixels[..., :3] if pixels.ndim == 4 else pixels  # drop opacity
     scale = np.float32(_white(path, pixels) if white is None else white)
     if pixels.min() == pixels.max():
-        raise InputError(f"{path} is constant, one value in every pixel of every frame: give a clip with a picture.")
+        raise InputError(f"{path} is constant, with the same value in all pixels: give a clip with an image.")
     if pixels.ndim == 3:
         return np.clip(pixels.astype(np.float32) / scale, 0, 1), None
     frames = np.empty(pixels.shape[:3], np.float32)
@@ -225,7 +225,7 @@ def _intensity(
 
 
 def _white(path: Path, pixels: Shaped[ndarray, "..."]) -> float:
-    """The stored value that stands for intensity 1, by dtype and, where that leaves a choice, by range."""
+    """The stored value of intensity 1, from the dtype and, if that is ambiguous, the range."""
     if pixels.dtype == np.uint8:
         return 255
     if pixels.dtype == np.uint16:
@@ -235,7 +235,7 @@ def _white(path: Path, pixels: Shaped[ndarray, "..."]) -> float:
     if pixels.dtype.kind not in "iuf":
         raise InputError(f"{path} holds {pixels.dtype} values: give integers or floats.")
     low, high = float(pixels.min()), float(pixels.max())
-    if not (np.isfinite(low) and np.isfinite(high)):  # min and max pass NaN on
+    if not (np.isfinite(low) and np.isfinite(high)):  # min and max propagate NaN
         raise InputError(f"{path} holds NaN or infinite values: replace them first.")
     choices = (1, 255) if pixels.dtype.kind == "f" else (255, 65535)
     for white in choices:
@@ -259,8 +259,8 @@ def _read_dicom(path: Path) -> _Decoded:
         pixels = pixel_array(dataset)
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{path} has pixel data that cannot be decoded (transfer syntax {syntax.name}): it is damaged or of "
-            "a compression not supported here; export it as uncompressed or JPEG."
+            f"{path} has pixel data that cannot be decoded (transfer syntax {syntax.name}), it is damaged or its "
+            "compression is not supported: export it uncompressed or as JPEG."
         ) from error
     bits = int(dataset.BitsStored)
     photometric = str(dataset.PhotometricInterpretation)
@@ -279,7 +279,7 @@ def _read_dicom(path: Path) -> _Decoded:
 
 
 def _dicom_rate(dataset: pydicom.Dataset) -> float | None:
-    """Frames per second: the acquisition's time step (ms) before the rates at which to show it."""
+    """Frames per second: from the acquisition's frame time (ms), else the recommended display rate."""
     if step := float(dataset.get("FrameTime") or 0):
         return 1000 / step
     steps = [float(step) for step in dataset.get("FrameTimeVector") or ()][1:]  # the first is 0
@@ -289,9 +289,9 @@ def _dicom_rate(dataset: pydicom.Dataset) -> float | None:
 
 
 def _dicom_region(dataset: pydicom.Dataset, shape: tuple[int, ...]) -> Mask | None:
-    """The largest 2-D tissue (else colour-flow) rectangle of PS3.3 C.8.5.5, if it lies within the frame.
+    """The largest 2-D tissue (else colour-flow) region of PS3.3 C.8.5.5 that lies within the frame.
 
-    Files resized after acquisition keep the old rectangle: one that sticks out is not to be trusted.
+    A rectangle that exceeds the frame is ignored: the file was resized after acquisition.
     """
     height, width = shape
     found: list[tuple[bool, int, tuple[slice, slice]]] = []
@@ -327,7 +327,7 @@ def _read_movie(path: Path) -> _Decoded:
 
 
 def _read_images(path: Path) -> _Decoded:
-    """Images of a folder, or those that a pattern names, in numerical order."""
+    """Images in a folder or matching a pattern, in numerical order."""
     listed = path.parent.glob(path.name) if "*" in path.name else path.iterdir()
     files = [file for file in listed if file.suffix.lower() in IMAGE_SUFFIXES and file.name[0] != "."]
     if not files:
@@ -335,7 +335,7 @@ def _read_images(path: Path) -> _Decoded:
         raise InputError(f"{path} {where}: give a folder of PNG frames, or a video file.")
     clips: dict[str, int] = {}
     for file in files:
-        series = re.sub(r"\d+(?=\D*$)", "#", file.stem)  # all but the last number, which counts frames
+        series = re.sub(r"\d+(?=\D*$)", "#", file.stem)  # the last number counts frames
         clips[series] = clips.get(series, 0) + 1
     if sum(count > 1 for count in clips.values()) > 1:
         one = files[0].with_name(min(clips, key=_numerical).replace("#", "*") + files[0].suffix)
@@ -349,21 +349,21 @@ def _read_files(path: Path, files: Sequence[Path]) -> _Decoded:
         try:
             frames.append(_read_image(file))
         except OSError as error:
-            raise InputError(f"{file} cannot be read as an image: it is damaged; export it again.") from error
+            raise InputError(f"{file} cannot be read as an image, it is damaged: export it again.") from error
     if len({frame.dtype for frame in frames}) > 1:
         raise InputError(f"{path} mixes images of different bit depths: convert them to one.")
     return _Decoded(_stack(path, frames))
 
 
 def _numerical(name: str) -> list[str | int]:
-    """A sort key by which frame-2 comes before frame-10."""
+    """A sort key that puts frame-2 before frame-10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if index % 2 else part.casefold() for index, part in enumerate(parts)]
 
 
 def _read_image(path: Path) -> Shaped[ndarray, "height width *rgb"]:
     with Image.open(path) as image:
-        if image.mode.startswith("I"):  # 16 bits, which some versions of Pillow widen
+        if image.mode.startswith("I"):  # 16 bits, which some versions of Pillow read as 32
             return np.asarray(image).astype(np.uint16)
         if image.mode in ("L", "RGB", "F"):
             return np.asarray(image)
@@ -402,7 +402,7 @@ def _read_numpy(path: Path) -> _Decoded:
         if "pickle" not in str(error).lower():
             raise
         raise InputError(
-            f"{path} is no plain NumPy array (pickled data is never loaded): save a numeric array instead."
+            f"{path} is no plain NumPy array, and pickled data is never loaded: save a numeric array instead."
         ) from error
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is not a whole NPZ file: save it again.") from error
@@ -421,9 +421,9 @@ def _read_hdf5(path: Path) -> _Decoded:
             if isinstance(dataset, h5py.Dataset):
                 pixels = dataset[()]
                 if white:
-                    _white(path, pixels)  # refuses NaN and values out of range
+                    _white(path, pixels)  # raises on NaN and values out of range
                 return _Decoded(pixels, _attribute(file, "fps") or _attribute(dataset, "fps"), white)
-    raise InputError(f"{path} has no dataset `data/image_sc` (zea) or `input` (a result.h5): give a file with one.")
+    raise InputError(f"{path} has no dataset `data/image_sc` (zea) or `input` (result.h5): give a file with one.")
 
 
 def _attribute(node: h5py.File | h5py.Dataset, name: str) -> float | None:
@@ -439,6 +439,6 @@ def _read_metaimage(path: Path) -> _Decoded:
     size = math.prod(reader.GetSize()) * sitk.GetArrayViewFromImage(voxel).nbytes
     with path.open("rb") as file:
         packed = re.search(rb"^CompressedData\s*=\s*True", file.read(4096), re.MULTILINE)
-    if not packed and path.stat().st_size < size:  # ITK would complain on stderr first
+    if not packed and path.stat().st_size < size:  # ITK would print to stderr
         raise InputError(f"{path} is cut short: export it again.")
     return _Decoded(sitk.GetArrayFromImage(reader.Execute()))

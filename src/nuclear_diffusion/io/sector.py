@@ -1,4 +1,4 @@
-"""The ultrasound sector within a frame, without text, colour bars and traces."""
+"""Find the ultrasound sector in a frame, without text, colour bars and traces."""
 
 from typing import NamedTuple
 
@@ -13,33 +13,33 @@ from skimage.transform import downscale_local_mean
 
 from nuclear_diffusion.types import Mask
 
-# All at a working size of at most 320 pixels a side, where burned-in strokes are one or two pixels wide.
+# All for a working size of at most 320 pixels per side, where burned-in strokes are one or two pixels wide.
 _WORKING_SIDE = 320
 _FRAMES = 48
-_CHANGE = 4 / 255  # above the flicker of lossy coding over black
+_CHANGE = 4 / 255  # above the flicker of lossy compression on black
 _VISIBLE = 8 / 255  # above black
-_BRIGHT = 0.25  # text and traces at their peak
-_FLANK = 0.15  # shortest straight flank, of the hull's height
-_STEEP, _FLAT = 0.1, 2.0  # least and largest slope of a flank, columns a row
-_ADDED = 0.5  # most that the completion may add, of the hull's area
+_BRIGHT = 0.25  # peak of text and traces
+_FLANK = 0.15  # shortest straight flank, relative to the hull's height
+_STEEP, _FLAT = 0.1, 2.0  # smallest and largest slope of a flank, columns per row
+_ADDED = 0.5  # largest area that the completion may add, relative to the hull's
 
 
 def find_sector(frames: Float32[ndarray, "frames height width"], region: Mask | None = None) -> Mask:
     """Find the pixels of the ultrasound image.
 
     1. Each frame is opened by a 3 x 3 square, which removes strokes: text, traces, rulers.
-    2. Of what remains, pixels that change over time are tissue, as are steady bright pixels in one piece with
-       them (a saturated near field); steady pieces apart, as colour bars and logos, are not.
-    3. Their convex hull takes in cavities and drop-outs.
-    4. Where the hull's upper flanks are those of a sector, it is completed to that sector, whose lower
-       corners are often too dark to see; strokes there stay out.
+    2. The remaining pixels that change over time are tissue, and so are static pieces connected to them (a
+       saturated near field); separate static pieces, such as colour bars and logos, are not.
+    3. Their convex hull includes cavities and drop-outs.
+    4. If the hull's upper flanks are those of a sector, it is completed to that sector, whose lower corners are
+       often too dark to see; strokes there are left out.
 
     Args:
         frames: (t, h, w), in [0, 1].
-        region: pixels that may belong to it, for example `Clip.region`; None: all.
+        region: pixels that may belong to the sector, for example `Clip.region`; default: all.
 
     Returns:
-        (h, w), True on the sector; all (of the region) where the picture fills it or no sector stands out.
+        (h, w), True in the sector; the whole region if the image fills it or no sector is found.
     """
     frames = np.asarray(frames)
     if frames.ndim != 3 or 0 in frames.shape:
@@ -64,30 +64,30 @@ def find_sector(frames: Float32[ndarray, "frames height width"], region: Mask | 
 
 
 def _body(opened: Float[ndarray, "frames height width"], part: Mask) -> Mask | None:
-    """The sector's visible tissue, or None where nothing stands out from the rest."""
+    """The sector's visible tissue, or None if it cannot be told from the rest."""
     low, high = opened.min(axis=0), opened.max(axis=0)
     visible = (high > _VISIBLE) & part
     if visible.sum() > 0.9 * part.sum():
         return None
     visible = np.asarray(ndimage.binary_opening(visible), bool)
-    # A second piece as large as a twentieth is tissue behind a drop-out, not a remnant of a trace.
+    # Further pieces of at least a twentieth of the largest are tissue behind a drop-out, not remnants of traces.
     changing = _pieces(ndimage.binary_opening((high - low > _CHANGE) & part), 0.05)
     if changing.sum() < 0.01 * part.sum():
-        body = _pieces(visible, 1)  # a still clip
+        body = _pieces(visible, 1)  # a static clip
     else:
         body = changing | _attached(visible & ~changing, changing)
     return body if body.sum() >= 0.01 * part.sum() else None
 
 
 def _attached(steady: Mask, changing: Mask) -> Mask:
-    """The steady pieces that touch what changes and round it off: a near field, still tissue around a valve.
+    """Static pieces that touch changing pixels: a near field, or static tissue around a valve.
 
-    A bar or a logo that touches the sector makes the convex hull grow by far more than its own area.
+    Bars and logos are excluded: they enlarge the convex hull by far more than their own area.
     """
     labels = np.asarray(label(steady))
     touching = np.unique(labels[np.asarray(ndimage.binary_dilation(changing), bool)])
     hull = _hull(changing)
-    area = ConvexHull(hull).volume  # of a plane figure
+    area = ConvexHull(hull).volume  # SciPy's name for the area in 2-D
     attached = np.zeros_like(steady)
     for number in touching[touching > 0]:
         piece = labels == number
@@ -98,7 +98,7 @@ def _attached(steady: Mask, changing: Mask) -> Mask:
 
 
 def _pieces(mask: Mask, share: float) -> Mask:
-    """The connected pieces that have at least `share` of the largest one's area."""
+    """Connected pieces with at least `share` times the area of the largest one."""
     labels = np.asarray(label(mask))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -107,16 +107,16 @@ def _pieces(mask: Mask, share: float) -> Mask:
 
 
 def _hull(mask: Mask) -> Float[ndarray, "vertices 2"]:
-    """Convex hull (row, column) of the pixels' outer corners, the first pixel covering [0, 1] x [0, 1]."""
+    """Convex hull (row, column) of the pixels' corners; the first pixel covers [0, 1] x [0, 1]."""
     pixels = np.argwhere(mask)
     corners = np.concatenate([pixels + offset for offset in np.ndindex(2, 2)])
     return corners[ConvexHull(corners).vertices].astype(float)
 
 
 class _Sector(NamedTuple):
-    """A sector of a ring that opens downwards, in an image stretched `aspect` times in height.
+    """A ring sector that opens downwards, with apex (row, column) and flanks of slopes `left` and `right`.
 
-    The apex is (row, column); `left` and `right` are the flanks' slopes, columns a row.
+    Slopes are in columns per row; one column is as wide as `aspect` rows are high.
     """
 
     row: float
@@ -128,7 +128,7 @@ class _Sector(NamedTuple):
     aspect: float
 
     def draw(self, shape: tuple[int, ...]) -> Mask:
-        """(h, w), True where the pixel's centre lies in it."""
+        """(h, w), True where a pixel's centre is in the sector."""
         down = np.arange(shape[0])[:, None] + 0.5 - self.row
         across = np.arange(shape[1]) + 0.5 - self.column
         radius = np.hypot(down, self.aspect * across)
@@ -137,10 +137,10 @@ class _Sector(NamedTuple):
 
 
 def _sector(hull: Float[ndarray, "vertices 2"]) -> _Sector | None:
-    """The sector whose flanks are the uppermost long sides of the hull, or None where they do not diverge.
+    """The sector whose flanks are the uppermost long sides of the hull, or None without such flanks.
 
-    Pixels are not always square, so its arc may be an ellipse's: of those that contain the hull and touch it
-    below, the one of the least area.
+    Pixels may not be square, so its arc may be elliptic: of the sectors that contain the hull and touch its lower
+    end, this is the smallest.
     """
     ends = np.stack([hull, np.roll(hull, -1, axis=0)], axis=1)  # (side, end, row and column)
     ends = np.take_along_axis(ends, np.argsort(ends[..., 0], axis=1)[..., None], axis=1)  # upper end first
@@ -155,7 +155,7 @@ def _sector(hull: Float[ndarray, "vertices 2"]) -> _Sector | None:
             return None
         flanks.append(found[np.argmin(ends[found, 0, 0])])
     left, right = flanks
-    column = ends[:, 0, 1] - slope * ends[:, 0, 0]  # where each side's line meets row 0
+    column = ends[:, 0, 1] - slope * ends[:, 0, 0]  # where each side's line crosses row 0
     row = (column[left] - column[right]) / (slope[right] - slope[left])
     down, across = hull[:, 0] - row, hull[:, 1] - (column[left] + slope[left] * row)
     aspect = np.geomspace(2 / 3, 3 / 2, 41)  # the middle one is 1
@@ -171,9 +171,9 @@ def _sector(hull: Float[ndarray, "vertices 2"]) -> _Sector | None:
 
 
 def _strokes(frames: Float[ndarray, "frames height width"]) -> Mask:
-    """Text, traces and rulers in what is not yet tissue: thin bright pieces of some length, or steady ones.
+    """Text, traces and rulers: thin, bright and long pieces, or static pixels.
 
-    Dim speckle, which the opening of single frames removes, fills an area over time.
+    Dim speckle is thin in single frames too, but fills an area over time.
     """
     low, high = frames.min(axis=0), frames.max(axis=0)
     visible = high > _VISIBLE
@@ -186,9 +186,9 @@ def _strokes(frames: Float[ndarray, "frames height width"]) -> Mask:
 
 
 def _completion(mask: Mask, sector: Mask, strokes: Mask, factor: int) -> Mask:
-    """The hull with what the sector adds, less strokes; the hull if that is too much or much of it strokes."""
+    """The hull plus the rest of the sector without strokes; only the hull if that adds too much or mostly strokes."""
     added = sector & ~mask
-    halo = np.asarray(ndimage.binary_dilation(mask, iterations=3 * factor), bool)  # of lossy coding
+    halo = np.asarray(ndimage.binary_dilation(mask, iterations=3 * factor), bool)  # of lossy compression
     strokes = np.asarray(ndimage.binary_dilation(strokes & ~halo, iterations=2 * factor), bool)
     if added.sum() > _ADDED * mask.sum() or (added & strokes).sum() > 0.1 * added.sum():
         return mask

@@ -1,4 +1,4 @@
-"""Videos to files: written under a temporary name, then renamed, so that a killed run leaves no half file."""
+"""Write videos to files atomically."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -18,19 +18,19 @@ MOVIE_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
 
 
 def write_video(path: str | Path, frames: Shaped[ndarray, "frames height width *rgb"], fps: float = 30.0) -> None:
-    """Write a grey or RGB clip in the format that the suffix of `path` names.
+    """Write a grey or RGB clip in the format given by the suffix of `path`.
 
-    `.npz`, `.npy` and `.tif`/`.tiff` keep the values exactly (and, but for `.npy`, the frame rate). `.mp4`,
-    `.mov`, `.mkv`, `.avi` (H.264, or MPEG-4 part 2 where that encoder is missing; odd sides grow by one
-    replicated line), `.gif` and a folder of PNGs (no suffix) keep 8 bits.
+    `.npz`, `.npy` and `.tif`/`.tiff` keep the values exactly (and, except `.npy`, the frame rate). `.mp4`, `.mov`,
+    `.mkv`, `.avi` (H.264, or MPEG-4 Part 2 without that encoder; odd sides are padded by one line), `.gif` and a folder
+    of PNGs (no suffix) keep 8 bits.
 
     Args:
-        path: where to write; parents are made, an existing file is replaced.
+        path: output; missing parents are created, an existing file is replaced.
         frames: (t, h, w) or (t, h, w, 3); float in [0, 1] or uint8.
         fps: frames per second.
 
     Raises:
-        InputError: the place cannot be written to, or the suffix names no known format.
+        InputError: `path` cannot be written, or its suffix is unknown.
     """
     path, frames = Path(path), np.asarray(frames)
     if frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[-1] != 3) or frames.size == 0:
@@ -91,7 +91,7 @@ def _write_movie(path: Path, frames: UInt8[ndarray, "frames height width *rgb"],
 
 
 def _write_gif(path: Path, frames: UInt8[ndarray, "frames height width *rgb"], fps: float) -> None:
-    """GIF through FFmpeg, which, unlike Pillow, keeps identical consecutive frames."""
+    """Write a GIF with FFmpeg, which keeps identical consecutive frames; Pillow does not."""
     grey = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     opaque = np.full((256, 1), 255, np.uint8)
     with av.open(str(path), "w") as container:

@@ -1,7 +1,7 @@
-"""How good a dehazed clip is: contrast and change of regions, fidelity to a known truth, flicker and harm.
+"""Quality of a dehazed clip: contrast and change of regions, fidelity to ground truth, flicker, and lost tissue.
 
-NumPy in, numbers out. Images are in [0, 1], or uint8; clips (frames, height, width) give the mean over frames, but for
-what is measured over time or over all frames together.
+Inputs are NumPy arrays in [0, 1] or uint8. Clips (frames, height, width) give the mean over frames, except for metrics
+over time or over all frames together.
 """
 
 from nuclear_diffusion.metrics.fidelity import motion_psnr, psnr, ssim

@@ -1,4 +1,4 @@
-"""What the metrics share: images as uint8 values, clips as lists of images, regions that are not empty."""
+"""Shared input checks of the metrics: images as uint8, and regions that are not empty."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,14 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 
 Images = Float[ArrayLike, "*frames height width"] | UInt8[ArrayLike, "*frames height width"]
-"""One image or a clip, [0, 1] or uint8."""
+"""An image or a clip, in [0, 1] or uint8."""
 
 Region = Bool[ArrayLike, "*frames height width"]
-"""A region of interest, the same for all frames or one for each."""
+"""A region of interest, one for all frames or one for each."""
 
 
 def to_uint8(images: Images, name: str) -> UInt8[ndarray, "frames height width"]:
-    """Values 0-255 with a leading axis of frames; floats in [0, 1] are rounded to the nearest of 256 steps."""
+    """Values 0-255 with a leading axis of frames; floats in [0, 1] are rounded to the nearest level."""
     values = np.asarray(images)
     if values.ndim not in (2, 3):
         raise ValueError(
@@ -26,13 +26,13 @@ def to_uint8(images: Images, name: str) -> UInt8[ndarray, "frames height width"]
         if not np.issubdtype(values.dtype, np.floating):
             raise ValueError(f"`{name}` must be uint8, or float in [0, 1], got {values.dtype}.")
         if not np.isfinite(values).all():
-            raise InputError(f"`{name}` holds NaN or infinite values; replace them first.")
+            raise InputError(f"`{name}` holds NaN or infinite values: replace them first.")
         values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     return values.reshape(-1, *values.shape[-2:])
 
 
 def regions(mask: Region, shape: tuple[int, ...], name: str) -> Iterator[Bool[ndarray, "height width"]]:
-    """The region in each frame of a clip of this shape. Raises `InputError` where it is empty."""
+    """The region in each frame of a clip of this shape. Raises `InputError` if it is empty in any frame."""
     selected = np.asarray(mask)
     if selected.dtype != bool:
         raise ValueError(f"`{name}` must be boolean, got {selected.dtype}.")
@@ -40,5 +40,5 @@ def regions(mask: Region, shape: tuple[int, ...], name: str) -> Iterator[Bool[nd
         raise InputError(f"`{name}` must have the shape of the images, {shape[1:]}, got {selected.shape}.")
     for region in np.broadcast_to(selected, shape):
         if not region.any():
-            raise InputError(f"`{name}` selects no pixel; draw the region, or leave that frame out.")
+            raise InputError(f"`{name}` selects no pixel in a frame: draw the region there, or leave the frame out.")
         yield region

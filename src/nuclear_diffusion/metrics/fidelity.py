@@ -1,4 +1,4 @@
-"""Fidelity to a known truth, and how much a clip moves."""
+"""Fidelity to ground truth, and motion between frames."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -14,9 +14,9 @@ def psnr(
     estimate: Float[ArrayLike, "*frames height width"],
     mask: Region | None = None,
 ) -> float:
-    """Peak signal-to-noise ratio 10 log10(1 / mean squared error) in dB, peak 1; the mean over frames.
+    """Peak signal-to-noise ratio 10 log10(1 / mean squared error) in dB, peak 1, within `mask`; mean over frames.
 
-    Over the pixels of `mask` where given. Infinite where a frame is exact.
+    Infinite if a frame is exact.
     """
     x, y, rois = _pairs(truth, estimate, mask)
     return float(np.mean([_decibels(np.mean((a[roi] - b[roi]) ** 2)) for a, b, roi in zip(x, y, rois, strict=True)]))
@@ -29,7 +29,7 @@ def ssim(
 ) -> float:
     """Structural similarity (Wang et al. 2004; scikit-image, 7 x 7 windows, range 1), in [-1, 1]; mean over frames.
 
-    With `mask` the mean of the SSIM map over it; the windows of its border pixels reach outside.
+    With `mask`, the mean of the SSIM map over it; windows at its border reach outside.
     """
     x, y, rois = _pairs(truth, estimate, mask)
     if min(x.shape[1:]) < 7:
@@ -42,10 +42,7 @@ def ssim(
 
 
 def motion_psnr(video: Images) -> Float[ndarray, " frames_minus_1"]:
-    """Likeness of each frame from the second to the one before it: PSNR in dB on values 0-255, peak 255.
-
-    High where little moves; infinite where two frames are identical.
-    """
+    """PSNR of each frame relative to the previous one, in dB on 8-bit values; infinite for identical frames."""
     frames = to_uint8(video, "video").astype(np.float64) / 255
     return np.array([_decibels(error) for error in np.mean(np.diff(frames, axis=0) ** 2, axis=(1, 2))])
 
@@ -62,7 +59,7 @@ def _pairs(
     if x.shape != y.shape or x.ndim not in (2, 3):
         raise InputError(f"`truth` and `estimate` must be two images or clips of one shape, got {x.shape}, {y.shape}.")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise InputError("`truth` and `estimate` must hold no NaN or infinite values; replace them first.")
+        raise InputError("`truth` and `estimate` must not hold NaN or infinite values: replace them first.")
     x, y = (images.reshape(-1, *images.shape[-2:]) for images in (x, y))
     everything = np.ones(x.shape[1:], bool)
     return x, y, list(regions(everything if mask is None else mask, x.shape, "mask"))

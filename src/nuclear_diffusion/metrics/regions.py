@@ -1,6 +1,6 @@
 """Contrast between two regions and change within one, as in the DehazingEcho2025 challenge.
 
-Every value is computed per image on uint8 values 0-255 and averaged over images.
+Each metric is computed per image on uint8 values 0-255 and averaged over images.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
 
 GCNR_BINS = 256
-"""Bins of the challenge's gCNR, over the joint range of the two regions of an image."""
+"""Histogram bins of the challenge's gCNR."""
 
 
 def gcnr(image: Images, mask_a: Region, mask_b: Region) -> float:
     """Generalised contrast-to-noise ratio: 1 - sum_k min(f_k, g_k), in [0, 1], higher is better.
 
-    f, g: histograms of the regions, `GCNR_BINS` bins from their joint minimum to maximum, each of sum 1
-    (Rodriguez-Molares et al. 2020, IEEE TUFFC 67(4)). It is biased upwards by its bins: two equal distributions
-    of 1000 pixels score about 0.20, so report the number of pixels beside it.
+    f, g: normalised histograms of the regions, with `GCNR_BINS` bins from their joint minimum to maximum
+    (Rodriguez-Molares et al. 2020, IEEE TUFFC 67(4)). The binning biases it upwards: two samples of 1000 pixels from
+    the same distribution score about 0.20, so report the number of pixels.
     """
     return _mean_over_frames(_gcnr, image, mask_a, mask_b)
 
@@ -28,7 +28,7 @@ def gcnr(image: Images, mask_a: Region, mask_b: Region) -> float:
 def cnr(image: Images, mask_a: Region, mask_b: Region) -> float:
     """Contrast-to-noise ratio (mean A - mean B) / sqrt(var A + var B), signed, variances with ddof 0.
 
-    Where neither region varies it is 0 for equal means, and infinite otherwise.
+    If neither region varies, it is 0 for equal means and infinite otherwise.
     """
     return _mean_over_frames(_cnr, image, mask_a, mask_b)
 
@@ -36,7 +36,7 @@ def cnr(image: Images, mask_a: Region, mask_b: Region) -> float:
 def ks(before: Images, after: Images, mask: Region) -> float:
     """Two-sample Kolmogorov-Smirnov statistic of a region, sup_z |F_before(z) - F_after(z)|, in [0, 1].
 
-    Low in tissue (kept), high in haze (changed).
+    Best low in tissue (kept) and high in haze (changed).
     """
     first, second = to_uint8(before, "before"), to_uint8(after, "after")
     if first.shape != second.shape:
@@ -54,7 +54,7 @@ def _mean_over_frames(
 
 
 def _ks(a: np.ndarray, b: np.ndarray) -> float:
-    result = stats.ks_2samp(a, b, method="asymp")  # the method is of the p-value, which nobody reads
+    result = stats.ks_2samp(a, b, method="asymp")  # the method affects only the p-value
     return float(result.statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -1,4 +1,4 @@
-"""What a viewer sees at once: flicker, and bright tissue that is gone."""
+"""Visible artefacts: flicker, and lost bright tissue."""
 
 import math
 
@@ -11,21 +11,21 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
 
 BRIGHT = 0.4
-"""Tissue whose mean over a neighbourhood is above this intensity, in [0, 1], is bright."""
+"""A pixel is bright if the mean over its neighbourhood is above this intensity, in [0, 1]."""
 
 KEPT = 0.75
-"""It is lost where less than this share of that mean is left."""
+"""A bright pixel is lost if less than this fraction of the mean is left."""
 
 NEIGHBOURHOOD = 5
-"""Side of the square of pixels that is averaged: about a speckle, whose single pixels may well change."""
+"""Side of the neighbourhood in pixels: about a speckle, as single pixels within it may change."""
 
 
 def flicker(video: Images, region: Region) -> float:
     """Flicker of a region's mean m_t: sqrt(mean_t (m_t-1 - 2 m_t + m_t+1)^2) in grey levels of 255, in [0, 510].
 
-    0 is steady or changes evenly. White noise of standard deviation s in m_t gives sqrt(6) s, and +-a in turn 4 a. Of a
-    region (frames, height, width) only the pixels count that carry the label in every frame, so that a moving border
-    is no flicker. NaN for fewer than three frames. Raises `InputError` where no pixel is left.
+    A steady or linear m_t gives 0, white noise of standard deviation s gives sqrt(6) s, and alternating +-a gives 4 a.
+    Only pixels that are in the region in every frame count, so that a moving border is not flicker. NaN for fewer than
+    three frames. Raises `InputError` if no pixel is left.
     """
     return _swing(_levels(video, region).mean(axis=1))
 
@@ -33,19 +33,18 @@ def flicker(video: Images, region: Region) -> float:
 def pixel_flicker(video: Images, region: Region) -> float:
     """Flicker of a region's pixels y_ti: sqrt(mean_ti (y_t-1,i - 2 y_ti + y_t+1,i)^2) in grey levels of 255.
 
-    In [0, 510], for tissue that stands still: what moves counts too. The rest as `flicker`.
+    In [0, 510]. Motion counts as flicker, so use it for static tissue. Otherwise as `flicker`.
     """
     return _swing(_levels(video, region))
 
 
 def bright_lost(before: Images, after: Images, region: Region | None = None, truth: Images | None = None) -> float:
-    """Share of bright tissue that is lost, over all frames together, in [0, 1], lower is better.
+    """Fraction of bright tissue that is lost, over all frames together, in [0, 1], lower is better.
 
-    Of the pixels in `region` (everywhere if None) whose 5 x 5 mean is above `BRIGHT` in `before`, and in `truth` where
-    it is given, as haze is bright too: the share whose 5 x 5 mean in `after` is below `KEPT` times that in `before`.
-    The squares reach out of the region, and beyond the border of the image repeat its outermost pixels.
-    NaN where no pixel is bright: with nothing to lose, nothing is known. Raises `InputError` where the shapes differ or
-    the region is empty.
+    A pixel in `region` (default: everywhere) is bright if its 5 x 5 mean is above `BRIGHT` in `before`, and also in
+    `truth` if given, because haze is bright too. It is lost if its 5 x 5 mean in `after` is below `KEPT` times that in
+    `before`. Neighbourhoods reach out of the region; edge pixels are repeated beyond the image. NaN if no pixel is
+    bright. Raises `InputError` if the shapes differ or the region is empty.
     """
     bright, lost = bright_and_lost(before, after, truth)
     if region is not None:
@@ -56,7 +55,7 @@ def bright_lost(before: Images, after: Images, region: Region | None = None, tru
 def bright_and_lost(
     before: Images, after: Images, truth: Images | None = None
 ) -> tuple[Bool[ndarray, "frames height width"], Bool[ndarray, "frames height width"]]:
-    """Which pixels are bright, and which are bright and lost; see `bright_lost`."""
+    """Masks of the bright pixels and of the lost ones among them; see `bright_lost`."""
     first, second = to_uint8(before, "before"), to_uint8(after, "after")
     third = first if truth is None else to_uint8(truth, "truth")
     for name, images in (("after", second), ("truth", third)):
@@ -68,21 +67,21 @@ def bright_and_lost(
 
 
 def _levels(video: Images, region: Region) -> Float[ndarray, "frames pixels"]:
-    """The grey levels of the pixels that are in the region in every frame."""
+    """Grey levels of the pixels that are in the region in every frame."""
     frames = to_uint8(video, "video")
     throughout = np.all(list(regions(region, frames.shape, "region")), axis=0)
     if not throughout.any():
-        raise InputError("`region` selects no pixel in every frame; draw regions that overlap, or take fewer frames.")
+        raise InputError("`region` selects no pixel in every frame: draw regions that overlap, or use fewer frames.")
     return frames[:, throughout].astype(np.float64)
 
 
 def _swing(levels: Float[ndarray, "frames *pixels"]) -> float:
-    """Root mean square second difference in time."""
+    """Root mean square second difference over time."""
     return float(np.sqrt(np.mean(np.diff(levels, n=2, axis=0) ** 2))) if len(levels) > 2 else math.nan
 
 
 def _sums(frames: UInt8[ndarray, "frames height width"]) -> Int[ndarray, "frames height width"]:
-    """Sums over the neighbourhood of each pixel; integers, so that nothing hangs on rounding."""
+    """Sum over each pixel's neighbourhood, in integers to avoid rounding."""
     sums = frames.astype(np.int64)
     for axis in (1, 2):
         sums = correlate1d(sums, np.ones(NEIGHBOURHOOD), axis, mode="nearest")

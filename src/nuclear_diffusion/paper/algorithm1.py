@@ -1,12 +1,12 @@
-"""Algorithm 1 of the paper, line by line: the reference that the default sampler is measured against.
+"""Algorithm 1 of the paper, line by line.
 
 Stevens, Nolan, Robert, van Sloun 2026, "Nuclear Diffusion Models for Low-Rank Background Suppression in Videos",
-arXiv 2509.20886. Differences from the print:
+arXiv 2509.20886. Differences from the published algorithm:
 
 1. X_tau is divided by alpha_tau (variance-exploding form): x = X_tau / alpha_tau, sigma = sigma_tau / alpha_tau.
 2. Intensities lie in [0, 1]; the paper's network works on [-1, 1], where every sigma is twice as large.
-3. What the print leaves open is a field: the gradient's variable, line 8's noise, line 10's rule, the step sizes.
-4. The signal returned is the last X_0|tau of line 7, not X_0, which still holds the noise of the schedule's end.
+3. Choices that the paper leaves open are fields: the gradient's variable, line 8's noise, line 10's rule, step sizes.
+4. It returns the last X_0|tau of line 7, not X_0, which still contains the noise at the end of the schedule.
 """
 
 from collections.abc import Callable
@@ -27,10 +27,10 @@ from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import Scalar, Video
 
 PAPER_GAMMA = 1.0
-"""gamma of the paper's experiments."""
+"""gamma in the paper's experiments."""
 
 PAPER_WINDOW = 7
-"""p of the paper's experiments, frames."""
+"""p in the paper's experiments, frames."""
 
 DataGradient = Callable[[Prior, Video, Scalar, Video], tuple[Video, Video]]
 Renoise = Callable[[PRNGKeyArray, Video, Video, Scalar], Video]
@@ -46,15 +46,15 @@ def cosine_sigmas(
 ) -> Float[Array, " steps_plus_1"]:
     """sigma_tau / alpha_tau of the paper's schedule, from tau' = start * T down to 0, in [0, 1] intensity.
 
-    The angle is linear in tau from arccos(max_signal_rate) to arccos(min_signal_rate), (alpha, sigma) =
-    (cos, sin) of it; halved, as the paper's unit is half of ours. The default is 500 of T = 5000: 0.236 to 0.164.
+    (alpha, sigma) = (cos, sin) of an angle that is linear in tau, from arccos(max_signal_rate) to
+    arccos(min_signal_rate); halved to convert from [-1, 1]. The default is 500 of T = 5000: 0.236 to 0.164.
     """
     first, last = np.arccos(max_signal_rate), np.arccos(min_signal_rate)
     return jnp.tan(first + jnp.linspace(start, 0, steps + 1) * (last - first)) / 2
 
 
 def wrt_estimate(prior: Prior, x: Video, sigma: Scalar, target: Video) -> tuple[Video, Video]:
-    """X_0|tau and -d/dX_0|tau of 1/2 ||target - X_0|tau||^2: the residual; no backpropagation."""
+    """X_0|tau and -d/dX_0|tau of 1/2 ||target - X_0|tau||^2, the residual; no backpropagation."""
     x0 = prior.denoise(x, sigma)
     return x0, target - x0
 
@@ -66,17 +66,17 @@ def wrt_state(prior: Prior, x: Video, sigma: Scalar, target: Video) -> tuple[Vid
 
 
 def fresh_noise(key: PRNGKeyArray, x0: Video, noise: Video, sigma: Scalar) -> Video:
-    """Line 8 with new noise, x = x0 + sigma * noise. Forgets X_tau, and so part of the prior's variance."""
+    """Line 8 with new noise, x = x0 + sigma * noise; discards X_tau, and with it part of the prior's variance."""
     return x0 + sigma * jax.random.normal(key, x0.shape, x0.dtype)
 
 
 def ddim(key: PRNGKeyArray, x0: Video, noise: Video, sigma: Scalar) -> Video:
-    """Line 8 with the noise that the denoiser saw: the probability flow, which keeps the prior's variance."""
+    """Line 8 with the predicted noise (probability flow), which keeps the prior's variance."""
     return x0 + sigma * noise
 
 
 def subgradient_step(background: NuclearNorm, low_rank: Video, ascent: Video, step: float | Scalar) -> Video:
-    """L + step (ascent - gamma U V^T): moves along the data term and the nuclear norm's subgradient."""
+    """L + step (ascent - gamma U V^T): a step along the data term and the nuclear norm's subgradient."""
     return low_rank + step * (ascent - background.subgradient(low_rank))
 
 
@@ -86,7 +86,7 @@ def proximal_step(background: NuclearNorm, low_rank: Video, ascent: Video, step:
 
 
 class State(NamedTuple):
-    """What the next step needs, and the estimate that is returned."""
+    """The state of the loop."""
 
     x: Video
     """X_tau / alpha_tau."""
@@ -99,19 +99,19 @@ class State(NamedTuple):
 
 
 class Algorithm1(eqx.Module):
-    """Algorithm 1: reverse diffusion on X and gradient steps on L, both down the data term of eq. 8.
+    """Algorithm 1: reverse diffusion on X and gradient steps on L, both minimising the data term of eq. 8.
 
-    The residual Y - L - X is multiplied by 1 - mu (signal_step + background_step) a step, as both X and L move
-    by line 6's gradient: settings with mu (signal_step + background_step) >= 2 diverge and are refused with an
-    `InputError`. So does the print read with unit steps and mu = 2 (a factor -3).
+    Each step multiplies the residual Y - L - X by 1 - mu (signal_step + background_step), because X and L both move
+    along line 6's gradient. Settings with mu (signal_step + background_step) >= 2 diverge and raise `InputError`;
+    so would the paper's algorithm read with unit steps and mu = 2 (a factor of -3).
 
     - `mu`: precision of the noise (eq. 8), 1 / intensity^2.
-    - `signal_step`, `background_step`: s_x of line 7, s_l of line 10; dimensionless inverses of a precision.
-    - `sigmas`: noise levels, falling; one step goes from each to the next. Default: the paper's 500 of 5000.
+    - `signal_step`, `background_step`: step sizes s_x of line 7 and s_l of line 10, intensity^2 like 1 / mu.
+    - `sigmas`: decreasing noise levels, one step from each to the next. Default: the paper's 500 of 5000.
     - `data_gradient`: `wrt_estimate` (closed form) or `wrt_state` (DPS).
     - `renoise`: `fresh_noise` or `ddim`.
     - `background_update`: `subgradient_step` or `proximal_step`.
-    - `allow_divergence`: skip the refusal, to show what happens.
+    - `allow_divergence`: accept settings that diverge, for demonstration.
     """
 
     mu: float | Scalar
@@ -134,26 +134,26 @@ class Algorithm1(eqx.Module):
         if not np.all(factor < 2):
             raise InputError(
                 f"`signal_step` + `background_step` must be below 2 / mu, got mu * sum = {np.max(factor):.3g}: "
-                f"the residual would be multiplied by {1 - np.max(factor):.3g} a step and diverge."
+                f"the residual would be multiplied by {1 - np.max(factor):.3g} per step and diverge."
             )
 
     @classmethod
     def paper(cls, *, steps: int = 500, mu: float = 2.0, relaxation: float = 1.9) -> "Algorithm1":
-        """The paper's settings, to be used with `PAPER_GAMMA` and `PAPER_WINDOW`, and equal steps s_x = s_l.
+        """The paper's settings, for use with `PAPER_GAMMA` and `PAPER_WINDOW`, with equal steps s_x = s_l.
 
-        The step sizes are not printed. `relaxation` is mu (s_x + s_l), which converges below 2; its default is
-        5 % under that limit: the residual changes sign and keeps 0.9 of its size a step. At 1.0 one step removes
-        the residual, and line 8's fresh noise leaves the least misfit. Fewer `steps` cover the same noise range.
+        The paper does not give the step sizes. `relaxation` is mu (s_x + s_l), which must be below 2 to converge; the
+        default is 5 % below: each step multiplies the residual by -0.9. With 1.0, one step removes the residual, and
+        line 8's fresh noise leaves the least misfit. Fewer `steps` cover the same range of noise.
         """
         return cls(mu, relaxation / mu / 2, relaxation / mu / 2, sigmas=cosine_sigmas(steps))
 
     @property
     def steps(self) -> int:
-        """Denoiser passes a window."""
+        """Denoiser passes per window."""
         return self.sigmas.size - 1
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
-        """p(L) of the paper's experiments, whatever the `shape` of the window."""
+        """p(L) of the paper's experiments, for any window `shape`."""
         return NuclearNorm(PAPER_GAMMA)
 
     @eqx.filter_jit
@@ -168,8 +168,8 @@ class Algorithm1(eqx.Module):
     ) -> Separation:
         """Separate one window of p frames.
 
-        Line 1: x starts at `start` plus noise (SeqDiff; the paper's start is Y, the default), L at 0.
-        The trace is the root mean square of Y - L - X_0|tau at line 6 of every step, in intensity.
+        Line 1: x starts at `start` plus noise (SeqDiff warm start; the paper's start, Y, is the default), L at 0.
+        The trace is the root mean square of Y - L - X_0|tau at line 6 of each step, in intensity.
         """
         key, start_key = jax.random.split(key)
         m = y if start is None else start
@@ -195,15 +195,15 @@ class Algorithm1(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> tuple[State, Scalar]:
-        """Lines 3-10, from `sigma` to `sigma_next`; also the misfit that line 6 saw."""
-        # lines 3-6: Tweedie's estimate (eq. 4) and minus the gradient of 1/2 ||Y - L - X_0|tau||^2
+        """Lines 3-10, from `sigma` to `sigma_next`; also returns line 6's misfit."""
+        # lines 3-6: Tweedie's estimate (eq. 4) and the negative gradient of 1/2 ||Y - L - X_0|tau||^2
         x0, descent = self.data_gradient(prior, state.x, sigma, y - state.background)
         residual = y - state.background - x0
         noise = (state.x - x0) / sigma
-        # line 7: X down the data term
+        # line 7: X along the data term
         signal = x0 + self.signal_step * self.mu * descent
-        # line 8: back to the next noise level
+        # line 8: noise to the next level
         x = self.renoise(key, signal, noise, sigma_next)
-        # lines 9-10: L down the data term and the nuclear norm
+        # lines 9-10: L along the data term and the nuclear norm
         low_rank = self.background_update(background, state.background, self.mu * residual, self.background_step)
         return State(x, signal, low_rank), jnp.sqrt(jnp.mean(residual**2))

@@ -1,11 +1,11 @@
-"""Nuclear Diffusion for a prior that knows nothing of haze: expectation-maximisation under eqs. 7-9 and 12.
+"""Nuclear Diffusion with a prior that is not haze-aware: expectation-maximisation under eqs. 7-9 and 12.
 
-Algorithm 1 with every gradient step replaced by the minimiser or mean that it walks towards:
+Algorithm 1 with each gradient step replaced by the minimiser or mean that it approaches:
 
     lines 3-7    X <- E[X | Y, L] = D(Y - L, mu^(-1/2))          one denoiser pass: eq. 8 is Gaussian noise on X
-    lines 9-10   L <- argmin gamma ||L||_* + mu/2 ||Y - X - L||^2, then L >= 0, for haze adds brightness
+    lines 9-10   L <- argmin gamma ||L||_* + mu/2 ||Y - X - L||^2, then L >= 0 because haze adds brightness
 
-Without that projection no step lowers p(L | Y), the posterior of L with X integrated out.
+Without the projection to L >= 0, no step lowers p(L | Y), the posterior of L with X integrated out.
 """
 
 import equinox as eqx
@@ -21,9 +21,9 @@ from nuclear_diffusion.types import Scalar, Video
 
 
 class EM(eqx.Module):
-    """The L that is most probable given Y, and the mean of X given both.
+    """The most probable L given Y, and the posterior mean of X given Y and L.
 
-    - `mu`: precision of what neither part explains (eq. 8), 1 / intensity^2; above 0.
+    - `mu`: precision of the residual (eq. 8), 1 / intensity^2; above 0.
     - `steps`: denoiser passes, at least 1.
     - `background`: p(L); None: `slowly_varying`.
     """

@@ -1,4 +1,4 @@
-"""A prior whose every posterior is known exactly: the oracle of the samplers, and a ridge term."""
+"""A Gaussian prior, whose posteriors are known exactly: for testing samplers, and as a ridge term."""
 
 import math
 
@@ -14,7 +14,7 @@ from nuclear_diffusion.types import Frame, Scalar, Video
 class Gaussian(eqx.Module):
     """p(X) = N(X; mean, 1 / precision), pixels independent.
 
-    `precision` (above 0, 1 / intensity^2) and `mean` (intensity) are scalars, or one value a pixel or voxel.
+    `precision` (above 0, 1 / intensity^2) and `mean` (intensity) are scalars, or one value per pixel or voxel.
     """
 
     precision: float | Scalar | Frame | Video
@@ -25,12 +25,12 @@ class Gaussian(eqx.Module):
 
     @property
     def sigma_min(self) -> float:
-        """The closed form holds at any noise."""
+        """0: the closed form holds at any noise level."""
         return 0.0
 
     @property
     def sigma_max(self) -> float:
-        """The closed form holds at any noise."""
+        """Infinity: the closed form holds at any noise level."""
         return math.inf
 
     def __call__(self, signal: Video) -> Scalar:
@@ -44,5 +44,5 @@ class Gaussian(eqx.Module):
     def denoise(
         self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
     ) -> Float[Array, "*batch height width"]:
-        """E[x0 | x] where x = x0 + sigma * noise: mean = mode = `prox` with step sigma^2."""
+        """E[x0 | x] for x = x0 + sigma * noise: mean = mode = `prox` with step sigma^2."""
         return self.prox(x, per_frame(sigma, jnp.asarray(x)) ** 2)

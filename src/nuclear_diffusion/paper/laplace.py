@@ -1,4 +1,4 @@
-"""p(X) of robust PCA: sparse (eq. 10)."""
+"""The sparse p(X) of robust PCA (eq. 10)."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from nuclear_diffusion.types import Scalar, Video
 
 
 class Laplace(eqx.Module):
-    """p(X) ~ exp(-lam ||X||_1)  (eq. 10). `lam`: per unit of intensity, at least 0."""
+    """p(X) ~ exp(-lam ||X||_1)  (eq. 10). `lam`: 1 / intensity, at least 0."""
 
     lam: float | Scalar
 

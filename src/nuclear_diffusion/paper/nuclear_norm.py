@@ -1,4 +1,4 @@
-"""p(L): a background of few patterns over time (eq. 9)."""
+"""p(L): a low-rank background (eq. 9)."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.types import Scalar, Video
 
 NOISE = 0.02
-"""Standard deviation of the white noise that p(L) keeps out of what varies in time; display intensity, or a share."""
+"""Standard deviation of the white noise that `slowly_varying` suppresses; display intensity or haze fraction."""
 
 
 def singular_values(video: Video) -> Float[Array, " rank"]:
@@ -25,13 +25,13 @@ def singular_values(video: Video) -> Float[Array, " rank"]:
 class NuclearNorm(eqx.Module):
     """p(L) ~ exp(-gamma ||L||_*)  (eq. 9), ||L||_* = sum_i s_i over the singular values of the n x p matrix.
 
-    With `weights` the penalty is gamma sum_i w_i s_i, s descending: `weights=(0.0, 1.0)` leaves the strongest
-    (static) pattern free. They must not decrease, so that the closed-form prox is the global minimum
-    (Chen, Dong, Chan 2013, Biometrika 100(4)); the last one holds for all further singular values.
-    `gamma` is at least 0, per unit of intensity; it is not scale-free, as s grows with sqrt(n p).
+    With `weights` the penalty is gamma sum_i w_i s_i, s descending: `weights=(0.0, 1.0)` does not penalise the
+    strongest (static) pattern. Weights must not decrease, or the closed-form prox would not be the global minimum
+    (Chen, Dong, Chan 2013, Biometrika 100(4)); the last one applies to all further singular values.
+    `gamma` is at least 0, in 1 / intensity; it depends on the clip's size, because s grows with sqrt(n p).
 
-    With `static_is_free` the norm is that of L minus its mean over time: what stands still costs nothing, and what
-    varies is of few patterns. The prox stays exact, as the two parts are orthogonal.
+    With `static_is_free` the penalty applies to L minus its mean over time: the static part is free, and the varying
+    part is low-rank. The prox stays exact, because the two parts are orthogonal.
     """
 
     gamma: float | Scalar = 1.0
@@ -46,7 +46,7 @@ class NuclearNorm(eqx.Module):
         if weights is None:
             return
         if weights.ndim != 1 or weights.size == 0:
-            raise ValueError(f"`weights` must be one row of at least one number, got {self.weights}.")
+            raise ValueError(f"`weights` must be a sequence of at least one number, got {self.weights}.")
         require_nonnegative("weights", weights)
         if (np.diff(weights) < 0).any():
             raise InputError(f"`weights` must not decrease along the singular values, got {self.weights}.")
@@ -67,19 +67,18 @@ class NuclearNorm(eqx.Module):
     def subgradient(self, background: Video) -> Video:
         """Gamma U V^T on the range of L = U S V^T, 0 off it: the subgradient of least norm.
 
-        Singular values that float32 cannot tell from 0 count as 0, so that identical frames are harmless.
+        Singular values within float32 rounding of 0 count as 0, so that identical frames are harmless.
         """
         part = self._penalised(background)
-        # of the whole L, as rounding leaves something of a mean that was taken off
+        # relative to the whole L: subtracting the mean leaves rounding errors of its size
         smallest = jnp.finfo(background.dtype).eps * max(background.shape[0], 8) * jnp.linalg.norm(background)
         return _filter_spectrum(part, lambda s: jnp.where(s > smallest, self._penalties(s) / _divisor(s), 0))
 
     def _penalised(self, background: Video) -> Video:
-        """L, or how it varies around its mean over time."""
         return background - background.mean(axis=0) if self.static_is_free else background
 
     def _penalties(self, values: Float[Array, " rank"]) -> Float[Array, " rank"]:
-        """Gamma w_i for every singular value."""
+        """Gamma w_i for each singular value."""
         if self.weights is None:
             return jnp.full_like(values, 1) * self.gamma
         weights = jnp.asarray(self.weights, values.dtype)
@@ -87,7 +86,7 @@ class NuclearNorm(eqx.Module):
 
 
 def slowly_varying(shape: tuple[int, ...], precision: float | Scalar = 1.0) -> NuclearNorm:
-    """p(L) of a clip of `shape`: a static part that costs nothing, and variation of few patterns above `NOISE`.
+    """p(L) for a clip of `shape`: a free static part plus low-rank variation above `NOISE`.
 
     The largest singular value of n x p white noise of standard deviation s is about s (sqrt(n) + sqrt(p)); the prox
     thresholds at gamma / precision.
@@ -97,12 +96,12 @@ def slowly_varying(shape: tuple[int, ...], precision: float | Scalar = 1.0) -> N
 
 
 def _divisor(values: Float[Array, " rank"]) -> Float[Array, " rank"]:
-    """Singular values with 1 in place of 0: the pattern they would scale is 0 anyway."""
+    """Singular values with 0 replaced by 1 for division: the pattern they scale is 0 anyway."""
     return jnp.where(values > 0, values, 1)
 
 
 def _tall(video: Video) -> Float[Array, "long short"]:
-    """The matrix of the clip with its longer side first: pixels x frames, but for a very long clip."""
+    """The clip as a matrix, longer side first: pixels x frames, except for a very long clip."""
     matrix = video.reshape(video.shape[0], -1)
     return matrix if _has_more_frames_than_pixels(video) else matrix.T
 
@@ -116,18 +115,18 @@ def _small_side(
 ) -> tuple[Float[Array, " short"], Float[Array, "short short"]]:
     """Singular values (descending) and right singular vectors of a tall matrix, to a few eps of the largest.
 
-    The Gram matrix alone loses singular values below sqrt(eps) of the largest. Its eigenvectors still turn
-    the matrix into nearly orthogonal columns; with those scaled to length one, a second Gram matrix is close
-    to I and loses nothing. Its square root, scaled back, has the singular values of the whole matrix. Only
-    products of matrices touch the long side; a Householder QR takes 10 to 100 times as long.
+    The Gram matrix alone loses singular values below sqrt(eps) of the largest. But its eigenvectors rotate the
+    matrix to nearly orthogonal columns; scaled to unit length, these give a second Gram matrix close to I, which
+    loses nothing. Its square root, scaled back, has the singular values of the original. Only matrix products touch
+    the long side; a Householder QR takes 10 to 100 times as long.
     """
     _, turn = jnp.linalg.eigh(_gram(tall))
     turned = _matmul(tall, turn)
     lengths = jnp.linalg.norm(turned, axis=0)
-    # Not Cholesky: columns that are nothing but rounding may be parallel.
+    # Not Cholesky: columns that are only rounding errors may be parallel.
     squares, axes = jnp.linalg.eigh(_gram(turned / _divisor(lengths)))
     root = jnp.sqrt(jnp.maximum(squares, 0))[:, None] * axes.T * lengths
-    # The plain QR iteration: on busy CPU cores, divide and conquer waits for its threads at every column.
+    # QR iteration: on busy CPU cores, divide and conquer waits for its threads at every column.
     _, values, vectors = jax.lax.linalg.svd(root, algorithm=jax.lax.linalg.SvdAlgorithm.QR)
     return values, _matmul(turn, vectors.T)
 
@@ -137,12 +136,12 @@ def _gram(tall: Float[Array, "long short"]) -> Float[Array, "short short"]:
 
 
 def _matmul(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
-    """Full float32 products: accelerators round the factors to fewer bits unless told otherwise."""
+    """Matrix product in full float32; accelerators use fewer bits by default."""
     return jnp.matmul(a, b, precision="highest")
 
 
 def _filter_spectrum(video: Video, factor: Callable[[Array], Array]) -> Video:
-    """U diag(factor(s) s) V^T, from the singular vectors V of the short side alone."""
+    """U diag(factor(s) s) V^T, computed from the short side's singular vectors V alone."""
     tall = _tall(video)
     values, vectors = _small_side(tall)
     filtered = _matmul(tall, _matmul(vectors * factor(values), vectors.T))

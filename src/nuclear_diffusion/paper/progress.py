@@ -1,4 +1,4 @@
-"""News from inside a compiled loop."""
+"""Progress reports from inside a compiled loop."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ _listeners: list[Callable[[int], None]] = []
 
 
 def report(step: Int[Array, ""]) -> None:
-    """Tell whoever is `listening` that the loop has come to `step`; call it inside the loop's body."""
+    """Report `step` to all active `listening` blocks; call it in the loop's body."""
     jax.debug.callback(_notify, step)
 
 
@@ -21,7 +21,7 @@ def _notify(step: Int[Array, ""]) -> None:
 
 @contextmanager
 def listening(listener: Callable[[int], None] | None) -> Iterator[None]:
-    """While open, `listener` is called with the number of each step that begins."""
+    """Call `listener` with the number of each step that begins while the block runs."""
     if listener is None:
         yield
         return

@@ -1,7 +1,7 @@
 """Robust PCA: the model with a sparse p(X) (eqs. 1, 2, 10), solved to its optimum.
 
-Both problems are solved in float64, as their tolerances lie below the rounding of float32, and given back in
-float32. Neither function can be called inside `jit`. A new `lam`, `gamma`, `mu` or `tol` does not recompile.
+Both solvers work in float64, because their tolerances are below float32 rounding, and return float32. Neither can be
+called inside `jit`. Changing `lam`, `gamma`, `mu` or `tol` does not recompile.
 """
 
 import math
@@ -39,8 +39,8 @@ def robust_pca(
 
     Inexact augmented Lagrangian method of Lin, Chen, Ma 2010 (arXiv 1009.5055, Algorithm 5); stops at
     ||Y - L - X||_F / ||Y||_F < tol. `lam` defaults to 1 / sqrt(max(n, p)) (Candes et al. 2011).
-    The trace holds the relative residual after each iteration. Raises `InputError` for settings that are not
-    positive; warns where `max_iter` does not suffice.
+    The trace is the relative residual after each iteration. Raises `InputError` if a setting is not positive or the
+    video is not finite; warns if it does not converge within `max_iter`.
     """
     if lam is None:
         frames, *sides = np.shape(video)
@@ -62,9 +62,9 @@ def robust_pca_lagrangian(
 ) -> Separation:
     """MAP estimate under eqs. 7-10: min gamma ||L||_* + lam ||X||_1 + mu/2 ||Y - L - X||_F^2  (eq. 2).
 
-    The two exact proxes in turn, with Nesterov's momentum and a restart wherever it points uphill
-    (FISTA on L, with X minimised out; O'Donoghue, Candes 2015). Stops where one more turn moves L by less
-    than tol ||Y||_F; the trace holds that move, relative to ||Y||_F. Errors as in `robust_pca`.
+    Alternates the two exact proxes, with Nesterov momentum that restarts when it points uphill (FISTA on L with X
+    minimised out; O'Donoghue, Candes 2015). Stops when an iteration moves L by less than tol ||Y||_F; the trace is
+    that change relative to ||Y||_F. Errors as in `robust_pca`.
     """
     require_positive("lam", lam)
     require_positive("mu", mu)
@@ -75,7 +75,7 @@ def robust_pca_lagrangian(
 
 
 class _Iterate(NamedTuple):
-    """What the next iteration of either method needs; `memory` is the multiplier or the extrapolated L."""
+    """State of either solver; `memory` is the multiplier or the extrapolated L."""
 
     signal: Video
     background: Video
@@ -124,7 +124,7 @@ def _alternating_proxes(y: Video, settings: tuple[Scalar, Scalar, Scalar], tol: 
         momentum_next = (1 + jnp.sqrt(1 + 4 * momentum**2)) / 2
         ahead_next = background + (momentum - 1) / momentum_next * moved
         trace = state.trace.at[state.done].set(jnp.linalg.norm(background - ahead) / norm)
-        # X minimises exactly given the L that is returned.
+        # X is the exact minimiser for the returned L
         x = sparse.prox(y - background, 1 / mu)
         return _Iterate(x, background, ahead_next, momentum_next, trace, state.done + 1)
 
@@ -152,8 +152,8 @@ def _solve_in_float64(
     if y.ndim != 3 or y.size == 0:
         raise ValueError(f"`video` must have the shape (frames, height, width), got {y.shape}.")
     if not np.isfinite(y).all():
-        raise InputError("The video holds NaN or infinite values; replace them first.")
-    if not y.any():  # a black clip is its own optimum, and has no norm to measure a residual by
+        raise InputError("The video contains NaN or infinite values: replace them first.")
+    if not y.any():  # a black clip has norm 0, so no relative residual; its solution is 0
         black = jnp.zeros(y.shape, jnp.float32)
         return Separation(black, black, jnp.zeros(0))
     with _enable_x64(True):

@@ -1,4 +1,4 @@
-"""A clip through a sampler such as Algorithm 1, window by window, each warm-started by the one before (SeqDiff)."""
+"""Run a sampler such as Algorithm 1 on a clip, window by window, each with a warm start from the last (SeqDiff)."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -17,25 +17,25 @@ from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import Video
 
 P = TypeVar("P")
-"""The kind of p(L) that a sampler takes."""
+"""The type of p(L) that a sampler takes."""
 
 
 class Sampler(Protocol[P]):
-    """One window in, its separation out; `Algorithm1` is a sampler."""
+    """Separates one window, as `Algorithm1` does."""
 
     @property
     def steps(self) -> int:
-        """Denoiser passes a window."""
+        """Denoiser passes per window."""
         ...
 
     def background_for(self, shape: tuple[int, int, int]) -> P:
-        """The p(L) it is meant for, for a window of `shape` = (frames, height, width)."""
+        """The default p(L) for a window of `shape` = (frames, height, width)."""
         ...
 
     def __call__(
         self, y: Video, prior: Prior, background: P, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
-        """Separate the window `y` (frames, height, width); X starts from `start` (SeqDiff), or from `y`."""
+        """Separate the window `y` (frames, height, width); X starts at `start` (warm start) or at `y`."""
         ...
 
 
@@ -52,24 +52,24 @@ def sample(
 ) -> Separation:
     """Separate a clip Y with a sampler such as `Algorithm1.paper()`, Y ~ X + L.
 
-    The clip is taken in windows of `window` frames that share `overlap` frames and are cross-faded; a window
-    starts from what its predecessor found in the frames they share (SeqDiff, arXiv 2409.05399).
+    The clip is split into windows that overlap and are cross-faded. Each window starts from its predecessor's result
+    in the frames they share (warm start; SeqDiff, arXiv 2409.05399).
 
     Args:
         video: (frames, height, width), display intensity in [0, 1].
         prior: p(X).
-        sampler: what is run on each window.
-        key: random key; same key, same build, same machine: same bits.
-        background: p(L); by default the sampler's own, scaled to the window.
-        window: frames separated together, at least 2; the whole clip where it is shorter.
-        overlap: frames shared by neighbouring windows, at least 0 and below `window`.
-        progress: called with (denoiser steps done, steps in all).
+        sampler: separates each window.
+        key: random key; results are reproducible bit for bit with the same key, build and machine.
+        background: p(L); default: the sampler's own for this window.
+        window: frames separated together, at least 2; at most the whole clip is used.
+        overlap: frames shared by neighbouring windows, at least 0; at most `window` - 1 is used.
+        progress: called with (denoiser steps done, total).
 
     Returns:
         Signal, background, and the sampler's trace averaged over windows.
 
     Raises:
-        InputError: the video is not (frames, height, width), has a frame only, or is not finite.
+        InputError: `video` is not finite floats (frames, height, width) or has one frame; or `overlap` is negative.
     """
     y = check_video(video)
     windows = Windows(len(y), window, min(overlap, window - 1))
@@ -97,7 +97,7 @@ def sample(
 
 
 def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:
-    """`video` as float32, or `InputError` where it cannot be separated."""
+    """`video` as float32; raises `InputError` if it cannot be separated."""
     given = np.asarray(video)
     if not np.issubdtype(given.dtype, np.floating):
         raise InputError(f"`video` must be floats in [0, 1], got {given.dtype}: divide bytes by 255.")
@@ -105,7 +105,7 @@ def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[A
     if y.ndim != 3 or 0 in y.shape:
         raise InputError(f"`video` must be (frames, height, width), got shape {y.shape}.")
     if len(y) < 2:
-        raise InputError("`video` must have at least 2 frames: a background is what they share.")
+        raise InputError("`video` must have at least 2 frames, got 1: give a clip, not an image.")
     if not bool(jnp.isfinite(y).all()):
         raise InputError("`video` must be finite, got NaN or infinite values: repair or drop those frames.")
     return y

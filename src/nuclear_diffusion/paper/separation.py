@@ -1,4 +1,4 @@
-"""What every way of separating a video returns."""
+"""The result of separating a video."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from nuclear_diffusion.types import Video
 
 
 class Separation(NamedTuple):
-    """A video taken apart: Y ~ signal + background."""
+    """A separated video: Y ~ signal + background."""
 
     signal: Video
     """X, the foreground: (frames, height, width), display intensity."""
@@ -17,4 +17,4 @@ class Separation(NamedTuple):
     """L, the low-rank part: same shape and unit."""
 
     trace: Float[Array, " steps"]
-    """How far from convergence after each step; the method's docstring names the measure."""
+    """Convergence measure after each step; see each method's docstring."""

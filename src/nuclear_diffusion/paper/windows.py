@@ -1,4 +1,4 @@
-"""A long clip as overlapping windows of p frames, and back."""
+"""Split a clip into overlapping windows of p frames, and merge them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from nuclear_diffusion.types import Video
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Windows of `length` frames that share `overlap` frames with their neighbours and cover `frames` frames.
+    """Windows of `length` frames that cover `frames` frames and share `overlap` frames with their neighbours.
 
-    The last window is moved back to end with the clip, so it may share more. A clip shorter than `length` is
-    one window of its own length. Raises `InputError` unless frames >= 1 and 0 <= overlap < length.
+    The last window is shifted back to end with the clip, so it may share more. A clip shorter than `length` is
+    one window. Raises `InputError` unless frames >= 1 and 0 <= overlap < length.
     """
 
     frames: int
@@ -33,7 +33,7 @@ class Windows:
 
     @property
     def size(self) -> int:
-        """Frames in each window: `length`, or the whole of a shorter clip."""
+        """Frames per window: `length`, or all of a shorter clip."""
         return min(self.length, self.frames)
 
     @cached_property
@@ -46,17 +46,14 @@ class Windows:
         return len(self.starts)
 
     def split(self, video: Float[Array, "frames height width"]) -> Float[Array, "windows size height width"]:
-        """The windows of `video`, which must have `frames` frames."""
+        """The windows of `video`; raises ValueError unless it has `frames` frames."""
         if video.shape[0] != self.frames:
             raise ValueError(f"`video` must have {self.frames} frames, got {video.shape[0]}.")
         return jnp.stack([video[start : start + self.size] for start in self.starts])
 
     @cached_property
     def weights(self) -> Float[ndarray, "windows size"]:
-        """What each window counts for in each of its frames: cross-fades whose sum is 1 at every frame.
-
-        A triangle over each window, divided by the sum of all triangles at that frame.
-        """
+        """Cross-fading weights, summing to 1 at each frame: a triangle over each window, normalised."""
         ramp = np.arange(1, self.size + 1)
         triangle = np.minimum(ramp, ramp[::-1]).astype(np.float32)
         total = np.zeros(self.frames, np.float32)
@@ -65,7 +62,7 @@ class Windows:
         return np.stack([triangle / total[start : start + self.size] for start in self.starts])
 
     def merge(self, parts: Sequence[Video] | Float[Array, "windows size height width"]) -> Video:
-        """One clip from results for all windows, cross-faded where they overlap; undoes `split` exactly."""
+        """Merge the results for all windows into one clip, cross-faded where they overlap; the inverse of `split`."""
         if len(parts) != len(self):
             raise ValueError(f"`parts` must hold {len(self)} windows, got {len(parts)}.")
         merged = jnp.zeros((self.frames, *parts[0].shape[1:]), parts[0].dtype)
@@ -74,13 +71,10 @@ class Windows:
         return merged
 
     def shared(self, index: int) -> int:
-        """How many frames window `index` shares with the one before it; 0 for the first."""
+        """Number of frames window `index` shares with its predecessor; 0 for the first."""
         return 0 if index == 0 else max(0, self.starts[index - 1] + self.size - self.starts[index])
 
     def warm_start(self, index: int, previous: Video, fallback: Video) -> Video:
-        """A start for window `index`: the last frames of the `previous` window's result, then the `fallback`'s.
-
-        SeqDiff (arXiv 2409.05399) over windows: frames already solved start from their solution.
-        """
+        """Warm start of window `index` (SeqDiff, arXiv 2409.05399): `previous` in shared frames, else `fallback`."""
         shared = self.shared(index)
         return jnp.concatenate([previous[self.size - shared :], fallback[shared:]])

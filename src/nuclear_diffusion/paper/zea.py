@@ -1,6 +1,6 @@
-"""The published implementation: zea 0.1.8's `dehaze_nuclear_diffusion`, step for step, to compare with.
+"""The published implementation, zea 0.1.8's `dehaze_nuclear_diffusion`, reproduced step by step for comparison.
 
-It works in [-1, 1] and in the network's own X_tau = alpha X_0 + sigma eps. With k from 0 to K = n_steps - initial_step:
+It works in [-1, 1] on the network's own X_tau = alpha X_0 + sigma eps. With k from 0 to K = n_steps - initial_step:
 
     t      = 1 - (initial_step + k) / n_steps;   the angle of (alpha, sigma) = (cos, sin) is linear in t
     X_0    = (X_tau - sigma eps) / alpha,   eps = the network's noise in X_tau
@@ -9,20 +9,21 @@ It works in [-1, 1] and in the network's own X_tau = alpha X_0 + sigma eps. With
     X_tau' = alpha' X_0 + sigma' eps - d loss / d X_tau
     L'     = L - d loss / d L
 
-from X_tau = alpha Y + sigma noise and L = 0. Differences from the paper's Algorithm 1 (docs/zea.md says more):
+starting from X_tau = alpha Y + sigma noise and L = 0. Differences from the paper's Algorithm 1 (details: docs/zea.md):
 
-1. The misfit is the norm, not its square, and one norm for all frames of a window: line 6's pull does not fade as
-   the fit improves, and its length in X_0 is at most `omega` however many pixels there are.
-2. The signal and the background are blended, (1 - a) X + a L, where eq. 8 adds them; a rises from 0 to 1/2.
+1. The misfit is the norm, not its square, and a single norm for all frames of a window: line 6's gradient does not
+   shrink as the fit improves, and its length in X_0 is at most `omega` for any number of pixels.
+2. Signal and background are blended, (1 - a) X + a L, where eq. 8 adds them; a rises from 0 to 1/2.
 3. gamma is divided by the number of frames p. Optional weights on the singular values grow with their rank.
-4. Line 8 is DDIM: the predicted noise goes back in, none is drawn after the start.
-5. Line 7 is taken through the network, off the next X_tau and not off X_0|tau, with unit steps and no mu.
-6. L starts at mid grey (0 in [-1, 1]), may be negative, and no step size scales down its unit-step subgradient.
-7. The result is X_0 and L as the last step saw them. With `project` (zea's default) every pixel with X_0 > 0, brighter
-   than mid grey, is then replaced by the input's, and the haze is Y - X. Without it the haze is Y - L.
+4. Line 8 is DDIM: the predicted noise is added back, and no noise is drawn after the start.
+5. Line 7's gradient goes through the network and is subtracted from the next X_tau, not from X_0|tau, with unit steps
+   and no mu.
+6. L starts at mid grey (0 in [-1, 1]), may be negative, and takes full subgradient steps without a step size.
+7. The result is X_0 and L before the last step's update. With `project` (zea's default), pixels with X_0 > 0 (brighter
+   than mid grey) are replaced by the input, and the haze is Y - X. Otherwise the haze is Y - L.
 
-Differences of this page from zea's: all frames pass the network in one batch, the whole loop is compiled once, the
-subgradient of the nuclear norm comes from the p x p side, and a misfit of exactly 0 pulls nowhere (zea: NaN).
+Differences from zea's code: all frames pass the network in one batch, the whole loop is compiled once, the subgradient
+of the nuclear norm is computed on the p x p side, and the gradient of a misfit of exactly 0 is 0 (zea: NaN).
 """
 
 from collections.abc import Callable, Sequence
@@ -44,25 +45,22 @@ from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.types import Scalar, Video
 
 ZEA_GAMMA = 1.0
-"""gamma of zea's defaults."""
+"""zea's default gamma."""
 
 ZEA_WINDOW = 7
-"""Frames a window of zea's defaults, without overlap."""
+"""zea's default frames per window, without overlap."""
 
 SIGNAL_RATES = (0.02, 0.95)
-"""alpha at t = 1 and t = 0 of zea's defaults, used with priors that have no such schedule of their own."""
+"""zea's default alpha at t = 1 and t = 0, for priors without their own schedule."""
 
 
 def rank_weights(frames: int, factor: float = 2.0) -> tuple[float, ...]:
-    """w_i = 1 + factor * i / frames for the i-th of the singular values, from 0: zea's `rank_weight_factor`.
-
-    Give them to `NuclearNorm(gamma, weights)`.
-    """
+    """w_i = 1 + factor * i / frames for singular value i, from 0 (zea's `rank_weight_factor`), for `NuclearNorm`."""
     return tuple(1 + factor * i / frames for i in range(frames))
 
 
 class Level(NamedTuple):
-    """Where one step of the schedule starts and ends."""
+    """Rates at the start and the end of a step."""
 
     alpha: Scalar
     sigma: Scalar
@@ -71,28 +69,28 @@ class Level(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the next step needs, and what is returned after the last."""
+    """State of the loop."""
 
     x: Video
     """X_tau."""
 
     low_rank: Video
-    """L for the next step."""
+    """L after this step."""
 
     signal: Video
     """X_0|tau of this step."""
 
     background: Video
-    """L that this step saw."""
+    """L before this step."""
 
 
 class Zea(eqx.Module):
-    """The sampler of zea 0.1.8; use it with `ZEA_GAMMA` and `ZEA_WINDOW`, and a haze-free prior.
+    """The sampler of zea 0.1.8; use it with `ZEA_GAMMA`, `ZEA_WINDOW` and a prior of haze-free frames.
 
     - `omega`: weight of the misfit's norm.
-    - `max_alpha`: largest share of the background in the blend.
-    - `n_steps`, `initial_step`: steps of the whole schedule, and how many of them are skipped by starting from Y.
-    - `project`: replace what is brighter than mid grey by the input (zea's `hard_project`).
+    - `max_alpha`: largest weight of the background in the blend.
+    - `n_steps`, `initial_step`: steps of the full schedule, and how many of them starting from Y skips.
+    - `project`: replace pixels brighter than mid grey by the input (zea's `hard_project`).
 
     Raises InputError unless 0 <= initial_step < n_steps.
     """
@@ -111,16 +109,16 @@ class Zea(eqx.Module):
 
     @classmethod
     def last_tenth(cls, steps: int = 500, *, project: bool = True) -> "Zea":
-        """`steps` steps over the last tenth of the schedule, as zea's default does with 500."""
+        """`steps` steps over the last tenth of the schedule; zea's default is 500."""
         return cls(n_steps=10 * steps, initial_step=9 * steps, project=project)
 
     def background_for(self, shape: tuple[int, int, int]) -> NuclearNorm:
-        """The weight of zea's examples, whatever the `shape` of the window."""
+        """p(L) of zea's examples, for any window `shape`."""
         return NuclearNorm(ZEA_GAMMA)
 
     @property
     def steps(self) -> int:
-        """Denoiser passes a window."""
+        """Denoiser passes per window."""
         return self.n_steps - self.initial_step
 
     def __call__(
@@ -135,9 +133,8 @@ class Zea(eqx.Module):
     ) -> Separation:
         """Separate one window of p frames, in [0, 1].
 
-        X_tau starts at `start` (by default Y, as in zea) with `noise`, standard normal and by default drawn from
-        `key`. Neither part is clipped. The trace is the root mean square of the blend's misfit at every step, in
-        intensity.
+        X_tau starts at `start` (default: Y, as in zea) plus standard normal `noise` (default: drawn from `key`).
+        Neither part is clipped. The trace is the root mean square of the blend's misfit at each step, in intensity.
         """
         return self.finish(y, self.sample(y, prior, background, key=key, start=start, noise=noise))
 
@@ -152,7 +149,7 @@ class Zea(eqx.Module):
         start: Video | None = None,
         noise: Video | None = None,
     ) -> Separation:
-        """X_0 and L of the last step, still in [-1, 1], of a window `y` in [0, 1]."""
+        """X_0 and L of the last step in [-1, 1], for a window `y` in [0, 1]."""
         noise = jax.random.normal(key, y.shape, y.dtype) if noise is None else noise
         target, first = 2 * y - 1, 2 * (y if start is None else start) - 1
         levels = self.schedule(prior)
@@ -168,7 +165,7 @@ class Zea(eqx.Module):
         return Separation(end.signal, end.background, misfit)
 
     def finish(self, y: Video, sampled: Separation) -> Separation:
-        """What zea returns for `sampled`, X_0 and L in [-1, 1]: tissue and haze, here in display intensity."""
+        """The result zea returns for `sampled` (X_0 and L in [-1, 1]): tissue and haze in display intensity."""
         estimate = (sampled.signal + 1) / 2
         if self.project:
             signal = jnp.where(sampled.signal > 0, y, estimate)
@@ -176,11 +173,11 @@ class Zea(eqx.Module):
         return Separation(estimate, y - (sampled.background + 1) / 2, sampled.trace)
 
     def schedule(self, prior: Prior) -> Level:
-        """The rates before and after every step, each of shape (steps,)."""
+        """The rates before and after each step, each of shape (steps,)."""
         rates = SIGNAL_RATES
         if isinstance(prior, VariancePreserving):
             rates = (prior.min_signal_rate, prior.max_signal_rate)
-        # zea's own order of float32 roundings: near 1, where t is taken from, they cost t its last digits
+        # as zea rounds to float32: in 1 - skipped, with skipped near 1, rounding costs t its last digits
         length = 1 / self.n_steps
         skipped = np.array([k * length for k in range(self.initial_step, self.n_steps)], np.float32)
         t = np.float32(1) - skipped
@@ -202,7 +199,7 @@ class Zea(eqx.Module):
         level: Level,
         progress: Scalar,
     ) -> tuple[State, Scalar]:
-        """One step; `target` is Y in [-1, 1], `progress` is k / K. Also the misfit in display intensity."""
+        """One step; `target` is Y in [-1, 1], `progress` k / K. Also returns the misfit in display intensity."""
         blend = jnp.clip(progress, 0, self.max_alpha)
         signal, pull_back, noise = jax.vjp(lambda x: estimate(prior, x, level), state.x, has_aux=True)
         residual = target - ((1 - blend) * signal + blend * state.low_rank)
@@ -215,7 +212,7 @@ class Zea(eqx.Module):
 
 
 def estimate(prior: Prior, x: Video, level: Level) -> tuple[Video, Video]:
-    """X_0|tau and the noise in X_tau, both in [-1, 1]; a prior in [0, 1] is asked at (X_tau / alpha + 1) / 2."""
+    """X_0|tau and the noise in X_tau, both in [-1, 1]; a prior in [0, 1] denoises (X_tau / alpha + 1) / 2."""
     if isinstance(prior, VariancePreserving):
         noise = prior.predict_noise(x, level.sigma**2)
         return (x - level.sigma * noise) / level.alpha, noise
@@ -224,10 +221,7 @@ def estimate(prior: Prior, x: Video, level: Level) -> tuple[Video, Video]:
 
 
 def nuclear_gradient(background: NuclearNorm, low_rank: Video) -> Video:
-    """The gradient of gamma / p ||L||_*, which at L = 0 is what the SVD of zeros makes of it in zea.
-
-    There LAPACK's singular vectors are those of the identity, so that L leaves 0 along pixel i of frame i.
-    """
+    """The gradient of gamma / p ||L||_*; at L = 0 as in zea, where LAPACK's singular vectors are the identity's."""
     frames = low_rank.shape[0]
     falling = jnp.diag(jnp.arange(frames, 0, -1, dtype=low_rank.dtype))
     matrix = low_rank.reshape(frames, -1)
@@ -237,7 +231,7 @@ def nuclear_gradient(background: NuclearNorm, low_rank: Video) -> Video:
 
 
 def zea_windows(frames: int, size: int, overlap: int = 0) -> list[range]:
-    """Windows of `size` frames; the last may be shorter, and joins its predecessor if under half of `size`."""
+    """Windows of `size` frames; the last may be shorter, and is merged with its predecessor if below `size` / 2."""
     stride = size - overlap
     last = -(-max(frames - size, 0) // stride) * stride
     windows = [range(start, min(start + size, frames)) for start in range(0, last + 1, stride)]
@@ -258,24 +252,24 @@ def separate_as_zea(
     noise: Sequence[Video] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Separation:
-    """Separate a clip as zea does: as `separate` with the sampler `Zea`, but for how windows are laid and joined.
+    """Separate a clip as zea does: `sample` with the sampler `Zea`, but with zea's windows.
 
-    The last window may be shorter or longer, all start from Y, and frames in several windows get the plain mean,
-    before they are projected.
+    The last window may be shorter or longer, all windows start from Y, and frames in several windows are averaged
+    before the projection.
 
     Args:
         video: (frames, height, width), display intensity in [0, 1].
         prior: p(X).
         key: random key of the initial noise.
-        background: p(L); `NuclearNorm(ZEA_GAMMA)` by default.
-        sampler: `Zea()` by default.
+        background: p(L); default: `NuclearNorm(ZEA_GAMMA)`.
+        sampler: default: `Zea()`.
         window: frames separated together, at least 1.
         overlap: frames shared by neighbouring windows, at least 0 and below `window`.
-        noise: the initial noise of every window (`zea_windows`) instead of one drawn from `key`.
-        progress: called with (denoiser steps done, steps in all).
+        noise: initial noise of each window (`zea_windows`), instead of drawing it from `key`.
+        progress: called with (denoiser steps done, total).
 
     Raises:
-        InputError: the video is not (frames, height, width), has one frame only, or is not finite; or `overlap`.
+        InputError: as `sample`, or `overlap` is out of range.
     """
     y = check_video(video)
     if not 0 <= overlap < window:

@@ -1,1 +1,1 @@
-"""Anything with `denoise(x, sigma)`: the protocol, the shipped network, checkpoints, zea's presets."""
+"""Diffusion priors, anything with `denoise(x, sigma)`: protocol, shipped network, checkpoints, zea presets."""

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with the architecture beside them as JSON. Nothing is ever unpickled."""
+"""Weights on disk: safetensors files with the architecture as JSON metadata. Nothing is ever unpickled."""
 
 import dataclasses
 import hashlib
@@ -27,15 +27,15 @@ SHIPPED = ("echo",)
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """Every array of a pytree under its dotted path, such as `down.0.1.first.kernel`, laid out row by row."""
+    """All arrays of a pytree by dotted path, such as `down.0.1.first.kernel`, in row-major order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))
     return {_dotted(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) -> Any:
-    """Put named arrays into the pytree `template` (arrays or shapes), cast to its types.
+    """Fill the pytree `template` (arrays or shapes) with named arrays, cast to its types.
 
-    Raises InputError, naming `source`, if a name is missing, left over, or of another shape.
+    Raises InputError, naming `source`, if an array is missing, unknown or of another shape.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     names = [_dotted(path) for path, _ in leaves]
@@ -43,34 +43,34 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
     if missing or extra:
         what = f"lacks {missing[0]!r}" if missing else f"has an unknown tensor {extra[0]!r}"
         raise InputError(
-            f"{source} holds weights of another architecture: it {what}; give weights made by this version's `train`."
+            f"{source} holds weights of another architecture (it {what}): give weights made by this version's `train`."
         )
     filled = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
         array = arrays[name]
         if array.shape != leaf.shape:
             raise InputError(
-                f"{source} holds weights of another architecture: {name!r} is {array.shape} where its own "
-                f"description says {leaf.shape}; give weights made by this version's `train`."
+                f"{source} holds weights of another architecture ({name!r} has shape {array.shape}, its metadata say "
+                f"{leaf.shape}): give weights made by this version's `train`."
             )
-        # Cast by NumPy: JAX would compile one cast for each shape.
+        # NumPy casts, because JAX would compile a cast for each shape.
         filled.append(jnp.asarray(array.astype(leaf.dtype)))
     return jax.tree_util.tree_unflatten(structure, filled)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. InputError for anything else, which is never run."""
+    """Tensors and metadata of a safetensors file; raises InputError for anything else, without running it."""
     path = Path(path)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"The weights {path} {what}: give a .safetensors file.")
     with open(path, "rb") as file:
         head = file.read(9)
-    # A safetensors file opens with the length of a JSON header (8 bytes), then the header itself.
+    # A safetensors file starts with the length of its JSON header (8 bytes), then the header.
     if len(head) < 9 or head[8:] != b"{":
         raise InputError(
-            f"{path} is not a safetensors file: weights are read from safetensors only, and a pickle (.pt, "
-            ".pkl, .ckpt) is never opened; convert it first."
+            f"{path} is not a safetensors file: convert the weights to safetensors; pickles (.pt, .pkl, .ckpt) are "
+            "never opened."
         )
     try:
         with safe_open(path, framework="numpy") as file:
@@ -83,8 +83,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
 def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None = None, *, half: bool = True) -> None:
     """Write a prior whose network is a `UNet` as safetensors, atomically.
 
-    `info`: JSON-able facts about the training, read back by `prior_info`. `half`: store float16, which rounds
-    the weights to 11 bits; the network computes in float32 again once loaded.
+    `info`: JSON-serialisable facts about the training, read back by `prior_info`. `half`: store float16, which rounds
+    the weights to 11 bits; once loaded, the network computes in float32.
     """
     network = prior.network
     if not isinstance(network, UNet):
@@ -105,10 +105,9 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
 
 
 def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePreserving:
-    """The prior that `save_prior` wrote, in the folder of a training run or of a zea preset; "echo" is the shipped one.
+    """Load the shipped prior "echo", a file that `save_prior` wrote, or the folder of a training run or a zea preset.
 
-    Weights are float32. Nothing is fetched from anywhere.
-    Raises InputError for a missing, damaged or foreign file.
+    Weights are float32. Nothing is downloaded. Raises InputError for a missing, damaged or unknown file.
     """
     path = Path(name_or_path)
     is_folder = str(name_or_path) not in SHIPPED and is_preset(path)
@@ -116,7 +115,7 @@ def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePr
 
 
 def as_blind(prior: DiffusionPrior) -> DiffusionPrior:
-    """The same p(X), of a network that cannot be shown anything else: a start for a prior of clean frames alone."""
+    """The same p(X) with a network that takes no hazy clip: an initial prior for training on clean frames alone."""
     network = prior.network
     if not isinstance(network, UNet):
         raise ValueError(f"`prior` must hold a `UNet`, got {type(network).__name__}")
@@ -124,13 +123,13 @@ def as_blind(prior: DiffusionPrior) -> DiffusionPrior:
 
 
 def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
-    """As `load_prior`, of what `save_prior` wrote only."""
+    """As `load_prior`, but without zea presets."""
     if str(name_or_path) in SHIPPED:
         resource = importlib.resources.files("nuclear_diffusion.priors") / "weights" / f"{name_or_path}.safetensors"
         if not resource.is_file():
             raise InputError(
-                f"The shipped prior {str(name_or_path)!r} is missing from this installation: reinstall the "
-                "package, or train one and give its path."
+                f"The shipped prior {str(name_or_path)!r} is missing from this installation: reinstall the package, "
+                "or give the path of a prior you trained."
             )
         with importlib.resources.as_file(resource) as path:
             return _load(path)
@@ -139,12 +138,12 @@ def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
 
 
 def prior_info(path: Path) -> dict[str, Any]:
-    """The training facts stored by `save_prior`."""
+    """The `info` stored by `save_prior`."""
     return json.loads(_prior_metadata(path, read_safetensors(path)[1])["info"])
 
 
 def prior_hash(prior: DiffusionPrior | VariancePreserving) -> str:
-    """SHA-256 of the weights (names, shapes, float32 bytes), mean, scale and noise range, in hexadecimal."""
+    """Hexadecimal SHA-256 of the weights (names, shapes, float32 bytes), mean, scale and noise range."""
     digest = hashlib.sha256()
     numbers = (float(prior.mean), float(prior.scale), float(prior.sigma_min), float(prior.sigma_max))
     digest.update(repr(numbers).encode())
@@ -175,8 +174,8 @@ def _load(path: Path) -> DiffusionPrior:
 def _prior_metadata(path: Path, metadata: dict[str, str]) -> dict[str, str]:
     if metadata.get("format") != PRIOR_FORMAT:
         raise InputError(
-            f"{path} holds weights of another architecture (its metadata do not say {PRIOR_FORMAT!r}): give "
-            "the prior.safetensors that `train` wrote."
+            f"{path} holds weights of another architecture (its metadata do not say {PRIOR_FORMAT!r}): give the "
+            "prior.safetensors that `train` wrote."
         )
     return metadata
 

@@ -1,9 +1,8 @@
-"""The networks' convolution, with a gradient of its own: jax's is slow on a CPU.
+"""The networks' convolution, with a custom gradient because JAX's is slow on a CPU.
 
-The gradient with respect to the input is a convolution with the kernel flipped and its channels swapped. jax swaps them
-by name (HWOI). XLA's CPU compiler puts that in order for its fast library at the top level only: within `lax.scan` it
-falls back to plain loops, several times slower. Here they are swapped in memory.
-docs/benchmarks/gradient.py times both.
+The gradient with respect to the input is a convolution with the flipped kernel and swapped channels. JAX swaps them by
+dimension name (HWOI), which XLA's CPU compiler maps to its fast library only at the top level; within `lax.scan` it
+falls back to plain loops, several times slower. Here they are swapped in memory (timing: docs/benchmarks/gradient.py).
 """
 
 from collections.abc import Callable
@@ -16,22 +15,19 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Features = Float[Array, "batch height width channels"]
-"""Channels last: several times faster than channels first in XLA's CPU convolutions."""
+"""Channels last, which is several times faster than channels first in XLA's CPU convolutions."""
 
 Kernel = Float[Array, "size size c_in c_out"]
 
 
 def plain_correlate(x: Features, kernel: Kernel) -> Features:
-    """`correlate` with jax's own gradient."""
+    """`correlate` with JAX's own gradient."""
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 @jax.custom_vjp
 def correlate(x: Features, kernel: Kernel) -> Features:
-    """Correlation, zero-padded to the same size, of odd `size`: (batch, H, W, c_in) -> (batch, H, W, c_out).
-
-    Reverse mode only.
-    """
+    """Zero-padded correlation, odd kernel size: (batch, H, W, c_in) -> (batch, H, W, c_out). Reverse mode only."""
     return plain_correlate(x, kernel)
 
 
@@ -41,7 +37,7 @@ def _correlate_forward(x: Features, kernel: Kernel) -> tuple[Features, tuple[Fea
 
 def _correlate_backward(kept: tuple[Features, Kernel], dy: Features) -> tuple[Features, Kernel]:
     x, kernel = kept
-    # behind a barrier, lest a compiler make it part of the convolution again
+    # the barrier keeps the compiler from merging the swap into the convolution again
     flipped = lax.optimization_barrier(kernel[::-1, ::-1].swapaxes(2, 3))
     dx = correlate(dy, flipped)
     if len(x) == 1 and jax.default_backend() == "cpu":
@@ -51,10 +47,10 @@ def _correlate_backward(kept: tuple[Features, Kernel], dy: Features) -> tuple[Fe
 
 
 def _kernel_gradient(size: int) -> Callable[[Features, Features], Kernel]:
-    """dk[i, j] = sum over sites s of x[s] dy[s + reach - (i, j)]^T: one matrix product for each row of the kernel.
+    """dk[i, j] = sum over sites s of x[s] dy[s + reach - (i, j)]^T: one matrix product per row of the kernel.
 
-    On a CPU it takes about a third of the time of XLA's. Frame after frame even under `vmap`, so that what a frame
-    needs stays in the processor's cache.
+    Takes about a third of XLA's time on a CPU. Frames are processed one by one even under `vmap`, so that each fits the
+    processor's cache.
     """
     reach = size // 2
 
@@ -81,10 +77,10 @@ class Conv(eqx.Module):
 
     @classmethod
     def random(cls, c_in: int, c_out: int, size: int = 3, *, key: PRNGKeyArray, gain: float = 1.0) -> Self:
-        """LeCun's fan-in scaling: unit variance in, unit variance out. `gain` = 0 starts the layer silent."""
+        """LeCun's fan-in initialisation: unit variance in and out, times `gain`; a gain of 0 gives zero output."""
         scale = gain / (c_in * size**2) ** 0.5
         return cls(scale * jax.random.normal(key, (size, size, c_in, c_out)), jnp.zeros(c_out))
 
     def __call__(self, x: Features) -> Features:
-        """Correlate `x` with the kernel and add the bias."""
+        """Correlation plus bias."""
         return correlate(x, self.kernel) + self.bias

@@ -1,4 +1,4 @@
-"""p(X) = p_theta(X), frame by frame, through a trained denoiser (eqs. 12-13)."""
+"""p(X) = p_theta(X), frame by frame, given by a trained denoiser (eqs. 12-13)."""
 
 import math
 from collections.abc import Callable
@@ -15,15 +15,14 @@ from nuclear_diffusion.priors.protocol import per_frame
 from nuclear_diffusion.types import Frame, Scalar, Video
 
 SEEN = 6
-"""What a haze-aware network is shown of a clip: the frame, those of the moments before and after it, and mean, standard
+"""Inputs of a haze-aware network from the hazy clip: the frame, an earlier and a later one, and the mean, standard
 deviation and minimum over time."""
 
 MOMENTS = 8
-"""Frames, evenly spaced, that these are taken over; as far apart are a frame, the one before and the one after it."""
+"""Evenly spaced frames used for these statistics; the earlier and the later frame are one spacing away."""
 
 CHUNK = 16
 """Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
-
 
 AnyFrames = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
 
@@ -34,10 +33,10 @@ def over_time(clip: AnyFrames) -> tuple[AnyFrames, AnyFrames, AnyFrames]:
 
 
 class DiffusionPrior(eqx.Module):
-    """p_theta(X) = prod_t p_theta(x_t) through its denoiser (eqs. 4, 12, 13).
+    """p_theta(X) = prod_t p_theta(x_t), given by its denoiser (eqs. 4, 12, 13).
 
-    The network F sees inputs of unit variance whatever the noise, and predicts a target of unit variance
-    (Karras et al. 2022, Table 1, column "Ours"). With d = `scale`, m = `mean`:
+    At every noise level the network F has inputs and targets of unit variance (Karras et al. 2022, Table 1, column
+    "Ours"). With d = `scale`, m = `mean`:
 
         D(x; sigma) = m + c_skip (x - m) + c_out F(c_in (x - m); c_noise)
         c_skip  = d^2 / (sigma^2 + d^2)             c_in    = 1 / sqrt(sigma^2 + d^2)
@@ -45,12 +44,12 @@ class DiffusionPrior(eqx.Module):
 
     The score of eq. 12 follows: grad log p(x; sigma) = (D(x; sigma) - x) / sigma^2.
 
-    - `network`: one frame (height, width) and the scalar c_noise -> one frame. A haze-aware one takes a third
-      argument, what it is shown of the clip, (`SEEN`, height, width) in units of `scale`, 0 where nothing was seen.
+    - `network`: one frame (height, width) and the scalar c_noise -> one frame. A haze-aware network has a third
+      argument, the hazy clip's inputs (`SEEN`, height, width) in units of `scale`, 0 without a clip.
     - `mean`, `scale`: mean and standard deviation of clean intensities in [0, 1] (sigma_data of the source).
-    - `sigma_min`, `sigma_max`: the range of noise seen in training; `denoise` clips to it.
-    - `stride`: the network's total downsampling; other frame sizes get a black border that is cut off again.
-    - `haze_aware`: whether the network has learned what haze makes of a clean frame; see `given`.
+    - `sigma_min`, `sigma_max`: range of noise levels in training; `denoise` clips to it.
+    - `stride`: the network's total downsampling; other frame sizes are padded with black, then cropped.
+    - `haze_aware`: whether the network was trained on pairs of hazy and clean clips; see `given`.
     """
 
     network: Callable[..., Frame]
@@ -72,22 +71,22 @@ class DiffusionPrior(eqx.Module):
     def denoise(
         self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
     ) -> Float[Array, "*batch height width"]:
-        """E[x0 | x] where x = x0 + sigma * noise: Tweedie's estimate (eq. 4), one network pass a frame.
+        """E[x0 | x] for x = x0 + sigma * noise: Tweedie's estimate (eq. 4), one network pass per frame.
 
-        `x`: frames in [0, 1] plus noise, any number of leading axes. `sigma`: standard deviation of the noise
-        in the same unit, one for all or one for each frame.
+        `x`: frames in [0, 1] plus noise, any number of leading axes. `sigma`: standard deviation of the noise in the
+        same unit, one for all frames or one for each.
         """
         return self._denoise(x, sigma, None)
 
     def given(self, observed: Video) -> "Posterior":
-        """p(X | Y): this prior after seeing the hazy clip `observed`, by a likelihood learned from pairs.
+        """p(X | Y) for the hazy clip Y = `observed`, learned from pairs of hazy and clean clips.
 
-        Beside each hazy frame the network sees the frames a moment before and after it, and what the clip does over
-        time (`over_time`): haze stays, tissue moves, and the receiver's noise is new in every frame. The frames that
-        are denoised must match `observed` in shape. Raises ValueError for a prior that is not haze-aware.
+        The conditional denoiser takes each hazy frame, an earlier and a later one, and statistics over time
+        (`over_time`), because haze stays, tissue moves, and noise changes in every frame. The frames to denoise must
+        match `observed` in shape. Raises ValueError if the prior is not haze-aware.
         """
         if not self.haze_aware:
-            raise ValueError("a prior that is not haze-aware has no p(X | Y) of its own")
+            raise ValueError("This prior is not haze-aware and has no p(X | Y): use a haze-aware prior.")
         last = len(observed) - 1
         moments = np.linspace(0, last, min(MOMENTS, len(observed))).round().astype(int)
         shared = (jnp.broadcast_to(part, observed.shape) for part in over_time(observed[moments]))
@@ -105,7 +104,7 @@ class DiffusionPrior(eqx.Module):
         sigma = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x)
         flat = (x.reshape(-1, height, width), sigma.reshape(-1))
         if self.haze_aware:
-            # the mean intensity stands for "nothing seen": no echo looks like it
+            # a constant mean intensity encodes "no clip", as no echo looks like it
             seen = jnp.full((*batch, SEEN, height, width), self.mean, x.dtype) if seen is None else seen
             flat = (*flat, seen.reshape(-1, SEEN, height, width))
         if math.prod(batch) <= CHUNK:
@@ -128,7 +127,7 @@ class DiffusionPrior(eqx.Module):
 
 
 class Posterior(eqx.Module):
-    """A haze-aware `prior` that was shown `seen` beside each frame it is to denoise; see `DiffusionPrior.given`."""
+    """p(X | Y) as a conditional denoiser: a haze-aware `prior` with inputs `seen`; see `DiffusionPrior.given`."""
 
     prior: DiffusionPrior
     seen: Float[Array, "*batch seen height width"]
@@ -144,9 +143,9 @@ class Posterior(eqx.Module):
         return self.prior.sigma_max
 
     def mean(self) -> Float[Array, "*batch height width"]:
-        """E[x0 | y], the limit of `denoise` for sigma to infinity: x tells nothing, so nothing is drawn.
+        """The posterior mean E[x0 | y]: the limit of `denoise` for infinite sigma, where x carries no information.
 
-        D = m + d F(0; ln(sigma_max) / 4, y). The network was trained on it.
+        D = m + d F(0; ln(sigma_max) / 4, y), a case included in training.
         """
         shape = (*self.seen.shape[:-3], *self.seen.shape[-2:])
         return self.denoise(jnp.full(shape, self.prior.mean, self.seen.dtype), self.sigma_max)

@@ -1,4 +1,4 @@
-"""Draws from a diffusion prior by its probability flow."""
+"""Samples from a diffusion prior by its probability flow."""
 
 import jax
 import jax.numpy as jnp
@@ -8,24 +8,24 @@ from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import Scalar, Video
 
 ROOT = 7
-"""Noise levels are even in their seventh roots (Karras et al. 2022, eq. 5)."""
+"""Noise levels are evenly spaced in their seventh roots (Karras et al. 2022, eq. 5)."""
 
 
 def draw_from(key: PRNGKeyArray, prior: Prior, start: Video, levels: int = 24, end: float = 0.005) -> Video:
-    """One draw from `prior`, a p(X) or a p(X | Y), in `levels` + 1 denoiser passes a frame; black may be below 0.
+    """One sample of `prior`, a p(X) or a p(X | Y), in `levels` + 1 denoiser passes per frame; black may be below 0.
 
-    The probability flow dx / d sigma = (x - D(x)) / sigma from noise at `sigma_max` around `start`, of which that noise
-    leaves nothing, to `end` (Karras et al. 2022, eq. 1), by the second-order multistep rule in ln sigma of DPM-Solver++
-    (2M; Lu et al. 2022, algorithm 2): with h = ln(s / s'), h0 that of the step before,
+    Integrates the probability flow dx / d sigma = (x - D(x)) / sigma (Karras et al. 2022, eq. 1) down to `end`, from
+    `start` plus noise of level `sigma_max`, which hides `start`, with the second-order multistep rule in ln sigma of
+    DPM-Solver++ (2M; Lu et al. 2022, algorithm 2): with h = ln(s / s'), and h0 that of the previous step,
 
-        x' = (s'/s) x + (1 - s'/s) (x0 + h / (2 h0) (x0 - x0 before)),   x0 = D(x; s)
+        x' = (s'/s) x + (1 - s'/s) (x0 + h / (2 h0) (x0 - previous x0)),   x0 = D(x; s)
 
-    All chance is in the noise at the start. For Gaussian priors the mean is exact, the spread within 4 % at 24 levels.
+    Only the initial noise is random. For Gaussian priors the mean is exact, and the spread within 4 % at 24 levels.
     """
     lowest = max(end, prior.sigma_min)
     ladder = jnp.linspace(prior.sigma_max ** (1 / ROOT), lowest ** (1 / ROOT), levels + 1) ** ROOT
     lengths = jnp.log(ladder[:-1] / ladder[1:])
-    before = jnp.append(jnp.inf, lengths[:-1])  # the first step has none: it is of first order
+    before = jnp.append(jnp.inf, lengths[:-1])  # makes the first step first-order
     x = start + prior.sigma_max * jax.random.normal(key, start.shape, start.dtype)
 
     def down(state: tuple[Video, Video], inputs: tuple[Scalar, Scalar, Scalar, Scalar]):

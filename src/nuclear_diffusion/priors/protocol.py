@@ -1,4 +1,4 @@
-"""What a sampler asks of p(X): a denoiser and the range of noise it is good for."""
+"""The interface of a prior p(X): a denoiser and its range of noise levels."""
 
 from typing import Protocol, TypeGuard, runtime_checkable
 
@@ -10,30 +10,27 @@ from nuclear_diffusion.types import Scalar, Video
 
 @runtime_checkable
 class Prior(Protocol):
-    """p(X) through its minimum-mean-square-error denoiser.
-
-    Anything with these three members is a prior; frames are independent and in [0, 1].
-    """
+    """p(X) given by its minimum-mean-square-error denoiser, for independent frames in [0, 1]."""
 
     @property
     def sigma_min(self) -> float:
-        """Smallest noise standard deviation the denoiser is good for, in display intensity."""
+        """Smallest noise standard deviation that the denoiser supports, in display intensity."""
         ...
 
     @property
     def sigma_max(self) -> float:
-        """Largest noise standard deviation the denoiser is good for, in display intensity."""
+        """Largest noise standard deviation that the denoiser supports, in display intensity."""
         ...
 
     def denoise(
         self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
     ) -> Float[Array, "*batch height width"]:
-        """E[x0 | x] where x = x0 + sigma * noise, noise ~ N(0, I)."""
+        """E[x0 | x] for x = x0 + sigma * noise, noise ~ N(0, I)."""
         ...
 
 
 class Given(Prior, Protocol):
-    """p(X | Y): a prior that has seen the hazy clip Y."""
+    """p(X | Y): a prior conditioned on the hazy clip Y."""
 
     def mean(self) -> Video:
         """E[X | Y]."""
@@ -42,25 +39,25 @@ class Given(Prior, Protocol):
 
 @runtime_checkable
 class HazeAware(Prior, Protocol):
-    """A prior that may have learned what haze makes of a clean frame."""
+    """A prior that may also model p(X | Y)."""
 
     @property
     def haze_aware(self) -> bool:
-        """Whether it has."""
+        """Whether it was trained on pairs of hazy and clean clips."""
         ...
 
     def given(self, observed: Video) -> Given:
-        """p(X | Y) after seeing the hazy clip `observed`."""
+        """p(X | Y) for the hazy clip Y = `observed`."""
         ...
 
 
 def knows_haze(prior: Prior) -> TypeGuard[HazeAware]:
-    """Whether `prior` has learned what haze makes of a clean frame, so that its p(X | Y) is more than p(X)."""
+    """Whether `prior` is haze-aware: trained on pairs of hazy and clean clips, so that it has a p(X | Y)."""
     return isinstance(prior, HazeAware) and prior.haze_aware
 
 
 def per_frame(
     sigma: float | Scalar | Float[Array, "..."], x: Float[Array, "*batch height width"]
 ) -> Float[Array, "*batch 1 1"]:
-    """`sigma`, a scalar or one value a frame, in a shape that multiplies the frames `x`."""
+    """`sigma`, a scalar or one value per frame, in a shape that broadcasts with the frames `x`."""
     return jnp.broadcast_to(jnp.asarray(sigma, x.dtype), x.shape[:-2])[..., None, None]

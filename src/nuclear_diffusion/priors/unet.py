@@ -1,9 +1,9 @@
 """The prior's network: a small 2-D U-Net on a pixel-unshuffled grid.
 
-A 4 x 4 patch of pixels becomes one site with 16 channels (space-to-depth), so that a 256 x 256 frame is worked on
-as 64 x 64 sites; 64 channels at full resolution would cost a CPU sixteen times as much. Normalisation is over
-the channels of each site: it is cheap, and it does not change when the network sees a crop instead of a frame. A
-thin residual pair of convolutions at full resolution removes what is left of the patches' outline.
+Each 4 x 4 patch of pixels becomes one site with 16 channels (space-to-depth), so that a 256 x 256 frame is processed as
+64 x 64 sites; the same channels at full resolution would cost sixteen times as much. Normalisation is over the channels
+of each site, which is cheap and the same for a crop as for the whole frame. A thin residual pair of convolutions at
+full resolution removes traces of the patch grid.
 """
 
 import dataclasses
@@ -24,11 +24,12 @@ Features = Float[Array, "1 height width channels"]
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
-    """Architecture of a `UNet`; stored as JSON beside the weights.
+    """Architecture of a `UNet`, stored as JSON with the weights.
 
     `grid`: side of the patch that becomes one site, pixels. `widths`: channels of each level, finest first; each
     level halves the resolution. `blocks`: residual blocks per level and direction, and in the middle.
     `embedding`: width of the noise embedding. `fine`: channels of the full-resolution correction, 0 for none.
+    `haze_aware`: whether the network also takes inputs from a hazy clip.
     """
 
     grid: int = 4
@@ -83,7 +84,7 @@ class NoiseEmbedding(eqx.Module):
         self.out = Dense(width, width, key=second)
 
     def __call__(self, c_noise: Scalar) -> Float[Array, " width"]:
-        """Embed `c_noise`, about -1.6 to 1.1 for noise of 0.002 to 80, with periods from 1/2 to 32."""
+        """Embed `c_noise` (-1.6 to 1.1 for noise levels of 0.002 to 80) with periods from 1/2 to 32."""
         half = self.hidden.weight.shape[0] // 2
         angle = 2 * jnp.pi * c_noise * jnp.geomspace(1 / 32, 2, half)
         features = jnp.sqrt(2.0) * jnp.concatenate([jnp.sin(angle), jnp.cos(angle)])
@@ -98,7 +99,7 @@ def rms_norm(x: Features) -> Features:
 
 
 class Block(eqx.Module):
-    """Residual block: norm, SiLU, conv, norm scaled and shifted by the noise level, SiLU, conv; plus input."""
+    """Residual block: norm, SiLU, conv, norm scaled and shifted by the noise embedding, SiLU, conv; plus input."""
 
     first: Conv
     modulation: Dense
@@ -150,8 +151,8 @@ def double(x: Features) -> Features:
 class UNet(eqx.Module):
     """F_theta(frame, c_noise) -> frame of the same shape (h, w), both multiples of `config.stride`.
 
-    The network inside EDM's preconditioning (Karras et al. 2022, table 1): it sees a frame of about unit
-    variance and returns one. The head starts at zero, so an untrained denoiser is c_skip x.
+    The network inside EDM's preconditioning (Karras et al. 2022, Table 1): input and output have about unit variance.
+    The head is initialised to zero, so that an untrained denoiser is c_skip x.
     """
 
     stem: Conv
@@ -182,7 +183,7 @@ class UNet(eqx.Module):
             width = c
         self.middle = [block(width, width) for _ in range(blocks)]
         for c in reversed(config.widths[:-1]):
-            # The first block of a level sees the coarser level, doubled, beside the skip of its own level.
+            # The first block of a level takes the upsampled coarser level and the skip of its own level.
             self.up.append([block(width + c if i == 0 else c, c) for i in range(blocks)])
             width = c
         self.head = Conv.random(width, (2 if config.haze_aware else 1) * patch, key=next(keys), gain=0.0)
@@ -195,11 +196,11 @@ class UNet(eqx.Module):
         self.config = config
 
     def blind(self) -> "UNet":
-        """The same function of a frame for which nothing is seen, without the weights for what is seen."""
+        """The network without the weights for a hazy clip; the same function of a frame without a clip."""
         if not self.config.haze_aware:
             return self
         inputs, patch = 1 + SEEN, self.config.grid**2
-        frames = np.arange(inputs * patch).reshape(patch, inputs)[:, 0]  # of a site's inputs, those of the frame itself
+        frames = np.arange(inputs * patch).reshape(patch, inputs)[:, 0]  # a site's inputs from the frame itself
         kernels = [self.stem.kernel[:, :, frames], self.head.kernel[..., ::2], self.head.bias[::2]]
         changed = eqx.tree_at(lambda n: [n.stem.kernel, n.head.kernel, n.head.bias], self, kernels)
         if self.fine is not None:
@@ -209,9 +210,9 @@ class UNet(eqx.Module):
         return jax.tree.unflatten(structure, jax.tree.leaves(changed))
 
     def __call__(self, frame: Frame, c_noise: Scalar, seen: Float[Array, "seen height width"] | None = None) -> Frame:
-        """Run the network on one frame; `vmap` for several. Raises ValueError on a size it cannot divide.
+        """Run the network on one frame (`vmap` for several); `seen`: a haze-aware network's inputs from the hazy clip.
 
-        `seen` is what a haze-aware network is shown of the hazy clip.
+        Raises ValueError if the frame's sides are not divisible by `config.stride`.
         """
         if frame.shape[0] % self.config.stride or frame.shape[1] % self.config.stride:
             raise ValueError(f"`frame` must have sides divisible by {self.config.stride}, got {frame.shape}")
@@ -235,7 +236,7 @@ class UNet(eqx.Module):
                 h = block(h, embedding)
         out = depth_to_space(self.head(jax.nn.silu(rms_norm(h))), self.config.grid)
         if seen is not None:
-            # a share of the hazy frame passes by the coarse grid: where there is no haze, its speckle is the answer
+            # part of the hazy frame bypasses the coarse grid: where there is no haze, its speckle is the answer
             value, share = jnp.split(out, 2, axis=-1)
             out = value + share * pixels[..., 1:2]
         if self.fine is not None:

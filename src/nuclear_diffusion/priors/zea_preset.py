@@ -1,7 +1,7 @@
 """Diffusion priors published as zea presets: a folder with config.json and Keras weights in HDF5.
 
-The authors' prior is one of them (hf://tristan-deep/semantic-diffusion-echo-dehazing). Only plain arrays are read:
-nothing is fetched, unpickled or run.
+The authors' prior is one of them (hf://tristan-deep/semantic-diffusion-echo-dehazing). Only plain arrays are read;
+nothing is downloaded, unpickled or run.
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 NETWORK = "ema_network/layers/"
-"""Where the averaged network, the one that is meant to be used, lies in the weights."""
+"""Group of the averaged network, the one meant for use, in the weights file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PresetConfig:
-    """What config.json says of the network; the names are zea's."""
+    """The network's settings in config.json, with zea's names."""
 
     min_signal_rate: float = 0.02
     max_signal_rate: float = 0.95
@@ -47,7 +47,7 @@ class PresetConfig:
 
 
 class Block(eqx.Module):
-    """Residual block: fixed normalisation of each channel, conv, SiLU, conv; plus input."""
+    """Residual block: normalisation of each channel with stored statistics, conv, SiLU, conv; plus input."""
 
     mean: Float[Array, " c_in"]
     variance: Float[Array, " c_in"]
@@ -63,13 +63,13 @@ class Block(eqx.Module):
 
 
 class PresetUNet(eqx.Module):
-    """zea's `unet_time_conditional`: noise in a frame (h, w) of X_tau, both multiples of the stride.
+    """zea's `unet_time_conditional`: the noise in frames of X_tau whose sides are multiples of the stride.
 
-    The noise variance enters as [sin, cos](2 pi f sigma^2), one constant map a feature, beside the stem's output, with
-    `embedding_dims` / 2 frequencies f in equal ratios. At f = 1000 a last digit of f or of sigma^2 is 1e-4 of a turn:
-    f is computed here and not stored, so that it is rounded as zea's is, compiled or not.
-    Levels are joined by means of 2 x 2 pixels on the way down, by bilinear interpolation on the way up, and every
-    block of the way up sees the output of one block of the way down, the last first.
+    The noise variance enters as [sin, cos](2 pi f sigma^2), one constant map per feature next to the stem's output,
+    with `embedding_dims` / 2 log-spaced frequencies f. At f = 1000, float32 rounding of f or sigma^2 shifts the phase
+    by 1e-4 of a turn, so f is computed here rather than stored, to be rounded as in zea.
+    Downsampling averages 2 x 2 pixels, upsampling is bilinear, and each block on the way up takes the output of one
+    block on the way down, in reverse order.
     """
 
     stem: Conv
@@ -112,9 +112,9 @@ def is_preset(folder: Path) -> bool:
 
 
 def load_preset(folder: Path) -> VariancePreserving:
-    """The prior in a zea preset folder: config.json beside model.weights.h5, or beside model.weights.json and shards.
+    """The prior in a zea preset folder: config.json, and model.weights.h5 or model.weights.json with shards.
 
-    Raises InputError, naming the file, where something is missing, damaged or of another architecture.
+    Raises InputError, naming the file, if something is missing, damaged or of another architecture.
     """
     folder = Path(folder)
     config = read_config(folder / CONFIG)
@@ -125,7 +125,7 @@ def load_preset(folder: Path) -> VariancePreserving:
 
 
 def read_config(path: Path) -> PresetConfig:
-    """Read config.json; keys that say nothing about the network's output are ignored."""
+    """Read config.json; keys that do not affect the network's output are ignored."""
     content = _read_json(path).get("config")
     if not isinstance(content, Mapping) or "network_name" not in content:
         raise InputError(f"{path} does not describe a diffusion model: give the folder of a zea DiffusionModel preset.")
@@ -136,7 +136,7 @@ def read_config(path: Path) -> PresetConfig:
     _require(path, "input_range", list(interval), [-1, 1])
     _require(path, "max_t", content.get("max_t", 1.0), 1.0)
     if not isinstance(shape, list) or len(shape) != 3 or shape[-1] != 1:
-        raise InputError(f"{path} asks for input_shape {shape}, this version reads [height, width, 1] only.")
+        raise InputError(f"{path} has input_shape {shape}: only [height, width, 1] is supported.")
     names = {field.name for field in dataclasses.fields(PresetConfig)}
     given = {name: value for name, value in {**content, **network}.items() if name in names and value is not None}
     try:
@@ -158,7 +158,7 @@ def read_config(path: Path) -> PresetConfig:
 
 
 def read_network(folder: Path) -> dict[str, ndarray]:
-    """Arrays of the averaged network by name, such as `conv2d_3/vars/0`, from one file or from shards."""
+    """The averaged network's arrays by name, such as `conv2d_3/vars/0`, from one file or from shards."""
     files = [folder / WEIGHTS]
     if not files[0].exists():
         index = folder / SHARDS
@@ -178,7 +178,7 @@ def read_network(folder: Path) -> dict[str, ndarray]:
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, ndarray]]:
-    """Plain datasets of the averaged network; links to other files are not followed."""
+    """Plain datasets of the averaged network, without following links to other files."""
     found: list[str] = []
     file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
     for name in found:
@@ -212,13 +212,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _require(path: Path, name: str, value: object, supported: object) -> None:
     if value != supported:
-        raise InputError(f"{path} says {name} = {value!r}, this version reads {supported!r} only.")
+        raise InputError(f"{path} has {name} = {value!r}: only {supported!r} is supported.")
 
 
 class Layers:
-    """The network's layers, handed out in the order in which Keras numbered them.
+    """The network's layers, taken in the order in which Keras numbered them.
 
-    Keras counts convolutions and normalisations apart: `conv2d`, `conv2d_1`, ... Of a block, the shortcut comes last.
+    Keras numbers convolutions and normalisations separately: `conv2d`, `conv2d_1`, ... A block's shortcut comes last.
     """
 
     def __init__(self, arrays: dict[str, ndarray], source: str):
@@ -236,12 +236,12 @@ class Layers:
         return Block(mean, variance, first, second, self.conv(c_in, c_out, 1) if c_in != c_out else None)
 
     def require_all_used(self) -> None:
-        """Raise InputError where the weights hold more than the network described."""
+        """Raise InputError if the weights contain arrays that the network does not use."""
         if self.arrays:
             raise self._mismatch(f"it has an unknown {min(self.arrays)!r}")
 
     def take(self, kind: str, *shapes: tuple[int, ...]) -> list[Array]:
-        """The arrays of the next layer of a kind, `conv2d` or `batch_normalization`."""
+        """The arrays of the next layer of `kind`, `conv2d` or `batch_normalization`."""
         layer = kind if self.counts[kind] == 0 else f"{kind}_{self.counts[kind]}"
         self.counts[kind] += 1
         arrays = []
@@ -252,16 +252,16 @@ class Layers:
             array = self.arrays.pop(name)
             if array.shape != shape or array.dtype.kind != "f":
                 raise self._mismatch(f"{name!r} is {array.dtype} {array.shape} where {CONFIG} asks for {shape}")
-            # Cast by NumPy: JAX would compile one cast for each shape.
+            # NumPy casts, because JAX would compile a cast for each shape.
             arrays.append(jnp.asarray(array.astype(np.float32)))
         return arrays
 
     def _mismatch(self, what: str) -> InputError:
-        return InputError(f"{self.source} holds weights of another architecture: {what}; copy the preset again.")
+        return InputError(f"{self.source} holds weights of another architecture ({what}): copy the preset again.")
 
 
 def build_network(config: PresetConfig, layers: Layers) -> PresetUNet:
-    """The network that `config` describes, its weights taken from `layers` in Keras's order."""
+    """The network that `config` describes, with weights from `layers` in Keras's order."""
     stem = layers.conv(1, config.widths[0], 1)
     width = config.widths[0] + config.embedding_dims
     down, up, skips = [], [], []

@@ -1,1 +1,1 @@
-"""The product: from a hazy clip to a result folder."""
+"""The application: from a hazy clip to a result folder."""

@@ -1,4 +1,4 @@
-"""p(L) of haze that is seen in part: nuclear norm minimisation with missing entries."""
+"""p(L) for partly visible haze: nuclear norm minimisation with missing entries."""
 
 import equinox as eqx
 import jax
@@ -12,12 +12,12 @@ from nuclear_diffusion.types import Scalar, Video
 
 
 class Completion(eqx.Module):
-    """p(L) for haze that is seen in part.
+    """p(L) for partly visible haze.
 
-    - `decibels`: R, how fast an echo that is brighter than the haze ceases to be haze; near 0, P is the grey level. The
-      scanner's own 40 to 80 dB from black to white would ask for haze to be known more exactly than it is.
-    - `ridge`: weight of "no haze" where none was ever seen, at least 0.
-    - `steps`: of the completion.
+    - `decibels`: R, how fast the haze fraction falls for echoes brighter than the haze; near 0, P is the grey level.
+      The scanner's own 40 to 80 dB from black to white would need a more exact estimate of the haze.
+    - `ridge`: weight of "no haze" where none is ever visible, at least 0.
+    - `steps`: steps of the completion.
     """
 
     decibels: float | Scalar = 10.0
@@ -30,9 +30,9 @@ class Completion(eqx.Module):
         require_positive("steps", self.steps)
 
     def __call__(self, haze: Video, weights: Video) -> tuple[Video, Float[Array, " steps"]]:
-        """L >= 0 of all `haze` (frames, height, width), from entries seen with `weights` in [0, 1]; and its changes.
+        """L >= 0, completed from `haze` (frames, height, width) with `weights` in [0, 1], and its change in each step.
 
-        Proximal gradient steps of length 1, from the static L that minimises the first two terms.
+        Proximal gradient steps of size 1, starting from the static L that minimises the first two terms.
         """
         p_l = slowly_varying(haze.shape)
 

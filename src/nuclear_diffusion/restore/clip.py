@@ -1,4 +1,4 @@
-"""One clip in, one clip out: find the sector, fit it to the prior, separate, map the haze back."""
+"""Dehaze one clip: find the sector, fit it to the prior's grid, separate, and map the haze back."""
 
 import time
 from typing import NamedTuple
@@ -19,34 +19,34 @@ PRIOR_SIZE = 256
 
 
 class Dehazed(NamedTuple):
-    """A clip taken apart at its own resolution, intensities in [0, 1]."""
+    """A separated clip at its own resolution, with intensities in [0, 1]."""
 
     signal: Float32[ndarray, "frames height width"]
-    """The clip without its haze; equal to the clip outside the sector."""
+    """The clip without haze; equal to the clip outside the sector."""
 
     background: Float32[ndarray, "frames height width"]
-    """L: the haze, also behind tissue; 0 outside the sector."""
+    """L, the haze; 0 outside the sector."""
 
     color: Float32[ndarray, "frames height width 3"] | None
-    """`signal` in the clip's colours, where the clip has any."""
+    """`signal` in RGB, for a colour clip."""
 
     sector: Mask
-    """Where the image is; everything else was left alone."""
+    """Pixels of the ultrasound image; all others are unchanged."""
 
     seconds: float
-    """Wall-clock time of the separation, compilation included."""
+    """Wall-clock time of the separation, including compilation."""
 
     share: Float32[ndarray, "frames height width"] | None = None
-    """How much of each pixel is haze, in [0, 1], 0 outside the sector: what `rendered` needs. Of `nuclear` alone."""
+    """Haze fraction in [0, 1], 0 outside the sector, as `rendered` needs it; only from `Nuclear`."""
 
     mean: Float32[ndarray, "frames height width"] | None = None
-    """E[X | Y], as smooth as the prior's grid; 0 outside the sector. Of `nuclear` alone."""
+    """Posterior mean E[X | Y], smooth like the prior's grid, 0 outside the sector; only from `Nuclear`."""
 
     draws_mean: Float32[ndarray, "frames height width"] | None = None
-    """Mean of posterior draws of the signal, where the method draws."""
+    """Mean of the signal's posterior samples, if any were drawn."""
 
     draws_deviation: Float32[ndarray, "frames height width"] | None = None
-    """Standard deviation of these draws, at least 0; 0 outside the sector."""
+    """Standard deviation of these samples; 0 outside the sector."""
 
 
 def dehaze_clip(
@@ -57,14 +57,14 @@ def dehaze_clip(
     size: int = PRIOR_SIZE,
     progress: Progress | None = None,
 ) -> Dehazed:
-    """Separate one clip and give the parts back at the clip's resolution.
+    """Separate one clip and return the parts at the clip's resolution.
 
-    The sector is fitted without distortion to `size` x `size` pixels and separated there. What comes back to the clip's
-    resolution is smooth, so that speckle finer than the prior's grid survives: the share of haze (`Nuclear`), by which
-    every pixel and channel is dimmed alike; of other methods the haze, which is subtracted.
+    The sector is scaled without distortion to `size` x `size` pixels and separated there. Only smooth fields are scaled
+    back, so that speckle finer than the prior's grid is kept: the haze fraction (`Nuclear`), which dims all channels of
+    a pixel alike, or the haze (other methods), which is subtracted.
 
-    `prior` may be None where the method has none (`Rpca`). Same settings, same machine: same bits. Raises `InputError`
-    for a clip that cannot be separated.
+    `prior` may be None for a method without one (`Rpca`). Results are bit-identical for the same settings on the same
+    machine. Raises `InputError` for a clip that cannot be separated.
     """
     check_separable(clip, method)
     start = time.perf_counter()
@@ -93,15 +93,15 @@ def dehaze_clip(
 
 
 def rendered(clip: Clip, dehazed: Dehazed, strength: float) -> Dehazed:
-    """The same estimate at another `strength`, without a pass of the prior. Raises `InputError` as `render`."""
+    """Render the same estimate at another `strength`. Raises `InputError` without a haze fraction, or as `render`."""
     if dehazed.share is None:
-        raise InputError("only results of method nuclear hold a share of haze that can be rendered again.")
+        raise InputError("The result holds no haze fraction to render: give a result of method nuclear.")
     color = None if clip.color is None else render(clip.color / np.float32(255), dehazed.share, strength)
     return dehazed._replace(signal=render(clip.frames, dehazed.share, strength), color=color)
 
 
 def check_separable(clip: Clip, method: Method) -> None:
-    """Raise `InputError` where the clip holds nothing by which the method could tell haze from tissue."""
+    """Raise `InputError` for a static clip if the method distinguishes haze from tissue by motion."""
     if method.moving and (clip.frames == clip.frames[0]).all():
         raise InputError(
             f"{clip.source} does not move, all its frames are identical: give a moving clip or use --method mmse."
@@ -109,6 +109,6 @@ def check_separable(clip: Clip, method: Method) -> None:
 
 
 def _subtract(image: ndarray, haze: ndarray) -> ndarray:
-    """`image - haze` within [0, 1]; outside the sector the haze is 0 and every bit of the image stays."""
+    """`image - haze`, clipped to [0, 1]; outside the sector the haze is 0 and the image unchanged."""
     difference = image - haze
     return np.clip(difference, 0, 1, out=difference)

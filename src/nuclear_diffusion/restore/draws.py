@@ -1,20 +1,20 @@
-"""Posterior samples of X and L by turns (Gibbs), for the spread of the estimate.
+"""Posterior samples of X and L by Gibbs sampling, for the spread of the estimate.
 
-    X ~ p(X | Y, L) ~ p(X) N(Y - L; X, I/mu)       the posterior of a denoising problem: reverse diffusion
+    X ~ p(X | Y, L) ~ p(X) N(Y - L; X, I/mu)       posterior of a denoising problem: reverse diffusion
     L ~ p(L | Y, X) ~ exp(-gamma ||L||_*) N(Y - X; L, I/mu)        Langevin steps with a Metropolis test
 
-A prior that has learned haze brings a likelihood of its own, and eq. 8's beside it would count Y twice:
+A haze-aware prior has its own likelihood, and adding eq. 8's would count Y twice:
 
-    X ~ p(X | Y)                                   the network's, whatever L is: a probability flow from noise
-    L ~ p(L | Y, X)                                as above, from one noise away from Y - X on
+    X ~ p(X | Y)                                   conditional denoiser, independent of L: probability flow from noise
+    L ~ p(L | Y, X)                                as above, starting from Y - X plus noise of variance 1/mu
 
-so that every sweep is a draw of its own and needs no other before it.
+so that the sweeps are independent.
 
-Differences from the default sampler:
+Differences from the default estimate:
 
-1. L is drawn, not maximised, and it may be negative: L >= 0 is a projection there, not part of p(L).
-2. X is drawn by a walk down the noise levels, in `levels` steps, so with their discretisation error.
-3. Eq. 8 is kept: signal and background add up, but for noise of variance 1/mu.
+1. L is sampled, not maximised, and may be negative: there L >= 0 is a projection, not part of p(L).
+2. X is sampled by reverse diffusion in `levels` steps, with their discretisation error.
+3. Eq. 8 holds: signal and background add up to Y, apart from noise of variance 1/mu.
 """
 
 from collections.abc import Callable
@@ -37,34 +37,34 @@ from nuclear_diffusion.types import Scalar, Video
 
 
 class Posterior(NamedTuple):
-    """Draws of X after each sweep, their moments, and those of L."""
+    """Posterior samples of X with mean and standard deviation, and the mean of L."""
 
     draws: Float[Array, "draws frames height width"]
-    """X, unclipped: black may be below 0."""
+    """X after each sweep, not clipped: black may be below 0."""
 
     mean: Video
     deviation: Video
-    """Mean and standard deviation of `draws`, the latter with draws - 1 in the divisor."""
+    """Mean and sample standard deviation (divisor draws - 1) of `draws`."""
 
     background: Video
     """Mean of L."""
 
     accepted: Float[Array, " sweeps"]
-    """Share of the Langevin steps that were accepted, in each sweep, those of the warm-up first."""
+    """Acceptance rate of the Langevin steps in each sweep, warm-up included."""
 
 
 def draw_signal(
     key: PRNGKeyArray, prior: Prior, target: Video, precision: float | Scalar, levels: int, end: float = 0.005
 ) -> Video:
-    """One draw from p(X | target) ~ p(X) N(target; X, I / precision), by reverse diffusion from `target` itself.
+    """One sample of p(X | target) ~ p(X) N(target; X, I / precision), by reverse diffusion from `target`.
 
-    `target` is X plus noise of standard deviation s = precision^(-1/2), which makes it a state of the diffusion. From
-    there, noise levels fall to `end`, evenly in their cube roots, and from each to the next
+    `target` is X plus noise of standard deviation s = precision^(-1/2), so it is a state of the diffusion. From there,
+    noise levels fall to `end`, evenly in their cube roots, with steps
 
         x' | x, x0 ~ N((s'/s)^2 x + (1 - (s'/s)^2) x0, s'^2 (1 - (s'/s)^2))      (ancestral; Ho et al. 2020, eq. 7)
 
-    with the denoised x in place of x0. The last state is denoised. Exact in the limit of many levels; for Gaussian
-    priors the mean is exact at any number, and the spread about 9 % low at 24 levels, 4 % at 60.
+    where x0 is the denoised x. The last state is denoised. Exact in the limit of many levels; for Gaussian priors the
+    mean is exact for any number, and the spread is about 9 % low with 24 levels, 4 % with 60.
     """
     sigma = jnp.clip(jnp.asarray(precision, target.dtype) ** -0.5, prior.sigma_min, prior.sigma_max)
     lowest = jnp.minimum(jnp.maximum(end, prior.sigma_min), sigma / 2)
@@ -89,14 +89,14 @@ def step_background(
     precision: float | Scalar,
     stride: float | Scalar,
 ) -> tuple[Video, Bool[Array, ""]]:
-    """One step of a chain whose law is exp(-gamma ||L||_*) N(L; target, I / precision), and whether it was accepted.
+    """One step of a Markov chain for exp(-gamma ||L||_*) N(L; target, I / precision), and whether it was accepted.
 
     Preconditioned Crank-Nicolson Langevin (Cotter, Roberts, Stuart, White 2013, eq. 4.3 and sect. 4.2): with u = L -
-    target, C = I / precision, Phi = gamma ||L||_* and its least subgradient g, propose
+    target, C = I / precision, Phi = gamma ||L||_* and its subgradient g of least norm, propose
 
         v = ((2 - d) u - 2 d C g + sqrt(8 d C) w) / (2 + d),   w ~ N(0, I),   d = `stride`
 
-    which leaves the Gaussian as it is whatever the number of pixels; a Metropolis test does the rest.
+    For g = 0 this leaves the Gaussian invariant for any number of pixels; a Metropolis test accounts for Phi.
     """
     d, variance = stride, 1 / jnp.asarray(precision, target.dtype)
     noise_key, test_key = jax.random.split(key)
@@ -116,13 +116,12 @@ def step_background(
 
 
 class SplitGibbs(eqx.Module):
-    """Draws from p(X, L | Y) of eqs. 7-9, one sweep after the other.
+    """Gibbs sampler for p(X, L | Y) of eqs. 7-9.
 
-    - `mu`: precision of what neither part explains (eq. 8), 1 / intensity^2; for a prior that has learned haze it
-      concerns L alone.
-    - `draws`: sweeps that are kept; `warm_up`: sweeps before them, 0 will do for a prior that has learned haze.
-    - `levels`: noise levels, denoiser passes, of a draw of X.
-    - `moves`: Langevin steps of a draw of L; `stride`: their length, in (0, 2].
+    - `mu`: precision of the residual (eq. 8), 1 / intensity^2; with a haze-aware prior it affects L alone.
+    - `draws`: sweeps that are kept; `warm_up`: sweeps before them, for which 0 suffices with a haze-aware prior.
+    - `levels`: noise levels of a sample of X, which takes `levels` + 1 denoiser passes.
+    - `moves`: Langevin steps of a sample of L; `stride`: their step size, in (0, 2].
     """
 
     mu: float | Scalar = 3.0
@@ -140,20 +139,20 @@ class SplitGibbs(eqx.Module):
 
     @property
     def steps(self) -> int:
-        """Denoiser passes a frame."""
+        """Denoiser passes per frame."""
         return (self.draws + self.warm_up) * (self.levels + 1)
 
     @eqx.filter_jit
     def __call__(
         self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Posterior:
-        """Sample one window `y` (frames, height, width) in [0, 1]; L starts around `start`, 0 by default."""
+        """Sample one window `y` (frames, height, width) in [0, 1]; L starts at `start` (default 0) plus noise."""
         aware = knows_haze(prior)
         seen = prior.given(y) if knows_haze(prior) else prior
         key, start_key = jax.random.split(key)
 
         def one_noise_away(key: PRNGKeyArray, centre: Video) -> Video:
-            # as far as a draw of L is: a chain from the centre itself would accept nothing
+            # as far away as a sample of L: a chain started at the centre would accept no step
             return centre + jax.random.normal(key, y.shape, y.dtype) / jnp.sqrt(self.mu)
 
         low_rank = one_noise_away(start_key, jnp.zeros_like(y) if start is None else start)
@@ -180,7 +179,7 @@ class SplitGibbs(eqx.Module):
     def draw_background(
         self, key: PRNGKeyArray, background: NuclearNorm, low_rank: Video, target: Video
     ) -> tuple[Video, Scalar]:
-        """`moves` steps from `low_rank` on; also the share that was accepted."""
+        """`moves` steps from `low_rank`; also returns the acceptance rate."""
 
         def move(low_rank: Video, key: PRNGKeyArray):
             return step_background(key, background, low_rank, target, self.mu, self.stride)
@@ -201,20 +200,20 @@ def sample_posterior(
     overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
 ) -> Posterior:
-    """Draw from p(X, L | Y) of a clip, window by window as in `separate`; draws and moments are cross-faded.
+    """Sample p(X, L | Y) of a clip window by window; samples, means and deviations are cross-faded.
 
     Args:
         video: (frames, height, width), display intensity in [0, 1].
         prior: p(X).
         background: p(L), scaled to the window.
-        key: random key; same key, same build, same machine: same bits.
-        sampler: `SplitGibbs()` by default.
-        start: L from which the chain starts, such as that of `separate`; 0 by default.
-        window, overlap: frames sampled together, and shared by neighbouring windows.
-        progress: called with (sweeps done, sweeps in all).
+        key: random key; results are reproducible bit for bit with the same key, build and machine.
+        sampler: default: `SplitGibbs()`.
+        start: initial L, such as the background from `separate`; default: 0.
+        window, overlap: frames sampled together, and frames shared by neighbouring windows.
+        progress: called with (sweeps done, total).
 
     Raises:
-        InputError: as `separate`.
+        InputError: as `estimate`.
     """
     y = check_video(video)
     sampler = SplitGibbs() if sampler is None else sampler

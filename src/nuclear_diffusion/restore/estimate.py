@@ -1,18 +1,18 @@
-"""The default estimate: how much of every pixel is haze. One denoiser pass, one low-rank completion.
+"""The default estimate of the haze fraction of each pixel: one denoiser pass and one low-rank completion.
 
-    X = E[X | Y]                                   what the network takes for tissue (`Posterior.mean`): Y counts once
-    h = 1 - X / Y                                  the share of haze that it sees
+    X = E[X | Y]                                   posterior mean of the tissue, by the conditional denoiser
+    h = 1 - X / Y                                  haze fraction according to the denoiser
     L = argmin 1/2 ||h (Y - X - L)||^2 + ridge/2 ||L||^2 + gamma ||L - its mean over time||_*
-    q = P(L) / P(Y),  P(y) = 10^(R y / 10) - 1     the share of the echo that a haze L would make; R in decibels
-    share = prox of gamma ||.||_* at (h q)^(1/2)   both opinions count alike, and the share varies slowly
+    q = P(L) / P(Y),  P(y) = 10^(R y / 10) - 1     fraction of the echo's power explained by haze L; R in decibels
+    share = prox of gamma ||.||_* at (h q)^(1/2)   haze fraction: geometric mean of both, varying slowly
 
-Haze stands nearly still while the heart moves through it. Where h is high the haze itself is seen, where h is low it is
-hidden behind tissue: L is a low-rank matrix with missing entries, completed by nuclear norm minimisation (soft-impute,
-Mazumder, Hastie, Tibshirani 2010) with h^2 for weights and what stands still for free. Where L explains the brightness
-of a pixel the pixel is haze; of an echo that is brighter than the haze seen around it less is taken. On clips of a few
-frames nothing of L varies above the threshold, and L is one picture (docs/benchmarks/ablation.md).
+Haze is nearly static while the heart moves through it. Where h is high, the haze itself is visible; where h is low, it
+is hidden behind tissue. So L is a low-rank matrix with missing entries, completed by nuclear norm minimisation
+(soft-impute; Mazumder, Hastie, Tibshirani 2010) with weights h^2 and a free static part. Where L explains a pixel's
+brightness, the pixel is haze; an echo brighter than the haze around it is dimmed less. On clips of a few frames no
+variation of L exceeds the threshold, and L is a single image (docs/benchmarks/ablation.md).
 
-What is shown of the estimate is `render`'s. A prior that knows nothing of haze has no E[X | Y]: `EM` finds X and L.
+`render` turns the estimate into a clip. With a prior that is not haze-aware, `EM` estimates X and L instead.
 """
 
 from collections.abc import Callable
@@ -36,26 +36,26 @@ from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Video
 
 WINDOW, OVERLAP = 60, 8
-"""Frames that are taken together, a heartbeat or two, and that neighbouring windows share."""
+"""Frames estimated together (one or two heartbeats), and frames shared by neighbouring windows."""
 
 SPECKLE = np.array([1, 4, 6, 4, 1]) / 16
-"""Weights of neighbouring pixels in a mean over a speckle: binomial, a standard deviation of one pixel."""
+"""Binomial weights for averaging over a speckle, with a standard deviation of one pixel."""
 
 
 class Estimate(NamedTuple):
-    """What is known of a clip; `render` makes a picture of it."""
+    """Tissue, haze fraction and haze of a clip; `render` turns it into a clip without haze."""
 
     mean: Video
-    """X: the posterior mean, smooth where speckle cannot be foretold; (frames, height, width), display intensity."""
+    """X: posterior mean, smooth where speckle is unpredictable; (frames, height, width), display intensity."""
 
     share: Video
-    """How much of each pixel is haze, in [0, 1]; 0 where the clip is black."""
+    """Haze fraction of each pixel, in [0, 1]; 0 where the clip is black."""
 
     background: Video
-    """L: the haze, also where tissue hides it; same shape and unit as `mean`."""
+    """L: the haze, including haze hidden behind tissue; same shape and unit as `mean`."""
 
     trace: Float[Array, " steps"]
-    """How much L changed in each step, relative to its norm (haze-aware prior); `EM`'s otherwise."""
+    """Change of L in each step, relative to its norm (haze-aware prior), or the trace of `EM`."""
 
 
 def estimate(
@@ -67,18 +67,18 @@ def estimate(
     overlap: int = OVERLAP,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
-    """What is tissue and what is haze in a clip Y; see `nuclear_diffusion.restore.estimate`. No chance is in it.
+    """Estimate tissue and haze of a clip Y, deterministically; see `nuclear_diffusion.restore.estimate`.
 
     Args:
         video: (frames, height, width), display intensity in [0, 1].
-        prior: p(X); `load_prior("echo")` is the shipped one.
-        completion: p(L) where the prior has learned haze; `Completion()` by default.
-        window: frames taken together, at least 2; the whole clip where it is shorter.
-        overlap: frames shared by neighbouring windows, in which they are cross-faded; less than `window`.
-        progress: called with (windows done, windows in all).
+        prior: p(X); `load_prior("echo")` loads the shipped one.
+        completion: p(L) for a haze-aware prior; default: `Completion()`.
+        window: frames estimated together, at least 2; at most the whole clip is used.
+        overlap: frames shared and cross-faded by neighbouring windows, at least 0; at most `window` - 1 is used.
+        progress: called with (windows done, total).
 
     Raises:
-        InputError: the video is not (frames, height, width), has a frame only, or is not finite.
+        InputError: `video` is not finite floats (frames, height, width) or has one frame; or `overlap` is negative.
     """
     y = check_video(video)
     windows = Windows(len(y), window, min(overlap, window - 1))
@@ -105,9 +105,9 @@ def separate(
     strength: float = STRENGTH,
     progress: Callable[[int, int], None] | None = None,
 ) -> Separation:
-    """Separate a clip Y into tissue X and haze L: `estimate`, and `render` at a `strength` in [0, 1].
+    """Separate a clip Y into tissue X and haze L: `estimate`, then `render` at a `strength` in [0, 1].
 
-    X is Y less its share of haze, with Y's own speckle, and L is what haze there is, also behind tissue, so that they
+    X is Y with its haze fraction removed, and keeps Y's speckle. L includes haze hidden behind tissue, so that X and L
     need not add up to Y. Errors as in `estimate` and `render`.
     """
     found = estimate(video, prior, progress=progress)
@@ -117,7 +117,7 @@ def separate(
 @eqx.filter_jit
 def estimate_window(y: Video, prior: Prior, completion: Completion) -> Estimate:
     """The estimate of one window `y` (frames, height, width) in [0, 1]."""
-    lit = jnp.any(y > 0, axis=0)  # what is black throughout lies outside the sector: neither tissue nor haze
+    lit = jnp.any(y > 0, axis=0)  # pixels black in all frames are outside the sector
     if knows_haze(prior):
         mean = jnp.clip(prior.given(y).mean(), 0, 1) * lit
         return estimate_from(y, mean, completion)
@@ -127,10 +127,10 @@ def estimate_window(y: Video, prior: Prior, completion: Completion) -> Estimate:
 
 
 def estimate_from(y: Video, mean: Video, completion: Completion) -> Estimate:
-    """The estimate of a window `y` whose posterior `mean` is known."""
+    """The estimate of a window `y` from its posterior `mean`."""
     lit = jnp.any(y > 0, axis=0)
     seen = haze_share(over_speckle(y), over_speckle(jnp.minimum(mean, y))) * lit
-    # haze is smooth over two pixels: half the resolution will do, and takes a quarter of the time
+    # haze is smooth over two pixels: half the resolution suffices and takes a quarter of the time
     fine = (seen**2, seen**2 * jnp.maximum(y - mean, 0), y, jnp.broadcast_to(lit, y.shape).astype(y.dtype))
     weights, haze, brightness, inside = (over_speckle(halve(part)) for part in fine)
     low_rank, trace = completion(haze / jnp.maximum(weights, 1e-6), weights / jnp.maximum(inside, 1e-6))
@@ -140,17 +140,17 @@ def estimate_from(y: Video, mean: Video, completion: Completion) -> Estimate:
 
 
 def haze_share(y: Video, signal: Video) -> Video:
-    """How much of a pixel is haze: h = 1 - X/Y in [0, 1]; 0 where Y is black or X is above Y, for haze only adds."""
+    """Haze fraction h = 1 - X/Y in [0, 1]; 0 where Y is black or X > Y, because haze only adds brightness."""
     return jnp.clip(1 - signal / jnp.maximum(y, jnp.finfo(y.dtype).tiny), 0, 1) * (y > 0)
 
 
 def steady(share: Video) -> Video:
-    """A share of haze of which few patterns vary in time, in [0, 1]: the prox of `slowly_varying`."""
+    """A haze fraction in [0, 1] with low-rank variation over time: the prox of `slowly_varying`."""
     return jnp.clip(slowly_varying(share.shape).prox(share), 0, 1)
 
 
 def over_speckle(video: Video) -> Video:
-    """Weighted mean of each pixel's 5 x 5 neighbours; what is outside the frame counts as 0."""
+    """Weighted mean of each pixel's 5 x 5 neighbours; pixels outside the frame count as 0."""
     height, width = video.shape[1:]
     around = jnp.pad(video, [(0, 0)] + 2 * [(len(SPECKLE) // 2,) * 2])
     rows = jnp.stack([weight * around[:, k : k + height] for k, weight in enumerate(SPECKLE)]).sum(0)
@@ -158,13 +158,13 @@ def over_speckle(video: Video) -> Video:
 
 
 def halve(video: Video) -> Video:
-    """Mean of each 2 x 2 patch; an odd side is first filled up with its last line."""
+    """Mean of each 2 x 2 patch; at an odd side the last line is repeated first."""
     frames, height, width = video.shape
     even = jnp.pad(video, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     return even.reshape(frames, -(-height // 2), 2, -(-width // 2), 2).mean((2, 4))
 
 
 def double(video: Video, height: int, width: int) -> Video:
-    """Back to the `height` and `width` from which `halve` came, bilinear."""
+    """Bilinear upsampling to `height` and `width`, those before `halve`."""
     frames, rows, columns = video.shape
     return jax.image.resize(video, (frames, 2 * rows, 2 * columns), "bilinear")[:, :height, :width]

@@ -1,4 +1,4 @@
-"""What is written for one clip: data, videos, a summary figure and a report."""
+"""The result folder of one clip: arrays, videos, a summary figure and a report."""
 
 import contextlib
 import hashlib
@@ -22,22 +22,22 @@ from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
 from nuclear_diffusion.restore.pictures import caption, draw_summary, side_by_side
 
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
-"""The files of one result folder."""
+"""The files of a result folder."""
 
 SPREAD = "spread.mp4"
-"""One more where posterior draws were asked for."""
+"""An additional file if there are posterior samples."""
 
 
 @contextlib.contextmanager
 def result_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside `folder` to work in; it takes the name `folder` when the block ends without an error.
+    """Yield a hidden folder beside `folder` that is renamed to `folder` if the block succeeds.
 
-    A result that is already there is replaced at that moment and not before. After an error or Ctrl-C nothing is left;
-    after a kill only the hidden folder is, which the next run removes.
+    An existing result is replaced only then. An error or Ctrl-C leaves nothing behind; a killed process leaves the
+    hidden folder, which the next run removes.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     replaced = folder.with_name(f".{folder.name}.replaced")
-    if replaced.exists() and not folder.exists():  # stopped between two renames
+    if replaced.exists() and not folder.exists():  # killed between the two renames
         replaced.rename(folder)
     for leftover in (partial, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -63,21 +63,18 @@ def result_folder(folder: Path) -> Iterator[Path]:
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
-    """The report of a finished result; None where the folder does not exist.
-
-    Raises `InputError` where something else is in the way, which must not be overwritten.
-    """
+    """The report of a finished result, or None if `folder` does not exist; raises `InputError` for anything else."""
     if not folder.exists():
         return None
     with contextlib.suppress(OSError, ValueError):
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         if {file.name for file in folder.iterdir()} - {SPREAD} == set(FILES) and isinstance(report, dict):
             return report
-    raise InputError(f"{folder} exists and is not a finished result; move it away or choose another -o.")
+    raise InputError(f"{folder} exists and is not a finished result: move it or choose another -o.")
 
 
 def fingerprint(clip: Clip) -> str:
-    """SHA-256 of the clip's frames, so that a result is known to belong to this very clip."""
+    """SHA-256 of the clip's frames, to recognise a result of the same clip."""
     pixels = clip.frames if clip.color is None else clip.color
     digest = hashlib.sha256(str(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
@@ -85,7 +82,7 @@ def fingerprint(clip: Clip) -> str:
 
 
 def identity(clip: Clip, method: Method, prior_sha256: str | None) -> dict[str, Any]:
-    """What makes two results the same: the clip's frames, the settings and the weights."""
+    """What identifies a result: the clip's frames, the settings and the weights."""
     return {"input_sha256": fingerprint(clip), "prior_sha256": prior_sha256, "settings": as_dict(method)}
 
 
@@ -97,9 +94,9 @@ def write_result(
     prior_sha256: str | None,
     made_by: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write every file of `FILES` into `folder`, and `SPREAD` where there are draws, and return the report.
+    """Write all `FILES` into `folder`, and `SPREAD` if there are posterior samples; return the report.
 
-    `made_by`: the versions that separated the clip, where they are not these.
+    `made_by`: the versions that separated the clip, if not the current ones.
     """
     report = make_report(clip, dehazed, method, prior_sha256)
     report["versions"] = made_by or report["versions"]
@@ -113,7 +110,7 @@ def write_result(
     if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
         spread = {
             "input": clip.frames,
-            f"mean of {method.samples} draws": dehazed.draws_mean,
+            f"mean of {method.samples} samples": dehazed.draws_mean,
             "standard deviation x 4": 4 * dehazed.draws_deviation,
         }
         write_video(folder / SPREAD, side_by_side(spread), clip.fps)
@@ -124,7 +121,7 @@ def write_result(
 
 
 def make_report(clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str | None) -> dict[str, Any]:
-    """Sizes, time, settings and what was removed, as plain JSON values."""
+    """Sizes, time, settings and amount of haze removed, as JSON values."""
     frames, height, width = clip.frames.shape
     seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
     lost = bright_lost(clip.frames, dehazed.signal, dehazed.sector)
@@ -147,19 +144,19 @@ def make_report(clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str 
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide the bits of a result."""
+    """Versions of the packages that a result depends on."""
     from nuclear_diffusion.version import __version__
 
     return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
 
 
 def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -> None:
-    """Input, signal, background and sector without loss, with the report as attributes.
+    """Write input, signal, background and sector losslessly, with settings and versions as attributes.
 
     Datasets: `input`, `signal`, `background` float32 (frames, height, width) in [0, 1]; `sector` bool (height, width);
-    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3). Of method nuclear the
-    estimate from which `signal` was rendered: `share` of haze and posterior `mean`, float32 (frames, height, width); of
-    posterior draws `draws_mean` and `draws_deviation`, likewise.
+    for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3). Method nuclear adds the
+    haze fraction `share` and the posterior `mean`, and with posterior samples `draws_mean` and `draws_deviation`, all
+    float32 (frames, height, width).
     """
     arrays = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
     arrays |= {name: array for name in _ESTIMATE if (array := getattr(dehazed, name)) is not None}
@@ -182,11 +179,11 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -
 
 
 _ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
-"""Fields of `Dehazed` that only some methods have."""
+"""Fields of `Dehazed` that only some methods set."""
 
 
 def read_h5(path: Path) -> tuple[Clip, Dehazed]:
-    """The clip and the estimate in a `result.h5`. Raises `InputError` where it cannot be read."""
+    """The clip and the estimate in a `result.h5`. Raises `InputError` if it cannot be read."""
     try:
         with h5py.File(path) as file:
             held = {name: np.asarray(data) for name, data in file.items()}
@@ -197,4 +194,4 @@ def read_h5(path: Path) -> tuple[Clip, Dehazed]:
         color = held.get("signal_color")
         return clip, Dehazed(held["signal"], held["background"], color, held["sector"], 0.0, **estimate)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is not a result of `dehaze`, or it is damaged: dehaze the clip again.") from error
+        raise InputError(f"{path} is damaged or not a result of `dehaze`: dehaze the clip again.") from error

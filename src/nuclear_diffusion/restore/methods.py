@@ -1,7 +1,7 @@
-"""The methods: one frozen class each, with its settings, their defaults and help, and `separate`.
+"""The methods, each a frozen class with settings, their defaults and help, and `separate`.
 
-A method is what is typed on the command line, read from a settings file and kept in every report. To add one, write a
-class and put it into `Method`. JAX is imported when a method runs, so that the help stays quick.
+A method is set on the command line or in a settings file and stored in every report. To add one, write a class and add
+it to `Method`. JAX is imported when a method runs, so that help is fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Frames = Float32[ndarray, "frames size size"]
 """A clip on the prior's grid, display intensity in [0, 1]."""
 
 Progress = Callable[[int, int], None]
-"""Called with (done, in all) as the work goes on."""
+"""Called with (done, total)."""
 
 MethodName = Literal["nuclear", "paper", "zea", "mmse", "aware", "rpca"]
 
@@ -37,50 +37,52 @@ PriorName = Annotated[
     str,
     arg(
         metavar="echo|PATH",
-        help="Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or the folder of a zea preset.",
+        help="Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or a zea preset folder.",
     ),
 ]
-Seed = Annotated[int, arg(help="Random seed: the same seed on the same machine gives the same bits.")]
-Gamma = Annotated[float, arg(help="Weight of the background's nuclear norm, with intensity in [0, 1].")]
-Steps = Annotated[int, arg(help="Denoising steps a window.")]
-Window = Annotated[int, arg(help="Frames separated at a time; at most the clip's length is used.")]
-Overlap = Annotated[int, arg(help="Frames shared by neighbouring windows and cross-faded.")]
+Seed = Annotated[int, arg(help="Random seed; results are bit-identical for the same seed on the same machine.")]
+Gamma = Annotated[float, arg(help="Weight of the background's nuclear norm, for intensity in [0, 1].")]
+Steps = Annotated[int, arg(help="Denoising steps per window.")]
+Window = Annotated[int, arg(help="Frames separated together, at most the whole clip.")]
+Overlap = Annotated[int, arg(help="Frames shared by neighbouring windows.")]
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag=str.lower):
-    """JSON of a method is its name and its settings, as `{"method": "rpca", "lam": 1.0}`.
+    """Base of all methods. The JSON of a method is its name and settings, as in `{"method": "rpca", "lam": 1.0}`.
 
-    Every method has `moving`, whether it tells haze from tissue by motion and refuses a clip that stands still, and
-    `separate`, which takes frames on the prior's grid and a `mask` of where they hold an image (default: everywhere).
+    Every method has `moving`, whether it distinguishes haze from tissue by motion and so refuses a static clip, and
+    `separate`, which takes frames on the prior's grid and the sector's `mask` (default: the whole frame).
     """
 
     @property
     def name(self) -> MethodName:
-        """What the command line calls it."""
+        """The method's name on the command line."""
         return cast(MethodName, self.__struct_config__.tag)
 
 
 class Nuclear(_Settings, frozen=True):
-    """Nuclear Diffusion: the clip less its share of haze, by a diffusion prior and a low-rank background."""
+    """Nuclear Diffusion: remove the haze fraction, estimated with a diffusion prior and a low-rank background."""
 
     prior: PriorName = "echo"
-    strength: Annotated[float, arg(help="How much haze is taken, from 0 (nothing) to 1 (all that may be haze).")] = 0.5
+    strength: Annotated[
+        float, arg(help="How much haze to remove, from 0 (none) to 1 (everything that may be haze).")
+    ] = 0.5
     samples: Annotated[
-        int, arg(help="Posterior draws for maps of the signal's mean and spread; 0 for none, else 2 or more.")
+        int, arg(help="Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2.")
     ] = 0
     seed: Seed = 0
 
     moving: ClassVar[bool] = True
     draws_mu: ClassVar[float] = 10.0
-    """Precision (eq. 8) of posterior draws, 1 / intensity^2."""
+    """Precision mu (eq. 8) for posterior samples, 1 / intensity^2."""
     draws_window: ClassVar[tuple[int, int]] = (15, 2)
-    """Frames that posterior draws take together, and that neighbouring windows share."""
+    """Window and overlap for posterior samples, frames."""
 
     def __post_init__(self):
         require(0 <= self.strength <= 1, f"`strength` must be between 0 and 1, got {self.strength}.")
         require(
             self.samples == 0 or self.samples >= 2,
-            f"`samples` must be 0 or at least 2, got {self.samples}: one draw has no spread.",
+            f"`samples` must be 0 or at least 2, got {self.samples}.",
         )
         _check_seed(self.seed)
 
@@ -92,19 +94,19 @@ class Nuclear(_Settings, frozen=True):
         mask: Mask | None = None,
         progress: Progress | None = None,
     ) -> Separation:
-        """`estimate`, rendered at this strength."""
+        """`estimate`, then render at `strength`."""
         from nuclear_diffusion.restore.estimate import separate
 
         return separate(frames, given(prior), strength=self.strength, progress=progress)
 
     def estimate(self, frames: Frames, prior: Prior | None, progress: Progress | None = None) -> Estimate:
-        """What is tissue and what is haze; `render` makes a picture of it."""
+        """Estimate tissue and haze; see `nuclear_diffusion.restore.estimate`."""
         from nuclear_diffusion.restore.estimate import estimate
 
         return estimate(frames, given(prior), progress=progress)
 
     def draw(self, frames: Frames, prior: Prior | None, background: Any, progress: Progress | None = None) -> Posterior:
-        """Draws from p(X, L | Y), as many as `samples`; the chain starts from the `background` of the estimate."""
+        """Draw `samples` samples of p(X, L | Y), starting at the estimate's `background`."""
         import jax
 
         from nuclear_diffusion.paper.nuclear_norm import slowly_varying
@@ -127,13 +129,10 @@ class Nuclear(_Settings, frozen=True):
 
 
 class Paper(_Settings, frozen=True):
-    """Algorithm 1 with the paper's gamma, mu, window and steps, and the largest step sizes that converge.
-
-    The paper's unit steps diverge.
-    """
+    """Algorithm 1 with the paper's gamma, mu, window and steps, and step sizes just below the limit of divergence."""
 
     prior: PriorName = "echo"
-    mu: Annotated[float, arg(help="Precision of the noise, 1/variance, with intensity in [0, 1].")] = 2.0
+    mu: Annotated[float, arg(help="Precision of the noise (1 / variance), for intensity in [0, 1].")] = 2.0
     gamma: Gamma = 1.0
     steps: Steps = 500
     window: Window = 7
@@ -155,7 +154,7 @@ class Paper(_Settings, frozen=True):
         mask: Mask | None = None,
         progress: Progress | None = None,
     ) -> Separation:
-        """A window of `Algorithm1` after the other."""
+        """Run `Algorithm1` window by window."""
         import jax
         import jax.numpy as jnp
 
@@ -167,7 +166,7 @@ class Paper(_Settings, frozen=True):
         return sample(
             jnp.asarray(frames),
             given(prior),
-            # strengths as arrays: a Python number would be compiled in, and each new one compile the sampler again
+            # mu and gamma as arrays: Python numbers would be compiled in, and each new value would recompile
             Algorithm1.paper(steps=self.steps, mu=jnp.float32(self.mu)),
             key=jax.random.key(self.seed),
             background=NuclearNorm(jnp.float32(self.gamma)),
@@ -187,7 +186,7 @@ class Zea(_Settings, frozen=True):
     overlap: Overlap = 0
     project: Annotated[
         Literal["on", "off"],
-        arg(help="Replace every pixel whose estimate is brighter than mid grey by the input's."),
+        arg(help="Replace pixels whose estimate is brighter than mid grey by the input."),
     ] = "on"
     seed: Seed = 0
 
@@ -207,7 +206,7 @@ class Zea(_Settings, frozen=True):
         mask: Mask | None = None,
         progress: Progress | None = None,
     ) -> Separation:
-        """A window after the other, as zea takes them."""
+        """Run zea's sampler on zea's windows."""
         import jax
         import jax.numpy as jnp
 
@@ -227,10 +226,10 @@ class Zea(_Settings, frozen=True):
 
 
 class Mmse(_Settings, frozen=True):
-    """One pass of the prior's denoiser, which is told nothing of haze."""
+    """One pass of the prior's unconditional denoiser."""
 
     prior: PriorName = "echo"
-    sigma: Annotated[float, arg(help="Noise level that the denoiser is told, with intensity in [0, 1].")] = 0.1
+    sigma: Annotated[float, arg(help="Noise level assumed by the denoiser, for intensity in [0, 1].")] = 0.1
 
     moving: ClassVar[bool] = False
 
@@ -252,7 +251,7 @@ class Mmse(_Settings, frozen=True):
 
 
 class Aware(_Settings, frozen=True):
-    """One pass of a prior that was trained on pairs of hazy and clean clips: the posterior mean itself."""
+    """The posterior mean of a haze-aware prior (one trained on pairs of hazy and clean clips), in one pass."""
 
     prior: PriorName = "echo"
 
@@ -273,11 +272,11 @@ class Aware(_Settings, frozen=True):
 
 
 class Rpca(_Settings, frozen=True):
-    """Robust principal component analysis: a sparse signal on a low-rank background, no learned prior."""
+    """Robust principal component analysis: a sparse signal and a low-rank background, without a learned prior."""
 
     lam: Annotated[
         float,
-        arg(help="Weight of the sparse signal, in units of 1/sqrt(max(n, p)), n pixels in the sector, p frames."),
+        arg(help="Weight of the signal's L1 norm, in units of 1/sqrt(max(n, p)), n pixels in the sector, p frames."),
     ] = 1.0
 
     moving: ClassVar[bool] = True
@@ -301,7 +300,7 @@ class Rpca(_Settings, frozen=True):
 
 
 Method = Nuclear | Paper | Zea | Mmse | Aware | Rpca
-"""Any of the methods."""
+"""Any method."""
 
 METHODS: dict[str, type[Method]] = {kind.__name__.lower(): kind for kind in get_args(Method)}
 """The methods by name."""
@@ -310,17 +309,17 @@ _decoder = msgspec.json.Decoder(Method)
 
 
 def as_dict(method: Method) -> dict[str, Any]:
-    """Name and settings, as a report holds them."""
+    """Name and settings, as stored in a report."""
     return msgspec.to_builtins(method)
 
 
 def as_json(method: Method) -> str:
-    """One line of JSON with sorted keys, so that equal settings give equal text."""
+    """One line of JSON with sorted keys; equal settings give equal text."""
     return msgspec.json.encode(method, order="sorted").decode()
 
 
 def from_dict(settings: Any) -> Method:
-    """Undo `as_dict`; what is left out is the default. Raises `InputError` for anything else."""
+    """Inverse of `as_dict`, with defaults for missing settings. Raises `InputError` for anything else."""
     try:
         return msgspec.convert(settings, Method)
     except msgspec.ValidationError as error:
@@ -328,14 +327,14 @@ def from_dict(settings: Any) -> Method:
 
 
 def read_settings(path: Path) -> Method:
-    """The method in a settings file, which holds JSON as `as_json` writes it; what it leaves out is the default.
+    """The method in a settings file: JSON as `as_json` writes it, with defaults for missing settings.
 
-    Raises `InputError` where it cannot be read, holds something else, or holds values that cannot be used.
+    Raises `InputError` if the file cannot be read, is not a settings file, or has unusable values.
     """
     try:
         return _decoder.decode(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}).") from error
+        raise InputError(f"Cannot read {path} ({(error.strerror or str(error)).lower()}): check the path.") from error
     except msgspec.ValidationError as error:
         raise InputError(f"{path} is not a settings file of this version: {_reason(error)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -343,7 +342,7 @@ def read_settings(path: Path) -> Method:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """What msgspec says, and what to do."""
+    """The message of msgspec, and what to do."""
     text = str(error).rstrip(".")
     if "method" in text:
         return f"{text}; `method` must be one of {', '.join(METHODS)}."
@@ -351,9 +350,9 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 
 def given(prior: Prior | None) -> Prior:
-    """`prior`, or `ValueError` where a method that needs one has none."""
+    """`prior`; raises `ValueError` if it is None."""
     if prior is None:
-        raise ValueError("`prior` must be given for this method, got None: see `load_prior`.")
+        raise ValueError("This method needs a `prior`: load one with `load_prior`.")
     return prior
 
 

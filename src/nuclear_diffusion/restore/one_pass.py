@@ -1,4 +1,4 @@
-"""One pass of the network: the baselines of the estimate."""
+"""Baselines that take one pass of the network."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,13 +14,10 @@ from nuclear_diffusion.types import Video
 
 
 def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sigma: float) -> Separation:
-    """One blind pass of the denoiser, D(Y, sigma): a baseline.
+    """Baseline: one pass of the unconditional denoiser, X = D(Y, sigma).
 
-    No noise is added; `sigma` in display intensity says how much of Y to take for noise. The background is what
-    was removed, max(Y - X, 0), whatever its rank.
-
-    Raises:
-        InputError: as `separate`, or `sigma` is not positive.
+    No noise is added; `sigma` (display intensity) is the noise level that the denoiser assumes in Y. The background is
+    what was removed, max(Y - X, 0). Raises `InputError` as `separate`, or if `sigma` is not positive.
     """
     y = check_video(video)
     if not (np.isfinite(sigma) and sigma > 0):
@@ -30,14 +27,13 @@ def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sig
 
 
 def posterior_mean(video: Video | Float[ndarray, "frames height width"], prior: Prior) -> Separation:
-    """One pass of a prior that has learned haze, E[X | Y] itself: the baseline of `separate`.
+    """Baseline: the posterior mean E[X | Y] of a haze-aware prior, in one pass; background as in `mmse`.
 
-    The background is what was removed, max(Y - X, 0). Raises `InputError` as `separate`, or where the prior knows
-    nothing of haze.
+    Raises `InputError` as `separate`, or if the prior is not haze-aware.
     """
     y = check_video(video)
     if not knows_haze(prior):
-        raise InputError("The prior knows nothing of haze, so it has no E[X | Y]: use method mmse, or another prior.")
+        raise InputError("The prior is not haze-aware and has no E[X | Y]: use method mmse or a haze-aware prior.")
     signal = jnp.clip(_mean_given(prior, y), 0, 1)
     return Separation(signal, jnp.maximum(y - signal, 0), jnp.sqrt(jnp.mean((y - signal) ** 2))[None])
 

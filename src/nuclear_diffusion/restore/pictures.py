@@ -1,4 +1,4 @@
-"""What people look at: videos side by side, and one summary figure a clip."""
+"""Videos side by side, and a summary figure per clip."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,10 +16,7 @@ from nuclear_diffusion.restore.methods import Method, Nuclear
 
 
 def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:
-    """Videos of one size in [0, 1] next to each other under their captions, as bytes.
-
-    In colour where one of them has colour.
-    """
+    """Videos of equal size in [0, 1] side by side under their captions; RGB if any of them is."""
     rgb = (3,) if any(video.ndim == 4 for video in panels.values()) else ()
     frames, height, width = next(iter(panels.values())).shape[:3]
     strip = max(16, height // 12)
@@ -35,7 +32,7 @@ def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height wi
 
 
 def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width"]:
-    """`text` centred in a black strip, at most as wide as it."""
+    """`text` centred in a black strip and shrunk to fit."""
     image = Image.new("L", (width, height))
     size = min(0.65 * height, 1.6 * width / max(len(text), 1))
     font = ImageFont.load_default(size=size)
@@ -44,23 +41,23 @@ def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width
 
 
 def caption(method: Method) -> str:
-    """The method, and its strength where it has one."""
+    """The method's name, and its strength if it has one."""
     return f"{method.name}, strength {method.strength:g}" if isinstance(method, Nuclear) else method.name
 
 
 _MARK = "#f97316"
-"""Colour of bright echoes that lost much."""
+"""Colour of bright echoes that were dimmed strongly."""
 
 
 def _tint(where: Bool[ndarray, "height width"]) -> Float[ndarray, "height width rgba"]:
-    """`_MARK` where something is True, transparent elsewhere."""
+    """`_MARK` where `where` is True, transparent elsewhere."""
     return np.where(where[..., None], to_rgba(_MARK, 0.7), 0.0)
 
 
 def draw_summary(clip: Clip, dehazed: Dehazed, method: Method) -> Figure:
-    """Three moments, the middle image line over time, and the singular values, for input, signal and background.
+    """Three frames, the middle image line over time, and the singular values, for input, signal and background.
 
-    Beside the three the input again, coloured where much was taken from a bright echo: a reader should look there.
+    A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
     """
     parts = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
     colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
@@ -89,7 +86,7 @@ def draw_summary(clip: Clip, dehazed: Dehazed, method: Method) -> Figure:
         line[3].imshow(_tint(lost[chosen.index(moment)][view]), extent=extent, aspect="equal")
         line[3].set(xticks=[], yticks=[])
         if moment == 0:
-            line[3].set_title("look here: bright, much taken", color=_MARK, fontsize=9)
+            line[3].set_title("check: bright echo dimmed", color=_MARK, fontsize=9)
         line[0].set_ylabel(f"{moment / clip.fps:.2f} s", fontsize=9)
         line[0].axvline(column, color="#facc15", linewidth=0.8, alpha=0.8)
     for axes in grid.flat:
@@ -104,7 +101,7 @@ def draw_summary(clip: Clip, dehazed: Dehazed, method: Method) -> Figure:
         axes.tick_params(labelsize=8)
     for name in ("input", "background"):
         values = np.asarray(singular_values(jnp.asarray(parts[name] * dehazed.sector)))
-        shown = np.where(values > 1e-4 * values.max(), values, np.nan)  # below lies rounding
+        shown = np.where(values > 1e-4 * values.max(), values, np.nan)  # smaller ones are rounding errors
         spectrum.semilogy(range(1, count + 1), shown, ".-", color=colors[name], label=name)
     spectrum.set_title("singular values", fontsize=9, loc="left")
     spectrum.set_xlabel("index", fontsize=8)

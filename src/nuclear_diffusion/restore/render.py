@@ -1,10 +1,10 @@
-"""From the share of haze to a picture. One estimate has many renderings, and each is a multiplication.
+"""Render an estimate: remove the haze fraction h of each pixel, with an adjustable strength.
 
-    X = (1 - h') Y,    h' = (h - spare) / (clear - spare), within [0, 1]
+    X = (1 - h') Y,    h' = (h - spare) / (clear - spare), clipped to [0, 1]
 
-On a logarithmic grey scale the stronger of two echoes hides the other. Where it is not sure which one that is, the
-share lies between 0 and 1: it would dim tissue that is there, and leave haze where nothing is. So a small share is
-taken for none and a large one for all; `strength` says where the two limits lie.
+On a logarithmic grey scale the stronger of two echoes hides the weaker. Where the estimate cannot tell which one is
+stronger, h lies between 0 and 1 and would dim real tissue and leave some haze. So a small h is treated as 0 and a large
+h as 1; `strength` sets the two thresholds.
 """
 
 import numpy as np
@@ -17,15 +17,15 @@ STRENGTH = 0.5
 """The default, chosen on development patients (docs/decisions/0027-one-pass.md)."""
 
 WIDTH = 0.4
-"""Shares between those taken for none and those taken for all: narrower clears more at hard edges."""
+"""Distance between the thresholds `spare` and `clear`: a smaller one removes more haze at sharp edges."""
 
 
 def limits(strength: float) -> tuple[float, float]:
-    """`spare`, below which a share of haze is taken for none, and `clear`, above which it is taken for all.
+    """Thresholds of the haze fraction: below `spare` a pixel is kept, above `clear` it is removed.
 
         spare = (1 - strength)^2,    clear = spare + `WIDTH`
 
-    Raises `InputError` where `strength` is outside [0, 1].
+    Raises `InputError` if `strength` is outside [0, 1].
     """
     if not 0 <= strength <= 1:
         raise InputError(f"`strength` must be between 0 and 1, got {strength}.")
@@ -38,18 +38,18 @@ def render(
     share: Float[ArrayLike, "frames height width"],
     strength: float = STRENGTH,
 ) -> Float32[ndarray, "frames height width *rgb"]:
-    """`video` less its haze.
+    """`video` without its haze.
 
     Args:
-        video: (frames, height, width), display intensity, or with a last axis of colours, which keep their hue.
-        share: of haze, in [0, 1], as in `Estimate`.
-        strength: in [0, 1]: 0 keeps the input, 1 takes all that may be haze.
+        video: display intensity (frames, height, width), optionally with a last axis of colours, whose hue is kept.
+        share: haze fraction in [0, 1], as in `Estimate`.
+        strength: 0 keeps the input, 1 removes everything that may be haze.
 
     Returns:
-        float32 of the shape of `video`. Where the share is 0 every bit stays.
+        float32 of the shape of `video`; pixels with a haze fraction of 0 are unchanged.
 
     Raises:
-        InputError: `strength` is outside [0, 1], or the shapes do not fit.
+        InputError: `strength` is outside [0, 1], or the shapes do not match.
     """
     image, h = np.asarray(video, np.float32), np.asarray(share, np.float32)
     if image.shape[:3] != h.shape or image.ndim not in (3, 4):

@@ -1,4 +1,4 @@
-"""From files to result folders: names, what is finished already, and one clip after another."""
+"""From files to result folders: names of results, existing results, and dehazing or rendering one clip."""
 
 import contextlib
 import tempfile
@@ -16,23 +16,23 @@ from nuclear_diffusion.restore.methods import Method, Nuclear, Rpca, from_dict
 
 
 class Outcome(NamedTuple):
-    """What became of one clip."""
+    """The result of one clip."""
 
     folder: Path
     report: dict[str, Any]
     skipped: bool
-    """The same clip was finished before with the same settings and weights."""
+    """Whether the same result existed already."""
 
 
 class LoadedPrior(NamedTuple):
-    """A prior and the SHA-256 of its weights; both None for a method without one."""
+    """A prior and the SHA-256 of its weights; both None for a method without a prior."""
 
     prior: Prior | None
     sha256: str | None
 
 
 def prior_of(method: Method) -> LoadedPrior:
-    """Load the prior that a method asks for. Raises `InputError` where it cannot be used."""
+    """Load the prior that a method uses. Raises `InputError` if it cannot be loaded."""
     if isinstance(method, Rpca):
         return LoadedPrior(None, None)
     prior = load_prior(method.prior)
@@ -40,7 +40,7 @@ def prior_of(method: Method) -> LoadedPrior:
 
 
 def folder_names(sources: Sequence[Path]) -> list[str]:
-    """A name for the result of each source: its name without suffix, numbered where two would clash."""
+    """A result name for each source: its file name without suffix, numbered where two would clash."""
     taken: set[str] = set()
     names = []
     for source in sources:
@@ -48,7 +48,7 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
         stem = path.name if path.is_dir() else path.stem
         stem = stem.replace("*", "").strip(".-_ ") or "clip"
         name, number = stem, 1
-        while name.lower() in taken:  # lower: on some disks two cases are one folder
+        while name.lower() in taken:  # some file systems ignore case
             number += 1
             name = f"{stem}-{number}"
         taken.add(name.lower())
@@ -57,7 +57,7 @@ def folder_names(sources: Sequence[Path]) -> list[str]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `InputError` where results could not be written into `folder`; leaves nothing behind."""
+    """Raise `InputError` if results cannot be written into `folder`; creates nothing."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise InputError(f"{existing} is a file, not a folder: choose another output.")
@@ -80,9 +80,8 @@ def dehaze_file(
 ) -> Outcome:
     """Dehaze one source (a file or a folder of images) into the result folder `folder`.
 
-    A finished result of the same clip, settings and weights is left alone; another one is replaced only where
-    `overwrite` says so, and only once the new one is complete. Where nothing but the strength differs it is rendered
-    again, without a separation.
+    An existing result of the same clip, settings and weights is kept. Any other result is replaced only with
+    `overwrite`, once the new one is complete; if only the strength differs, it is just rendered again.
     """
     clip = read_video(source)
     check_separable(clip, method)
@@ -93,10 +92,10 @@ def dehaze_file(
             return Outcome(folder, finished, skipped=True)
         if not overwrite:
             raise InputError(
-                f"{folder} holds a result of another clip, other settings or weights; give --overwrite to replace it."
+                f"{folder} holds a result with another clip, settings or weights: add --overwrite to replace it."
             )
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
-            with contextlib.suppress(InputError):  # a damaged result is made again
+            with contextlib.suppress(InputError):  # a damaged result is computed again
                 return render_result(folder, method.strength)
     with result_folder(folder) as partial:
         dehazed = dehaze_clip(clip, method, loaded.prior, progress=progress)
@@ -105,7 +104,7 @@ def dehaze_file(
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a report is of the `wanted` identity and of these versions, but for the strength of its rendering."""
+    """Whether a report has the `wanted` identity and the current versions, except for the strength."""
 
     def estimated(identity: dict[str, Any]) -> dict[str, Any]:
         settings = {**(identity.get("settings") or {}), "strength": None}
@@ -116,10 +115,9 @@ def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) 
 
 
 def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
-    """Render a finished result of method nuclear at another strength, in its place or as the folder `output`.
+    """Render a result of method nuclear at another strength, in place or into the new folder `output`.
 
-    Raises `InputError` where `folder` holds no such result, `output` exists or lies in it, or the strength is outside
-    [0, 1].
+    Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is invalid.
     """
     place = folder.resolve()
     try:
@@ -127,18 +125,18 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
     except InputError:
         finished = None
     if finished is None:
-        raise InputError(f"{folder} is not a result of `dehaze`: give the folder of one clip.")
+        raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
     if output is not None and (output.exists() or place in output.resolve().parents):
-        raise InputError(f"{output} exists or lies in the result: choose another -o.")
+        raise InputError(f"{output} exists or is inside the result: choose another -o.")
     try:
         if finished["settings"]["method"] != "nuclear":
-            raise InputError(f"{folder} is a result of method {finished['settings']['method']}: only nuclear renders.")
+            raise InputError(f"{folder} is a result of {finished['settings']['method']}: give a result of nuclear.")
         method = from_dict({**finished["settings"], "strength": strength})
         clip, found = read_h5(place / "result.h5")
         dehazed = rendered(clip, found._replace(seconds=float(finished["seconds"])), strength)
         prior_sha256, made_by = finished["prior_sha256"], dict(finished["versions"])
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{folder} was made by another version, or is damaged: dehaze the clip again.") from error
+        raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
     with result_folder(place if output is None else output) as partial:
         report = write_result(partial, clip, dehazed, method, prior_sha256, made_by)
     return Outcome(folder if output is None else output, report, skipped=False)

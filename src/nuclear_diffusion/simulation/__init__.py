@@ -1,4 +1,4 @@
-"""Echocardiograms with ground truth: anatomy, motion, a scanner in beam space, and haze."""
+"""Simulated echocardiograms with ground truth: anatomy, motion, a scanner in beam space, and haze."""
 
 from .anatomy import UNSEEN_VIEWS, VIEWS
 from .bank import frame_bank

@@ -1,7 +1,7 @@
-"""From moving scatterers to an image: a phased-array scanner in beam space.
+"""A phased-array scanner in beam space, from moving scatterers to an image.
 
 scatterers -> complex baseband on the (range, angle) grid -> point-spread function -> + clutter -> envelope
--> log compression -> scan conversion. Clutter is added between the last two linear steps, as in a real scanner.
+-> log compression -> scan conversion. Clutter is added to the linear signal before the envelope, as in a real scanner.
 """
 
 from dataclasses import dataclass
@@ -17,27 +17,27 @@ class Scanner:
     """Geometry and signal chain of one acquisition.
 
     Attributes:
-        depth: deepest range in cm.
+        depth: maximum range, cm.
         near: range at which the image begins, cm.
-        half_angle: half the opening of the sector, radians.
+        half_angle: half the opening angle of the sector, radians.
         ranges, beams: samples of the beam-space grid.
         wavelength: cm.
         axial: standard deviation of the pulse, cm.
         lateral: standard deviation of the beam at its focus, radians.
         focus: focal depth, cm; beams are wider away from it.
         dynamic_range: decibels between black and white.
-        gain: decibels that place the median myocardium below white.
-        reject: fraction of the grey scale that is shown as black.
+        gain: level of median myocardium relative to white, dB.
+        reject: fraction of the grey scale that is displayed as black.
         gamma: exponent of the grey map.
         smoothing: standard deviation (range, beam samples) of the vendor's filter on the compressed image.
-        noise: level of the receiver's noise, dB below myocardium, and its rise with depth in dB/cm.
+        noise: level of the receiver's noise at 8 cm relative to myocardium, dB, and its rise with depth, dB/cm.
         size: side of the square image, pixels.
-        top, scale: row of the probe's face; centimetres a pixel.
-        fps: frames a second.
-        despeckle: window (range, beam samples) of a median filter on the compressed image; drawn only by unseen looks,
-            like the next two.
-        sharpen: share of the image's detail that is added to it once more.
-        curve: slope of an S-shaped grey map at mid-grey, before `gamma`; 0 is none.
+        top, scale: row of the probe's face; centimetres per pixel.
+        fps: frames per second.
+        despeckle: window (range, beam samples) of a median filter on the compressed image; this and the next two
+            are used only by unseen looks.
+        sharpen: weight of unsharp masking.
+        curve: steepness of an S-shaped grey map before `gamma`; 0 for none.
     """
 
     depth: float
@@ -68,7 +68,7 @@ class Scanner:
         """Draw a scanner and its settings."""
         depth = rng.uniform(12.5, 18)
         dynamic_range, gain = rng.uniform(44, 72), rng.uniform(-34, -11)
-        # some scanners show their noise: grey cavities that are not haze; others show bright structures on black
+        # some scanners show noise (grey cavities that are not haze), others bright structures on black
         noisy, sparse = rng.choice([(True, False), (False, True), (False, False)], p=(0.4, 0.25, 0.35))
         half_angle = np.deg2rad(rng.uniform(33, 50))
         top = rng.uniform(0.0, 0.04) * size
@@ -86,7 +86,7 @@ class Scanner:
             focus=rng.uniform(6, 11),
             dynamic_range=dynamic_range,
             gain=gain,
-            # operators turn the cavities dark: what lies 36 dB below myocardium is near black
+            # operators darken the cavities: 36 dB below myocardium is near black
             reject=(
                 max(0.0, 1 + (gain - rng.uniform(6, 22)) / dynamic_range)
                 if sparse
@@ -103,7 +103,7 @@ class Scanner:
 
     @cached_property
     def grid(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ranges (ranges, 1) in cm and angles (1, beams) in radians; the angles overhang the sector a little."""
+        """Ranges (ranges, 1) in cm and angles (1, beams) in radians, extending slightly beyond the sector."""
         r = np.linspace(0, self.depth * 1.02, self.ranges)[:, None]
         a = np.linspace(-1.08, 1.08, self.beams)[None, :] * self.half_angle
         return r, a
@@ -126,7 +126,7 @@ class Scanner:
 
     @property
     def sector(self) -> np.ndarray:
-        """Mask (size, size): where the image is."""
+        """Mask (size, size) of the sector."""
         return self._pixels[1]
 
     def to_image(self, points: np.ndarray) -> np.ndarray:
@@ -136,9 +136,9 @@ class Scanner:
         return np.stack([column, row], axis=1)
 
     def receive(self, points: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
-        """Baseband (ranges, beams), complex64, of scatterers at `points` (n, 2) cm before the point-spread function.
+        """Complex64 baseband (ranges, beams) of scatterers at `points` (n, 2) in cm, before the point-spread function.
 
-        Each scatterer is laid on its four neighbouring samples with the phase of its two-way path.
+        Each scatterer is distributed to its four neighbouring samples, with the phase of its two-way path.
         """
         ranges, angles = self.grid
         r = np.hypot(points[:, 0], points[:, 1])
@@ -160,9 +160,9 @@ class Scanner:
         return (real + 1j * imag).reshape(self.ranges, self.beams).astype(np.complex64)
 
     def blur(self, field: np.ndarray, lateral: float = 1.0, axial: float = 1.0) -> np.ndarray:
-        """Point-spread function: a Gaussian pulse in range, and in angle a Gaussian beam that widens off focus.
+        """Apply the point-spread function: a Gaussian pulse in range, a Gaussian beam that widens away from the focus.
 
-        `lateral` and `axial` widen it, for clutter that travelled by other paths.
+        `lateral` and `axial` widen it, for clutter on other paths.
         """
         ranges, angles = self.grid
         r = ranges[:, 0]
@@ -177,13 +177,13 @@ class Scanner:
         beams = np.asarray(fft.ifft(spectrum, axis=1))
         pulse = np.exp(-0.5 * (self.axial * axial / step_r * k_r) ** 2).astype(np.float32)
         out = np.asarray(fft.ifft(np.asarray(fft.fft(beams, axis=0)) * pulse[:, None], axis=0))
-        # constant energy for white scatterers at every depth
+        # equal energy of white scatterers at all depths
         return out * np.sqrt(width)[:, None].astype(np.float32)
 
     def compress(self, envelope: np.ndarray, reference: float) -> np.ndarray:
         """Display intensity in [0, 1] (ranges, beams): log compression, vendor filter, reject and grey map.
 
-        `reference` is the envelope of median myocardium, shown `gain` decibels below white.
+        `reference` is the envelope of median myocardium, displayed at `gain` dB relative to white.
         """
         decibel = 20 * np.log10(np.maximum(envelope, 1e-12) / reference)
         shade = np.clip(1 + (decibel + self.gain) / self.dynamic_range, 0, 1)
@@ -199,7 +199,7 @@ class Scanner:
         return (shade**self.gamma).astype(np.float32)
 
     def scan_convert(self, shade: np.ndarray) -> np.ndarray:
-        """Image (size, size) of the beam-space `shade`, black outside the sector."""
+        """The image (size, size) of the beam-space intensity `shade`, black outside the sector."""
         index, inside = self._pixels
         image = np.zeros(inside.shape, np.float32)
         image[inside] = map_coordinates(shade, index[:, inside], order=1, prefilter=False)

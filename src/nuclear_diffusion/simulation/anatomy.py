@@ -1,7 +1,7 @@
 """The heart at rest: chambers, walls and echogenicity in the scan plane of each view.
 
-Coordinates are centimetres: x to the right, z into the body, the probe at the origin. Chambers are ellipses;
-everything else (walls, septa, pericardium, surroundings) follows from distances to them.
+Coordinates are in cm: x to the right, z into the body, the probe at the origin. Chambers are ellipses; walls, septa,
+pericardium and surroundings are defined by the distance to them.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ VIEWS = ("a4c", "a2c", "plax", "psax")
 """Apical four-chamber, apical two-chamber, parasternal long axis, parasternal short axis."""
 
 UNSEEN_VIEWS = ("a3c", "subcostal")
-"""Apical long axis and subcostal four-chamber: views that no prior is trained on."""
+"""Apical long axis and subcostal four-chamber, views excluded from training."""
 
 SPACING = 0.05  # cm, grid of the rest maps
 EXTENT = ((-11.0, 11.0), (0.0, 19.0))  # cm, x and z covered by the rest maps
@@ -33,7 +33,7 @@ class Chamber(NamedTuple):
 
     @property
     def across(self) -> np.ndarray:
-        """Unit vector a quarter turn from `axis`."""
+        """Unit vector perpendicular to `axis`."""
         return np.array([-self.axis[1], self.axis[0]])
 
     def radius(self, points: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ class Chamber(NamedTuple):
         return np.hypot(offset @ self.axis / self.length, offset @ self.across / self.width)
 
     def boundary(self, angles: np.ndarray, outset: float | np.ndarray = 0.0, scale: float = 1.0) -> np.ndarray:
-        """Points (len(angles), 2) on the ellipse times `scale`, moved outwards by `outset` cm along the normal."""
+        """Points (len(angles), 2) on the ellipse scaled by `scale`, moved outwards by `outset` cm along the normal."""
         cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
         point = self.length * scale * cos * self.axis + self.width * scale * sin * self.across
         normal = cos / self.length * self.axis + sin / self.width * self.across
@@ -50,13 +50,13 @@ class Chamber(NamedTuple):
         return self.centre + point + np.reshape(outset, (-1, 1)) * normal
 
     def angle_towards(self, point: np.ndarray) -> float:
-        """Ellipse parameter of the boundary point that faces `point`."""
+        """Ellipse parameter of the boundary point facing `point`."""
         offset = point - self.centre
         return float(np.arctan2(offset @ self.across / self.width, offset @ self.axis / self.length))
 
 
 class Leaflet(NamedTuple):
-    """A valve leaflet: a curved line from `hinge` (cm) of `length` cm, turning between two directions (radians)."""
+    """A valve leaflet: a curved line of `length` cm from `hinge` (cm) that turns between two directions (radians)."""
 
     hinge: np.ndarray
     length: float
@@ -71,14 +71,14 @@ class Anatomy:
 
     Attributes:
         view: one of `VIEWS` or `UNSEEN_VIEWS`.
-        ventricle: the left ventricle; the motion model and the regions of interest refer to it.
+        ventricle: the left ventricle, the reference of the motion model and the regions of interest.
         chambers: all blood-filled chambers, the left ventricle first.
-        leaflets: moving valves.
+        leaflets: moving valve leaflets.
         decibel: echogenicity on the rest grid (z, x), dB relative to myocardium.
-        septum: polygon (vertices, 2) in cm inside the septal wall. In the two-chamber view, which has no
-            septum, the wall on the left of the image stands in.
+        septum: polygon (vertices, 2) in cm inside the septal wall; in the two-chamber view, which has no septum,
+            inside the wall on the left of the image.
         cavity: polygon (vertices, 2) in cm inside the left ventricle.
-        extent: distance (cm) from the left ventricle's centre at which the heart has stopped moving.
+        extent: distance in cm from the left ventricle's centre beyond which nothing moves with the heart.
     """
 
     view: str
@@ -98,7 +98,7 @@ class Anatomy:
 
 
 def _unit(degrees: float) -> np.ndarray:
-    """Direction `degrees` away from straight down, positive to the right."""
+    """Unit vector at an angle of `degrees` from straight down, positive to the right."""
     a = np.deg2rad(degrees)
     return np.array([np.sin(a), np.cos(a)])
 
@@ -117,7 +117,7 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
         down = _unit(rng.uniform(-16, 16))
         apex = np.array([rng.uniform(-0.8, 1.8 if view == "a4c" else 0.8), rng.uniform(1.8, 4.2)])
         if view == "subcostal":
-            # four chambers from below: the apex to the right, the right heart towards the probe, farther away
+            # four chambers from below: apex to the right, right heart towards the probe, at greater depth
             size *= 0.82
             down = _unit(rng.uniform(-95, -62))
             apex = np.array([rng.uniform(4.2, 5.4), rng.uniform(8.0, 9.4)])
@@ -195,7 +195,7 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
 def _apical_long_axis(
     vary: Callable[..., float], septal: float, wall: float, thin: float, rng: np.random.Generator
 ) -> list[Chamber]:
-    """Left ventricle from the apex, atrium below it, the aorta to the right, and a slice of right ventricle."""
+    """Left ventricle, left atrium below it, aorta to the right, and a slice of the right ventricle."""
     down = _unit(rng.uniform(-14, 10))
     right = np.array([down[1], -down[0]])
     length, width = vary(4.2), vary(2.2, 0.15)
@@ -217,10 +217,10 @@ def _apical_long_axis(
 
 
 def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> tuple[Leaflet, ...]:
-    """Valve leaflets, hinged where two chambers meet."""
+    """Valve leaflets between adjoining chambers."""
 
     def pair(inflow: Chamber, outflow: Chamber, diastolic: bool) -> list[Leaflet]:
-        # `inflow` empties into `outflow`; hinges on either side of the opening between the two ellipses
+        # `inflow` empties into `outflow`; one hinge on each side of the opening between the ellipses
         along = outflow.centre - inflow.centre
         distance = np.linalg.norm(along)
         along = along / distance
@@ -231,7 +231,7 @@ def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> t
         out = []
         for sign in (-1, 1):
             inward = np.arctan2(*(-sign * side))
-            turn = (inward - forward + np.pi) % (2 * np.pi) - np.pi  # from the flow to the closed position
+            turn = (inward - forward + np.pi) % (2 * np.pi) - np.pi  # from the flow direction to the closed position
             out.append(
                 Leaflet(
                     plane + sign * half * side,
@@ -256,7 +256,7 @@ def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> t
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float | tuple[float, float]) -> np.ndarray:
-    """Gaussian random field of unit variance, correlation `sigma` grid points."""
+    """Gaussian random field of unit variance, smoothed over `sigma` grid points."""
     field = gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
     return field / field.std()
 
@@ -268,7 +268,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     points = np.stack([x, z], axis=-1)
     shape = x.shape
 
-    # a slow warp of space keeps the outlines from being perfect ellipses
+    # a smooth warp, so that outlines are not perfect ellipses
     warp = np.stack([_smooth_noise(rng, shape, 24), _smooth_noise(rng, shape, 24)], -1) * rng.uniform(0.05, 0.2)
     warped = points + warp
     inside = [chamber.radius(warped) < 1 for chamber in chambers]
@@ -293,7 +293,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     outside = np.asarray(distance_transform_edt(~heart)) * SPACING  # cm from the heart's surface
     depth_in_muscle = np.asarray(distance_transform_edt(heart)) * SPACING
 
-    # papillary muscles and trabeculae: blobs on the inner side of the left ventricle's wall
+    # papillary muscles and trabeculae: blobs on the inside of the left ventricle's wall
     lv = chambers[0]
     for _ in range(rng.integers(0, 4)):
         angle = lv.angle_towards(lv.centre * 2 - chambers[-1].centre) + rng.uniform(-1.5, 1.5)
@@ -302,13 +302,13 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
         blood &= ~blob
         muscle |= blob
 
-    # tissue levels, each with texture of its own
-    decibel = np.full(shape, rng.uniform(-30, -5))  # what surrounds the heart
+    # tissue levels, each with its own texture
+    decibel = np.full(shape, rng.uniform(-30, -5))  # surroundings of the heart
     surroundings = rng.uniform(2, 5) * _smooth_noise(rng, shape, (6, 14)) + rng.uniform(0, 3) * _smooth_noise(
         rng, shape, (2, 12)
     )
     decibel += surroundings
-    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(0, 4)  # lung: nothing comes back
+    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(0, 4)  # lung returns no echo
     muscle_level = (
         rng.uniform(2, 6) * _smooth_noise(rng, shape, 11)
         + rng.uniform(1, 4) * _smooth_noise(rng, shape, (2, 6))
@@ -318,7 +318,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     decibel[muscle] = muscle_level[muscle]
     decibel[blood] = rng.uniform(-52, -30)
 
-    # specular surfaces answer best when they face the probe
+    # specular surfaces are brightest when they face the probe
     def facing(distance: np.ndarray) -> np.ndarray:
         gz, gx = np.gradient(gaussian_filter(distance, 3))
         norm = np.hypot(gx, gz) * np.hypot(x, z) + 1e-6
@@ -335,7 +335,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     # muscle fibres along the beam scatter less: lateral walls drop out
     decibel += muscle * rng.uniform(-16, -2) * (1 - facing(depth_in_muscle) ** 0.5) * (depth_in_muscle > 0)
 
-    # the chest wall: layers across the first centimetres
+    # chest wall: layers in the first centimetres
     layers = _smooth_noise(rng, shape, (3, 60)) * rng.uniform(2, 6)
     chest = 1 / (1 + np.exp((z - rng.uniform(0.8, 2.2)) / 0.3)) * ~heart
     decibel += chest * (layers + rng.uniform(0, 10) - np.minimum(decibel, 0) * 0.5)
@@ -343,7 +343,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
 
 
 def _add_liver(decibel: np.ndarray, chambers: list[Chamber], rng: np.random.Generator) -> np.ndarray:
-    """`decibel` with liver between the probe and the heart: even and mid-grey, with dark veins and a bright capsule."""
+    """`decibel` with liver between probe and heart: even and mid-grey, with dark veins and a bright diaphragm."""
     (x0, x1), (z0, z1) = EXTENT
     x, z = np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING))
     points = np.stack([x, z], axis=-1)

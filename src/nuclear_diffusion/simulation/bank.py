@@ -1,4 +1,4 @@
-"""Banks of a few frames of many patients, for training."""
+"""Short simulated clips of many patients, for training."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ from .haze import some_families, some_strength
 
 def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((seed, 3))
-    # from a few frames of a scanner to a few beats, so that a network learns what time tells from little of it too
+    # from a fraction of a beat to a few beats, so that the network learns from clips of any length
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
     strength, families, findings = some_strength(rng), some_families(rng), some_findings(rng)
     clip = simulate(seed=seed, size=size, times=times, haze=strength, families=families, findings=findings)

@@ -1,4 +1,4 @@
-"""Simulated patients: hazy and clean clips of the same heartbeat, with regions of interest."""
+"""Simulated patients: a hazy and a clean clip of the same heartbeats, with regions of interest."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -15,22 +15,22 @@ from .looks import unlike
 from .motion import Motion
 
 SPLITS = {"train": 0, "development": 1_000_000, "test": 2_000_000}
-"""First seed of each split of simulated patients; a split holds a million."""
+"""First seed of each split of simulated patients; each split has a million."""
 
 SCATTERERS = 110_000
 LEAFLET_SCATTERERS = 500
 
 
 class SimulatedClip(NamedTuple):
-    """A simulated acquisition with its truth.
+    """A simulated acquisition with ground truth.
 
     Attributes:
-        hazy, clean: display intensity in [0, 1], float32 (frames, height, width): with and without clutter.
+        hazy, clean: display intensity in [0, 1] with and without clutter, float32 (frames, height, width).
         septum, ventricle: regions of interest, bool (frames, height, width).
-        sector: where the image is, bool (height, width).
-        fps: frames a second.
+        sector: mask of the image, bool (height, width).
+        fps: frames per second.
         view: one of `VIEWS` or `UNSEEN_VIEWS`.
-        seed: the patient.
+        seed: the patient's seed.
     """
 
     hazy: np.ndarray
@@ -44,7 +44,7 @@ class SimulatedClip(NamedTuple):
 
 
 def patient_seed(split: str, index: int) -> int:
-    """Seed of patient `index` (from 0) of `split`: "train", "development" or "test"; splits never share a patient."""
+    """Seed of patient `index` (from 0) of `split` ("train", "development" or "test"); splits share no patient."""
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}, got {split!r}")
     if not 0 <= index < 1_000_000:
@@ -68,24 +68,24 @@ def simulate(
 ) -> SimulatedClip:
     """Simulate one patient: a beating heart, scanned with and without haze.
 
-    A complex scatterer field moves with the tissue; a depth-dependent point-spread function in beam space, complex
-    clutter, envelope, log compression and scan conversion follow.
+    Complex scatterers move with the tissue, followed by a depth-dependent point-spread function in beam space, complex
+    clutter, envelope, log compression and scan conversion.
 
     Args:
-        seed: the patient; all of anatomy, motion, scanner and haze follow from it. See `patient_seed`.
+        seed: the patient, which determines anatomy, motion, scanner and haze. See `patient_seed`.
         frames: length of the clip.
         size: side of the square frames, pixels.
-        view: one of `VIEWS` or `UNSEEN_VIEWS`; drawn of the former (four-chamber most often) where None.
-        look: one of `UNSEEN_LOOKS`, a scanner unlike those of training; None draws one of training's.
-        haze: factor on the clutter's amplitude; 0 leaves the hazy clip equal to the clean one.
-        families: kinds of clutter, of `FAMILIES` and `UNSEEN_FAMILIES`.
-        findings: what lies in the heart or in front of it, or is unusual about the scan; of `FINDINGS`.
-        overlay: burn in ECG and text; drawn where None.
-        times: moments in seconds to render, instead of `frames` at the scanner's frame rate.
-        progress: called with (frames done, frames in all).
+        view: one of `VIEWS` or `UNSEEN_VIEWS`; None draws from `VIEWS` (four-chamber most often).
+        look: one of `UNSEEN_LOOKS`, scanners excluded from training; None draws a scanner as in training.
+        haze: factor on the clutter's amplitude; with 0 the hazy clip equals the clean one.
+        families: kinds of clutter, from `FAMILIES` and `UNSEEN_FAMILIES`.
+        findings: unusual features of the heart or the scan, from `FINDINGS`.
+        overlay: whether to burn in ECG and text; None decides at random.
+        times: times in seconds to render, instead of `frames` at the scanner's frame rate.
+        progress: called with (frames done, total).
 
     Returns:
-        The clip and its truth. Same arguments, same bits.
+        The clip and its ground truth, bit-identical for the same arguments.
 
     Raises:
         ValueError: a size or count below 1, or an unknown view, look, family or finding.
@@ -110,11 +110,11 @@ def simulate(
         scanner = unlike(scanner, look, np.random.default_rng((seed, 4)))
     motion = Motion.draw(view, rng)
     moments = np.arange(frames) / scanner.fps if times is None else np.asarray(times, float)
-    found = Findings.draw(findings, seed, anatomy, scanner, motion, len(moments))  # streams of their own
+    found = Findings.draw(findings, seed, anatomy, scanner, motion, len(moments))  # with separate random streams
     anatomy, scanner = found.anatomy, found.scanner
     gain = found.gain * _gain_map(scanner, rng)
 
-    # scatterers, evenly over beam space, in the material's rest frame
+    # scatterers, uniform over beam space, at rest
     r = rng.uniform(0, scanner.depth * 1.1, SCATTERERS)
     a = rng.uniform(-1.2, 1.2, SCATTERERS) * scanner.half_angle
     points = np.stack([r * np.sin(a), r * np.cos(a)], axis=1)
@@ -151,9 +151,9 @@ def simulate(
     if findings:
         wall = _polygon(scanner, motion.move(*outlines[0], float(moments[0]))) & scanner.sector
         level = float(np.median(scanner.scan_convert(np.abs(first))[wall])) if wall.any() else reference
-        septum = max(level, 0.3 * reference)  # a wall in a rib's shadow says nothing
+        septum = max(level, 0.3 * reference)  # the wall may be in a rib's shadow
         scanner = found.exposed(scanner, septum / reference)
-    clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze, families)  # a stream of its own
+    clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze, families)  # separate random stream
     burn = _overlay(scanner, motion, rng) if (rng.random() < 0.3 if overlay is None else overlay) else None
 
     noise_level, noise_slope = scanner.noise
@@ -188,14 +188,14 @@ def simulate(
 
 
 def _myocardium(signal: np.ndarray) -> float:
-    """Envelope level that stands for myocardium: the 75th percentile over the middle of the sector."""
+    """Envelope level taken as that of myocardium: the 75th percentile, excluding the near field."""
     envelope = np.abs(signal)
     n = envelope.shape[0]
     return float(np.percentile(envelope[n // 8 :], 75)) + 1e-12
 
 
 def _gain_map(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
-    """Amplitude over beam space: imperfect time-gain compensation, weak flanks, rib shadows, drop-out."""
+    """Amplitude gain over beam space: imperfect time-gain compensation, weak flanks, rib shadows and drop-out."""
     r, a = scanner.grid
     ripple = gaussian_filter1d(rng.standard_normal(scanner.ranges), 45, mode="nearest")
     decibel = rng.uniform(0, 4) * (ripple / ripple.std())[:, None] - rng.uniform(-0.3, 1.6) * np.clip(r - 6, 0, None)
@@ -216,7 +216,7 @@ def _polygon(scanner: Scanner, points: np.ndarray) -> np.ndarray:
 
 
 def _overlay(scanner: Scanner, motion: Motion, rng: np.random.Generator) -> np.ndarray:
-    """Burned-in ECG trace, heart rate and probe mark; 0 where nothing is drawn."""
+    """Burned-in ECG trace, heart rate and probe mark, 0 elsewhere."""
     size = scanner.size
     image = Image.new("L", (size, size))
     draw = ImageDraw.Draw(image)

@@ -1,4 +1,4 @@
-"""Simulated data sets on disk, in the folder layout of the DehazingEcho2025 challenge plus the truth."""
+"""Simulated data sets on disk, in the folder layout of the DehazingEcho2025 challenge plus ground truth."""
 
 import json
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from nuclear_diffusion.files import atomic
 from .clip import SimulatedClip, simulate
 
 SEPTUM, VENTRICLE = 255, 128
-"""Values of the region-of-interest masks."""
+"""Pixel values of the masks."""
 MASK_EVERY = 10
 """The challenge has masks on frames 1, 11, 21, ..."""
 CLEAN_PATIENTS = 500_000
-"""Offset of the clean set's patients: other people than the hazy ones, as in the challenge."""
+"""Seed offset of the clean patients, who differ from the hazy ones, as in the challenge."""
 
 
 def write_dataset(
@@ -32,19 +32,15 @@ def write_dataset(
 ) -> None:
     """Simulate patients and write them as 8-bit PNGs named `patient-{P}-4C-frame-{F}.png`, P and F from 1.
 
-    Folders of `directory`:
+    Subfolders of `directory`:
 
-    - `noisy`: hazy clips of `clips` patients; `noisy_roi`: their masks on every tenth frame (255 septum,
-      128 ventricle);
+    - `noisy`: hazy clips of `clips` patients; `noisy_roi`: masks of every tenth frame (septum 255, ventricle 128);
     - `clean`: clean clips of as many *other* patients;
-    - `truth`, `truth_roi`: what `noisy` and `noisy_roi` show without haze, and the masks of every frame.
+    - `truth`: the clips in `noisy` without haze; `truth_roi`: masks of all frames;
+    - `patients`: seed, view and frame rate of each patient.
 
-    `patients` holds the seed, view and frame rate of each. The file names say 4C, as the challenge's do, whatever the
-    view. A patient that is complete is not simulated again, so that an interrupted run goes on where it stopped.
-
-    Raises:
-        InputError: the folder cannot be written to.
-        ValueError: a count below 1.
+    File names say 4C for every view, as in the challenge. Complete patients are not simulated again, so that an
+    interrupted run resumes. Raises `InputError` if the folder is not writable, and ValueError for a count below 1.
     """
     if clips < 1:
         raise ValueError(f"`clips` must be at least 1, got {clips}")

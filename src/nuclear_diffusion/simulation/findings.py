@@ -1,8 +1,8 @@
-"""Findings: what real clips hold that the plain simulator lacks, so that no network takes it for haze.
+"""Findings: features of real clips that the basic simulator lacks, so that networks do not mistake them for haze.
 
-Muscle in the chambers, bright surroundings, calcium, leads and prostheses are tissue: the clean clip shows them, as it
-does a weak far field, a dark or wide grey scale and repeated frames. Only haze in the near field and the echoes that
-metal and calcium trail belong to the hazy clip alone. Each finding draws from a stream of its own.
+Muscle in the chambers, bright surroundings, calcium, leads and prostheses are tissue and appear in the clean clip, and
+so do a weak far field, a dark or wide grey scale and repeated frames. Only near-field haze and the trailing echoes of
+metal and calcium are limited to the hazy clip. Each finding has its own random stream.
 """
 
 from collections.abc import Callable, Collection
@@ -31,7 +31,7 @@ PROBABILITY = {
     "still": 0.2,
     "stutter": 0.2,
 }
-"""How often a patient in training who has findings at all has each."""
+"""Probability of each finding, for training patients with any findings."""
 
 FINDINGS = tuple(PROBABILITY)
 """Kinds of findings.
@@ -39,33 +39,32 @@ FINDINGS = tuple(PROBABILITY)
 - muscles: papillary muscles, trabeculae, a moderator band in the right ventricle;
 - surroundings: tissue around and between the chambers as bright as their walls;
 - calcium: small bright spots on valves, annulus and aortic root, some with a shadow or a comet tail;
-- lead: a pacemaker's, through the right heart; nothing in a view without one;
-- prosthetic valve: bright bars at an annulus, with a moving reverberation; nothing in a view without valves;
-- weak far field, low gain, wide range: walls near the noise, a dark image, grey chambers;
-- near haze: haze as bright as tissue or brighter over the first 3 to 6 cm;
-- still, stutter: one moment repeated throughout, or some moments repeated.
+- lead: a pacemaker lead through the right heart; none in views without a right ventricle;
+- prosthetic valve: bright bars at an annulus, with a moving reverberation; none in views without valves;
+- weak far field, low gain, wide range: walls near the noise level, a dark image, grey chambers;
+- near haze: haze at least as bright as tissue over the first 3 to 6 cm;
+- still, stutter: all frames identical, or some frames repeated.
 """
 
 DENSITY = 1.5
-"""Scatterers of tissue for each sample of the scanner's grid, see `clip.SCATTERERS`."""
+"""Tissue scatterers per sample of the scanner's grid; see `clip.SCATTERERS`."""
 
 
 def some_findings(rng: np.random.Generator) -> list[str]:
-    """Findings of a training patient: none in a quarter of them."""
+    """Findings of a training patient; a quarter of the patients have none."""
     if rng.random() < 0.25:
         return []
     return [name for name, probability in PROBABILITY.items() if rng.random() < probability]
 
 
 class Solid(NamedTuple):
-    """Strong scatterers in the heart: a spot of calcium, a lead, a valve.
+    """Strong scatterers in the heart: a spot of calcium, a lead or a valve.
 
     Attributes:
         at: positions (n, 2) in cm at a time in seconds.
-        amplitude: complex (n,), that of a scatterer in myocardium being 1.
+        amplitude: complex (n,), relative to a scatterer in myocardium.
         shadow: loss behind it, dB.
-        tail: echoes behind it: distance in cm between two, level of the first and loss from one to the next in dB.
-            None has none.
+        tail: trailing echoes, or None: their spacing in cm, the level of the first and the loss per echo in dB.
     """
 
     at: Callable[[float], np.ndarray]
@@ -74,18 +73,18 @@ class Solid(NamedTuple):
     tail: tuple[float, float, float] | None = None
 
     def shade(self, scanner: Scanner, time: float) -> np.ndarray:
-        """Amplitude (ranges, beams) that is left in its shadow."""
+        """Remaining amplitude (ranges, beams) in its shadow, 1 elsewhere."""
         r, a = scanner.grid
         points = self.at(time)
         angles = np.arctan2(points[:, 0], points[:, 1])
-        # a beam is shadowed by what fills its width
+        # wider by the beam width
         width = np.ptp(angles) / 2 + scanner.lateral
         behind = 1 / (1 + np.exp(-np.clip((r - np.hypot(*points.T).max() - 0.25) / 0.08, -50, 50)))
         across = np.exp(-(((a - angles.mean()) / width) ** 4))
         return (10 ** (-self.shadow / 20 * behind * across)).astype(np.float32)
 
     def echoes(self, time: float, reach: float) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and amplitudes of the trailing echoes as far as `reach` cm."""
+        """Positions and amplitudes of the trailing echoes up to a range of `reach` cm."""
         points = self.at(time)
         if self.tail is None:
             return points[:0], self.amplitude[:0]
@@ -99,11 +98,11 @@ class Solid(NamedTuple):
 
 @dataclass(frozen=True)
 class NearHaze:
-    """Clutter over the first centimetres, as bright as the tissue or brighter, that hides the apex.
+    """Clutter in the first centimetres, at least as bright as tissue, that hides the apex.
 
     Attributes:
-        fields: complex (components, ranges, beams) in units of the septum's envelope.
-        rates: modulation frequencies (components,) in Hz; 0 stays still.
+        fields: complex (components, ranges, beams), relative to the septum's envelope.
+        rates: modulation frequencies (components,) in Hz; 0 for static.
     """
 
     fields: np.ndarray
@@ -111,7 +110,7 @@ class NearHaze:
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "NearHaze":
-        """Draw one for `scanner`: 3 to 6 cm deep and ragged below; half of them are still, the others boil."""
+        """Draw one for `scanner`: 3 to 6 cm deep with a ragged lower edge; half are static, the others boil."""
         r, a = scanner.grid
         beams = np.arange(scanner.beams)
 
@@ -119,14 +118,14 @@ class NearHaze:
             noise = gaussian_filter1d(rng.standard_normal(scanner.beams), sigma)
             return noise / noise.std()
 
-        # a wide tongue, most often the whole width of the near field
+        # a wide patch, most often over the whole width of the near field
         centre, half = rng.uniform(-0.4, 0.4) * scanner.half_angle, rng.uniform(0.45, 1.6) * scanner.half_angle
         edge = rng.uniform(3.2, 5.8) - 1.2 * np.clip(((a[0] - centre) / half) ** 2, 0, 2.5)
         edge = np.clip(edge + rng.uniform(0.1, 0.4) * uneven(14) + rng.uniform(0.05, 0.25) * uneven(3), 0.5, 6.0)
         decibel = rng.uniform(1, 10) - rng.uniform(0, 1.2) * r
         patches = gaussian_filter(rng.standard_normal((scanner.ranges, beams.size)), (14, 9), mode="nearest")
         decibel = decibel + rng.uniform(0.5, 3) * patches / patches.std()
-        bend = rng.uniform(0.1, 0.5)  # cm over which the edge falls off
+        bend = rng.uniform(0.1, 0.5)  # width of the edge, cm
         decibel = decibel - rng.uniform(8, 35) * bend * np.logaddexp(0, (r - edge) / bend)  # dB/cm below it
         count = 1 if rng.random() < 0.5 else 4
         fields = np.stack([speckle(scanner, rng) for _ in range(count)]) / np.sqrt(count)
@@ -140,15 +139,15 @@ class NearHaze:
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of one clip, in the anatomy and the scanner where they belong there.
+    """The findings of one clip, including the changed anatomy and scanner.
 
     Attributes:
-        anatomy, scanner: the patient's and the scan's, with findings.
-        gain: factor on the tissue's signal (ranges, beams).
+        anatomy, scanner: of the patient, with findings.
+        gain: factor on the tissue signal (ranges, beams).
         solids: strong scatterers.
-        near: haze of the near field.
-        shade: display intensity of the septum; None leaves the gain.
-        held: which moment (frames,) each frame shows.
+        near: near-field haze.
+        shade: display intensity of the septum; None keeps the gain.
+        held: index (frames,) of the rendered frame that each frame shows.
     """
 
     anatomy: Anatomy
@@ -163,7 +162,7 @@ class Findings:
     def draw(
         cls, names: Collection[str], seed: int, anatomy: Anatomy, scanner: Scanner, motion: Motion, frames: int
     ) -> "Findings":
-        """Draw the findings `names`, of `FINDINGS`; one that is left out leaves the others as they were."""
+        """Draw the findings `names` of `FINDINGS`; omitting one does not change the others."""
         rngs = {name: np.random.default_rng((seed, 5, k)) for k, name in enumerate(FINDINGS) if name in names}
         gain, solids = 1.0, []
         if "muscles" in rngs:
@@ -187,7 +186,7 @@ class Findings:
         return cls(anatomy, scanner, gain, tuple(solids), near, shade, held)
 
     def shadows(self, time: float) -> np.ndarray | float:
-        """Factor on the tissue's signal at `time` seconds: what lies behind calcium and metal is dark."""
+        """Factor on the tissue signal at `time` seconds, low in the shadow of calcium and metal."""
         shade = 1.0
         for solid in self.solids:
             if solid.shadow > 0:
@@ -195,7 +194,7 @@ class Findings:
         return shade
 
     def clutter(self, time: float, gain: np.ndarray, septum: float) -> np.ndarray | float:
-        """Complex clutter (ranges, beams) at `time` seconds: `gain` is the tissue's, `septum` the septum's envelope."""
+        """Complex clutter (ranges, beams) at `time` seconds, given the tissue's `gain` and the septum's envelope."""
         clutter = 0.0
         if self.near is not None:
             clutter = clutter + septum * self.near.at(time)
@@ -206,18 +205,18 @@ class Findings:
         return clutter
 
     def exposed(self, scanner: Scanner, septum: float) -> Scanner:
-        """`scanner` with the gain that shows the septum, `septum` times the reference level, at `shade`."""
+        """`scanner` with the gain that displays the septum at `shade`; its envelope is `septum` times the reference."""
         if self.shade is None:
             return scanner
         shade = scanner.reject + (1 - scanner.reject) * self.shade ** (1 / scanner.gamma)
         return replace(scanner, gain=(shade - 1) * scanner.dynamic_range - 20 * np.log10(septum))
 
 
-# muscle and surroundings: the map of echogenicity
+# muscle and surroundings: changes of the echogenicity map
 
 
 class _Ridge(NamedTuple):
-    """A tapered rod in the scan plane of a `chamber`, from `start` to `end` (cm), with a radius in cm at either end."""
+    """A tapered rod in a `chamber`, from `start` to `end` (cm), with a radius in cm at each end."""
 
     chamber: Chamber
     start: np.ndarray
@@ -228,7 +227,7 @@ class _Ridge(NamedTuple):
 def _muscles(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     """Echogenicity with papillary muscles, trabeculae and, in the right ventricle, a moderator band.
 
-    They are as bright as myocardium and rooted in the wall, with which they move: outlines stray by some millimetres.
+    They are as bright as myocardium, attached to the wall and move with it; their outlines are irregular.
     """
     lv = anatomy.ventricle
     right = [chamber for chamber in anatomy.chambers if chamber.name == "rv"]
@@ -236,19 +235,19 @@ def _muscles(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     for k in range(rng.integers(1, 3)):
         thick = rng.uniform(0.3, 0.6)  # radius: 0.6 to 1.2 cm across
         if anatomy.view == "psax":
-            # cut across: two round muscles, below on either side
+            # in cross-section: one or two round muscles in the lower half
             below = lv.angle_towards(lv.centre + np.array([(-1) ** k * rng.uniform(0.5, 1.2), 1.0]))
             root, tip = lv.boundary(np.array([below, below]), np.array([0.4, -rng.uniform(0.4, 0.9)]))
             ridges.append(_Ridge(lv, root, tip, (thick, 0.85 * thick)))
             continue
-        # fingers from the middle of a wall towards the valve, the first on the free wall
+        # rods from the middle of a wall towards the valve, the first on the free wall
         side = _free_wall(anatomy) * (-1) ** k
         root = lv.boundary(np.array([side + np.sign(side) * rng.uniform(0.0, 0.7)]), 0.4)[0]
         inwards = -np.sign((root - lv.centre) @ lv.across) * lv.across
         lean = np.deg2rad(rng.uniform(15, 45))
         course = np.cos(lean) * lv.axis + np.sin(lean) * inwards
         ridges.append(_Ridge(lv, root, root + rng.uniform(1.0, 2.4) * course, (thick, rng.uniform(0.5, 0.9) * thick)))
-    # short stumps over the apical half, where walls are rough
+    # short trabeculae in the apical half
     for chamber in [*right, lv] if anatomy.view != "psax" else right:
         for angle in np.pi + rng.uniform(-1.4, 1.4, rng.integers(2, 7)):
             root, tip = chamber.boundary(
@@ -267,20 +266,20 @@ def _muscles(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     texture = gaussian_filter(rng.standard_normal(decibel.shape).astype(np.float32), (2, 4))
     texture *= rng.uniform(1.5, 3.5) / texture.std()
     wander = gaussian_filter(rng.standard_normal((*decibel.shape, 2)).astype(np.float32), (5, 5, 0))
-    wander *= 0.15 / wander.std()  # cm; no ridge is a perfect rod
+    wander *= 0.15 / wander.std()  # cm, so that no ridge is a perfect rod
     for ridge in ridges:
         _lay(decibel, ridge, lv, level + texture, wander)
     return decibel
 
 
 def _free_wall(anatomy: Anatomy) -> float:
-    """Parameter of the left ventricle's outline in the middle of the wall that is not the septum."""
+    """Ellipse parameter of the left ventricle's outline in the middle of the wall opposite the septum."""
     lv = anatomy.ventricle
     return -np.pi / 2 * np.sign(lv.angle_towards(anatomy.septum.mean(0)))
 
 
 def _lay(decibel: np.ndarray, ridge: _Ridge, lv: Chamber, level: np.ndarray, wander: np.ndarray) -> None:
-    """Raise `decibel` to `level` where `ridge` lies, with an edge of half a millimetre; nothing is lowered."""
+    """Raise `decibel` to at least `level` in `ridge`, with an edge 0.5 mm wide."""
     (x0, _), (z0, _) = EXTENT
     reach = max(ridge.radii) + 0.4
     corners = np.array([ridge.start, ridge.end])
@@ -298,13 +297,13 @@ def _lay(decibel: np.ndarray, ridge: _Ridge, lv: Chamber, level: np.ndarray, wan
     distance = np.linalg.norm(points - ridge.start - along[..., None] * course, axis=-1)
     inside = np.clip((ridge.radii[0] + along * (ridge.radii[1] - ridge.radii[0]) - distance) / 0.05, 0, 1)
     inside = inside * (ridge.chamber.radius(points) < 1 + ridge.chamber.wall / ridge.chamber.width)
-    if ridge.chamber is not lv:  # the right ventricle's ellipse reaches under the septum
+    if ridge.chamber is not lv:  # the right ventricle's ellipse extends below the septum
         inside = inside * (lv.radius(points) > 1.15)
     part += inside * np.clip(level[window] - part, 0, None)
 
 
 def _surroundings(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """Echogenicity with liver, mediastinum and lung edge as bright as the walls: no gap is left around the heart."""
+    """Echogenicity with liver, mediastinum and lung edge as bright as the walls, without a gap around the heart."""
     (x0, x1), (z0, z1) = EXTENT
     points = np.stack(np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING)), -1)
     chambers = np.logical_or.reduce([c.radius(points) < 1.1 for c in anatomy.chambers])
@@ -323,7 +322,7 @@ def _surroundings(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 
 def _lone(scanner: Scanner, points: np.ndarray) -> np.ndarray:
-    """Amplitude of one scatterer at `points` (n, 2) that peaks at the root mean square envelope of myocardium there."""
+    """Amplitudes at `points` (n, 2) for which a single scatterer peaks at myocardium's root mean square envelope."""
     ranges, angles = scanner.grid
     r = np.maximum(np.hypot(*points.T), 0.8)
     beam = scanner.lateral * np.sqrt(1 + ((scanner.focus / r - 1) * 1.1) ** 2)
@@ -332,10 +331,7 @@ def _lone(scanner: Scanner, points: np.ndarray) -> np.ndarray:
 
 
 def _amplitude(scanner: Scanner, points: np.ndarray, level: np.ndarray | float, rng: np.random.Generator) -> np.ndarray:
-    """Complex amplitudes of scatterers at `points` (n, 2) that together lie `level` dB above myocardium.
-
-    Those within one resolution cell add up in power.
-    """
+    """Complex amplitudes at `points` (n, 2) whose power, summed per resolution cell, is `level` dB above myocardium."""
     r = np.hypot(*points.T)
     apart = np.stack([r / scanner.axial, np.arctan2(points[:, 0], points[:, 1]) / scanner.lateral], 1) / 2
     neighbours = np.exp(-0.5 * ((apart[:, None] - apart[None]) ** 2).sum(-1)).sum(1)
@@ -344,7 +340,7 @@ def _amplitude(scanner: Scanner, points: np.ndarray, level: np.ndarray | float, 
 
 
 def _with_heart(motion: Motion, anatomy: Anatomy, points: np.ndarray) -> Callable[[float], np.ndarray]:
-    """Positions at a time of `points` (n, 2) that are grown into the heart."""
+    """Positions over time of `points` (n, 2) that move with the heart."""
     modes = motion.modes(anatomy, points)
     return lambda time: motion.move(points, modes, time)
 
@@ -352,7 +348,7 @@ def _with_heart(motion: Motion, anatomy: Anatomy, points: np.ndarray) -> Callabl
 def _with_leaflet(
     motion: Motion, anatomy: Anatomy, valve: Leaflet, along: np.ndarray, beside: np.ndarray
 ) -> Callable[[float], np.ndarray]:
-    """Positions at a time of points at fractions `along` (n,) of a leaflet and `beside` (n, 2) cm off it."""
+    """Positions over time of points at fractions `along` (n,) of a leaflet, displaced by `beside` (n, 2) cm."""
     modes = motion.modes(anatomy, valve.hinge[None])
 
     def at(time: float) -> np.ndarray:
@@ -362,10 +358,7 @@ def _with_leaflet(
 
 
 def _calcium(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Generator) -> list[Solid]:
-    """Spots of 1 to 5 mm, 18 to 32 dB above myocardium; the first on a hinge, where there is a valve.
-
-    Sound leaflets are some 12 dB above it already.
-    """
+    """Spots of 1 to 5 mm, 18 to 32 dB above myocardium (healthy leaflets: 12 dB); the first on a hinge, if any."""
     aorta = [c for c in anatomy.chambers if c.name == "ao"]
     solids = []
     for k in range(rng.integers(3, 8)):
@@ -395,7 +388,7 @@ def _calcium(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.
 
 
 def _lead(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Generator) -> list[Solid]:
-    """A thin bright line from the right atrium to the right ventricle's apex, or the piece of it that is in plane."""
+    """A thin bright line from the right atrium to the right ventricle's apex, or the part of it in the scan plane."""
     right: dict[str, Chamber] = {c.name: c for c in anatomy.chambers}
     if "rv" not in right:
         return []
@@ -414,7 +407,7 @@ def _lead(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Gen
         )
         seen = rng.uniform(0.0, 0.4), rng.uniform(0.65, 1.0)
     else:
-        # cut at a slant: a piece of it
+        # a short oblique section
         course = np.array([rng.uniform(-1, 1), rng.uniform(-0.4, 0.4)]) * rng.uniform(0.5, 1.2)
         middle = rv.centre + rng.uniform(-0.4, 0.4) * rv.length * rv.axis
         knots, seen = middle + np.linspace(-0.5, 0.5, 4)[:, None] * course, (0.0, 1.0)
@@ -425,7 +418,7 @@ def _lead(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Gen
     beads = gaussian_filter1d(rng.standard_normal(len(along)), 8)
     level = rng.uniform(8, 18) + rng.uniform(1, 4) * beads / beads.std()
     at = _with_heart(motion, anatomy, points)
-    # slack: it also bows with the beat
+    # slack, so it also bends with the heartbeat
     bow = rng.uniform(0.1, 0.35) * np.sin(np.pi * along)[:, None] * rv.across
     start = rng.uniform(0, 1)
     tail = (rng.uniform(0.25, 0.5), rng.uniform(-14, -7), rng.uniform(3, 6)) if rng.random() < 0.4 else None
@@ -439,7 +432,7 @@ def _lead(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Gen
 
 
 def _prosthesis(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.Generator) -> list[Solid]:
-    """A prosthetic valve: its ring, and discs that swing as leaflets do or the posts of a tissue valve."""
+    """A prosthetic valve: a ring, with discs that move like leaflets or the posts of a bioprosthesis."""
     valves = anatomy.leaflets
     first = 2 * int(len(valves) > 2 and rng.random() < 0.4)
     if not valves:
@@ -478,7 +471,7 @@ def _prosthesis(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.rand
 
 
 def _weak_far_field(scanner: Scanner, rng: np.random.Generator) -> tuple[np.ndarray, Scanner]:
-    """Gain that loses 10 to 25 dB over the far half, and the noise that then nearly reaches the basal walls."""
+    """A gain that falls by 10 to 25 dB over the far half, and a scanner with noise just below the basal walls."""
     r, _ = scanner.grid
     loss, start = rng.uniform(10, 25), rng.uniform(4, 7)
     fade = np.clip((r - start) / (0.72 * scanner.depth - start), 0, 1.15)
@@ -488,7 +481,7 @@ def _weak_far_field(scanner: Scanner, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def _wide_range(scanner: Scanner, rng: np.random.Generator) -> Scanner:
-    """A grey scale of 80 to 100 dB from which little is rejected: blood is grey."""
+    """A grey scale of 80 to 100 dB with little rejection, in which blood is grey."""
     return replace(
         scanner,
         dynamic_range=rng.uniform(80, 100),

@@ -1,7 +1,7 @@
 """Haze: clutter that is added to the complex signal before the envelope.
 
-Each family is a complex field in beam space, static up to slow complex modulation, except side lobes, which move
-with the tissue that causes them. Levels are in decibels relative to median myocardium.
+Each family is a complex field in beam space that is static up to slow complex modulation, except side lobes, which
+move with the tissue that causes them. Levels are in dB relative to median myocardium.
 """
 
 from collections.abc import Collection
@@ -14,21 +14,21 @@ from .acoustics import Scanner
 from .unseen import UNSEEN_FAMILIES, Source, draw_unseen
 
 FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
-"""Kinds of clutter that a prior is trained on; `UNSEEN_FAMILIES` are those that it never is."""
+"""Kinds of clutter used in training; `UNSEEN_FAMILIES` are excluded from it."""
 
 __all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze", "some_families", "some_strength"]
 
 
 def some_strength(rng: np.random.Generator) -> float:
-    """Strength of the clutter of a training clip: between half and 1.4 times that of an evaluation's."""
+    """Strength of the clutter in a training clip, 0.5 to 1.4 times that in evaluation clips."""
     return 10 ** (rng.uniform(-6, 3) / 20)
 
 
 def some_families(rng: np.random.Generator) -> list[str]:
-    """Kinds of clutter for a training clip.
+    """Kinds of clutter in a training clip.
 
-    An evaluation's clips are hazy all over. In training any family may be missing, and in a third of the clips only
-    bright patches lie on a clear image, so that a network learns to leave clear what is clear.
+    Evaluation clips are hazy everywhere. In training any family may be missing, and a third of the clips have only
+    bright patches on a clear image, so that the network learns to leave clear regions unchanged.
     """
     if rng.random() < 1 / 3:
         return ["near field", "flank"]
@@ -68,12 +68,11 @@ class Haze:
         strength: float = 1.0,
         families: Collection[str] = FAMILIES,
     ) -> "Haze":
-        """Draw clutter of some `families`, seen or unseen, against tissue whose median envelope is `reference`.
+        """Draw clutter of the given `families`, seen or unseen, for tissue with a median envelope of `reference`.
 
-        `strength` scales all amplitudes; 0 is a clean acquisition. A family that is left out leaves the others' draw
-        as it was.
+        `strength` scales all amplitudes; 0 is a clean acquisition. Omitting a family does not change the others.
         """
-        # one cloud always lies over the chambers
+        # one cloud is always over the chambers
         envelopes = [
             ("near field", _near_field(scanner, rng)),
             ("diffuse", _diffuse(scanner, rng, (-4, 7), 0.35)),
@@ -86,7 +85,7 @@ class Haze:
         fields, speckles = [], []
         for family, envelope in envelopes:
             level = strength * reference * (family in families)
-            # two realisations a family: their sum, modulated apart, is slowly varying clutter of rank above one
+            # two realisations per family, modulated separately: slowly varying clutter of rank above one
             for share in (1.0, rng.uniform(0.1, 0.7)):
                 speckles.append(speckle(scanner, rng))
                 fields.append(share * level * envelope * speckles[-1])
@@ -96,7 +95,7 @@ class Haze:
         side_lobes = strength * ("side lobes" in families)
         side_lobe = (side_lobes * 10 ** (rng.uniform(-38, -20) / 20), rng.uniform(8, 25))
         restless = rng.random() < 0.25  # some haze boils
-        unseen = draw_unseen(families, scanner, rng)  # last: what comes before is what priors were trained on
+        unseen = draw_unseen(families, scanner, rng)  # last, so that the families used in training stay the same
         return cls(
             fields=np.stack(fields).astype(np.complex64),
             rates=rates * (2.5 if restless else 1),
@@ -109,13 +108,13 @@ class Haze:
         )
 
     def at(self, time: float, tissue: np.ndarray) -> np.ndarray:
-        """Complex clutter (ranges, beams) at `time` seconds, given the complex tissue signal of that moment."""
+        """Complex clutter (ranges, beams) at `time` seconds, given the complex tissue signal at that time."""
         angle = 2 * np.pi * self.rates * time + self.phases
         weight = (1 - self.depths + self.depths * np.exp(1j * angle)).astype(np.complex64)
         clutter = np.tensordot(weight, self.fields, axes=1)
         level, width = self.side_lobe
         if level > 0:
-            # side lobes: neighbours' energy without their phase relation
+            # side lobes: neighbours' energy without their phase
             smeared = np.sqrt(gaussian_filter(np.abs(tissue) ** 2, (1.5, width)))
             clutter = clutter + level * smeared * self.carrier
         reference, strength = self.scale
@@ -125,7 +124,7 @@ class Haze:
 
 
 def speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
-    """Fully developed speckle of unit median envelope, coarser than the tissue's."""
+    """Fully developed speckle with a median envelope of 1, usually coarser than the tissue's."""
     white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array([1, 1j], np.complex64)
     field = scanner.blur(white, lateral=rng.uniform(0.9, 4.0), axial=rng.uniform(0.9, 2.8))
     return field / np.median(np.abs(field))
@@ -136,7 +135,7 @@ def _level(low: float, high: float, rng: np.random.Generator) -> float:
 
 
 def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
-    """Reverberation under the probe: strong at the skin, decaying with range."""
+    """Reverberation below the probe: strong at the skin, decaying with range."""
     r, a = scanner.grid
     decay = rng.uniform(8, 30) / rng.uniform(2.5, 6)  # dB per cm
     tilt = 1 + rng.uniform(-0.8, 0.8) * a / scanner.half_angle
@@ -170,7 +169,7 @@ def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
 
 
 def _flank(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
-    """A bright patch towards one flank, as ribs and lung edges throw."""
+    """A bright patch near one flank, as caused by ribs and lung edges."""
     r, a = scanner.grid
     angle = rng.choice([-1, 1]) * rng.uniform(0.35, 0.95) * scanner.half_angle
     blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + ((a - angle) / rng.uniform(0.05, 0.18)) ** 2

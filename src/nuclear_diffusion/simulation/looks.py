@@ -1,4 +1,4 @@
-"""Scanners that no prior is trained on: what `Scanner.draw` never draws, and signal chains that it does not have."""
+"""Scanners excluded from training: settings that `Scanner.draw` never draws, and additional filters."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ import numpy as np
 from .acoustics import Scanner
 
 UNSEEN_LOOKS = ("speckle reduction", "edge enhancement", "low frequency")
-"""Looks that no prior is trained on.
+"""Image styles excluded from training.
 
 - speckle reduction: a strong median filter, an S-shaped grey map, a very wide sector, a high frame rate;
-- edge enhancement: a fine point-spread function, unsharp masking, few decibels, a narrow sector;
-- low frequency: a coarse point-spread function, many decibels, a low frame rate.
+- edge enhancement: a fine point-spread function, unsharp masking, a small dynamic range, a narrow sector;
+- low frequency: a coarse point-spread function, a large dynamic range, a low frame rate.
 
-Of these traits, training has seen only the many decibels, where a patient has the finding "wide range".
+Of these, only the large dynamic range occurs in training, with the finding "wide range".
 """
 
 
 def unlike(scanner: Scanner, look: str, rng: np.random.Generator) -> Scanner:
-    """The drawn `scanner` with the traits of `look`, one of `UNSEEN_LOOKS`; its depth, gain and noise stay."""
+    """The drawn `scanner` with the settings of `look`, one of `UNSEEN_LOOKS`."""
     if look == "speckle reduction":
         changed = dataclasses.replace(
             scanner,

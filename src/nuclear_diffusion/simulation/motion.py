@@ -1,8 +1,7 @@
-"""How the heart moves: a few fixed displacement modes, each driven by a curve of the cardiac cycle.
+"""Motion of the heart: a few fixed displacement modes, each driven by a function of time.
 
-A material point at rest position x0 is, at time t, at x(t) = x0 + sum_m q_m(t) D_m(x0). The modes are the inward
-motion of the left ventricle's wall, the descent of the base towards the apex, and the heart's translation with
-breathing. Fixed modes make a frame a matter of one multiply-add per scatterer.
+A material point with rest position x0 is at x(t) = x0 + sum_m q_m(t) D_m(x0). The modes are the inward motion of the
+left ventricle's wall, the descent of the base towards the apex, and the translation of the heart with beat and breath.
 """
 
 from dataclasses import dataclass
@@ -14,20 +13,17 @@ from .anatomy import Anatomy, Leaflet
 
 
 def _rise(x: np.ndarray, start: float, stop: float) -> np.ndarray:
-    """0 before `start`, 1 after `stop`, smooth between (raised cosine)."""
+    """0 before `start`, 1 after `stop`, with a raised cosine between."""
     return 0.5 - 0.5 * np.cos(np.pi * np.clip((x - start) / (stop - start), 0, 1))
 
 
 def contraction(phase: np.ndarray) -> np.ndarray:
-    """Contraction of the ventricle in [0, 1] over the cardiac cycle, `phase` in [0, 1) from the R wave.
-
-    Systole to 0.35, rapid filling to 0.58, diastasis, atrial kick before the next beat.
-    """
+    """Contraction in [0, 1] at `phase` in [0, 1) from the R wave: systole, rapid filling, diastasis, atrial kick."""
     return _rise(phase, 0.02, 0.35) - 0.75 * _rise(phase, 0.42, 0.58) - 0.25 * _rise(phase, 0.85, 0.99)
 
 
 def opening(phase: np.ndarray, diastolic: bool) -> np.ndarray:
-    """Opening of a valve in [0, 1] over the cardiac cycle."""
+    """Opening of a valve in [0, 1] at `phase` of the cardiac cycle."""
     if diastolic:
         early = _rise(phase, 0.42, 0.48) * (1 - 0.7 * _rise(phase, 0.56, 0.68))
         return np.clip(early + 0.6 * _rise(phase, 0.84, 0.88) * (1 - _rise(phase, 0.95, 1.0)), 0, 1) * (
@@ -37,7 +33,7 @@ def opening(phase: np.ndarray, diastolic: bool) -> np.ndarray:
 
 
 class Modes(NamedTuple):
-    """Displacements (n, 2) in cm at unit drive, for n material points."""
+    """Displacements (n, 2) in cm of n material points for unit amplitude."""
 
     inward: np.ndarray
     base: np.ndarray
@@ -66,7 +62,7 @@ class Motion:
 
     @classmethod
     def draw(cls, view: str, rng: np.random.Generator) -> "Motion":
-        """Draw a healthy to poor heart function."""
+        """Draw a heart function between healthy and poor."""
         return cls(
             rate=rng.uniform(48, 115),
             phase=rng.uniform(0, 1),
@@ -82,7 +78,7 @@ class Motion:
         offset = points - lv.centre
         along, across = offset @ lv.axis, offset @ lv.across
         radius = lv.radius(points)
-        # the inner wall moves fully, the outer wall little: the muscle thickens
+        # the inner wall moves most and the outer wall little, because muscle thickens
         reach = np.exp(-((np.clip(radius - 1, 0, None) / 0.42) ** 2))[:, None]
         round_view = anatomy.view == "psax"
         inward = -reach * (offset if round_view else across[:, None] * lv.across)
@@ -91,7 +87,7 @@ class Motion:
         base = -(_rise(position, 0.0, 1.0) * (1 - _rise(position, 1.1, 1.9)))[:, None] * lv.axis
         distance = np.linalg.norm(offset, axis=1)
         heart = (1 - _rise(distance, 0.55 * anatomy.extent, anatomy.extent))[:, None]
-        # the chest wall under the probe stays
+        # the chest wall below the probe does not move
         heart = heart * _rise(points[:, 1], 0.5, 2.5)[:, None]
         return Modes(inward * heart, base * heart, heart)
 
@@ -100,15 +96,15 @@ class Motion:
         return float((self.phase + time * self.rate / 60) % 1)
 
     def move(self, points: np.ndarray, modes: Modes, time: float) -> np.ndarray:
-        """Positions (n, 2) in cm at `time` seconds of material points at rest positions `points`."""
+        """Positions (n, 2) in cm at `time` seconds of material points with rest positions `points`."""
         squeeze = float(contraction(np.array(self.cycle(time))))
         breath = np.sin(2 * np.pi * time / self.breathing[2])
         shift = squeeze * np.array(self.swing) + breath * np.array(self.breathing[:2])
         return points + squeeze * (self.shortening * modes.inward + self.descent * modes.base) + modes.heart * shift
 
     def leaflet(self, valve: Leaflet, hinge: np.ndarray, along: np.ndarray, time: float) -> np.ndarray:
-        """Positions (n, 2) of points at fractions `along` in [0, 1] of a leaflet whose hinge is at `hinge` now."""
+        """Positions (n, 2) at `time` of points at fractions `along` in [0, 1] of a leaflet hinged at `hinge`."""
         open_ = float(opening(np.array(self.cycle(time)), valve.diastolic))
         angle = valve.closed + open_ * (valve.opened - valve.closed)
-        bend = angle + 0.5 * (along - 0.5) * (1 - 0.5 * open_)  # leaflets are curved, most when shut
+        bend = angle + 0.5 * (along - 0.5) * (1 - 0.5 * open_)  # leaflets are curved, most when closed
         return hinge + valve.length * along[:, None] * np.stack([np.sin(bend), np.cos(bend)], axis=1)

@@ -1,4 +1,4 @@
-"""Haze laid over clean clips of any origin, so that a prior trained on a user's own frames learns haze too."""
+"""Add simulated haze to clean clips of any origin, to train a haze-aware prior on a user's own clips."""
 
 import dataclasses
 
@@ -18,21 +18,21 @@ def lay_haze(
     seed: int,
     fps: float = 30.0,
 ) -> Float[ndarray, "frames size size"]:
-    """Clean display frames as they would look through simulated clutter.
+    """Add simulated clutter to clean display frames.
 
-    The grey scale is taken back to amplitudes with a random dynamic range, the clutter of a random scanner is added
-    as a complex number of random phase, and the sum is compressed again:
+    Grey levels are converted to amplitudes with a random dynamic range R, complex clutter h of a random scanner is
+    added, and the sum is compressed again:
 
         y = 1 + 20 log10 |10^(R (x - 1) / 20) + h| / R
 
-    Static up to the slow modulation of `Haze`; which kinds of clutter and how strong varies as in the simulator's own
-    training clips. Side lobes, which need the tissue's own phase, are left out.
+    The clutter is static up to the slow modulation of `Haze`, with kinds and strengths as in simulated training clips,
+    but without side lobes, which would need the tissue's phase.
 
     Args:
-        frames: clean frames in [0, 1], the sector's tip at the top and in the middle.
-        sector: where the image is; outside nothing changes.
-        seed: same seed, same haze.
-        fps: frames a second.
+        frames: clean frames in [0, 1], with the sector's apex at the top centre.
+        sector: mask of the image; pixels outside are unchanged.
+        seed: determines the haze.
+        fps: frames per second.
 
     Returns:
         Hazy frames in [0, 1], float32.
@@ -41,7 +41,7 @@ def lay_haze(
     if frames.ndim != 3 or frames.shape[1] != frames.shape[2] or sector.shape != frames.shape[1:]:
         raise ValueError(f"`frames` must be (frames, size, size) like `sector`, got {frames.shape}, {sector.shape}")
     rng = np.random.default_rng((seed, 2))
-    # an opening wider than any sector: the sector itself cuts the clutter out
+    # wider than any sector; `sector` crops the clutter
     scanner = dataclasses.replace(Scanner.draw(rng, frames.shape[1]), half_angle=np.deg2rad(60), near=0.0)
     decibel = scanner.dynamic_range
     lit = frames[:, sector]
@@ -50,7 +50,7 @@ def lay_haze(
     families = [family for family in some_families(rng) if family != "side lobes"]
     haze = Haze.draw(scanner, reference, rng, some_strength(rng), families)
     nothing = np.zeros((scanner.ranges, scanner.beams), np.complex64)
-    # black may lie anywhere below the scale's end
+    # black may be anywhere below the dynamic range
     amplitude = np.where(frames > 0, 10 ** (decibel * (frames - 1) / 20), 0.0)
     smoothing = rng.uniform(0.3, 0.9)
     out = np.empty_like(frames)
@@ -59,6 +59,6 @@ def lay_haze(
         clutter = scanner.scan_convert(np.real(field)) + 1j * scanner.scan_convert(np.imag(field))
         total = np.abs(clean + clutter)
         hazy = np.clip(1 + 20 * np.log10(np.maximum(total, 1e-12)) / decibel, 0, 1)
-        change = gaussian_filter(hazy - frames[k], smoothing)  # the vendor's filter, on the haze alone
+        change = gaussian_filter(hazy - frames[k], smoothing)  # the vendor's filter, applied to the haze alone
         out[k] = np.where(sector, np.clip(frames[k] + change, 0, 1), frames[k])
     return out

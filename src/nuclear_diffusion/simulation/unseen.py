@@ -1,8 +1,8 @@
-"""Clutter that no prior is trained on, to measure what happens when haze is not the haze of training.
+"""Clutter excluded from training, to measure performance on haze unlike that in training.
 
-The families of `haze` are static speckle under smooth envelopes, or tissue smeared beyond recognition. These break one
-of those properties each: copies of the tissue that keep its structure and move, specular combs, another grain, patterns
-that travel. Levels are in units of median myocardium.
+The families of `haze` are static speckle with smooth envelopes, or tissue smeared beyond recognition. Each family here
+differs in one property: moving copies of the tissue's structure, specular combs, another speckle size, or moving
+patterns. Amplitudes are relative to median myocardium.
 """
 
 from collections.abc import Callable, Collection
@@ -14,17 +14,17 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from .acoustics import Scanner
 
 Source = Callable[[float, np.ndarray], np.ndarray]
-"""Complex clutter (ranges, beams) at a time in seconds, given the complex tissue signal of that moment."""
+"""Complex clutter (ranges, beams) at a time in seconds, given the complex tissue signal at that time."""
 
 
 @dataclass(frozen=True)
 class MovingReverberation:
-    """Echoes that travel a path once more: copies of the tissue, deeper, that move when it moves.
+    """Reverberation: copies of the tissue at greater depth that move with it.
 
     Attributes:
-        paths: (factor, delay in samples, complex level) of each copy: what is at sample i appears at
-            `factor` i + `delay`. Factor 2 is a second trip to the probe, 1 a trip between layers of the chest wall.
-        spread: standard deviation of the lateral blur, beams: every reflection scatters.
+        paths: (factor, delay in samples, complex level) of each copy, which maps sample i to `factor` i + `delay`.
+            Factor 2 is a second trip to the probe, 1 a trip between layers of the chest wall.
+        spread: standard deviation of the lateral blur by scattering at each reflection, beams.
     """
 
     paths: tuple[tuple[float, float, complex], ...]
@@ -52,11 +52,11 @@ class MovingReverberation:
 
 @dataclass(frozen=True)
 class GratingLobes:
-    """Ghosts at a fixed angle beside the tissue: a coarse array also looks there. They have the structure of walls.
+    """Ghost copies of the tissue at a fixed angle, where a coarse array is sensitive too.
 
     Attributes:
-        ghosts: (displacement in beams, complex level) of each: what is at beam j appears at j + displacement.
-        smear: standard deviation of the axial blur, samples: a short pulse reaches the lobe stretched.
+        ghosts: (displacement in beams, complex level) of each ghost.
+        smear: standard deviation of the axial blur, samples, because the pulse is longer in the lobe.
     """
 
     ghosts: tuple[tuple[int, complex], ...]
@@ -91,7 +91,7 @@ class GratingLobes:
 
 @dataclass(frozen=True)
 class RibClutter:
-    """Ring-down of superficial ribs: narrow combs of specular echoes, without speckle and without motion.
+    """Ring-down of superficial ribs: narrow, static combs of specular echoes without speckle.
 
     Attributes:
         field: complex (ranges, beams).
@@ -116,9 +116,9 @@ class RibClutter:
                 * np.exp(-0.5 * ((r - m * depth * (1 + bow * offset**2)) / thick) ** 2 + 2j * np.pi * rng.random())
                 for m in range(1, int(reach / depth) + 1)
             )
-            # the bone rings on between two trips
+            # the bone rings between two trips
             ring = 10 ** ((-rng.uniform(8, 16) - fall * r / depth) / 20) / (1 + np.exp((r - reach) / 0.5))
-            # steeper than a Gaussian: decibels would show its flanks
+            # steeper than a Gaussian, whose flanks would be visible in dB
             beam = np.exp(-0.5 * (offset / width) ** 4)
             field += 10 ** (level / 20) * (teeth + ring) * beam
         return cls(field.astype(np.complex64))
@@ -130,12 +130,12 @@ class RibClutter:
 
 @dataclass(frozen=True)
 class FineGrain:
-    """A cloud whose grain is finer across and much longer along the beam than any beam of the scanner makes it.
+    """A cloud with speckle finer across and much longer along the beam than the scanner's.
 
     Attributes:
-        texture: complex (ranges, beams), of unit median envelope.
+        texture: complex (ranges, beams), with a median envelope of 1.
         cloud: envelope (ranges, beams).
-        drift: lateral motion of the texture, beams a second.
+        drift: lateral motion of the texture, beams per second.
     """
 
     texture: np.ndarray
@@ -156,14 +156,14 @@ class FineGrain:
 
 @dataclass(frozen=True)
 class Breathing:
-    """Layers that travel along the beam with the breath, as lung and diaphragm do: one pattern, never at rest.
+    """Layers that always move along the beam with the breath, as lung and diaphragm do.
 
     Attributes:
         pattern: complex (ranges, beams) at rest.
-        amplitude: of the travel, samples.
+        amplitude: amplitude of the motion, samples.
         period: seconds.
-        phase: radians; 0 passes the rest position at full speed at time 0.
-        turn: phase of the echo, radians for each sample of travel.
+        phase: radians; with 0 it passes the rest position at full speed at time 0.
+        turn: change of the echo's phase, radians per sample of motion.
     """
 
     pattern: np.ndarray
@@ -189,7 +189,7 @@ class Breathing:
         )
 
     def travel(self, time: float) -> float:
-        """Samples away from the probe at `time` seconds."""
+        """Displacement away from the probe at `time` seconds, samples."""
         return float(self.amplitude * np.sin(2 * np.pi * time / self.period + self.phase))
 
     def __call__(self, time: float, tissue: np.ndarray) -> np.ndarray:
@@ -208,14 +208,11 @@ SOURCES = {
 }
 
 UNSEEN_FAMILIES = tuple(SOURCES)
-"""Kinds of clutter that no prior is trained on."""
+"""Kinds of clutter excluded from training."""
 
 
 def draw_unseen(families: Collection[str], scanner: Scanner, rng: np.random.Generator) -> tuple[Source, ...]:
-    """Draw those of `families` that are unseen; nothing is drawn from `rng` where none is.
-
-    A family that is left out leaves the others' draw as it was.
-    """
+    """Draw the unseen ones of `families`; omitting one does not change the others, and `rng` is unused without any."""
     if not set(families) & set(UNSEEN_FAMILIES):
         return ()
     seeds = rng.integers(2**63, size=len(SOURCES))
@@ -228,7 +225,7 @@ def _level(low: float, high: float, rng: np.random.Generator) -> float:
 
 
 def _at_rows(field: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`field` at fractional `rows` (linear), 0 beyond its ends."""
+    """`field` at fractional `rows`, by linear interpolation, 0 beyond its ends."""
     last = len(field) - 1
     low = np.clip(np.floor(rows).astype(int), 0, last - 1)
     part = (rows - low)[:, None].astype(np.float32)
@@ -237,14 +234,14 @@ def _at_rows(field: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _speckle(scanner: Scanner, rng: np.random.Generator, lateral: float, axial: float) -> np.ndarray:
-    """Fully developed speckle of unit median envelope, its grain in units of the scanner's own."""
+    """Fully developed speckle with a median envelope of 1; its size is relative to the scanner's."""
     white = rng.standard_normal((scanner.ranges, scanner.beams, 2)).astype(np.float32) @ np.array([1, 1j], np.complex64)
     field = scanner.blur(white, lateral=lateral, axial=axial)
     return field / np.median(np.abs(field))
 
 
 def _cloud(scanner: Scanner, rng: np.random.Generator, level: tuple[float, float]) -> np.ndarray:
-    """A broad uneven envelope over the chambers, `level` in dB."""
+    """A broad, uneven envelope over the chambers, with `level` in dB."""
     r, a = scanner.grid
     centre = scanner.depth * rng.uniform(0.3, 0.55), rng.uniform(-0.4, 0.4) * scanner.half_angle
     extent = rng.uniform(2.5, 6), rng.uniform(0.4, 1.0) * scanner.half_angle
