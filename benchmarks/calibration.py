@@ -1,91 +1,61 @@
-"""Do posterior intervals hold the truth? `python docs/benchmarks/calibration.py`.
+"""Do posterior intervals hold the truth?
 
-The truth is exchangeable with K draws from the right posterior, so it lies between the smallest and the largest of 19
-with probability 18/20: a central 90 % interval without any fit. Each finished patient is one line of a cache, so that
-an interrupted run goes on where it stopped.
+The truth is exchangeable with K draws from the right posterior, so that it lies between the smallest and the largest of
+19 with probability 18/20: a central 90 % interval without any fit. Each finished patient is a line of
+`calibration.jsonl`.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
-from finished import Finished
+from tyro.conf import arg
 
 import nuclear_diffusion as nd
+from benchmarks.finished import completed
+from benchmarks.patients import Split, patient, prior_named
+from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.measure.bootstrap import mean_interval
-from nuclear_diffusion.measure.tables import made_with
 from nuclear_diffusion.paper.nuclear_norm import slowly_varying
-from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.protocol import knows_haze
-from nuclear_diffusion.restore.clip import MU
-from nuclear_diffusion.simulation import patient_seed, simulate
+from nuclear_diffusion.restore.methods import Nuclear
 
 DRAWS = 19
+"""Draws of each patient."""
+
 REGIONS = {"sector": "whole sector", "septum": "septum", "ventricle": "ventricle", "removed": "haze above 0.1"}
+"""Where coverage is measured, with headings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """Coverage of 90 % intervals on simulated patients, and how well the spread tells the error."""
 
-    patients: int = 4
-    frames: int = 5
-    split: Literal["development", "test"] = "test"
-    """Choices are made on development; test is only for reporting."""
-    mu: tuple[float, ...] = (MU,)
-    """Precisions to try."""
-    prior: str = "echo"
-    cache: Path = Path("runs/calibration.jsonl")
-    output: Path = Path(__file__).parent / "calibration.md"
+    patients: Annotated[int, arg(help="How many patients.")] = 4
+    frames: Annotated[int, arg(help="Frames of each patient.")] = 5
+    split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
+        "test"
+    )
+    mu: Annotated[tuple[float, ...], arg(help="Precisions of the noise (eq. 8) to try.")] = (Nuclear.draws_mu,)
+    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
+    workers: Annotated[int, arg(help="Processes that share the patients.")] = 1
+    output: Annotated[Path, arg(help="Folder for the table and the finished patients.")] = RESULTS
+
+    command: ClassVar[str] = "calibration"
+    name: ClassVar[str] = "calibration"
+    shows: ClassVar[str] = "How often the clean clip lies within 90 % intervals of posterior draws."
 
     def run(self) -> None:
-        prior = nd.load_prior(self.prior)
-        sha256 = prior_hash(prior)[:16]
-        done = Finished(self.cache)
-        rows = []
-        for mu in self.mu:
-            for index in range(self.patients):
-                about = {"split": self.split, "index": index, "frames": self.frames, "mu": mu, "prior": sha256}
-                row = done.get(about) or done.add(about, about | self.measure(index, mu, prior))
-                print(row, flush=True)
-                rows.append(row)
-        self.write(rows, sha256)
-
-    def measure(self, index: int, mu: float, prior: nd.DiffusionPrior) -> dict[str, float]:
-        clip = simulate(seed=patient_seed(self.split, index), frames=self.frames, view="a4c")
-        first = nd.separate(clip.hazy, prior)
-        found = nd.sample_posterior(
-            clip.hazy,
-            prior,
-            slowly_varying(clip.hazy.shape, mu),
-            key=jax.random.key(index),
-            sampler=nd.SplitGibbs(mu=mu, draws=DRAWS, warm_up=0 if knows_haze(prior) else 1),
-            start=first.background,
-        )
-        held = np.asarray((found.draws.min(0) <= clip.clean) & (clip.clean <= found.draws.max(0)))
-        sector = np.broadcast_to(clip.sector, clip.hazy.shape)
-        where = {
-            "sector": sector,
-            "septum": clip.septum,
-            "ventricle": clip.ventricle,
-            "removed": sector & (clip.hazy - clip.clean > 0.1),
-        }
-        error = np.abs(np.asarray(found.mean) - clip.clean)[sector]
-        spread = np.asarray(found.deviation)[sector]
-        return {f"held_{name}": float(held[mask].mean()) for name, mask in where.items()} | {
-            "error": float(np.sqrt(np.mean(error**2))),
-            "spread": float(np.sqrt(np.mean(spread**2))),
-            "correlation": float(np.corrcoef(error, spread)[0, 1]),
-            "accepted": float(jnp.mean(found.accepted)),
-            "psnr_mean": nd.metrics.psnr(clip.clean, np.clip(found.mean, 0, 1), clip.sector),
-            "psnr_default": nd.metrics.psnr(clip.clean, first.signal, clip.sector),
-        }
-
-    def write(self, rows: list[dict], sha256: str) -> None:
+        """Measure the patients that are missing and write the table."""
+        sha256 = prior_named(self.prior).sha256
+        about = {"kind": "seen", "split": self.split, "frames": self.frames, "sha256": sha256}
+        abouts = [about | {"patient": k, "mu": mu} for mu in self.mu for k in range(self.patients)]
+        measured = functools.partial(measure, prior=self.prior)
+        found = completed(self.output / "calibration.jsonl", abouts, measured, self.workers)
         columns = {f"held_{name}": title for name, title in REGIONS.items()} | {
             "error": "error (rms)",
             "spread": "spread (rms)",
@@ -94,26 +64,49 @@ class Calibration:
             "psnr_default": "of the default [dB]",
             "accepted": "Langevin steps accepted",
         }
-        table = f"| mu | {' | '.join(columns.values())} |\n|{'---|' * (len(columns) + 1)}\n"
+        rows = []
         for mu in self.mu:
-            means = [mean_interval([row[name] for row in rows if row["mu"] == mu]) for name in columns]
-            cells = [f"{m.mean:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in means]
-            table += f"| {mu:g} | {' | '.join(cells)} |\n"
-        own = "" if self.prior == "echo" else " --prior FILE"
-        flags = f"--patients {self.patients} --frames {self.frames} --split {self.split}"
-        self.output.write_text(
-            f"""# Calibration of the posterior draws
+            of_mu = [scores for job, scores in zip(abouts, found, strict=True) if job["mu"] == mu]
+            means = [mean_interval([scores[name] for scores in of_mu]) for name in columns]
+            rows.append([f"{mu:g}", *(f"{m.mean:.3f} [{m.low:.3f}, {m.high:.3f}]" for m in means)])
+        record = record_of(self, {self.prior: sha256})
+        page = f"""# Calibration of the posterior draws
 
-Share of pixels of the clean clip that lie between the smallest and the largest of {DRAWS} draws of the signal: 0.90 if
-the draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber view;
-mean over patients with its 95 % percentile bootstrap interval. Made by
-`python docs/benchmarks/calibration.py {flags} --mu {" ".join(f"{mu:g}" for mu in self.mu)}{own}`
-with {made_with()}; prior `{sha256}`.
+Share of the pixels of the clean clip that lie between the smallest and the largest of {DRAWS} draws of the signal: 0.90
+if the draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber
+view; mean over patients with its 95 % percentile bootstrap interval. {record.caption()}
 
-{table}""",
-            encoding="utf-8",
-        )
+{markdown(["mu", *columns.values()], rows)}"""
+        save(self.output, record, page)
 
 
-if __name__ == "__main__":
-    tyro.cli(Calibration).run()
+def measure(about: dict[str, Any], prior: str) -> dict[str, float]:
+    """Coverage by region, error and spread of one patient."""
+    clip, loaded, mu = patient(about), prior_named(prior).prior, about["mu"]
+    first = nd.separate(clip.hazy, loaded)
+    found = nd.sample_posterior(
+        clip.hazy,
+        loaded,
+        slowly_varying(clip.hazy.shape, mu),
+        key=jax.random.key(about["patient"]),
+        sampler=nd.SplitGibbs(mu=mu, draws=DRAWS, warm_up=0 if knows_haze(loaded) else 1),
+        start=first.background,
+    )
+    held = np.asarray((found.draws.min(0) <= clip.clean) & (clip.clean <= found.draws.max(0)))
+    sector = np.broadcast_to(clip.sector, clip.hazy.shape)
+    where = {
+        "sector": sector,
+        "septum": clip.septum,
+        "ventricle": clip.ventricle,
+        "removed": sector & (clip.hazy - clip.clean > 0.1),
+    }
+    error = np.abs(np.asarray(found.mean) - clip.clean)[sector]
+    spread = np.asarray(found.deviation)[sector]
+    return {f"held_{name}": float(held[mask].mean()) for name, mask in where.items()} | {
+        "error": float(np.sqrt(np.mean(error**2))),
+        "spread": float(np.sqrt(np.mean(spread**2))),
+        "correlation": float(np.corrcoef(error, spread)[0, 1]),
+        "accepted": float(jnp.mean(found.accepted)),
+        "psnr_mean": nd.metrics.psnr(clip.clean, np.clip(found.mean, 0, 1), clip.sector),
+        "psnr_default": nd.metrics.psnr(clip.clean, first.signal, clip.sector),
+    }
