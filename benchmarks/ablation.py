@@ -111,7 +111,8 @@ class Ablation:
 
 For choosing, not for reporting: development patients ({counted(usual)}), {self.frames} frames each, at strength
 {STRENGTH:g}. Means over patients with 95 % bootstrap intervals, and paired differences to the default, * where the
-interval excludes 0. PSNR is what is gained over the hazy clip. {ABOUT} {record.caption()}
+interval excludes 0. PSNR is what is gained over the hazy clip. {ABOUT}
+{record.caption()}
 
 ## p(L)
 

@@ -74,7 +74,8 @@ class Calibration:
 
 Share of the pixels of the clean clip that lie between the smallest and the largest of {DRAWS} draws of the signal: 0.90
 if the draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber
-view; mean over patients with its 95 % percentile bootstrap interval. {record.caption()}
+view; mean over patients with its 95 % percentile bootstrap interval.
+{record.caption()}
 
 {markdown(["mu", *columns.values()], rows)}"""
         save(self.output, record, page)

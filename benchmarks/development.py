@@ -75,7 +75,8 @@ class Development:
 For choosing, not for reporting: means over patients of {self.frames} frames at the default strength, and below each
 prior its differences from {labels[0]}, patient by patient; * where the 95 % bootstrap interval
 excludes 0. gCNR at equal change: the highest gCNR of all strengths that change tissue by a KS_A of at most 0.02 to 0.1,
-mean of five levels. {record.caption()}
+mean of five levels.
+{record.caption()}
 
 {"".join(parts)}"""
         save(self.output, record, page)

@@ -40,7 +40,7 @@ STEPS = 2
 FORWARD, OURS, JAXS, DPS, ZEAS = (
     "forward pass",
     "step of `--method zea`",
-    "the same with jax's gradient",
+    "the same with JAX's gradient",
     "step of DPS (`wrt_state`)",
     "step of zea itself",
 )
@@ -191,14 +191,15 @@ class Gradient:
             ratios = [medians[name] / medians[other] for other in (FORWARD, OURS)]
             spread = f"{min(values):.2f}, {max(values):.2f}"
             rows.append([name, f"{medians[name]:.2f}", spread, f"{ratios[0]:.1f}", f"{ratios[1]:.2f}"])
-        against = f" zea itself with {versions}." if versions else ""
+        against = f" zea itself is that of {versions}." if versions else ""
         widths = ", ".join(map(str, OFFICIAL.widths))
+        timings = "1 timing" if self.repeats == 1 else f"{self.repeats} timings"
         record = record_of(self, {})
         page = f"""# The gradient through the network
 
 Seconds for one window of {ZEA_WINDOW} frames of {SIZE} × {SIZE} and a network of the size of the authors' with random
-weights: widths {widths}, {OFFICIAL.block_depth} blocks a level. Median over {self.repeats} timings of {STEPS} steps,
-taken in turns, without compiling.
+weights: widths {widths}, {OFFICIAL.block_depth} blocks a level. The median of {timings} of {STEPS} steps, taken in
+turns, without compiling.
 {STEPS} steps with our gradient and with JAX's end within {difference:.1e} of each other, in [-1, 1].
 {record.caption()}{against}
 

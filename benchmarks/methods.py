@@ -141,7 +141,8 @@ the paired difference excludes 0:
         page = f"""# Simulated patients: {kind.about}
 
 {len(done)} patients of the {self.split} split, {self.frames} frames each; mean over patients with its 95 % percentile
-bootstrap interval. {ABOUT} {record.caption()}
+bootstrap interval. {ABOUT}
+{record.caption()}
 
 {mean_table(scores, TIMED)}
 {in_words(scores)}

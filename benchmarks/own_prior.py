@@ -128,7 +128,8 @@ class OwnPrior:
 {HAZY} patients of the {self.split} split in each row, {HAZY_FRAMES} frames each; {self.minutes:g} minutes of training.
 The start → the new prior. gCNR at equal change of tissue: the highest of all strengths with a KS_A of at most so much,
 mean over patients; what is gained is the mean over these levels, with its 95 % bootstrap interval over patients. The
-last columns are at the default strength. {record.caption()}
+last columns are at the default strength.
+{record.caption()}
 
 {markdown(head, rows)}
 What `train` itself said at the end:

@@ -102,7 +102,8 @@ class Paired:
         page = f"""# Paired clips
 
 First {self.frames} frames of each. The clips are development material: settings were chosen with an eye on these
-tables. {record.caption()}
+tables.
+{record.caption()}
 
 PSNR [dB] against the clean clip: of the whole frames / if only the errors inside the clutter were left / if only those
 outside it were. Clutter is where it changed the clean clip by more than {CLUTTER:g}. The last rows are the

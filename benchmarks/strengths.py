@@ -120,7 +120,8 @@ For choosing, not for reporting: means over development patients ({counted([job 
 haze; `strength` is the curve through these two that `render` has. PSNR is what is gained over the hazy clip, flicker
 that of the mean of ventricle or septum over the hazy clip's, each a mean over patients. Bright tissue lost: share of
 the pixels bright in the hazy and in the clean clip that keep less than three quarters of their brightness, and the same
-when the clean clip itself goes in. {record.caption()}
+when the clean clip itself goes in.
+{record.caption()}
 
 {table(means, COLUMNS)}
 ![gCNR against KS_A](strengths.png)

@@ -94,7 +94,8 @@ class Tradeoff:
 KS: change of the intensities where there is no clutter (black left out), lower is better. PSNR within the clutter, and
 of whole frames [dB]. Means over {len(self.files)} clips of {self.frames} frames. Clutter is where it changed the clean
 clip by more than {CLUTTER:g}. Strength: lambda, sigma, mu or that of the rendering; `paper` and `zea` take 25 steps
-instead of 500. {record.caption()}
+instead of 500.
+{record.caption()}
 
 {markdown(["", "strength", "KS without clutter", "PSNR within", "PSNR"], rows)}
 ![PSNR within the clutter against the change without](paired-tradeoff.png)
