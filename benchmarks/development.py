@@ -94,7 +94,7 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
             differences = [paired_difference([p[c] for p in patients], [f[c] for f in first]) for c in GAINED]
             rows.append(["difference", *(difference(each) for each in (gained, *differences))])
     head = ["", "gCNR at equal change ↑", *GAINED.values()]
-    return f"## {kind}, {len(first)} patients\n\n{markdown(head, rows)}\n"
+    return f"## {kind}, {len(first)} patient{'s' * (len(first) > 1)}\n\n{markdown(head, rows)}\n"
 
 
 def difference(interval: Interval) -> str:

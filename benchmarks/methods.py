@@ -76,7 +76,9 @@ class Methods:
     def shows(self) -> str:
         """The kind of patients and the methods."""
         what = "Algorithm 1 and zea's method beside the others" if self.peers else "The methods side by side"
-        return f"{what} on simulated patients: {KINDS[self.kind].about}."
+        whose = "development patients" if self.split == "development" else "test patients"
+        blind = "; mmse, paper and zea with a blind prior" if self.blind else ""
+        return f"{what} on simulated {whose}: {KINDS[self.kind].about}{blind}."
 
     def methods(self) -> dict[str, Method]:
         """The methods in the order of the table."""
