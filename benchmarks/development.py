@@ -94,7 +94,8 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
             differences = [paired_difference([p[c] for p in patients], [f[c] for f in first]) for c in GAINED]
             rows.append(["difference", *(difference(each) for each in (gained, *differences))])
     head = ["", "gCNR at equal change ↑", *GAINED.values()]
-    return f"## {kind}, {len(first)} patient{'s' * (len(first) > 1)}\n\n{markdown(head, rows)}\n"
+    many = "" if len(first) == 1 else "s"
+    return f"## {kind}, {len(first)} patient{many}\n\n{markdown(head, rows)}\n"
 
 
 def difference(interval: Interval) -> str:
