@@ -447,10 +447,12 @@ class Tune:
         if not 0 < self.share < 1:
             raise InputError(f"--share must be between 0 and 1, got {self.share}.")
         _require_seed(self.seed)
+        if self.prior is not None and "prior" not in METHODS[self.method].__struct_fields__:
+            raise InputError(f"--method {self.method} has no prior: leave out --prior.")
 
         from nuclear_diffusion.measure import require_modules
 
-        require_modules("tune", "optuna", "jinja2", "statsmodels")
+        require_modules("tune", "optuna", "statsmodels")
 
         from nuclear_diffusion.measure.candidates import choose
         from nuclear_diffusion.measure.datasets import find_dataset

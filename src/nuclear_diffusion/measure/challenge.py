@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from nuclear_diffusion.measure.fid import Distances
+from nuclear_diffusion.measure.style import title_of
+from nuclear_diffusion.measure.tables import Table
 
 MISSING = (
     "Missing: FID (33 points of g1), which needs Inception weights, and g3 (Dice, ASD), which needs the challenge's "
@@ -40,6 +42,19 @@ def challenge_points(summary: pd.DataFrame, fid: Distances | None = None) -> pd.
 def fid_points(fid):
     """The FID term of g1, of 33 points: 33 (150 - FID)/90, the fraction clipped to [0, 1]."""
     return 33 * np.clip((150 - fid) / 90, 0, 1)
+
+
+def challenge_table(points: pd.DataFrame, fid: Distances | None = None) -> Table:
+    """The `challenge_points`, one row a method."""
+    columns = {"g1_contrast": "g1 without FID (of 67)", "g2": "g2 (of 100)", "fid": "FID", "g3": "g3"}
+    if fid is not None:
+        sizes = f"FID ↓ (n = {fid.frames}, clean n = {fid.clean_frames})"
+        columns = {"g1": "g1 (of 100)", "g2": "g2 (of 100)", "fid": sizes, "g3": "g3"}
+    rows = [
+        [title_of(str(method)), *(f"{row[name]:.1f}" if name in row else "missing" for name in columns)]
+        for method, row in points.iterrows()
+    ]
+    return Table(["", *columns.values()], rows)
 
 
 def challenge_note(fid: Distances | None = None) -> str:

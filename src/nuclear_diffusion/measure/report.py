@@ -15,7 +15,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import find_sector, read_frames, write_video
 from nuclear_diffusion.measure import figures
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY
-from nuclear_diffusion.measure.challenge import challenge_note, challenge_points
+from nuclear_diffusion.measure.challenge import challenge_note, challenge_points, challenge_table
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import Distances
 from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, eight_bits, histogram
@@ -137,7 +137,7 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
         "score_table": mean_table(results.summary, over="frames"),
         "patient_table": patient_table(results.summary),
         "difference_table": difference_table(results.differences),
-        "challenge_table": challenge_table(results),
+        "challenge_table": challenge_table(results.points, results.fid),
         "configuration_table": configuration_table(study),
         "intervals": INTERVALS,
         "tests": TESTS,
@@ -187,19 +187,6 @@ def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> dict[str, st
     write_video(path, side_by_side(panels), loaded.clip.fps)
     caption = f"{chosen.rule}: {chosen.case.name}, gCNR {chosen.gain:+.3f} by {title_of(study.focus)}"
     return {"source": embed(path, "video/mp4"), "caption": caption}
-
-
-def challenge_table(results: Results) -> Table:
-    """The challenge's terms, one row a method."""
-    columns = {"g1_contrast": "g1 without FID (of 67)", "g2": "g2 (of 100)", "fid": "FID", "g3": "g3"}
-    if (fid := results.fid) is not None:
-        sizes = f"FID ↓ (n = {fid.frames}, clean n = {fid.clean_frames})"
-        columns = {"g1": "g1 (of 100)", "g2": "g2 (of 100)", "fid": sizes, "g3": "g3"}
-    rows = [
-        [title_of(str(method)), *(f"{points[name]:.1f}" if name in points else "missing" for name in columns)]
-        for method, points in results.points.to_dict("index").items()
-    ]
-    return Table(["", *columns.values()], rows)
 
 
 def configuration_table(study: Study) -> Table:

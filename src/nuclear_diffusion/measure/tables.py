@@ -35,11 +35,9 @@ class Table(NamedTuple):
         """For a terminal; the row called `bold` stands out."""
         table = Console(title=title, box=SIMPLE_HEAD, show_edge=False, padding=0)
         table.add_column("", no_wrap=True)
-        for heading in self.headings[1:]:
-            words = heading.split()
-            table.add_column(
-                escape(heading), justify="right", width=max(5, *map(len, words)) if len(words) > 1 else None
-            )
+        for words in (heading.replace("[", "").replace("]", "").split() for heading in self.headings[1:]):
+            width = max(5, *map(len, words)) if len(words) > 1 else None
+            table.add_column(escape(" ".join(words)), justify="right", width=width)
         for row in self.rows:
             table.add_row(*map(escape, row), style="bold" if row[0] == bold else "")
         return table

@@ -268,4 +268,4 @@ def score_table(frame: pd.DataFrame) -> Table:
     scores = [score for score in SHOWN if patient_mean(frame, "default", score).patients]
     means = mean_table(summarise(frame, scores))
     change = difference_table(differences(frame, scores, [("chosen", "default")]), wide=True)
-    return Table(means.headings, [*means.rows, *change.rows])
+    return Table(means.headings, [[title.capitalize(), *cells] for title, *cells in (*means.rows, *change.rows)])
