@@ -1,18 +1,22 @@
-"""Scores of simulated patients, bootstrap intervals and tables."""
+"""Scores of simulated patients, and tables of them."""
 
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
-from scipy.stats import norm
 
-from nuclear_diffusion.measure.bootstrap import mean_interval, paired_difference
-from nuclear_diffusion.measure.comparison import METHODS, Compared, as_clip
-from nuclear_diffusion.measure.demo import strict, table
-from nuclear_diffusion.measure.scores import score
-from nuclear_diffusion.measure.style import LOOKS
+from nuclear_diffusion.measure.candidates import METHODS
+from nuclear_diffusion.measure.comparison import Compared, compare
+from nuclear_diffusion.measure.datasets import as_clip
+from nuclear_diffusion.measure.demo import SHOWN, table
+from nuclear_diffusion.measure.scores import SCORES, score
+from nuclear_diffusion.measure.statistics import differences, summarise, tidy
+from nuclear_diffusion.measure.style import LOOKS, title_of
 from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
+from nuclear_diffusion.restore.methods import Rpca
+from nuclear_diffusion.restore.run import LoadedPrior
 from nuclear_diffusion.simulation import SimulatedClip
 
 
@@ -104,92 +108,76 @@ def test_bright_tissue_is_lost_to_a_method_and_haze_is_not():
     assert np.isnan(score(clip._replace(sector=clip.ventricle[0]), clip.hazy)["bright_lost"])
 
 
-def test_the_interval_agrees_with_the_normal_one_for_many_values():
-    values = np.random.default_rng(0).normal(3, 2, 400)
-    interval = mean_interval(values)
-    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
-    assert interval.mean == pytest.approx(values.mean())
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert interval.patients == 400
+def test_methods_are_compared_between_the_input_and_the_truth():
+    clip = two_regions(frames=3)
+    clip = clip._replace(hazy=clip.hazy + np.linspace(0, 0.1, 3, dtype=np.float32)[:, None, None])
+    found = list(compare(clip, LoadedPrior(None, None), methods={"rpca": Rpca()}))
+    assert [each.method for each in found] == ["hazy", "rpca", "clean"]
+    assert found[0].scores["ks_a"] == 0
+    assert found[1].scores["seconds"] > 0
+    assert found[2].scores["psnr"] == np.inf
 
 
-def test_pairing_takes_out_what_patients_have_in_common():
-    rng = np.random.default_rng(1)
-    patients = rng.normal(0, 10, 24)
-    better = patients + 1 + rng.normal(0, 0.1, 24)
-    difference = paired_difference(better, patients)
-    assert difference.low > 0.9
-    assert difference.high < 1.1
-    alone = mean_interval(better)
-    assert alone.high - alone.low > 10 * (difference.high - difference.low)
-    with pytest.raises(ValueError, match="as many patients"):
-        paired_difference([1.0], [1.0, 2.0])
+# tables
 
 
-def test_undefined_scores_are_left_out():
-    assert mean_interval([1.0, np.nan, 3.0, np.inf]).mean == 2
-    assert mean_interval([1.0, np.nan, 3.0]).patients == 2
-    assert np.isnan(mean_interval([5.0]).low)
-    assert np.isnan(mean_interval([]).mean)
-    assert paired_difference([np.inf, np.inf], [np.inf, 1.0]).patients == 0
+def frame_of(methods: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
+    """Method -> score -> one value a patient."""
+    count = len(next(iter(next(iter(methods.values())).values())))
+    return tidy(
+        {k: {m: {s: values[k] for s, values in scores.items()} for m, scores in methods.items()} for k in range(count)}
+    )
 
 
-def test_tables_show_means_and_mark_sure_differences():
-    scores = {
-        "new": {"psnr": [30.0, 31.0, 32.0], "ssim": [0.5, 0.5, 0.5]},
-        "old": {"psnr": [20.0, 21.0, 22.0], "ssim": [0.5, 0.5, 0.5]},
-        "truth": {"psnr": [np.inf] * 3, "ssim": [1.0, 1.0, 1.0]},
-    }
-    columns = {"psnr": "PSNR", "ssim": "SSIM"}
-    means = mean_table(scores, columns).splitlines()
-    assert means[0] == "| | PSNR | SSIM |"
-    assert means[2].startswith("| new | 31.000 [30")
-    assert means[4].startswith("| truth | – | 1.000")
-    differences = difference_table(scores, columns, method="new").splitlines()
-    assert differences[2] == "| new − old | 10.000* [10.000, 10.000] | 0.000 [0.000, 0.000] |"
-    assert differences[3].startswith("| new − truth | – | -0.500*")
+def test_tables_show_means_and_mark_differences_whose_interval_excludes_0():
+    frame = frame_of(
+        {
+            "new": {"psnr": [30.0, 31.0, 32.0], "ssim": [0.5, 0.5, 0.5], "mine": [1.0, 1.0, 1.0]},
+            "hazy": {"psnr": [20.0, 21.0, 22.0], "ssim": [0.5, 0.5, 0.5], "mine": [1.0, 1.0, 1.0]},
+            "clean": {"psnr": [np.inf] * 3, "ssim": [1.0, 1.0, 1.0], "mine": [1.0, 1.0, 1.0]},
+        }
+    )
+    scores = ["psnr", "ssim", "mine"]
+    means = mean_table(summarise(frame, scores)).markdown().splitlines()
+    assert means[0] == "|  | PSNR [dB] ↑ | SSIM ↑ | mine |"
+    assert means[2].startswith("| new | 31.00 [30")
+    assert means[3].startswith("| Hazy input | 21.00 [20")
+    assert means[4].startswith("| Clean clip | – | 1.000")
+    found = differences(frame, scores, [("new", "hazy"), ("new", "clean")])
+    wide = difference_table(found, wide=True).markdown().splitlines()
+    assert wide[2].startswith("| new − Hazy input | 10.00* [10.00, 10.00] | 0.000 [0.000, 0.000] |")
+    assert wide[3].startswith("| new − Clean clip | – | -0.500*")
+    long = difference_table(found).rows
+    assert long[0] == ["PSNR [dB] ↑", "new − Hazy input", "10.00 [10.00, 10.00]", "0.250", "0.250", "3"]
+    assert [row[:2] for row in long[1:3]] == [["SSIM ↑", "new − Hazy input"], ["SSIM ↑", "new − Clean clip"]]
 
 
 def test_groups_are_told_apart():
-    good = {"old": {"psnr": [10.0, 11.0]}, "new": {"psnr": [20.0, 21.0]}}
-    bad = {"old": {"psnr": [10.0, 12.0, 11.0]}, "new": {"psnr": [9.0, 13.0, 11.0]}}
-    lines = group_table({"good": good, "bad": bad}, {"psnr": "PSNR"}, before="old", after="new").splitlines()
-    assert lines[0] == "| | patients | PSNR |"
-    assert lines[2:] == ["| good | 2 | 10.500 → 20.500* |", "| bad | 3 | 11.000 → 11.000 |"]
+    good = frame_of({"old": {"psnr": [10.0, 11.0]}, "new": {"psnr": [20.0, 21.0]}})
+    bad = frame_of({"old": {"psnr": [10.0, 12.0, 11.0]}, "new": {"psnr": [9.0, 13.0, 11.0]}})
+    found = group_table({"good": good, "bad": bad}, ["psnr"], before="old", after="new")
+    assert found.headings == ["", "patients", "PSNR [dB] ↑"]
+    assert found.rows == [["good", "2", "10.50 → 20.50*"], ["bad", "3", "11.00 → 11.00"]]
 
 
-def test_the_report_holds_no_number_that_json_lacks():
-    scores = {
-        "gcnr": 0.5,
-        "ks_a": np.nan,
-        "ks_b": 0.1,
-        "ks_truth": 0.2,
-        "psnr": np.inf,
-        "ssim": np.float32(1),
-        "flicker_b": 3.0,
-        "bright_lost": np.nan,
-        "seconds": 0.0,
-    }
-    expected = scores | {"ks_a": None, "psnr": None, "ssim": 1.0, "bright_lost": None}
-    assert strict(scores) == expected
-
-
-def test_every_compared_method_has_valid_settings_and_one_title():
-    for method, settings in METHODS.items():
-        assert settings.resolved().method == method.removesuffix("-tuned")
-        assert method in LOOKS
+def test_every_compared_method_has_one_title_and_every_score_a_definition():
+    assert set(METHODS) < set(LOOKS)
     assert len({look.title for look in LOOKS.values()}) == len(LOOKS)
     assert list(METHODS) == [name for name in LOOKS if name in METHODS]  # one order everywhere
+    assert all(each.definition and each.better in ("higher", "lower") for each in SCORES.values())
+    assert len({each.title for each in SCORES.values()}) == len(SCORES)
 
 
 def test_the_demos_table_fits_a_terminal():
     clip = two_regions()
     console = Console(width=80, soft_wrap=True, record=True, file=io.StringIO())
-    console.print(table([Compared("aware", clip.hazy, {**score(clip, clip.hazy), "seconds": 12.3})]))
+    scores = {**score(clip, clip.hazy), "seconds": 12.3}
+    console.print(table([Compared(name, clip.hazy, scores) for name in ("aware", "clean")]).console("A patient"))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-1].split()[:4] == ["One", "haze-aware", "pass", "0.000"]
+    (row,) = (line.split() for line in lines if line.startswith(title_of("aware")))
+    assert len(row) == 3 + len(SHOWN)
+    assert row[3] == "0.000"
     assert "…" not in "".join(lines)
 
 

@@ -1,24 +1,17 @@
 """From a data set to a settings file: what the command `tune` does, and all that it writes."""
 
-import csv
-import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.figure import Figure
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import atomic
-from nuclear_diffusion.measure.bootstrap import Interval, mean_interval, paired_difference
+from nuclear_diffusion.measure.candidates import HAZY, Candidate
 from nuclear_diffusion.measure.datasets import Dataset
-from nuclear_diffusion.measure.evaluate import Bar, failures
-from nuclear_diffusion.measure.results import all_versions, heading, interval, markdown, patient_means
-from nuclear_diffusion.measure.statistics import SCORES
-from nuclear_diffusion.measure.study import HAZY, Method, Study, run_study
-from nuclear_diffusion.measure.style import COLUMN, grid, look_of, save, styled, title_of
-from nuclear_diffusion.measure.tuning import (
+from nuclear_diffusion.measure.evaluate import Bar
+from nuclear_diffusion.measure.scores import EVALUATED
+from nuclear_diffusion.measure.search import (
     Point,
     averages,
     choose,
@@ -28,21 +21,38 @@ from nuclear_diffusion.measure.tuning import (
     search_space,
     split_patients,
 )
+from nuclear_diffusion.measure.statistics import (
+    differences,
+    patient_difference,
+    patient_mean,
+    summarise,
+)
+from nuclear_diffusion.measure.study import Study, run_study
+from nuclear_diffusion.measure.style import COLUMN, grid, look_of, save, styled, title_of
+from nuclear_diffusion.measure.tables import (
+    Table,
+    difference_table,
+    heading,
+    listed,
+    mean_table,
+    write_csv,
+    write_json,
+    write_text,
+)
 from nuclear_diffusion.priors.checkpoint import SHIPPED
-from nuclear_diffusion.restore import methods as kinds
-from nuclear_diffusion.restore.methods import as_dict
+from nuclear_diffusion.restore.methods import Method, as_dict
 
 DEVELOPMENT, HELD_OUT = "development", "held-out"
 """The two sides of the split; their patients are named in text files called so."""
 
-SHOWN = [score for score in SCORES if score != "seconds"]
+SHOWN = [score for score in EVALUATED if score != "seconds"]
 """The scores of the report: times of settings that ran once, hours apart, cannot be compared."""
 
 
 class Tuned(NamedTuple):
     """What came of it."""
 
-    settings: kinds.Method
+    settings: Method
     notes: tuple[str, ...]
     """What of the data was not used, one sentence each."""
     left_out: bool
@@ -51,7 +61,7 @@ class Tuned(NamedTuple):
 
 def tune(
     dataset: Dataset,
-    base: Method,
+    base: Candidate,
     folder: Path,
     *,
     trials: int,
@@ -82,18 +92,17 @@ def tune(
     split = split_patients((case.patient for case in cases), share, seed)
     sides = {DEVELOPMENT: split.development, HELD_OUT: split.held_out}
     for name, patients in sides.items():
-        with atomic(folder / f"{name}.txt") as temporary:
-            temporary.write_text("".join(f"{patient}\n" for patient in patients), encoding="utf-8")
+        write_text(folder / f"{name}.txt", "".join(f"{patient}\n" for patient in patients))
 
     results = folder / "results"
     with progress_bar("measuring the default") as progress:
         chosen_from = [case for case in cases if case.patient in split.development]
         first = measure_first(chosen_from, base, results, progress)
     with progress_bar(f"tuning, {trials} trials") as progress:
-        points = search(first, base, folder, trials=trials, seed=seed, progress=progress)
+        points = search(first, base, results, trials=trials, seed=seed, progress=progress)
     limit = points[0].ks_a if max_ks is None else max_ks
     chosen = choose(points, limit)
-    write_trials(folder / "trials.csv", points, chosen, search_space(base))
+    write_csv(folder / "trials.csv", trials_table(points, chosen))
     save(draw_trials(base.name, points, chosen, limit, averages(first, HAZY)[0]), folder / "pareto")
     if chosen is None:
         lowest = min(point.ks_a for point in points)
@@ -102,28 +111,26 @@ def tune(
             "raise --max-ks or --trials; the trials are kept."
         )
 
-    methods = list({method.name: method for method in (*first.methods, chosen.method)}.values())
+    candidates = list({one.name: one for one in (*first.candidates, chosen.candidate)}.values())
+    held_out = [case for case in cases if case.patient in split.held_out]
     with progress_bar("measuring the choice") as progress:
         studies = {
-            DEVELOPMENT: run_study(first.cases, methods, results),
-            HELD_OUT: run_study(
-                [case for case in cases if case.patient in split.held_out], methods, results, progress=progress
-            ),
+            DEVELOPMENT: run_study(first.cases, candidates, results),
+            HELD_OUT: run_study(held_out, candidates, results, progress=progress),
         }
-    left_out = [*failures(first), *failures(studies[HELD_OUT])]
+    left_out = [*first.left_out(), *studies[HELD_OUT].left_out()]
     notes += left_out
-    report = make_report(points, chosen, limit, max_ks, search_space(base), studies)
+    frames = {side: compared(study, points[0], chosen) for side, study in studies.items()}
+    report = make_report(points, chosen, limit, max_ks, frames)
     report |= {"seed": seed, "share": share, "patients": sides, "notes": notes, "command": command}
-    with atomic(folder / "report.json") as temporary:
-        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    with atomic(folder / "report.md") as temporary:
-        temporary.write_text(as_markdown(report, points, chosen, studies), encoding="utf-8")
-    with atomic(folder / "settings.json") as temporary:
-        temporary.write_text(json.dumps(portable(chosen.settings), indent=2) + "\n", encoding="utf-8")
+    report["versions"] = studies[HELD_OUT].versions()
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.md", as_markdown(report, points, chosen, frames))
+    write_json(folder / "settings.json", portable(chosen.settings))
     return Tuned(chosen.settings, tuple(notes), bool(left_out))
 
 
-def portable(settings: kinds.Method) -> dict[str, Any]:
+def portable(settings: Method) -> dict[str, Any]:
     """What a settings file holds: the place of a prior does not depend on where the file is used."""
     values = as_dict(settings)
     if values.get("prior") is not None and values["prior"] not in SHIPPED:
@@ -131,18 +138,27 @@ def portable(settings: kinds.Method) -> dict[str, Any]:
     return values
 
 
-def write_trials(path: Path, points: list[Point], chosen: Point | None, space: dict[str, BaseDistribution]) -> None:
+def compared(study: Study, default: Point, chosen: Point) -> pd.DataFrame:
+    """The tidy table of the methods `hazy`, `default` and `chosen`."""
+    names = {HAZY: HAZY, "default": default.candidate.name, "chosen": chosen.candidate.name}
+    return pd.concat(study.frame[study.frame.method == name].assign(method=title) for title, name in names.items())
+
+
+def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
     """One row a setting, the default first: its strengths, its scores, whether it is on the front and the choice."""
     front = {point.name for point in pareto_front(points)}
-    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["trial", *space, "gcnr", "ks_a", "pareto", "chosen", "configuration"])
-        for point in points:
-            marks = [int(point.name in front), int(chosen is not None and point.name == chosen.name)]
-            values = [_shown(getattr(point.settings, name)) for name in space]
-            table.writerow(
-                [point.name, *values, point.gcnr, point.ks_a, *marks, point.method.configuration_hash],
-            )
+    return pd.DataFrame(
+        {
+            "trial": point.name,
+            **{name: f"{getattr(point.settings, name):g}" for name in search_space(point.candidate)},
+            "gcnr": point.gcnr,
+            "ks_a": point.ks_a,
+            "pareto": int(point.name in front),
+            "chosen": int(chosen is not None and point.name == chosen.name),
+            "configuration": point.candidate.configuration_hash,
+        }
+        for point in points
+    )
 
 
 def draw_trials(method: str, points: list[Point], chosen: Point | None, limit: float, hazy: float) -> Figure:
@@ -179,15 +195,9 @@ def draw_trials(method: str, points: list[Point], chosen: Point | None, limit: f
 
 
 def make_report(
-    points: list[Point],
-    chosen: Point,
-    limit: float,
-    max_ks: float | None,
-    space: dict[str, BaseDistribution],
-    studies: dict[str, Study],
+    points: list[Point], chosen: Point, limit: float, max_ks: float | None, frames: dict[str, pd.DataFrame]
 ) -> dict[str, Any]:
-    """The choice and its numbers as strict JSON values; null where undefined."""
-    shown = {"hazy": HAZY, "default": points[0].method.name, "chosen": chosen.method.name}
+    """The choice and its numbers as JSON values; `frames` holds what was `compared` on each side of the split."""
     return {
         "method": chosen.settings.name,
         "rule": "the highest gCNR, mean over the patients tuned on, among the settings whose mean KS_A is at most "
@@ -197,36 +207,33 @@ def make_report(
         "chosen_trial": chosen.name,
         "chosen": as_dict(chosen.settings),
         "default": as_dict(points[0].settings),
-        "space": {name: _searched(distribution) for name, distribution in space.items()},
+        "space": {name: f"{low:g} to {high:g}, log scale" for name, (low, high) in limits(points[0]).items()},
         "scores": {
-            side: {title: {s: _strict(found(study, name, s)) for s in SHOWN} for title, name in shown.items()}
-            for side, study in studies.items()
+            side: {
+                method: {score: patient_mean(frame, method, score)._asdict() for score in SHOWN}
+                for method in (HAZY, "default", "chosen")
+            }
+            for side, frame in frames.items()
         },
         "gain": {
-            side: {s: _strict(gain(study, shown["chosen"], shown["default"], s)) for s in SHOWN}
-            for side, study in studies.items()
+            side: {score: patient_difference(frame, "chosen", "default", score)._asdict() for score in SHOWN}
+            for side, frame in frames.items()
         },
         "intervals": "mean over patients, 95 % percentile bootstrap intervals over patients, 9999 resamples",
-        "prior_sha256": chosen.method.prior_sha256,
-        "versions": all_versions(),
+        "prior_sha256": chosen.candidate.prior_sha256,
         "notice": "Research use only, not a medical device.",
     }
 
 
-def found(study: Study, method: str, score: str) -> Interval:
-    """One score of one method, over patients."""
-    return mean_interval(patient_means(study, method, score))
+def limits(default: Point) -> dict[str, tuple[float, float]]:
+    """The ends of the ranges that were searched."""
+    return {name: (found.low, found.high) for name, found in search_space(default.candidate).items()}
 
 
-def gain(study: Study, method: str, other: str, score: str) -> Interval:
-    """One score of `method` less that of `other`, patient by patient."""
-    return paired_difference(patient_means(study, method, score), patient_means(study, other, score))
-
-
-def as_markdown(report: dict[str, Any], points: list[Point], chosen: Point, studies: dict[str, Study]) -> str:
+def as_markdown(report: dict[str, Any], points: list[Point], chosen: Point, frames: dict[str, pd.DataFrame]) -> str:
     """The report for reading."""
     strengths = [
-        [name, _shown(report["default"][name]), _shown(report["chosen"][name]), searched]
+        [name, f"{report['default'][name]:g}", f"{report['chosen'][name]:g}", searched]
         for name, searched in report["space"].items()
     ]
     kept = chosen.settings == points[0].settings
@@ -236,50 +243,29 @@ def as_markdown(report: dict[str, Any], points: list[Point], chosen: Point, stud
         f"{report['trials']} trials on {len(report['patients'][DEVELOPMENT])} patients; "
         f"{len(report['patients'][HELD_OUT])} others were held out, and measured after the choice.",
         f"Chosen ({which}): {report['rule']}.",
-        markdown(["setting", "default", "chosen", "searched"], strengths),
+        Table(["setting", "default", "chosen", "searched"], strengths).markdown(),
         "![All trials](pareto.png)",
         "## Held-out patients",
-        score_table(studies[HELD_OUT], points[0].method.name, chosen.method.name),
+        score_table(frames[HELD_OUT]).markdown(),
         "## Patients tuned on",
         "The choice was made on them: these numbers flatter it.",
-        score_table(studies[DEVELOPMENT], points[0].method.name, chosen.method.name),
-        report["intervals"].capitalize() + "; the last row is taken patient by patient.",
+        score_table(frames[DEVELOPMENT]).markdown(),
+        report["intervals"].capitalize()
+        + "; the last row is taken patient by patient, * where the interval excludes 0.",
         "## Use",
         "    nuclear-diffusion dehaze CLIP -o DIR --settings settings.json\n"
         f"    nuclear-diffusion evaluate DATA -o DIR --methods {report['method']} --settings settings.json "
         "--patients held-out.txt",
         *(f"- {note}" for note in report["notes"]),
-        f"Made by `{report['command']}` with "
-        + ", ".join(f"{name} {number}" for name, number in report["versions"].items())
-        + f", prior `{report['prior_sha256'] or 'none'}`.",
+        f"Made by `{report['command']}` with {listed(report['versions'])}, prior `{report['prior_sha256'] or 'none'}`.",
         report["notice"],
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def score_table(study: Study, default: str, chosen: str) -> str:
+def score_table(frame: pd.DataFrame) -> Table:
     """Input, default and choice, and what the choice gains, in the scores that the data has."""
-    scores = [s for s in SHOWN if found(study, default, s).patients]
-    names = {title_of(HAZY): HAZY, "Default": default, "Chosen": chosen}
-    rows = [[title, *(_cell(found(study, name, s), s) for s in scores)] for title, name in names.items()]
-    rows.append(["Chosen − default", *(_cell(gain(study, chosen, default, s), s) for s in scores)])
-    return markdown(["", *map(heading, scores)], rows)
-
-
-def _cell(value: Interval, score: str) -> str:
-    return interval(value.mean, value.low, value.high, score)
-
-
-def _strict(value: Interval) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value._asdict().items()}
-
-
-def _searched(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(map(str, distribution.choices))
-    assert isinstance(distribution, FloatDistribution)
-    return f"{distribution.low:g} to {distribution.high:g}, log scale"
-
-
-def _shown(value: float | None) -> str:
-    return "from the clip" if value is None else f"{value:g}"
+    scores = [score for score in SHOWN if patient_mean(frame, "default", score).patients]
+    means = mean_table(summarise(frame, scores))
+    change = difference_table(differences(frame, scores, [("chosen", "default")]), wide=True)
+    return Table(means.headings, [[title.capitalize(), *cells] for title, *cells in (*means.rows, *change.rows)])
