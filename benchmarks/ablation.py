@@ -2,13 +2,12 @@
 
 The variants (`variants.py`) share one E[X | Y] and one rendering. The first table is about p(L), another about what
 else was tried. One strength changes more tissue with one variant than with another, so each table is followed by one in
-which the strength of each variant is moved until it changes tissue as much as the default. Each finished patient is a
-line of `ablation.jsonl`.
+which the strength of each variant is moved until it changes tissue as much as the default.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -22,7 +21,6 @@ from benchmarks import variants
 from benchmarks.finished import completed
 from benchmarks.patients import (
     ABOUT,
-    GAINED,
     KIND_NAMES,
     KindName,
     clean_clip,
@@ -37,29 +35,27 @@ from benchmarks.record import RESULTS, record_of, save, save_numbers
 from benchmarks.variants import DEFAULT, TABLES
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Fit, find_sector
-from nuclear_diffusion.measure.comparison import as_clip
-from nuclear_diffusion.measure.tables import Scores, difference_table, mean_table
+from nuclear_diffusion.measure.datasets import as_clip
+from nuclear_diffusion.measure.statistics import differences, summarise, tidy
+from nuclear_diffusion.measure.tables import difference_table, mean_table
 from nuclear_diffusion.priors.protocol import HazeAware, knows_haze
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.render import STRENGTH, render
 
-COLUMNS = {
-    name: GAINED[name]
-    for name in (
-        "gcnr",
-        "ks_a",
-        "ks_truth",
-        "psnr",
-        "flicker_b",
-        "flicker_a",
-        "flicker_still",
-        "bright_lost",
-        "clean_lost",
-    )
-}
+COLUMNS = (
+    "gcnr",
+    "ks_a",
+    "ks_truth",
+    "psnr",
+    "flicker_b",
+    "flicker_a",
+    "flicker_still",
+    "bright_lost",
+    "clean_lost",
+)
 """Scores of the tables at the default strength."""
 
-MATCHED = {name: COLUMNS[name] for name in ("gcnr", "ks_a", "psnr", "bright_lost")}
+MATCHED = ("gcnr", "ks_a", "psnr", "bright_lost")
 """Scores of the tables at equal change of tissue."""
 
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -96,7 +92,7 @@ class Ablation:
         shared = {"sha256": prior_named(self.prior).sha256, "variants": variants.REVISION}
         jobs = [about | shared | {"table": table} for table in TABLES for about in (few if table == "long" else usual)]
         measured = functools.partial(measure, prior=self.prior)
-        done = completed(self.output / "ablation.jsonl", jobs, measured, self.workers)
+        done = completed(self.output / "finished" / "ablation", jobs, measured, self.workers)
         found = {
             table: [scores for job, scores in zip(jobs, done, strict=True) if job["table"] == table] for table in TABLES
         }
@@ -139,7 +135,9 @@ The default takes all frames together.
 {part(scores["long"], COLUMNS)}"""
         save(self.output, record, page)
 
-    def write_numbers(self, jobs: list[dict[str, Any]], scores: Mapping[str, Scores]) -> None:
+    def write_numbers(
+        self, jobs: list[dict[str, Any]], scores: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
+    ) -> None:
         """One row for each patient and variant, at the default strength."""
         save_numbers(
             self.output / "ablation.csv",
@@ -196,12 +194,14 @@ def at_equal_change(patients: list[dict[str, list[dict[str, float]]]]) -> str:
     return part(scores, MATCHED)
 
 
-def part(scores: Scores, columns: dict[str, str]) -> str:
+def part(scores: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[str]) -> str:
     """The means, and what each variant changes in the default."""
-    changes = [
-        difference_table({DEFAULT: scores[DEFAULT], variant: values}, columns, method=variant).splitlines()
-        for variant, values in scores.items()
-        if variant != DEFAULT
-    ]
-    rows = [*changes[0][:2], *(lines[-1] for lines in changes)]
-    return mean_table(scores, columns) + "".join(f"\n{row}" for row in rows) + "\n"
+    patients = range(len(scores[DEFAULT][columns[0]]))
+    frame = tidy(
+        {
+            k: {variant: {name: values[name][k] for name in columns} for variant, values in scores.items()}
+            for k in patients
+        }
+    )
+    changes = differences(frame, columns, [(variant, DEFAULT) for variant in scores if variant != DEFAULT])
+    return f"{mean_table(summarise(frame, columns)).markdown()}\n\n{difference_table(changes, wide=True).markdown()}\n"

@@ -1,8 +1,7 @@
 """Do posterior intervals hold the truth?
 
 The truth is exchangeable with K draws from the right posterior, so that it lies between the smallest and the largest of
-19 with probability 18/20: a central 90 % interval without any fit. Each finished patient is a line of
-`calibration.jsonl`.
+19 with probability 18/20: a central 90 % interval without any fit.
 """
 
 import dataclasses
@@ -55,7 +54,7 @@ class Calibration:
         about = {"kind": "seen", "split": self.split, "frames": self.frames, "sha256": sha256}
         abouts = [about | {"patient": k, "mu": mu} for mu in self.mu for k in range(self.patients)]
         measured = functools.partial(measure, prior=self.prior)
-        found = completed(self.output / "calibration.jsonl", abouts, measured, self.workers)
+        found = completed(self.output / "finished" / "calibration", abouts, measured, self.workers)
         columns = {f"held_{name}": title for name, title in REGIONS.items()} | {
             "error": "error (rms)",
             "spread": "spread (rms)",

@@ -1,6 +1,6 @@
 """Priors side by side on development patients: what a new prior is chosen by.
 
-Every patient of all kinds is dehazed with every prior. Each finished patient is a line of `development.jsonl`.
+Every patient of all kinds is dehazed with every prior.
 """
 
 import dataclasses
@@ -14,12 +14,13 @@ from tyro.conf import arg
 
 from benchmarks.finished import completed
 from benchmarks.patients import (
-    GAINED,
+    COLUMNS,
     KIND_NAMES,
     KindName,
     clean_clip,
     clean_lost,
     development,
+    gained,
     gains,
     patient,
     prior_named,
@@ -27,7 +28,7 @@ from benchmarks.patients import (
 from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.measure.bootstrap import Interval, paired_difference
-from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.front import Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Nuclear
@@ -63,7 +64,7 @@ class Development:
             for about in development(self.frames, self.share, self.kinds)
         ]
         measured = functools.partial(measure, priors={sha256: name for name, sha256 in hashes.items()})
-        found = completed(self.output / "development.jsonl", jobs, measured, self.workers)
+        found = completed(self.output / "finished" / "development", jobs, measured, self.workers)
         named = dict(zip(hashes.values(), labels, strict=True))
         scores: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for job, each in zip(jobs, found, strict=True):
@@ -87,13 +88,13 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
     first = next(iter(scores.values()))
     rows = []
     for name, patients in scores.items():
-        means = [f"{np.nanmean([each[c] for each in patients]):.3f}" for c in GAINED]
+        means = [f"{np.nanmean([each[c] for each in patients]):.3f}" for c in COLUMNS]
         rows.append([name, f"{np.mean(at_equal_change(front(patients))):.3f}", *means])
         if patients is not first:
-            gained = gain(front(patients), front(first))
-            differences = [paired_difference([p[c] for p in patients], [f[c] for f in first]) for c in GAINED]
-            rows.append(["difference", *(difference(each) for each in (gained, *differences))])
-    head = ["", "gCNR at equal change ↑", *GAINED.values()]
+            more = gain(front(patients), front(first))
+            differences = [paired_difference([p[c] for p in patients], [f[c] for f in first]) for c in COLUMNS]
+            rows.append(["difference", *(difference(each) for each in (more, *differences))])
+    head = ["", "gCNR at equal change ↑", *map(gained, COLUMNS)]
     many = "" if len(first) == 1 else "s"
     return f"## {kind}, {len(first)} patient{many}\n\n{markdown(head, rows)}\n"
 

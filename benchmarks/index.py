@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import msgspec
 
-from benchmarks.record import RESULTS, Record, markdown, write
+from benchmarks.record import RESULTS, Record, markdown
 from benchmarks.tables import TABLES, Table
+from nuclear_diffusion.measure.tables import write_text
 
 PAGE = Path(__file__).parent / "README.md"
 
@@ -24,7 +25,7 @@ class Index:
 
     def run(self) -> None:
         """Write the page."""
-        write(PAGE, page(TABLES))
+        write_text(PAGE, page(TABLES))
 
 
 def records(folder: Path = RESULTS) -> list[Record]:

@@ -1,6 +1,6 @@
 """Every method on simulated test patients, one table for each kind of patient.
 
-Each kind has patients of its own. Each finished patient is a line of `NAME.jsonl`.
+Each kind has patients of its own.
 """
 
 import dataclasses
@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
+import pandas as pd
 from tyro.conf import Suppress, arg
 
 from benchmarks.finished import completed
 from benchmarks.patients import ABOUT, COLUMNS, KINDS, KindName, Split, clean_clip, clean_lost, patient, prior_named
 from benchmarks.record import RESULTS, record_of, save, save_numbers
 from nuclear_diffusion.errors import require
-from nuclear_diffusion.measure.comparison import METHODS, as_clip
+from nuclear_diffusion.measure.candidates import METHODS
+from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.scores import score
+from nuclear_diffusion.measure.statistics import differences, patient_means, summarise, tidy
 from nuclear_diffusion.measure.style import LOOKS
-from nuclear_diffusion.measure.tables import Scores, difference_table, group_table, mean_table
+from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
 from nuclear_diffusion.priors.protocol import knows_haze
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Method, Mmse, Paper, Rpca, Zea, as_dict, from_dict
@@ -33,7 +35,7 @@ PEERS: dict[str, Paper | Zea] = {"paper": Paper(steps=25), "zea": Zea(steps=25)}
 NAMES = {method: look.title for method, look in LOOKS.items()}
 NAMES |= {method: f"{NAMES[method]}, {peer.steps} steps" for method, peer in PEERS.items()}
 
-TIMED = COLUMNS | {"seconds": "s a clip"}
+TIMED = (*COLUMNS, "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Methods:
         positions = range(self.first, self.first + self.patients)
         abouts = [about | {"patient": k, "clip": KINDS[self.kind].clip(k)} for k in positions]
         measured = functools.partial(measure, priors=names)
-        found = completed(self.output / f"{self.name}.jsonl", abouts, measured, self.workers)
+        found = completed(self.output / "finished" / self.name, abouts, measured, self.workers)
         self.write(dict(zip(positions, found, strict=True)), methods)
 
     def write(self, done: dict[int, dict[str, dict[str, float]]], methods: dict[str, Method]) -> None:
@@ -123,20 +125,20 @@ class Methods:
             ),
         )
 
-        def scores_of(positions: list[int]) -> dict[str, dict[str, list[float]]]:
-            return {
-                NAMES[method]: {column: [done[k][method][column] for k in positions] for column in TIMED}
-                for method in next(iter(done.values()))
-            }
+        def scores_of(positions: list[int]) -> pd.DataFrame:
+            return tidy({k: {NAMES[method]: scores for method, scores in done[k].items()} for k in positions})
 
         scores = scores_of(list(done))
+        ours, others = NAMES["nuclear"], (name for name in scores.method.unique() if name != NAMES["nuclear"])
+        compared = differences(scores, TIMED, [(ours, other) for other in others])
         names = sorted({group for position in done for group in kind.groups(position)})
         groups = {group: scores_of([k for k in done if group in kind.groups(k)]) for group in names}
         by_group = f"""
 {NAMES["hazy"]} → {NAMES["nuclear"]} by {kind.apart}; a patient with two counts for both. * where the 95 % interval of
 the paired difference excludes 0:
 
-{group_table(groups, COLUMNS, before=NAMES["hazy"], after=NAMES["nuclear"])}"""
+{group_table(groups, COLUMNS, before=NAMES["hazy"], after=ours).markdown()}
+"""
         chosen = "".join(f"- {NAMES[name]}: {_in_words(method)}\n" for name, method in methods.items())
         priors = {"blind" if name == self.blind else name: prior_named(name).sha256 for name in _prior_names(methods)}
         record = record_of(self, priors, DEFAULTS[self.command])
@@ -146,12 +148,14 @@ the paired difference excludes 0:
 bootstrap interval. {ABOUT}
 {record.caption()}
 
-{mean_table(scores, TIMED)}
+{mean_table(summarise(scores, TIMED)).markdown()}
+
 {in_words(scores)}
 
 Paired differences, patient by patient; * where the 95 % interval excludes 0:
 
-{difference_table(scores, TIMED, method=NAMES["nuclear"])}{by_group if groups else ""}
+{difference_table(compared, wide=True).markdown()}
+{by_group if groups else ""}
 Settings and priors:
 
 {chosen}"""
@@ -188,7 +192,10 @@ def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, dict[
         method = from_dict(settings)
         dehazed = dehaze_clip(hazy, method, prior)
         lost = clean_lost(simulated, dehaze_clip(clean, method, prior).signal)
-        found[name] = score(simulated, dehazed.signal) | {"seconds": dehazed.seconds, "clean_lost": lost}
+        found[name] = score(simulated, dehazed.signal) | {
+            "seconds": dehazed.seconds / len(hazy.frames),
+            "clean_lost": lost,
+        }
     return found | {"clean": score(simulated, simulated.clean) | none}
 
 
@@ -215,19 +222,22 @@ def _in_words(method: Method) -> str:
     return f"`{json.dumps(settings)}`{prior}"
 
 
-def in_words(scores: Scores) -> str:
+def in_words(scores: pd.DataFrame) -> str:
     """What the default does to flicker, and to the clean clip that it harms most."""
-    hazy, ours, clean = (scores[NAMES[method]] for method in ("hazy", "nuclear", "clean"))
 
-    def ratio(signal: Mapping[str, Any], name: str) -> float:
-        known = np.isfinite(hazy[name]) & np.isfinite(signal[name])
-        return float(np.mean(np.array(signal[name])[known]) / np.mean(np.array(hazy[name])[known]))
+    def ratio(method: str, score: str) -> float:
+        means = patient_means(scores, score)
+        hazy, signal = means[NAMES["hazy"]], means[NAMES[method]]
+        known = hazy.notna() & signal.notna()
+        return signal[known].mean() / hazy[known].mean()
 
     flickers = (
-        f"{ratio(ours, f'flicker_{region}'):.2f} in the {name} ({ratio(clean, f'flicker_{region}'):.2f} for the truth)"
+        f"{ratio('nuclear', f'flicker_{region}'):.2f} in the {name} "
+        f"({ratio('clean', f'flicker_{region}'):.2f} for the truth)"
         for region, name in (("b", "ventricle"), ("a", "septum"))
     )
+    lost = patient_means(scores, "clean_lost")[NAMES["nuclear"]].max()
     return (
         f"{NAMES['nuclear']}, mean flicker over that of the hazy input: {' and '.join(flickers)}. Of the clean clip\n"
-        f"that it harms most it loses {np.nanmax(ours['clean_lost']):.1%} of the bright tissue."
+        f"that it harms most it loses {lost:.1%} of the bright tissue."
     )

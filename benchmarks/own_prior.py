@@ -82,7 +82,7 @@ class OwnPrior:
         """Train and measure for each scanner, and write the table."""
         sha256 = prior_named(self.init).sha256
         abouts = [{"look": look, "split": self.split, "minutes": self.minutes, "init": sha256} for look in self.looks]
-        done = completed(self.runs / "own_prior.jsonl", abouts, lambda about: self.measure(about["look"]))
+        done = completed(self.runs / "finished", abouts, lambda about: self.measure(about["look"]))
         rows: list[list[str]] = []
         verdicts: list[str] = []
         for look, found in zip(self.looks, done, strict=True):

@@ -7,8 +7,7 @@ are not part of the project. They are development material: settings were chosen
 import dataclasses
 import io
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy import ndarray
@@ -20,13 +19,12 @@ from benchmarks.patients import prior_named
 from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
-from nuclear_diffusion.measure.comparison import METHODS
+from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.measure.scores import still_tissue
 from nuclear_diffusion.measure.style import title_of
 from nuclear_diffusion.metrics import bright_lost, pixel_flicker
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
-from nuclear_diffusion.simulation import SimulatedClip
 
 STRENGTHS = (0.3, 0.4, 0.6)
 """Strengths of Nuclear Diffusion beside the default."""
@@ -149,8 +147,8 @@ def measure_pair(video: ndarray, hazy: ndarray, clean: ndarray) -> dict[str, flo
     error, clutter = (video - clean) ** 2, np.abs(hazy - clean) > CLUTTER
     within, outside = (float(-10 * np.log10(np.mean(error * where))) for where in (clutter, ~clutter))
     # where clutter comes and goes the cluttered clip flickers too: only what it never reaches
-    apart = ~clutter.any(0) & (clean > 0).any(0)
-    still = still_tissue(cast(SimulatedClip, SimpleNamespace(clean=clean, sector=apart)))  # all that it looks at
+    apart = np.asarray(~clutter.any(0) & (clean > 0).any(0))
+    still = still_tissue(clean, apart)
     return {
         "psnr": nd.metrics.psnr(clean, video),
         "within": within,

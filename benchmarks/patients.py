@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple, get_args
 from numpy import ndarray
 
 from nuclear_diffusion.io import Clip
-from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.scores import score
+from nuclear_diffusion.measure.tables import heading
 from nuclear_diffusion.metrics import bright_lost
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
@@ -27,20 +28,20 @@ KindName = Literal["seen", "unseen", "unseen-view", "unseen-look", "findings"]
 KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
 Split = Literal["development", "test"]
 
-COLUMNS = {
-    "gcnr": "gCNR ↑",
-    "ks_a": "KS_A ↓",
-    "ks_b": "KS_B ↑",
-    "ks_truth": "KS to truth ↓",
-    "psnr": "PSNR [dB] ↑",
-    "ssim": "SSIM ↑",
-    "flicker_b": "flicker, ventricle ↓",
-    "flicker_a": "flicker, septum ↓",
-    "flicker_still": "flicker, still pixels ↓",
-    "bright_lost": "bright tissue lost ↓",
-    "clean_lost": "lost of a clean clip ↓",
-}
-"""The headings of all that is measured."""
+COLUMNS = (
+    "gcnr",
+    "ks_a",
+    "ks_b",
+    "ks_truth",
+    "psnr",
+    "ssim",
+    "flicker_b",
+    "flicker_a",
+    "flicker_still",
+    "bright_lost",
+    "clean_lost",
+)
+"""What is measured on every patient; see `SCORES`."""
 
 ABOUT = """Flicker: root mean square of the second difference in time, in grey levels of 255, of the mean of septum or
 ventricle, and of each pixel of tissue that stands still. Bright tissue lost: share of the pixels that are bright in the
@@ -157,8 +158,9 @@ def gains(simulated: SimulatedClip, *signals: ndarray) -> list[dict[str, float]]
     return [scores | {"psnr": scores["psnr"] - before} for scores in found]
 
 
-GAINED = COLUMNS | {"psnr": "PSNR gained [dB] ↑"}
-"""Headings of what `gains` gives."""
+def gained(score: str) -> str:
+    """The heading of a score of `gains`."""
+    return "PSNR gained [dB] ↑" if score == "psnr" else heading(score)
 
 
 class Loaded(NamedTuple):

@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 import nuclear_diffusion as nd
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector
-from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, dehaze_clip
 from nuclear_diffusion.restore.methods import Nuclear
 from nuclear_diffusion.simulation import (

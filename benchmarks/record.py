@@ -13,6 +13,8 @@ import jax
 import msgspec
 
 from nuclear_diffusion.files import atomic
+from nuclear_diffusion.measure.tables import Table as Markdown
+from nuclear_diffusion.measure.tables import listed, write_json, write_text
 from nuclear_diffusion.restore.folder import versions
 
 if TYPE_CHECKING:
@@ -36,11 +38,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     def caption(self) -> str:
         """Two lines for the table's page."""
-        made = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return (
-            f"Made by `{self.command}` on {self.date}\n"
-            f"with {made} on {self.machine}; {f'prior {self.hashes()}' if self.priors else 'no trained prior'}."
-        )
+        prior = f"prior {self.hashes()}" if self.priors else "no trained prior"
+        made = f"Made by `{self.command}` on {self.date}"
+        return f"{made}\nwith {listed(self.versions)} on {self.machine}; {prior}."
 
     def hashes(self) -> str:
         """The priors, for a page."""
@@ -94,11 +94,11 @@ def machine() -> str:
 
 def save(output: Path, record: Record, page: str, picture: bytes | None = None) -> None:
     """Write the page of a table, its record, and its picture where it has one."""
-    write(output / f"{record.table}.md", page)
+    write_text(output / f"{record.table}.md", page)
     if picture is not None:
         with atomic(output / f"{record.table}.png") as temporary:
             temporary.write_bytes(picture)
-    write(output / f"{record.table}.json", msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
+    write_json(output / f"{record.table}.json", record)
 
 
 def save_numbers(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -114,13 +114,6 @@ def _number(value: float) -> str:
     return f"{value:.5f}" if abs(value) < float("inf") else ""  # NaN is not less than anything
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, with a new line at its end."""
+    return Markdown([*headings], [[*row] for row in rows]).markdown() + "\n"

@@ -2,7 +2,7 @@
 
 Every pair of `render`'s limits on a grid, and the curve of `strength` through them, on development patients of every
 kind and on paired clips where they are given: one estimate of each clip, many renderings. For choosing, never for
-reporting. Each finished clip is a line of `strengths.jsonl`.
+reporting.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from benchmarks.patients import (
 )
 from benchmarks.record import RESULTS, markdown, record_of, save, save_numbers
 from nuclear_diffusion.io import Clip
-from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Nuclear
@@ -107,7 +107,7 @@ class Strengths:
         names = [strength_name(strength) for strength in STRENGTHS]
         names += [f"spare {spare:g}, clear {clear:g}" for spare, clear in points]
         measured = functools.partial(measure, prior=self.prior)
-        found = completed(self.output / "strengths.jsonl", jobs, measured, self.workers)
+        found = completed(self.output / "finished" / "strengths", jobs, measured, self.workers)
         lines = [(job, dict(zip(names, scores, strict=True))) for job, scores in zip(jobs, found, strict=True)]
         patients, pairs = ([line for line in lines if (line[0]["kind"] == "pair") == pair] for pair in (False, True))
         self.write_numbers(lines)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import finished, index, methods, patients, strengths
+from benchmarks import index, methods, patients, strengths
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.finished import completed
 from benchmarks.methods import DEFAULTS, PEERS
@@ -21,7 +21,8 @@ from benchmarks.patients import KINDS, Loaded
 from benchmarks.record import RESULTS, command_line
 from benchmarks.strengths import Strengths
 from benchmarks.tables import TABLES
-from nuclear_diffusion.measure.comparison import METHODS
+from nuclear_diffusion.measure import store
+from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, patient_seed, simulate
@@ -71,8 +72,8 @@ def test_what_the_user_gave_wrongly_is_one_sentence(capsys, tmp_path):
     assert capsys.readouterr().err == "Error: Name at least one file of paired clips.\n"
 
 
-def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path):
-    path, asked = tmp_path / "folder" / "lines.jsonl", []
+def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, monkeypatch):
+    asked = []
 
     def measure(about):
         asked.append(about)
@@ -81,16 +82,13 @@ def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path):
         return {"psnr": 30.0, "flicker": np.nan}
 
     with pytest.raises(KeyboardInterrupt):
-        completed(path, [{"patient": 1, "mu": 3.0}, "stop"], measure)
-    with path.open("a") as lines:
-        lines.write('{"identity": "[\\"pat')  # killed while writing
-    first, second = completed(path, [{"mu": 3.0, "patient": 1}, ["patient", 2]], measure)
+        completed(tmp_path, [{"patient": 1, "mu": 3.0}, "stop"], measure)
+    first, second = completed(tmp_path, [{"mu": 3.0, "patient": 1}, ["patient", 2]], measure)
     assert asked == [{"patient": 1, "mu": 3.0}, "stop", ["patient", 2]]
     assert first["psnr"] == second["psnr"] == 30.0
     assert np.isnan(first["flicker"])
-    completed(path, [["patient", 2]], measure)
-    assert len(asked) == 3
-    completed(path, [["patient", 2]], measure, revision=finished.REVISION + 1)
+    monkeypatch.setattr(store, "REVISION", store.REVISION + 1)
+    completed(tmp_path, [["patient", 2]], measure)
     assert len(asked) == 4
 
 
@@ -113,7 +111,10 @@ def test_a_table_goes_on_where_it_stopped_and_is_written_with_its_record(tmp_pat
     assert small == [patient_seed("development", first + k) for k in (4, 5)]
 
     name = "unseen-development"
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{each}" for each in ("csv", "json", "jsonl", "md")}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "finished",
+        *(f"{name}.{each}" for each in ("csv", "json", "md")),
+    }
     with (tmp_path / f"{name}.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["patient"], row["method"]) for row in rows] == [
@@ -144,7 +145,7 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
     assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)
     assert f"echo `{'e' * 16}`, blind `{'b' * 16}`" in text
     assert "--frames 2 --blind PATH`" in text
-    assert "runs/blind" not in (tmp_path / "peers-blind.jsonl").read_text() + text
+    assert "runs/blind" not in text + "".join(path.read_text() for path in tmp_path.rglob("*.json"))
 
 
 def test_a_prior_that_has_learned_haze_is_not_blind(tmp_path, small, capsys, monkeypatch):
@@ -194,7 +195,7 @@ def test_the_index_page_says_what_lies_in_results():
     assert index.PAGE.read_text(encoding="utf-8") == index.page(TABLES), "run `python -m benchmarks index`"
     tables = {path.stem for path in RESULTS.glob("*.md")}
     assert {record.table for record in index.records()} == tables
-    assert {path.stem for path in RESULTS.iterdir()} <= tables
+    assert {path.stem for path in RESULTS.iterdir()} <= {"finished", *tables}
 
 
 @pytest.mark.parametrize("record", index.records(), ids=lambda record: record.table)
