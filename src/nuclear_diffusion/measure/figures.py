@@ -222,11 +222,9 @@ def outline(axes: Axes, loaded: Loaded, number: int) -> None:
 
 def caption(axes: Axes, study: Study, name: str, case: Case, frame: int) -> None:
     """A frame's gCNR and KS below its inset."""
-    found = study.measured[name, case.name].scores
-    values = {score: found[score] for score in ("gcnr", "ks_a")[: 1 if name == HAZY else 2]}
-    shown = [
-        f"{SCORES[s].title} {number(v[frame], s)}" for s, v in values.items() if isinstance(v, dict) and frame in v
-    ]
+    rows = pick(study.frame, study.frame.frame == frame, clip=case.name, method=name)
+    values = {score: pick(rows, score=score).value for score in ("gcnr", "ks_a")[: 1 if name == HAZY else 2]}
+    shown = [f"{SCORES[score].title} {number(value.iloc[0], score)}" for score, value in values.items() if len(value)]
     if shown:
         axes.text(0.5, -0.04, "\n".join(shown), transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
 
