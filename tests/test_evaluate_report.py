@@ -392,6 +392,13 @@ def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
     assert grey.std() > 20  # not a blank page
 
 
+def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nuclear_diffusion.measure.find_spec", lambda name: None if name != "joblib" else name)
+    assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    said = "error: evaluate needs jinja2 and statsmodels, which are not installed: "
+    assert capsys.readouterr().err == said + "python -m pip install jinja2 statsmodels.\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "word"),
     [

@@ -1,6 +1,8 @@
 """Scores of simulated patients, and tables of them."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -185,3 +187,16 @@ def test_a_simulated_patient_reads_like_a_clip():
     clip = as_clip(two_regions())
     assert clip.fps == 30
     np.testing.assert_array_equal(clip.frames, two_regions().hazy)
+
+
+PLAIN = """
+import sys
+sys.modules |= dict.fromkeys(("jinja2", "joblib", "statsmodels", "optuna"))
+import nuclear_diffusion.cli, nuclear_diffusion.restore.run, nuclear_diffusion.training.judge
+assert "pandas" not in sys.modules
+import nuclear_diffusion.measure.demo
+"""
+
+
+def test_dehaze_train_and_demo_do_without_the_extra():
+    subprocess.run([sys.executable, "-c", PLAIN], check=True)

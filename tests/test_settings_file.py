@@ -10,10 +10,10 @@ from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
+from nuclear_diffusion.measure.candidates import METHODS, choose, vary
 from nuclear_diffusion.measure.datasets import find_dataset, only_patients
-from nuclear_diffusion.measure.study import choose_methods, vary
 from nuclear_diffusion.restore import clip as core
-from nuclear_diffusion.restore import run
+from nuclear_diffusion.restore import methods, run
 from nuclear_diffusion.restore.methods import DEFAULTS, Settings, read_settings
 
 
@@ -135,19 +135,20 @@ def test_a_file_of_another_method_than_the_typed_one_is_refused(method, file, tm
 # evaluate
 
 
-def test_a_file_replaces_the_settings_of_its_method_only(file):
-    own = [read_settings(file)]
-    hazy, rpca = choose_methods("rpca", settings=own)
+def test_a_file_replaces_the_settings_of_its_method_only():
+    own = [methods.Rpca(lam=1.5)]
+    hazy, rpca, tuned = choose("rpca,rpca-tuned", settings=own)
     assert hazy.settings is None
-    assert rpca.settings == Settings(method="rpca", lam=1.5, seed=3).resolved()
-    assert choose_methods("rpca", settings=own, seed=0)[1].settings == Settings(method="rpca", lam=1.5).resolved()
+    assert (rpca.settings, tuned.settings) == (own[0], METHODS["rpca-tuned"])
     (twice,) = vary([rpca], [2])
-    assert twice.settings is not None
-    assert twice.settings.lam == 3.0
+    assert twice.settings == methods.Rpca(lam=3.0)
+    paper = methods.Paper(mu=3.0, seed=3)
+    assert choose("paper", settings=[paper])[1].settings == paper
+    assert choose("paper", settings=[paper], seed=0)[1].settings == methods.Paper(mu=3.0)
     with pytest.raises(InputError, match="two files"):
-        choose_methods("rpca", settings=own * 2)
+        choose("rpca", settings=own * 2)
     with pytest.raises(InputError, match="does not name"):
-        choose_methods("hazy", settings=own)
+        choose("hazy", settings=own)
 
 
 def test_evaluate_uses_the_files_settings_and_only_the_patients_named(file, data, tmp_path, monkeypatch):

@@ -452,7 +452,7 @@ class Tune:
 
         from nuclear_diffusion.measure import require_modules
 
-        require_modules("tune", "optuna", "statsmodels")
+        require_modules("tune", "optuna", "jinja2", "statsmodels")
 
         from nuclear_diffusion.measure.candidates import choose
         from nuclear_diffusion.measure.datasets import find_dataset

@@ -222,11 +222,9 @@ def outline(axes: Axes, loaded: Loaded, number: int) -> None:
 
 def caption(axes: Axes, study: Study, name: str, case: Case, frame: int) -> None:
     """A frame's gCNR and KS below its inset."""
-    found = study.measured[name, case.name].scores
-    values = {score: found[score] for score in ("gcnr", "ks_a")[: 1 if name == HAZY else 2]}
-    shown = [
-        f"{SCORES[s].title} {number(v[frame], s)}" for s, v in values.items() if isinstance(v, dict) and frame in v
-    ]
+    rows = pick(study.frame, study.frame.frame == frame, clip=case.name, method=name)
+    values = {score: pick(rows, score=score).value for score in ("gcnr", "ks_a")[: 1 if name == HAZY else 2]}
+    shown = [f"{SCORES[score].title} {number(value.iloc[0], score)}" for score, value in values.items() if len(value)]
     if shown:
         axes.text(0.5, -0.04, "\n".join(shown), transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
 
@@ -324,12 +322,48 @@ def draw_tradeoff(study: Study) -> Figure:
                 [x.mean], [y.mean], up, across, color=look.color, marker=look.marker, markersize=7, linestyle="none",
                 elinewidth=0.7, capsize=2, markeredgecolor="black", markeredgewidth=0.5, label=title,
             )  # fmt: skip
-        grid(axes, "both")
-        axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
-        axes.margins(0.08)
-        axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        _label_tradeoff(figure, axes)
     return figure
+
+
+def draw_trials(method: str, trials: pd.DataFrame, limit: float, hazy: float) -> Figure:
+    """The same of the `trials` of a search, the default first, with the Pareto front and the choice.
+
+    `hazy` is the input's gCNR, whose KS_A is 0; `limit` the KS_A that the choice may have.
+    """
+    look, before = look_of(method), look_of(HAZY)
+    front = pick(trials, trials.pareto == 1).sort_values(by="ks_a", kind="stable")
+    with styled():
+        figure = Figure(figsize=(1.45 * COLUMN, 3.3))
+        axes = figure.subplots()
+        axes.axhline(hazy, color=before.color, linewidth=0.6, linestyle=":")
+        axes.axvline(limit, color="#7F7F7F", linewidth=0.8, linestyle="--", label=f"limit, KS_A = {limit:.3g}")
+        axes.plot([0], [hazy], marker=before.marker, color=before.color, linestyle="none", label=before.title)
+        axes.plot(
+            trials.ks_a[1:], trials.gcnr[1:], color="#9A9A9A", marker=".", linestyle="none",
+            label=f"{len(trials) - 1} trials of {look.title}",
+        )  # fmt: skip
+        axes.plot(
+            front.ks_a, front.gcnr, color=look.color, marker=look.marker, markersize=3.5, linewidth=1,
+            drawstyle="steps-post", label="Pareto front",
+        )  # fmt: skip
+        chosen = pick(trials, trials.chosen == 1)
+        for title, point, marker, size in (("Default", trials[:1], "s", 6.0), ("Chosen", chosen, "*", 10.0)):
+            if len(point):
+                axes.plot(
+                    point.ks_a, point.gcnr, marker=marker, markersize=size, color="white", linestyle="none",
+                    markeredgecolor="black", markeredgewidth=0.9, label=title, zorder=3,
+                )  # fmt: skip
+        _label_tradeoff(figure, axes)
+    return figure
+
+
+def _label_tradeoff(figure: Figure, axes: Axes) -> None:
+    grid(axes, "both")
+    axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
+    axes.margins(0.08)
+    axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
 SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "strength": "strength"}

@@ -28,6 +28,7 @@ from nuclear_diffusion.measure.tables import (
     listed,
     mean_table,
     patient_table,
+    render,
     write_csv,
     write_json,
     write_text,
@@ -36,24 +37,6 @@ from nuclear_diffusion.restore.folder import side_by_side
 
 CLEAN_FRAMES = 12
 """Frames of each clean clip whose intensities are counted."""
-
-CAPTIONS = {
-    "comparison": "As the paper's Fig. 3: one frame of each chosen patient and, below it, the square midway between "
-    "the two regions, which are outlined in the input (yellow septum, blue ventricle). The frame is the middle one of "
-    "those with masks; its scores stand below.",
-    "boxes": "As the paper's Fig. 4: each dot a patient, boxes from the lower to the upper quartile with the median, "
-    "whiskers at 5 and 95 %; the diamond and the number above are the mean over all frames.",
-    "tradeoff": "Contrast against tissue preserved, means over patients with 95 % intervals. Large marks: the settings "
-    "of the tables; curves: the same method at other strengths. Compare methods at equal KS, not at one setting each.",
-    "motion": "As the paper's Fig. 2: change of the tissue against how still the input is, in bins of about as many "
-    "frames each, with 95 % intervals over patients where a bin has at least two, and the number of frames in each. A "
-    "frame whose predecessor is missing has no motion level.",
-    "intensities": "Cumulative intensities: what KS measures is the greatest vertical distance from the input's curve. "
-    "Each clip counts the same.",
-    "singular_values": "What the low-rank model sees in the clip of the median patient: the singular values of input, "
-    "background and signal within the sector.",
-}
-"""The figures in the order of the page, and what they show."""
 
 
 class Results(NamedTuple):
@@ -123,8 +106,6 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
 
     `command` is what makes this report again; of `dataset` the notes are shown, and the intensities of clean clips.
     """
-    from jinja2 import Environment, PackageLoader, select_autoescape
-
     study = results.study
     clean, unread = clean_intensities(dataset.clean)
     chosen = figures.choose_patients(study)
@@ -144,23 +125,17 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
         "challenge_note": challenge_note(results.fid),
         "focus": title_of(study.focus),
         "definitions": [SCORES[name] for name in EVALUATED],
-        "versions": listed(study.versions()),
+        "versions": study.versions(),
         "command": command,
         "clips": [write_clip(study, one, folder / "clips" / f"{one.rule.replace(' ', '-')}.mp4") for one in chosen],
         "figures": draw(study, chosen, clean, folder / "figures"),
     }
-    pages = Environment(
-        loader=PackageLoader("nuclear_diffusion.measure"),
-        autoescape=select_autoescape(["html"]),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    for template, name in (("tables.md", "tables.md"), ("report.html", "report.html")):
-        write_text(folder / name, pages.get_template(template).render(context))
+    for name in ("tables.md", "report.html"):
+        write_text(folder / name, render(name, context))
 
 
-def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, folder: Path) -> list[dict[str, Any]]:
-    """Write the figures; what the page needs of each."""
+def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, folder: Path) -> dict[str, Any]:
+    """Write the figures; by name what the page needs of each that can be drawn."""
     drawn = {
         "comparison": figures.draw_comparison(study, chosen),
         "boxes": figures.draw_boxes(study),
@@ -169,12 +144,12 @@ def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, 
         "intensities": figures.draw_intensities(study, clean),
         "singular_values": figures.draw_singular_values(study, chosen[0].case),
     }
-    shown = []
-    for name, caption in CAPTIONS.items():
-        if (figure := drawn[name]) is not None:
+    shown = {}
+    for name, figure in drawn.items():
+        if figure is not None:
             save(figure, folder / name)
-            width = round(96 * 1.3 * figure.get_figwidth())
-            shown.append({"source": embed(folder / f"{name}.png", "image/png"), "width": width, "caption": caption})
+            source = embed(folder / f"{name}.png", "image/png")
+            shown[name] = {"source": source, "width": round(96 * 1.3 * figure.get_figwidth())}
     return shown
 
 

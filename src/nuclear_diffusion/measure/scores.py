@@ -29,98 +29,84 @@ class Score(NamedTuple):
     """A column of the tables."""
 
     title: str
-    unit: str
     better: str
     """higher or lower."""
-    digits: str
-    """Format of a value."""
     definition: str
+    unit: str = ""
+    digits: str = ".3f"
+    """Format of a value."""
 
 
 SCORES: dict[str, Score] = {
     "gcnr": Score(
         "gCNR",
-        "",
         "higher",
-        ".3f",
         "1 - sum_k min(f_k, g_k) of the histograms f, g of septum and ventricle in the output: 256 bins from their "
         "joint minimum to maximum, each of sum 1. Biased upwards by bins and few pixels.",
     ),
     "cnr": Score(
         "CNR",
-        "",
         "higher",
-        ".3f",
         "(mean of septum - mean of ventricle) / sqrt(sum of their variances, ddof 0) in the output, signed.",
     ),
     "ks_a": Score(
         "KS_A",
-        "",
         "lower",
-        ".3f",
         "Two-sample Kolmogorov-Smirnov statistic of the septum's values, input against output: tissue changed.",
     ),
     "ks_b": Score(
         "KS_B",
-        "",
         "higher",
-        ".3f",
         "Two-sample Kolmogorov-Smirnov statistic of the ventricle's values, input against output: haze changed.",
     ),
     "ks_truth": Score(
         "KS to truth",
-        "",
         "lower",
-        ".3f",
         "Two-sample Kolmogorov-Smirnov statistic of the septum's values, truth against output. Haze changes tissue "
         "too: a small KS_A may mean haze that is left, and that of the truth itself is not 0.",
     ),
     "psnr": Score(
-        "PSNR", "dB", "higher", ".2f", "10 log10(1 / mean squared error) against the truth within the sector, peak 1."
+        "PSNR", "higher", "10 log10(1 / mean squared error) against the truth within the sector, peak 1.", "dB", ".2f"
     ),
     "ssim": Score(
-        "SSIM", "", "higher", ".3f", "Structural similarity to the truth, 7 x 7 windows, mean of its map in the sector."
+        "SSIM", "higher", "Structural similarity to the truth, 7 x 7 windows, mean of its map in the sector."
     ),
     "flicker_a": Score(
         "Flicker, septum",
-        "grey levels",
         "lower",
-        ".2f",
         "Root mean square over time of m_t-1 - 2 m_t + m_t+1, m_t the output's mean 8-bit value over the pixels that "
         "are septum in every mask of the clip; over all its frames, one value a clip. The tissue's own changes count "
         "too: compare with the input.",
+        "grey levels",
+        ".2f",
     ),
-    "flicker_b": Score("Flicker, ventricle", "grey levels", "lower", ".2f", "The same of the ventricle."),
+    "flicker_b": Score("Flicker, ventricle", "lower", "The same of the ventricle.", "grey levels", ".2f"),
     "flicker_still": Score(
         "Flicker, still pixels",
-        "grey levels",
         "lower",
-        ".2f",
         "The same of each pixel of the bright half of the truth that changes least, root mean square over pixels.",
+        "grey levels",
+        ".2f",
     ),
     "bright_lost": Score(
         "Bright tissue lost",
-        "",
         "lower",
-        ".3f",
         f"Of the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input, and in the truth where it "
         f"is known, is above {BRIGHT:g}: the share whose mean in the output is below {KEPT:g} times the input's; over "
         "all frames, one value a clip. Without a truth bright haze counts as tissue.",
     ),
     "clean_lost": Score(
         "Lost of a clean clip",
-        "",
         "lower",
-        ".3f",
         "Bright tissue lost where the clean clip itself is the input, which should come back as it is.",
     ),
     "seconds": Score(
         "Time",
-        "s/frame",
         "lower",
-        ".2g",
         "Wall-clock time of the separation over the clip's frames. The first clip of each length and method in a "
         "process, which also compiles, counts only where there is no other.",
+        "s/frame",
+        ".2g",
     ),
 }
 """Every score is on the 8-bit output, one value a frame or a clip; a patient's is the mean over these."""

@@ -78,12 +78,6 @@ def patient_mean(frame: pd.DataFrame, method: str, score: str) -> Interval:
     return mean_interval(patient_means(frame, score)[method].to_numpy())
 
 
-def patient_difference(frame: pd.DataFrame, first: str, second: str, score: str) -> Interval:
-    """Mean over patients of one method's score less another's."""
-    means = patient_means(frame, score)
-    return mean_interval((means[first] - means[second]).to_numpy())
-
-
 def frame_mean(frame: pd.DataFrame, method: str, score: str) -> Interval:
     """Mean over all frames of one method's score; its interval is over patients."""
     return pooled_interval(_by_patient(pick(frame, method=method, score=score)))

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import msgspec
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
@@ -221,7 +221,7 @@ def _measured(task: _Task) -> Measured:
                 compiled=answer.compiled,
                 histograms={name: values.tolist() for name, values in counts.items()},
                 spectra=answer.spectra,
-                versions=all_versions(),
+                versions=answer.versions,
             )
         )
 
@@ -235,6 +235,7 @@ class _Answer(NamedTuple):
     seconds: float
     compiled: bool
     spectra: Spectra
+    versions: dict[str, str]
 
 
 @functools.lru_cache(maxsize=1)
@@ -250,32 +251,29 @@ def _answer(case: Case, candidate: Candidate, store: Store) -> _Answer:
     clip, settings = loaded.clip, candidate.settings
     if settings is None:
         sector = find_sector(clip.frames, clip.region)
-        return _Answer(eight_bits(clip.frames), sector, math.nan, False, {"signal": spectra(clip.frames, sector)})
+        parts = {"signal": spectra(clip.frames, sector)}
+        return _Answer(eight_bits(clip.frames), sector, math.nan, False, parts, all_versions())
     name, about = f"{case.name}/{candidate.name}", {"frames": frames_sha256, **candidate.configuration}
     if (stored := store.arrays(name, about)) is not None:
-        return _Answer(
-            stored["signal"],
-            stored["sector"],
-            float(stored["seconds"]),
-            bool(stored["compiled"]),
-            json.loads(str(stored["spectra"])),
-        )
+        return _Answer(stored["signal"], stored["sector"], **json.loads(str(stored["about"])))
     usual = with_settings(settings, strength=Nuclear().strength)
     dehazed = _separated(case, usual, candidate.prior_sha256, candidate.size)  # one for all strengths
     if isinstance(settings, Nuclear) and settings != usual:
         dehazed = rendered(clip, dehazed, settings.strength)
-    parts: dict[str, Float[ndarray, "frames height width"]] = {}
-    if candidate.varied is None:
-        parts = {"signal": dehazed.signal, "background": dehazed.background}
+    kept = candidate.varied is None
+    parts = {"signal": dehazed.signal, "background": dehazed.background} if kept else {}
     answer = _Answer(
         eight_bits(dehazed.signal),
         dehazed.sector,
         dehazed.seconds,
         _first_of_its_kind(candidate.name, len(clip)),
         {part: spectra(video, dehazed.sector) for part, video in parts.items()},
+        all_versions(),
     )
-    if candidate.varied is None:
-        store.keep_arrays(name, about, {**answer._asdict(), "spectra": json.dumps(answer.spectra)})
+    if kept:
+        arrays = {"signal": answer.signal, "sector": answer.sector}
+        rest = {name: value for name, value in answer._asdict().items() if name not in arrays}
+        store.keep_arrays(name, about, {**arrays, "about": json.dumps(rest)})
     return answer
 
 

@@ -164,6 +164,20 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page or a text from one of the `templates`."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    pages = Environment(
+        loader=PackageLoader("nuclear_diffusion.measure"),
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters["listed"] = listed
+    return pages.get_template(template).render(context)
+
+
 def listed(used: Mapping[str, str]) -> str:
     """Names and versions in words."""
     return ", ".join(f"{name} {number}" for name, number in used.items())

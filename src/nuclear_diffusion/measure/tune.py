@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure.candidates import HAZY, Candidate
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.evaluate import Bar
+from nuclear_diffusion.measure.figures import draw_trials
 from nuclear_diffusion.measure.scores import EVALUATED
 from nuclear_diffusion.measure.search import (
     Point,
     averages,
+    centre,
     choose,
     measure_first,
     pareto_front,
@@ -21,20 +22,14 @@ from nuclear_diffusion.measure.search import (
     search_space,
     split_patients,
 )
-from nuclear_diffusion.measure.statistics import (
-    differences,
-    patient_difference,
-    patient_mean,
-    summarise,
-)
+from nuclear_diffusion.measure.statistics import INTERVALS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study, run_study
-from nuclear_diffusion.measure.style import COLUMN, grid, look_of, save, styled, title_of
+from nuclear_diffusion.measure.style import save, title_of
 from nuclear_diffusion.measure.tables import (
     Table,
     difference_table,
-    heading,
-    listed,
     mean_table,
+    render,
     write_csv,
     write_json,
     write_text,
@@ -102,8 +97,9 @@ def tune(
         points = search(first, base, results, trials=trials, seed=seed, progress=progress)
     limit = points[0].ks_a if max_ks is None else max_ks
     chosen = choose(points, limit)
-    write_csv(folder / "trials.csv", trials_table(points, chosen))
-    save(draw_trials(base.name, points, chosen, limit, averages(first, HAZY)[0]), folder / "pareto")
+    table = trials_table(points, chosen)
+    write_csv(folder / "trials.csv", table)
+    save(draw_trials(base.name, table, limit, averages(first, HAZY)[0]), folder / "pareto")
     if chosen is None:
         lowest = min(point.ks_a for point in points)
         raise InputError(
@@ -121,11 +117,36 @@ def tune(
     left_out = [*first.left_out(), *studies[HELD_OUT].left_out()]
     notes += left_out
     frames = {side: compared(study, points[0], chosen) for side, study in studies.items()}
-    report = make_report(points, chosen, limit, max_ks, frames)
-    report |= {"seed": seed, "share": share, "patients": sides, "notes": notes, "command": command}
-    report["versions"] = studies[HELD_OUT].versions()
+    means = {side: summarise(frame, SHOWN) for side, frame in frames.items()}
+    gains = {side: differences(frame, SHOWN, [("chosen", "default")]) for side, frame in frames.items()}
+    report = {
+        "method": chosen.settings.name,
+        "rule": "the highest gCNR, mean over the patients tuned on, among the settings whose mean KS_A is at most "
+        + (f"that of the default, {limit:.4g}" if max_ks is None else f"{limit:g}"),
+        "limit": limit,
+        "trials": trials,
+        "chosen_trial": chosen.name,
+        "chosen": as_dict(chosen.settings),
+        "default": as_dict(points[0].settings),
+        "space": {name: f"{one.low:g} to {one.high:g}, log scale" for name, one in search_space(base).items()},
+        "scores": {side: records(table) for side, table in means.items()},
+        "gain": {side: records(table) for side, table in gains.items()},
+        "intervals": INTERVALS,
+        "prior_sha256": base.prior_sha256,
+        "versions": studies[HELD_OUT].versions(),
+        "notice": "Research use only, not a medical device.",
+        "seed": seed,
+        "share": share,
+        "patients": sides,
+        "notes": notes,
+        "command": command,
+    }
     write_json(folder / "report.json", report)
-    write_text(folder / "report.md", as_markdown(report, points, chosen, frames))
+    tables = {side: score_table(means[side], gains[side]) for side in studies}
+    kept = chosen.settings == points[0].settings
+    which = "the default, as no trial did better" if kept else f"trial {chosen.name}"
+    page = render("tuning.md", {**report, "title": title_of(base.name), "tables": tables, "which": which})
+    write_text(folder / "report.md", page)
     write_json(folder / "settings.json", portable(chosen.settings))
     return Tuned(chosen.settings, tuple(notes), bool(left_out))
 
@@ -141,7 +162,7 @@ def portable(settings: Method) -> dict[str, Any]:
 def compared(study: Study, default: Point, chosen: Point) -> pd.DataFrame:
     """The tidy table of the methods `hazy`, `default` and `chosen`."""
     names = {HAZY: HAZY, "default": default.candidate.name, "chosen": chosen.candidate.name}
-    return pd.concat(study.frame[study.frame.method == name].assign(method=title) for title, name in names.items())
+    return pd.concat(pick(study.frame, method=name).assign(method=title) for title, name in names.items())
 
 
 def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
@@ -150,7 +171,7 @@ def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "trial": point.name,
-            **{name: f"{getattr(point.settings, name):g}" for name in search_space(point.candidate)},
+            **{name: f"{value:g}" for name, value in centre(point.candidate).items()},
             "gcnr": point.gcnr,
             "ks_a": point.ks_a,
             "pareto": int(point.name in front),
@@ -161,111 +182,9 @@ def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
     )
 
 
-def draw_trials(method: str, points: list[Point], chosen: Point | None, limit: float, hazy: float) -> Figure:
-    """Contrast against KS_A of every trial, and the Pareto front; `hazy` is the input's gCNR, whose KS_A is 0."""
-    look, before = look_of(method), look_of(HAZY)
-    front = pareto_front(points)
-    with styled():
-        figure = Figure(figsize=(1.45 * COLUMN, 3.3))
-        axes = figure.subplots()
-        axes.axhline(hazy, color=before.color, linewidth=0.6, linestyle=":")
-        axes.axvline(limit, color="#7F7F7F", linewidth=0.8, linestyle="--", label=f"limit, KS_A = {limit:.3g}")
-        axes.plot([0], [hazy], marker=before.marker, color=before.color, linestyle="none", label=before.title)
-        axes.plot(
-            [point.ks_a for point in points[1:]], [point.gcnr for point in points[1:]], color="#9A9A9A", marker=".",
-            linestyle="none", label=f"{len(points) - 1} trials of {look.title}",
-        )  # fmt: skip
-        axes.plot(
-            [point.ks_a for point in front], [point.gcnr for point in front], color=look.color, marker=look.marker,
-            markersize=3.5, linewidth=1, drawstyle="steps-post", label="Pareto front",
-        )  # fmt: skip
-        marked = {"Default": (points[0], "s", 6.0), "Chosen": (chosen, "*", 10.0)}
-        for title, (point, marker, size) in marked.items():
-            if point is not None:
-                axes.plot(
-                    [point.ks_a], [point.gcnr], marker=marker, markersize=size, color="white", linestyle="none",
-                    markeredgecolor="black", markeredgewidth=0.9, label=title, zorder=3,
-                )  # fmt: skip
-        grid(axes, "both")
-        axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
-        axes.margins(0.08)
-        axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
-
-
-def make_report(
-    points: list[Point], chosen: Point, limit: float, max_ks: float | None, frames: dict[str, pd.DataFrame]
-) -> dict[str, Any]:
-    """The choice and its numbers as JSON values; `frames` holds what was `compared` on each side of the split."""
-    return {
-        "method": chosen.settings.name,
-        "rule": "the highest gCNR, mean over the patients tuned on, among the settings whose mean KS_A is at most "
-        + (f"that of the default, {limit:.4g}" if max_ks is None else f"{limit:g}"),
-        "limit": limit,
-        "trials": len(points) - 1,
-        "chosen_trial": chosen.name,
-        "chosen": as_dict(chosen.settings),
-        "default": as_dict(points[0].settings),
-        "space": {name: f"{low:g} to {high:g}, log scale" for name, (low, high) in limits(points[0]).items()},
-        "scores": {
-            side: {
-                method: {score: patient_mean(frame, method, score)._asdict() for score in SHOWN}
-                for method in (HAZY, "default", "chosen")
-            }
-            for side, frame in frames.items()
-        },
-        "gain": {
-            side: {score: patient_difference(frame, "chosen", "default", score)._asdict() for score in SHOWN}
-            for side, frame in frames.items()
-        },
-        "intervals": "mean over patients, 95 % percentile bootstrap intervals over patients, 9999 resamples",
-        "prior_sha256": chosen.candidate.prior_sha256,
-        "notice": "Research use only, not a medical device.",
-    }
-
-
-def limits(default: Point) -> dict[str, tuple[float, float]]:
-    """The ends of the ranges that were searched."""
-    return {name: (found.low, found.high) for name, found in search_space(default.candidate).items()}
-
-
-def as_markdown(report: dict[str, Any], points: list[Point], chosen: Point, frames: dict[str, pd.DataFrame]) -> str:
-    """The report for reading."""
-    strengths = [
-        [name, f"{report['default'][name]:g}", f"{report['chosen'][name]:g}", searched]
-        for name, searched in report["space"].items()
-    ]
-    kept = chosen.settings == points[0].settings
-    which = "the default, as no trial did better" if kept else f"trial {chosen.name}"
-    parts = [
-        f"# Tuning of {title_of(report['method'])}",
-        f"{report['trials']} trials on {len(report['patients'][DEVELOPMENT])} patients; "
-        f"{len(report['patients'][HELD_OUT])} others were held out, and measured after the choice.",
-        f"Chosen ({which}): {report['rule']}.",
-        Table(["setting", "default", "chosen", "searched"], strengths).markdown(),
-        "![All trials](pareto.png)",
-        "## Held-out patients",
-        score_table(frames[HELD_OUT]).markdown(),
-        "## Patients tuned on",
-        "The choice was made on them: these numbers flatter it.",
-        score_table(frames[DEVELOPMENT]).markdown(),
-        report["intervals"].capitalize()
-        + "; the last row is taken patient by patient, * where the interval excludes 0.",
-        "## Use",
-        "    nuclear-diffusion dehaze CLIP -o DIR --settings settings.json\n"
-        f"    nuclear-diffusion evaluate DATA -o DIR --methods {report['method']} --settings settings.json "
-        "--patients held-out.txt",
-        *(f"- {note}" for note in report["notes"]),
-        f"Made by `{report['command']}` with {listed(report['versions'])}, prior `{report['prior_sha256'] or 'none'}`.",
-        report["notice"],
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def score_table(frame: pd.DataFrame) -> Table:
+def score_table(means: pd.DataFrame, gains: pd.DataFrame) -> Table:
     """Input, default and choice, and what the choice gains, in the scores that the data has."""
-    scores = [score for score in SHOWN if patient_mean(frame, "default", score).patients]
-    means = mean_table(summarise(frame, scores))
-    change = difference_table(differences(frame, scores, [("chosen", "default")]), wide=True)
-    return Table(means.headings, [[title.capitalize(), *cells] for title, *cells in (*means.rows, *change.rows)])
+    known = means[means.method.eq("default") & means.patients.gt(0)].score
+    shown = mean_table(pick(means, means.score.isin(known)))
+    gained = difference_table(pick(gains, gains.score.isin(known)), wide=True)
+    return Table(shown.headings, [[title.capitalize(), *cells] for title, *cells in (*shown.rows, *gained.rows)])
