@@ -10,7 +10,7 @@ from PIL import Image
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.datasets import find_dataset, read_mask
-from nuclear_diffusion.measure.evaluate import clean_intensities
+from nuclear_diffusion.measure.report import clean_intensities
 from nuclear_diffusion.simulation import simulate, write_dataset
 
 SIDE = 20

@@ -1,16 +1,16 @@
 """Tables, figures and the page against planted numbers, and the whole chain from the command line."""
 
-import csv
-import dataclasses
 import json
 import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -18,41 +18,36 @@ from PIL import Image
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure import figures, style
+from nuclear_diffusion.measure.candidates import Candidate, strength_of
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded
-from nuclear_diffusion.measure.measures import Measured
-from nuclear_diffusion.measure.results import as_json, as_markdown, tabulate, write_tables
-from nuclear_diffusion.measure.statistics import SCORES
-from nuclear_diffusion.measure.study import Method, Study, strength_of
-from nuclear_diffusion.restore.methods import DEFAULTS, Settings
+from nuclear_diffusion.measure.report import Results, write_tables
+from nuclear_diffusion.measure.scores import SCORES
+from nuclear_diffusion.measure.study import Measured, Study
+from nuclear_diffusion.measure.tables import mean_table, patient_table
+from nuclear_diffusion.restore.methods import METHODS, Rpca
 from nuclear_diffusion.simulation import write_dataset
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def measured(case: str, method: str, gcnr, ks, motion, level: int) -> Measured:
+def measured(method: str, gcnr, ks, motion, level: int) -> Measured:
     """`level` is also the flicker, in the ventricle twice as much, and the percentage of bright tissue lost."""
-    count = len(gcnr)
     histogram = [0] * 256
     histogram[level] = 10
+    of_frames = {"gcnr": gcnr, "cnr": gcnr, "ks_a": ks, "ks_b": ks, "motion_psnr": motion}
+    of_frames |= {"septum_pixels": [100] * len(gcnr)}
     return Measured(
-        case=case,
-        patient=case,
-        method=method,
-        key="k",
-        frames=10,
-        seconds=math.nan if method == "hazy" else 5.0,
+        scores={name: dict(zip(range(1, 10_000, 10), values, strict=False)) for name, values in of_frames.items()}
+        | {"flicker_a": level, "flicker_b": 2.0 * level, "bright_lost": level / 100},
+        seconds=math.nan if method == "hazy" else 0.5,
         compiled=False,
-        numbers=list(range(1, 10 * count, 10)),
-        pixels=[[100, 200]] * count,
-        scores={"gcnr": gcnr, "cnr": gcnr, "ks_a": ks, "ks_b": ks, "motion_psnr": motion}
-        | {"flicker_a": [level], "flicker_b": [2.0 * level], "bright_lost": [level / 100]},
         histograms={"septum": histogram, "ventricle": histogram, "sector": histogram},
         spectra={name: [[3.0, 2.0, 1.0], [2.0, 1.0, 0.5]] for name in ("signal", "background")},
+        versions={"numpy": "2"},
     )
 
 
 GAINS = {"ann": 0.1, "bob": 0.4, "cem": 0.2, "dot": -0.1, "eve": 0.3}
-RPCA = Settings(method="rpca", lam=1.0).resolved()
 MOTION = [math.nan, 20.0, 30.0, math.inf]
 
 
@@ -60,11 +55,11 @@ MOTION = [math.nan, 20.0, 30.0, math.inf]
 def study(tmp_path):
     """Five patients of four annotated frames; robust PCA gains what `GAINS` says, a variation twice as much."""
     cases = tuple(Case(name, name, Path(name), ()) for name in GAINS)
-    methods = (
-        Method("hazy", None),
-        Method("rpca", RPCA),
-        Method("rpca-lam-2", Settings(method="rpca", lam=2.0).resolved(), varied="rpca"),
-        Method("rpca-lam-0.5", Settings(method="rpca", lam=0.5).resolved(), varied="rpca"),
+    candidates = (
+        Candidate("hazy", None),
+        Candidate("rpca", Rpca()),
+        Candidate("rpca-lam-2", Rpca(lam=2.0), varied="rpca"),
+        Candidate("rpca-lam-0.5", Rpca(lam=0.5), varied="rpca"),
     )
     found = {}
     for name, gain in GAINS.items():
@@ -75,70 +70,67 @@ def study(tmp_path):
             ("rpca-lam-0.5", 0.5, 40),
         ):
             gcnr, ks = [0.4 + factor * gain] * 4, [0.1 * factor, 0.2 * factor, 0.3 * factor, 0.4 * factor]
-            found[method, name] = measured(name, method, gcnr, ks, MOTION, level)
-    return Study(cases, methods, found, (), tmp_path)
+            found[method, name] = measured(method, gcnr, ks, MOTION, level)
+    return Study(cases, candidates, found, (), tmp_path)
 
 
 # tables
 
 
 def test_tables_hold_the_planted_averages(study):
-    found = tabulate(study)
-    assert found.summary("rpca", "gcnr").mean == pytest.approx(0.4 + np.mean(list(GAINS.values())))
-    assert found.summary("rpca", "gcnr").median == pytest.approx(0.6)
-    assert found.summary("rpca", "gcnr").frames == 20
-    assert found.summary("rpca", "ks_a").frame_mean == pytest.approx(0.25)
-    assert found.summary("rpca", "seconds").mean == pytest.approx(0.5)
-    assert [found.summary(method, "flicker_b").mean for method in ("hazy", "rpca")] == [20, 40]
-    assert found.summary("rpca", "flicker_a").frames == 5  # one value a clip
-    assert found.scores == ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b", "bright_lost", "seconds")
-    tested = {d.score for d in found.differences if (d.first, d.second) == ("rpca", "hazy")}
-    assert tested == {"gcnr", "cnr", "flicker_a", "flicker_b"}  # the input's own KS and loss are 0 by definition
-    assert len(found.differences) == 4
+    results = Results.of(study)
+    found = {(row.method, row.score): row for row in results.summary.itertuples()}
+    assert found["rpca", "gcnr"].mean == pytest.approx(0.4 + np.mean(list(GAINS.values())))
+    assert found["rpca", "gcnr"].median == pytest.approx(0.6)
+    assert found["rpca", "gcnr"].frames == 20
+    assert found["rpca", "ks_a"].frame_mean == pytest.approx(0.25)
+    assert found["rpca", "seconds"].mean == pytest.approx(0.5)
+    assert [found[method, "flicker_b"].mean for method in ("hazy", "rpca")] == [20, 40]
+    assert found["rpca", "flicker_a"].frames == 5  # one value a clip
+    scores = ["gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b", "bright_lost", "seconds"]
+    assert results.summary.score.unique().tolist() == scores
+    pairs = results.differences
+    assert set(pairs["first"] + pairs.second) == {"rpcahazy"}  # of the methods of the tables
+    assert pairs.score.tolist() == ["gcnr", "cnr", "flicker_a", "flicker_b"]  # the input changes and loses nothing
+    over_frames = mean_table(results.summary, over="frames")
+    assert (over_frames.headings[1], over_frames.headings[-1]) == ("gCNR ↑", "frames")
+    assert over_frames.rows[1][0] == "Robust PCA"
+    assert over_frames.rows[1][1].startswith("0.580 [")
+    assert over_frames.rows[1][-1] == "20"
+    flicker = next(row for row in patient_table(results.summary).rows if row[0].startswith("Flicker, septum"))
+    assert flicker[:3] == ["Flicker, septum [grey levels] ↓", "Hazy input", "10.00 [10.00, 10.00]"]
 
 
 def test_every_written_value_says_what_it_is_and_can_be_made_again(study, tmp_path):
-    found = tabulate(study)
-    write_tables(study, found, tmp_path)
-    with (tmp_path / "scores.csv").open() as file:
-        scores = {(row["method"], row["score"]): row for row in csv.DictReader(file)}
-    with (tmp_path / "frames.csv").open() as file:
-        frames = list(csv.DictReader(file))
-    for (method, score), row in scores.items():
-        assert row["definition"] == SCORES[score].definition
-        assert re.fullmatch("[0-9a-f]{12}", row["configuration"])
-        assert "numpy" in row["versions"]
-        values = [float(f[score]) for f in frames if f["method"] == method and f.get(score)]
-        if values:
-            assert float(row["frame_mean"]) == pytest.approx(np.mean(values))
-            assert int(row["frames"]) == len(values)
-    assert scores["hazy", "psnr"]["mean"] == ""
-    with (tmp_path / "challenge.csv").open() as file:
-        points = {row["method"]: row for row in csv.DictReader(file)}
-    assert float(points["rpca"]["g1_contrast"]) == pytest.approx(34 * 0.08 / 0.3)  # CNR is below 1
-    assert float(points["rpca"]["g2"]) == pytest.approx(50 * 0.05 / 0.2 + 50 * 0.25 / 0.5)
-    assert points["rpca"]["fid"] == points["rpca"]["g3"] == "missing"
-    assert float(scores["hazy", "flicker_a"]["frame_mean"]) == 10
-    assert float(scores["rpca", "bright_lost"]["frame_mean"]) == pytest.approx(0.2)
-    assert "flicker_a" not in frames[0]
-    assert {f["motion_psnr"] for f in frames} == {"", "20.0", "30.0", "inf"}
-    assert len({f["configuration"] for f in frames}) == 4
+    write_tables(Results.of(study), tmp_path)
+    numbers = pd.read_csv(tmp_path / "numbers.csv")
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    for row in scores.itertuples():
+        assert row.definition == SCORES[row.score].definition
+        assert re.fullmatch("[0-9a-f]{12}", row.configuration)
+        assert "numpy" in row.versions
+        values = numbers.value[(numbers.method == row.method) & (numbers.score == row.score)].dropna()
+        assert row.frames == len(values)
+        if len(values):
+            assert row.frame_mean == pytest.approx(np.mean(values))
+    points = pd.read_csv(tmp_path / "challenge.csv").set_index("method").loc["rpca"]
+    assert points.g1_contrast == pytest.approx(34 * 0.08 / 0.3)  # CNR is below 1
+    assert points.g2 == pytest.approx(50 * 0.05 / 0.2 + 50 * 0.25 / 0.5)
+    assert points.fid == points.g3 == "missing"
+    assert np.isinf(numbers.value[numbers.score == "motion_psnr"]).sum() == 20
+    pairs = pd.read_csv(tmp_path / "differences.csv")
+    assert all(re.fullmatch("[0-9a-f]{12} [0-9a-f]{12}", both) for both in pairs.configuration)
+    assert set(numbers.method) == {candidate.name for candidate in study.candidates}
 
 
-def test_json_is_strict_and_says_what_is_missing(study, tmp_path):
-    found = tabulate(study)
-    write_tables(study, found, tmp_path)
+def test_json_is_strict_and_holds_every_setting(study, tmp_path):
+    write_tables(Results.of(study), tmp_path)
     read = json.loads((tmp_path / "tables.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert read == json.loads(json.dumps(as_json(study, found)))
     assert read["patients"] == 5
     assert read["configurations"]["rpca-lam-2"]["settings"]["lam"] == 2
-    text = as_markdown(study, found)
-    assert "| Robust PCA | 0.580 [" in text
-    assert "| Flicker, septum [grey levels] ↓ | Hazy input | 10.00" in text
-    for score in ("flicker_a", "flicker_b", "bright_lost"):
-        assert f"- {SCORES[score].title}: {SCORES[score].definition}" in text
-    for word in ("FID", "g3", "missing", "Holm", SCORES["ks_a"].definition):
-        assert word in text
+    (time,) = [row for row in read["scores"] if (row["method"], row["score"]) == ("hazy", "seconds")]
+    assert time["mean"] is None
+    assert "FID" in read["notes"]["challenge"]
 
 
 # figures
@@ -156,10 +148,8 @@ def test_motion_bins_are_numpys(study):
 def with_motion(study, levels):
     """The study with one patient, whose annotated frames have these motion levels, and KS that rise with them."""
     (case, *_), ks = study.cases, list(np.argsort(np.argsort(levels)) / 1000)
-    found = {
-        (method.name, case.name): measured(case.name, method.name, ks, ks, list(levels), 10) for method in study.methods
-    }
-    return study._replace(cases=(case,), measured=found)
+    found = {(one.name, case.name): measured(one.name, ks, ks, list(levels), 10) for one in study.candidates}
+    return replace(study, cases=(case,), measured=found)
 
 
 def test_motion_bins_hold_as_many_frames_each_whatever_one_still_frame_does(study):
@@ -195,7 +185,7 @@ def test_few_or_equal_motion_levels_have_few_bins(study):
 def test_patients_are_chosen_by_their_gain(study):
     chosen = {one.rule: (one.case.name, round(one.gain, 6)) for one in figures.choose_patients(study)}
     assert chosen == {"median": ("cem", 0.2), "best": ("bob", 0.4), "worst": ("dot", -0.1)}
-    two = figures.choose_patients(study._replace(cases=study.cases[:2]))
+    two = figures.choose_patients(replace(study, cases=study.cases[:2]))
     assert [(one.rule, one.case.name) for one in two] == [("median", "ann"), ("best", "bob")]
 
 
@@ -211,7 +201,7 @@ def test_the_inset_lies_midway_between_the_regions_within_the_frame():
 
 
 def test_curves_follow_the_strength(study):
-    curve = figures.curve_of(study, study.methods[1])
+    curve = figures.curve_of(study, study.candidates[1])
     assert curve is not None
     assert (curve.setting, curve.values) == ("lam", [0.5, 1.0, 2.0])
     assert [interval.mean for interval in curve.ks] == pytest.approx([0.125, 0.25, 0.5])
@@ -220,10 +210,9 @@ def test_curves_follow_the_strength(study):
     assert any(data.shape == (3, 2) and np.allclose(data, expected) for data in drawn)
 
 
-@pytest.mark.parametrize("method", DEFAULTS)
-def test_the_strength_of_each_method_has_a_name_in_the_figure(method):
-    assert strength_of(Settings(method=method)) in {None, *figures.SYMBOLS}
-    assert set(figures.SYMBOLS) <= {field.name for field in dataclasses.fields(Settings)}
+@pytest.mark.parametrize("method", METHODS)
+def test_the_strength_of_each_method_has_a_symbol_in_the_figure(method):
+    assert strength_of(METHODS[method]()) in {None, *figures.SYMBOLS}
 
 
 def test_boxes_show_every_patient_and_the_mean_over_frames(study):
@@ -255,7 +244,7 @@ def test_all_figures_without_pictures_are_drawn_and_written(study, tmp_path):
         assert (tmp_path / f"{number}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(tmp_path / f"{number}.png") as picture:
             assert picture.width >= 200 * 3
-    alone = study._replace(methods=study.methods[:1])
+    alone = replace(study, candidates=study.candidates[:1])
     assert figures.draw_motion(alone) is None
     assert figures.draw_singular_values(alone, study.cases[0]) is None
 
@@ -330,12 +319,25 @@ def test_the_chain_writes_everything_and_says_what_was_left_out(report):
     names = {path.relative_to(report).as_posix() for path in report.rglob("*") if "results" not in path.parts}
     kinds = ("comparison", "boxes", "tradeoff", "motion", "intensities", "singular_values")
     assert names >= {f"figures/{kind}.{suffix}" for kind in kinds for suffix in ("pdf", "png")}
-    assert names >= {"scores.csv", "differences.csv", "frames.csv", "tables.md", "tables.json", "report.html"}
+    assert names >= {
+        "scores.csv",
+        "differences.csv",
+        "numbers.csv",
+        "challenge.csv",
+        "tables.md",
+        "tables.json",
+        "report.html",
+    }
     read = json.loads((report / "tables.json").read_text())
     assert read["clips"] == ["patient-1-4C", "patient-2-4C", "patient-4-4C"]
     assert [failure["case"] for failure in read["left_out"]] == ["patient-3-4C", "patient-3-4C"]
     there = {row["score"] for row in read["scores"] if row["patients"]}
     assert there >= {"gcnr", "ks_a", "psnr", "ssim", "flicker_a", "flicker_b", "bright_lost"}
+    text = (report / "tables.md").read_text()
+    for name in ("ks_a", "flicker_a", "flicker_b", "bright_lost"):
+        assert f"- {SCORES[name].title}: {SCORES[name].definition}\n" in text
+    for word in ("| Robust PCA |", "FID", "g3", "missing", "Holm"):
+        assert word in text
 
 
 @pytest.mark.slow
@@ -354,7 +356,8 @@ def test_the_page_is_well_formed_and_holds_all_it_shows(report):
             assert f"{row['frame_mean']:.3f}" in words
     for word in ("patient-3-4C is left out", "does not move", "--strengths 0.3", "Research use only"):
         assert word in words
-    assert "$" not in words  # no place of the template was left unfilled
+    assert "{{" not in text  # no place of the template was left unfilled
+    assert "{%" not in text
 
 
 @pytest.mark.slow
@@ -387,6 +390,13 @@ def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
     with Image.open(picture) as image:
         grey = np.asarray(image.convert("L"))
     assert grey.std() > 20  # not a blank page
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nuclear_diffusion.measure.find_spec", lambda name: None if name != "joblib" else name)
+    assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
+    said = "error: evaluate needs jinja2 and statsmodels, which are not installed: "
+    assert capsys.readouterr().err == said + "python -m pip install jinja2 statsmodels.\n"
 
 
 @pytest.mark.parametrize(

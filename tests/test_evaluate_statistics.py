@@ -1,14 +1,61 @@
-"""Averages, intervals and tests over patients against hand computations, enumeration and NumPy."""
+"""Averages and differences over patients against hand computations."""
 
-import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
-from nuclear_diffusion.measure.bootstrap import mean_interval, median_interval, pooled_interval
-from nuclear_diffusion.measure.statistics import challenge_score, compare_pairs, holm, signed_rank, summarise
+from nuclear_diffusion.measure.bootstrap import mean_interval, paired_difference, pooled_interval
+from nuclear_diffusion.measure.challenge import challenge_points
+from nuclear_diffusion.measure.fid import Distances
+from nuclear_diffusion.measure.statistics import COLUMNS, differences, patient_means, pick, summarise, tidy
+
+
+def numbers(values: dict[str, dict[str, list[float]]], score: str = "gcnr") -> pd.DataFrame:
+    """The tidy table of method -> patient -> one value a frame."""
+    rows = [
+        (patient, patient, method, frame, score, value)
+        for method, patients in values.items()
+        for patient, each in patients.items()
+        for frame, value in enumerate(each)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+# intervals
+
+
+def test_the_interval_agrees_with_the_normal_one_for_many_values():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    interval = mean_interval(values)
+    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert interval.patients == 400
+
+
+def test_pairing_takes_out_what_patients_have_in_common():
+    rng = np.random.default_rng(1)
+    patients = rng.normal(0, 10, 24)
+    better = patients + 1 + rng.normal(0, 0.1, 24)
+    difference = paired_difference(better, patients)
+    assert difference.low > 0.9
+    assert difference.high < 1.1
+    alone = mean_interval(better)
+    assert alone.high - alone.low > 10 * (difference.high - difference.low)
+    with pytest.raises(ValueError, match="as many patients"):
+        paired_difference([1.0], [1.0, 2.0])
+
+
+def test_undefined_scores_are_left_out():
+    assert mean_interval([1.0, np.nan, 3.0, np.inf]).mean == 2
+    assert mean_interval([1.0, np.nan, 3.0]).patients == 2
+    assert np.isnan(mean_interval([5.0]).low)
+    assert np.isnan(mean_interval([]).mean)
+    assert paired_difference([np.inf, np.inf], [np.inf, 1.0]).patients == 0
 
 
 def test_patients_are_resampled_and_not_frames():
@@ -29,81 +76,86 @@ def test_the_mean_over_frames_weighs_patients_by_their_frames():
     assert (found.low, found.high) == (2, 10)  # either patient twice
 
 
-def test_the_median_has_its_normal_interval_for_many_values():
-    values = np.random.default_rng(1).normal(0, 1, 2000)
-    found = median_interval(values)
-    half = norm.ppf(0.975) * math.sqrt(math.pi / 2 / 2000)
-    assert found.mean == np.median(values)
-    assert found.high - found.low == pytest.approx(2 * half, rel=0.2)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    rng = np.random.default_rng(2)
-    covered = 0
-    for trial in range(100):
-        patients = [rng.normal(rng.normal(0, 1), 0.1, rng.integers(2, 8)) for _ in range(30)]
-        found = pooled_interval([list(frames) for frames in patients], seed=trial)
-        covered += found.low <= 0 <= found.high
-    assert 87 <= covered <= 100  # 95 expected, standard deviation 2.2, slightly less at 30 patients
+# tables of numbers
 
 
 def test_a_summary_by_hand():
-    found = summarise("rpca", "gcnr", [[0.2, 0.4], [0.5, math.nan], [math.inf], [0.7, 0.7, 0.7, 1.1]])
+    patients = {"a": [0.2, 0.4], "b": [0.5, math.nan], "c": [math.inf], "d": [0.7, 0.7, 0.7, 1.1]}
+    (found,) = summarise(numbers({"rpca": patients}), ["gcnr"]).itertuples()
     assert (found.patients, found.frames) == (3, 7)
     assert found.frame_mean == pytest.approx((0.2 + 0.4 + 0.5 + 0.7 * 3 + 1.1) / 7)
     assert found.mean == pytest.approx((0.3 + 0.5 + 0.8) / 3)
     assert found.median == pytest.approx(0.5)
     assert (found.lower_quartile, found.upper_quartile) == pytest.approx((0.4, 0.65))
-    empty = summarise("rpca", "psnr", [[], [math.nan]])
+    assert found.mean_low < found.mean < found.mean_high
+    (empty,) = summarise(numbers({"rpca": patients}), ["psnr"]).itertuples()
     assert (empty.patients, empty.frames) == (0, 0)
     assert math.isnan(empty.mean)
 
 
-def test_the_signed_rank_test_is_its_definition_enumerated():
-    """All 2^n signs are equally likely: p is the share of rank sums at least as far from their mean."""
-    values = np.random.default_rng(3).normal(0.4, 1, 8)
-    ranks = rankdata(np.abs(values))
-    sums = np.array([np.dot(signs, ranks) for signs in itertools.product((0, 1), repeat=len(values))])
-    centre = ranks.sum() / 2
-    expected = np.mean(np.abs(sums - centre) >= abs(ranks[values > 0].sum() - centre) - 1e-9)
-    assert signed_rank(values) == pytest.approx(expected)
-    assert signed_rank([1, 2, 3, 4, 5]) == pytest.approx(2 / 32)
+def test_patients_and_methods_keep_their_order_and_clips_of_one_patient_count_together():
+    frame = numbers({"zea": {"p10": [1.0], "p2": [math.nan]}, "hazy": {"p10": [3.0], "p2": [4.0, 6.0]}})
+    other = numbers({"hazy": {"p10": [5.0]}}).assign(clip="another of p10")
+    means = patient_means(pd.concat([frame, other]), "gcnr")
+    assert list(means) == ["zea", "hazy"]
+    assert list(means["zea"].index) == ["p10", "p2"]
+    np.testing.assert_array_equal(means["zea"], [1, np.nan])
+    np.testing.assert_array_equal(means["hazy"], [4, 5])
 
 
-def test_the_signed_rank_test_of_nothing():
-    assert signed_rank([0.0, 0.0, 0.0]) == 1
-    assert math.isnan(signed_rank([math.nan]))
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.6, 0.5]) == [1, 1]
-    assert holm([0.02, math.nan, 0.04])[::2] == pytest.approx([0.04, 0.04])
-    assert math.isnan(holm([0.02, math.nan])[1])
-    assert holm([]) == []
-
-
-def test_holm_keeps_the_error_rate_of_the_family():
-    """With no difference anywhere, any of ten independent tests is found at 5 % in at most 5 % of families."""
-    p = np.random.default_rng(4).uniform(size=(2000, 10))
-    false = np.mean([min(holm(family)) < 0.05 for family in p])
-    assert false == pytest.approx(0.05, abs=0.015)
+PATIENTS = {
+    "hazy": {"a": [0.5], "b": [0.6], "c": [0.7]},
+    "rpca": {"a": [0.4], "b": [0.4], "c": [math.nan]},
+    "nuclear": {"a": [0.7], "b": [0.9], "c": [1.1]},
+}
 
 
 def test_pairs_of_methods_by_hand():
-    patients = {"hazy": [0.5, 0.6, 0.7], "rpca": [0.4, 0.4, math.nan], "nuclear": [0.7, 0.9, 1.1]}
-    found = {(d.first, d.second): d for d in compare_pairs("gcnr", patients)}
-    assert found.keys() == {("rpca", "hazy"), ("nuclear", "hazy"), ("nuclear", "rpca")}
-    assert found["nuclear", "hazy"].mean == pytest.approx(0.3)
-    assert found["nuclear", "hazy"].patients == 3
-    assert found["nuclear", "hazy"].p == pytest.approx(2 / 8)
-    assert found["nuclear", "rpca"].mean == pytest.approx(0.4)
-    assert found["nuclear", "rpca"].patients == 2
-    assert found["rpca", "hazy"].p_holm == 1
+    """Of n differences of one sign, Wilcoxon's p is 2 / 2^n; Holm takes the smallest of three times three."""
+    found = differences(numbers(PATIENTS), ["gcnr"]).set_index(["first", "second"])
+    assert set(found.index) == {("rpca", "hazy"), ("nuclear", "hazy"), ("nuclear", "rpca")}
+    ours, both = found.loc[("nuclear", "hazy")], found.loc[("nuclear", "rpca")]
+    assert (ours["mean"], ours.patients, ours.p, ours.p_holm) == pytest.approx((0.3, 3, 2 / 8, 3 * 2 / 8))
+    assert (both["mean"], both.patients, both.p) == pytest.approx((0.4, 2, 2 / 4))
+    assert found.loc[("rpca", "hazy")].p_holm == 1
 
 
-def test_the_challenges_terms_by_hand():
-    halfway = challenge_score(gcnr=0.65, cnr=1.25, ks_a=0.2, ks_b=0.25)
-    assert halfway == pytest.approx((33.5, 50))
-    assert challenge_score(gcnr=0.9, cnr=3, ks_a=0, ks_b=0.9) == pytest.approx((67, 100))
-    assert challenge_score(gcnr=0.3, cnr=-1, ks_a=0.5, ks_b=0) == (0, 0)
+def test_what_the_input_has_by_definition_is_not_tested():
+    found = differences(numbers(PATIENTS, "ks_a"), ["ks_a", "gcnr"])
+    assert [(row.first, row.second) for row in found.itertuples()] == [("nuclear", "rpca")]
+    same = differences(numbers({"hazy": PATIENTS["hazy"], "rpca": PATIENTS["hazy"]}), ["gcnr"])
+    assert same.p.tolist() == [1]
+
+
+def test_only_the_pairs_that_are_asked_for():
+    found = differences(numbers(PATIENTS), ["gcnr"], [("hazy", "nuclear")])
+    assert found["mean"].tolist() == pytest.approx([-0.3])
+    assert found.p_holm.tolist() == found.p.tolist()  # no other test to correct for
+
+
+def test_scores_by_patient_and_method_become_tidy():
+    frame = tidy({0: {"hazy": {"psnr": 20.0, "ssim": 0.5}}, 7: {"hazy": {"psnr": np.inf, "ssim": 0.6}}})
+    assert list(frame) == list(COLUMNS)
+    assert frame.frame.isna().all()
+    assert pick(frame, patient="7", score="ssim").value.tolist() == [0.6]
+    assert summarise(frame, ["psnr"]).patients.tolist() == [1]
+
+
+# the challenge
+
+
+def summary(gcnr: float, cnr: float, ks_a: float, ks_b: float) -> pd.DataFrame:
+    means = {"gcnr": gcnr, "cnr": cnr, "ks_a": ks_a, "ks_b": ks_b}
+    return pd.DataFrame([{"method": "m", "score": score, "frame_mean": value} for score, value in means.items()])
+
+
+@pytest.mark.parametrize(
+    ("means", "g1", "g2"),
+    [((0.65, 1.25, 0.2, 0.25), 33.5, 50), ((0.9, 3, 0, 0.9), 67, 100), ((0.3, -1, 0.5, 0), 0, 0)],
+    ids=["halfway", "best", "worst"],
+)
+def test_the_challenges_terms_by_hand(means, g1, g2):
+    points = challenge_points(summary(*means)).loc["m"]
+    assert (points.g1_contrast, points.g2) == pytest.approx((g1, g2))
+    whole = challenge_points(summary(*means), Distances({"m": 105.0}, 8, 9, 6, "5ec0de")).loc["m"]
+    assert whole.g1 == pytest.approx(g1 + 16.5)

@@ -1,6 +1,5 @@
 """Studies: what is measured, what is stored and reused, and that neither kills nor workers change a bit."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,20 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure import store as stores
 from nuclear_diffusion.measure import study as studies
-from nuclear_diffusion.measure.comparison import TUNED_LAM
+from nuclear_diffusion.measure.candidates import TUNED_LAM, Candidate, choose, strength_of, vary
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded, find_dataset
-from nuclear_diffusion.measure.measures import Measured, eight_bits, measure, motion_level, spectra
-from nuclear_diffusion.measure.results import by_patient
-from nuclear_diffusion.measure.study import Method, choose_methods, run_study, strength_of, vary
+from nuclear_diffusion.measure.scores import eight_bits, histograms, measure, motion_levels, spectra
+from nuclear_diffusion.measure.statistics import pick
+from nuclear_diffusion.measure.store import Store, complete, digest
+from nuclear_diffusion.measure.study import run_study
 from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.methods import DEFAULTS, Settings
+from nuclear_diffusion.restore.methods import Mmse, Nuclear, Paper, Rpca
 from nuclear_diffusion.restore.render import render
 
 SIDE = 32
@@ -71,7 +73,7 @@ def calls(monkeypatch):
     made: list[tuple[str, str]] = []
 
     def halve(clip, settings, prior=None, *, size, progress=None):
-        made.append((clip.name, settings.method))
+        made.append((clip.name, settings.name))
         haze = np.where(VENTRICLE, clip.frames * np.float32(0.5), 0).astype(np.float32)
         return Dehazed(clip.frames - haze, haze, None, np.ones((SIDE, SIDE), bool), 0.6)
 
@@ -79,7 +81,7 @@ def calls(monkeypatch):
     return made
 
 
-METHODS = [Method("hazy", None, size=SIDE), Method("rpca", Settings(method="rpca").resolved(), size=SIDE)]
+METHODS = [Candidate("hazy", None, size=SIDE), Candidate("rpca", Rpca(), size=SIDE)]
 
 
 def run(data, folder, methods=METHODS, **rest):
@@ -88,7 +90,14 @@ def run(data, folder, methods=METHODS, **rest):
 
 def bits(study):
     """Everything measured except times, as exact text."""
-    return {key: replace(found, seconds=0.0, compiled=False).as_json() for key, found in sorted(study.measured.items())}
+    return {
+        key: repr(structs.replace(found, seconds=0.0, compiled=False)) for key, found in sorted(study.measured.items())
+    }
+
+
+def values(found, score):
+    """What was measured of each frame."""
+    return list(found[score].values())
 
 
 # what is measured
@@ -108,53 +117,52 @@ def test_scores_are_those_of_the_eight_bit_images():
     loaded, stored = loaded_clip()
     signal_ = stored.copy()
     signal_[:, VENTRICLE] //= 3
-    scores, histograms = measure(loaded, signal_, EVERYWHERE)
-    for index in range(3):
+    scores, counts = measure(loaded, signal_, EVERYWHERE), histograms(loaded, signal_, EVERYWHERE)
+    for index, number in enumerate(loaded.numbers):
         before, after = stored[index], signal_[index]
-        assert scores["ks_a"][index] == 0
-        assert scores["ks_b"][index] == ks_2samp(before[VENTRICLE], after[VENTRICLE]).statistic
+        assert scores["ks_a"][number] == 0
+        assert scores["ks_b"][number] == ks_2samp(before[VENTRICLE], after[VENTRICLE]).statistic
         a, b = after[SEPTUM].astype(float), after[VENTRICLE].astype(float)
-        assert scores["cnr"][index] == pytest.approx((a.mean() - b.mean()) / np.sqrt(a.var() + b.var()))
+        assert scores["cnr"][number] == pytest.approx((a.mean() - b.mean()) / np.sqrt(a.var() + b.var()))
         edges = np.histogram_bin_edges(np.concatenate([a, b]), bins=256)
         overlap = np.minimum(np.histogram(a, edges)[0] / a.size, np.histogram(b, edges)[0] / b.size).sum()
-        assert scores["gcnr"][index] == pytest.approx(1 - overlap)
+        assert scores["gcnr"][number] == pytest.approx(1 - overlap)
     for value in (0, 20, 50, 150):
-        assert histograms["ventricle"][value] == (signal_[:, VENTRICLE] == value).sum()
-        assert histograms["sector"][value] == (signal_ == value).sum()
+        assert counts["ventricle"][value] == (signal_[:, VENTRICLE] == value).sum()
+        assert counts["sector"][value] == (signal_ == value).sum()
 
 
 def test_less_than_half_a_level_is_no_change():
     loaded, stored = loaded_clip()
     nearly = loaded.clip.frames - np.float32(0.4 / 255)
     np.testing.assert_array_equal(eight_bits(nearly), stored)
-    scores, _ = measure(loaded, eight_bits(nearly), EVERYWHERE)
-    assert scores["ks_a"] == scores["ks_b"] == [0, 0, 0]
+    scores = measure(loaded, eight_bits(nearly), EVERYWHERE)
+    assert values(scores, "ks_a") == values(scores, "ks_b") == [0, 0, 0]
 
 
 def test_the_motion_level_needs_the_frame_before():
     loaded, stored = loaded_clip()
-    place = {1: 0, 2: 1, 4: 2}
     expected = peak_signal_noise_ratio(stored[0], stored[1], data_range=255)
-    assert motion_level(loaded.clip.frames, place, 2) == pytest.approx(expected)
-    assert np.isnan(motion_level(loaded.clip.frames, place, 1))
-    assert np.isnan(motion_level(loaded.clip.frames, place, 4))
-    assert motion_level(loaded.clip.frames[[0, 0]], {7: 0, 8: 1}, 8) == np.inf
+    assert motion_levels(loaded) == pytest.approx({1: np.nan, 2: expected, 4: np.nan}, nan_ok=True)
+    still = loaded._replace(clip=replace_frames(loaded.clip, stored[[0, 0, 1]]))
+    assert motion_levels(still)[2] == np.inf
 
 
 def test_a_frame_with_one_region_has_that_regions_score_only():
     loaded, stored = loaded_clip()
     loaded.annotations[2] = Annotation(SEPTUM, np.zeros_like(VENTRICLE))
-    scores, _ = measure(loaded, stored, EVERYWHERE)
-    assert np.isnan(scores["gcnr"]).tolist() == [False, True, False]
-    assert np.isnan(scores["ks_b"]).tolist() == [False, True, False]
-    assert scores["ks_a"] == [0, 0, 0]
+    scores = measure(loaded, stored, EVERYWHERE)
+    assert np.isnan(values(scores, "gcnr")).tolist() == [False, True, False]
+    assert np.isnan(values(scores, "ks_b")).tolist() == [False, True, False]
+    assert values(scores, "ks_a") == [0, 0, 0]
 
 
 def test_fidelity_is_measured_frame_by_frame_within_the_sector():
     loaded, stored = loaded_clip(truth=np.zeros((3, SIDE, SIDE), np.float32))
-    scores, _ = measure(loaded, np.where(SEPTUM, 51, stored).astype(np.uint8), SEPTUM)
-    assert scores["psnr"] == pytest.approx([-20 * np.log10(51 / 255)] * 3)
+    scores = measure(loaded, np.where(SEPTUM, 51, stored).astype(np.uint8), SEPTUM)
+    assert values(scores, "psnr") == pytest.approx([-20 * np.log10(51 / 255)] * 3)
     assert len(scores["ssim"]) == 3
+    assert values(scores, "ks_truth") == [1, 1, 1]  # 51 everywhere where the truth is 0
 
 
 def test_flicker_and_loss_are_measured_over_all_frames_of_a_clip():
@@ -166,17 +174,17 @@ def test_flicker_and_loss_are_measured_over_all_frames_of_a_clip():
     signal_[:, SEPTUM & np.roll(SEPTUM, 2, axis=0)] = 150
     signal_[::2, SEPTUM] += 10
     signal_[1] += 3 * VENTRICLE.astype(np.uint8)
-    scores, _ = measure(loaded, signal_, EVERYWHERE)
+    scores = measure(loaded, signal_, EVERYWHERE)
     core = moving[1].septum & moving[2].septum
     means = signal_[:, core].mean(axis=1)
-    assert scores["flicker_a"] == [pytest.approx(np.sqrt(np.mean(np.diff(means, 2) ** 2)))]
-    assert scores["flicker_b"] == [pytest.approx(np.sqrt((6**2 + 3**2) / 2))]
+    assert scores["flicker_a"] == pytest.approx(np.sqrt(np.mean(np.diff(means, 2) ** 2)))
+    assert scores["flicker_b"] == pytest.approx(np.sqrt((6**2 + 3**2) / 2))
 
     only = Annotation(SEPTUM, np.zeros_like(VENTRICLE))
-    scores, _ = measure(loaded._replace(annotations=moving | {4: only}), signal_, EVERYWHERE)
-    assert np.isnan(scores["flicker_b"]).all()
-    scores, _ = measure(loaded._replace(annotations={}), signal_, EVERYWHERE)
-    assert np.isnan(scores["flicker_a"] + scores["flicker_b"]).all()
+    scores = measure(loaded._replace(annotations=moving | {4: only}), signal_, EVERYWHERE)
+    assert np.isnan(scores["flicker_b"])
+    scores = measure(loaded._replace(annotations={}), signal_, EVERYWHERE)
+    assert np.isnan([scores["flicker_a"], scores["flicker_b"]]).all()
 
 
 def test_bright_tissue_lost_is_that_of_the_sector_and_of_the_truth_where_it_is_known():
@@ -184,12 +192,12 @@ def test_bright_tissue_lost_is_that_of_the_sector_and_of_the_truth_where_it_is_k
     bright = np.full(stored.shape, 200, np.uint8)
     loaded = loaded._replace(clip=replace_frames(loaded.clip, bright))
     gone = np.where(np.arange(SIDE) < 16, bright, 0).astype(np.uint8)
-    assert measure(loaded, bright, EVERYWHERE)[0]["bright_lost"] == [0]
-    assert measure(loaded, gone, EVERYWHERE)[0]["bright_lost"] == [pytest.approx(17 / 32)]
-    assert measure(loaded, gone, EVERYWHERE & (np.arange(SIDE) >= 20))[0]["bright_lost"] == [1]
+    assert measure(loaded, bright, EVERYWHERE)["bright_lost"] == 0
+    assert measure(loaded, gone, EVERYWHERE)["bright_lost"] == pytest.approx(17 / 32)
+    assert measure(loaded, gone, EVERYWHERE & (np.arange(SIDE) >= 20))["bright_lost"] == 1
     known = loaded._replace(truth=np.where(np.arange(SIDE) < 8, np.float32(1), np.zeros(stored.shape, np.float32)))
-    assert measure(known, gone, EVERYWHERE)[0]["bright_lost"] == [0]
-    assert np.isnan(measure(known, gone, EVERYWHERE & (np.arange(SIDE) >= 20))[0]["bright_lost"]).all()
+    assert measure(known, gone, EVERYWHERE)["bright_lost"] == 0
+    assert np.isnan(measure(known, gone, EVERYWHERE & (np.arange(SIDE) >= 20))["bright_lost"])
 
 
 def replace_frames(clip: Clip, stored: np.ndarray) -> Clip:
@@ -207,30 +215,18 @@ def test_spectra_are_the_singular_values_of_clip_and_windows():
     np.testing.assert_allclose(windows[2], np.linalg.svd(matrix[2:], compute_uv=False), rtol=1e-7)
 
 
-def test_stored_numbers_keep_every_bit():
-    scores = {"gcnr": [0.1 + 0.2, np.nan], "motion_psnr": [np.inf, -np.inf]}
-    spectrum = {"signal": [[float(np.nextafter(1, 2))]]}
-    found = Measured("nan", "p", "inf", "k", 2, float("nan"), True, [1], [[3, 4]], scores, {"septum": [1]}, spectrum)
-    text = found.as_json()
-    json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
-    again = Measured.from_json(text)
-    assert (again.case, again.method) == ("nan", "inf")
-    assert repr(again) == repr(found)
-
-
 # what is run
 
 
 def test_methods_are_named_with_their_defaults():
-    names = [method.name for method in choose_methods("rpca")]
-    assert names == ["hazy", "rpca"]
-    tuned, plain = (choose_methods(f"hazy,{name}", seed=3)[1] for name in ("rpca-tuned", "rpca"))
-    assert (tuned.name, tuned.settings) == ("rpca-tuned", Settings(method="rpca", lam=TUNED_LAM, seed=3).resolved())
-    assert plain.settings == Settings(method="rpca", seed=3).resolved()
+    assert [one.name for one in choose("rpca")] == ["hazy", "rpca"]
+    tuned, plain, paper = choose("hazy,rpca-tuned,rpca,paper", seed=3)[1:]
+    assert (tuned.name, tuned.settings) == ("rpca-tuned", Rpca(lam=TUNED_LAM))
+    assert (plain.settings, paper.settings) == (Rpca(), Paper(seed=3))
     with pytest.raises(InputError, match="'magic'"):
-        choose_methods("rpca,magic")
+        choose("rpca,magic")
     with pytest.raises(InputError, match="rpca twice"):
-        choose_methods("rpca,rpca")
+        choose("rpca,rpca")
 
 
 def test_strengths_are_renderings_of_one_separation(data, folder, monkeypatch):
@@ -239,32 +235,31 @@ def test_strengths_are_renderings_of_one_separation(data, folder, monkeypatch):
     def half_haze(clip, settings, prior=None, *, size, progress=None):
         made.append(clip.name)
         share = np.where(VENTRICLE, np.full_like(clip.frames, 0.5), 0).astype(np.float32)
-        signal = render(clip.frames, share, settings.resolved().as_dict()["strength"])
+        signal = render(clip.frames, share, settings.strength)
         return Dehazed(signal, clip.frames, None, np.ones((SIDE, SIDE), bool), 0.6, share)
 
     monkeypatch.setattr(studies, "dehaze_clip", half_haze)
     monkeypatch.setattr(studies, "_prior", lambda *about: None)
-    nuclear = Method("nuclear", Settings().resolved(), "0" * 64, SIDE)
+    nuclear = Candidate("nuclear", Nuclear(), "0" * 64, SIDE)
     methods = [METHODS[0], nuclear, *vary([nuclear], [0.2, 2])]
     cases = find_dataset(data).cases
     study = run_study(cases, methods, folder)
     assert made == [case.name for case in cases]
-    ventricle = [np.mean(study.of(method.name)[0].scores["ks_b"]) for method in methods]
+    ventricle = [np.mean(values(study.of(method.name)[0].scores, "ks_b")) for method in methods]
     assert ventricle[2] == 0  # strength 0.1 takes a share of half for none
     assert ventricle[1] > 0
     assert ventricle[3] == 1  # strength 1 takes it for all
 
 
 def test_strengths_are_multiples_of_the_default():
-    methods = choose_methods("hazy,rpca")
+    methods = choose("hazy,rpca,nuclear")[:2]
     varied = vary(methods, [0.5, 1, 3])
-    default = DEFAULTS["rpca"]["lam"]
-    found = [(m.varied, m.settings.lam) for m in varied if m.settings]
-    assert found == [("rpca", pytest.approx(0.5 * default)), ("rpca", pytest.approx(3 * default))]
+    assert [(m.varied, m.settings) for m in varied] == [("rpca", Rpca(lam=0.5)), ("rpca", Rpca(lam=3.0))]
     assert [m.name for m in vary(methods, {"rpca": [3], "mmse": [2]})] == [varied[-1].name]
     assert len({m.name for m in varied}) == 2
     assert len({m.configuration_hash for m in (*methods, *varied)}) == 4
-    assert [strength_of(Settings(method=name)) for name in ("mmse", "nuclear", "paper")] == ["sigma", "strength", "mu"]
+    assert vary([Candidate("nuclear", Nuclear())], [2.5]) == []  # its strength ends at 1
+    assert [strength_of(method) for method in (Mmse(), Nuclear(), Paper(), None)] == ["sigma", "strength", "mu", None]
 
 
 def test_every_clip_is_answered_by_every_method(data, folder, calls):
@@ -272,14 +267,16 @@ def test_every_clip_is_answered_by_every_method(data, folder, calls):
     study = run(data, folder, progress=lambda done, total: told.append((done, total)))
     assert calls == [(f"patient-{p}-4C", "rpca") for p in (1, 2, 3)]
     assert told == [(done, 6) for done in range(7)]
-    found = study.measured["rpca", "patient-2-4C"]
-    assert found.numbers == [2, 5]
-    assert found.pixels == [[SEPTUM.sum(), VENTRICLE.sum()]] * 2
-    assert found.scores["ks_a"] == [0, 0]
-    assert np.isfinite(found.scores["motion_psnr"][0])
-    assert np.isnan(found.scores["motion_psnr"][1])  # frame 4 is missing
-    assert len(found.scores["psnr"]) == 6
-    assert [len(found.scores[name]) for name in ("flicker_a", "flicker_b", "bright_lost")] == [1, 1, 1]
+    found = study.measured["rpca", "patient-2-4C"].scores
+    assert found["septum_pixels"] == {2: SEPTUM.sum(), 5: SEPTUM.sum()}
+    assert found["ks_a"] == {2: 0, 5: 0}
+    assert np.isfinite(found["motion_psnr"][2])
+    assert np.isnan(found["motion_psnr"][5])  # frame 4 is missing
+    assert list(found["psnr"]) == [1, 2, 3, 5, 6, 7]
+    rows = pick(study.frame, method="rpca", clip="patient-2-4C")
+    assert rows.patient.unique().tolist() == ["patient-2"]
+    assert pick(rows, score="ks_a").frame.tolist() == [2, 5]
+    assert pick(rows, score="flicker_b").frame.isna().tolist() == [True]
     case = study.cases[1]
     np.testing.assert_array_equal(study.signal("hazy", case), eight_bits(case.read().clip.frames))
     halved = eight_bits(case.read().clip.frames * np.where(VENTRICLE, np.float32(0.5), np.float32(1)))
@@ -290,28 +287,10 @@ def test_time_counts_without_compilation(data, folder, calls, monkeypatch):
     monkeypatch.setattr(studies, "_kinds", set())
     study = run(data, folder)
     assert [found.compiled for found in study.of("rpca")] == [True, False, False]
-    assert list(by_patient(study, "rpca", "seconds").values()) == [[], [0.6 / 6], [0.6 / 6]]
-    only = study._replace(cases=study.cases[:1])
-    assert by_patient(only, "rpca", "seconds") == {"patient-1": [0.6 / 6]}
-
-
-def test_the_hash_of_the_code_changes_with_any_of_its_files(tmp_path, monkeypatch):
-    for name in ("__init__.py", "types.py", "model/a.py", "model/sub/b.py", "other.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    monkeypatch.setattr(studies.nuclear_diffusion, "__file__", str(tmp_path / "__init__.py"))
-
-    def now():
-        studies.code_hash.cache_clear()
-        return studies.code_hash(("types.py", "model"))
-
-    hashes = [now()]
-    for name in ("types.py", "model/sub/b.py", "other.py"):
-        (tmp_path / name).write_text("changed")
-        hashes.append(now())
-    studies.code_hash.cache_clear()
-    assert len(set(hashes)) == 3
-    assert hashes[3] == hashes[2]
+    times = pick(study.frame, method="rpca", score="seconds")
+    assert times.set_index("patient").value.to_dict() == {"patient-2": 0.6 / 6, "patient-3": 0.6 / 6}
+    only = replace(study, cases=study.cases[:1])
+    assert pick(only.frame, method="rpca", score="seconds").value.tolist() == [0.6 / 6]
 
 
 # what is reused
@@ -324,15 +303,13 @@ def test_a_rerun_computes_nothing_and_gives_the_same(data, folder, calls):
     assert calls == []
 
 
-def test_other_settings_weights_size_or_code_are_computed_anew_and_the_old_ones_found_again(data, folder, calls):
+def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found_again(data, folder, calls):
     first = bits(run(data, folder))
     rpca = METHODS[1]
     for changed in (
-        replace(rpca, settings=Settings(method="rpca", lam=2.0).resolved()),
-        replace(rpca, settings=Settings(method="rpca", seed=1).resolved()),
+        replace(rpca, settings=Rpca(lam=2.0)),
         replace(rpca, prior_sha256="0" * 64),
         replace(rpca, size=SIDE // 2),
-        replace(rpca, code_sha256="0" * 64),
     ):
         calls.clear()
         run(data, folder, [METHODS[0], changed])
@@ -340,6 +317,19 @@ def test_other_settings_weights_size_or_code_are_computed_anew_and_the_old_ones_
     calls.clear()
     assert bits(run(data, folder)) == first
     assert calls == []
+
+
+def test_another_revision_computes_everything_anew(data, folder, calls, monkeypatch):
+    run(data, folder)
+    calls.clear()
+    monkeypatch.setattr(stores, "REVISION", stores.REVISION + 1)
+    run(data, folder)
+    assert len(calls) == 3
+
+
+def test_where_a_prior_lies_does_not_matter():
+    here, there = (Candidate("mmse", Mmse(prior=path), "0" * 64) for path in ("a.safetensors", "b.safetensors"))
+    assert here.configuration_hash == there.configuration_hash
 
 
 def test_only_the_clip_with_a_changed_frame_is_computed_anew(data, folder, calls):
@@ -361,8 +351,8 @@ def test_changed_masks_are_measured_anew_without_a_new_answer(data, folder, call
     after = run(data, folder)
     assert calls == []
     case = "patient-2-4C"
-    assert after.measured["rpca", case].scores["cnr"][0] == -before.measured["rpca", case].scores["cnr"][0]
-    assert after.measured["rpca", case].scores["cnr"][1] == before.measured["rpca", case].scores["cnr"][1]
+    assert after.measured["rpca", case].scores["cnr"][2] == -before.measured["rpca", case].scores["cnr"][2]
+    assert after.measured["rpca", case].scores["cnr"][5] == before.measured["rpca", case].scores["cnr"][5]
 
 
 def test_variations_keep_their_numbers_and_not_their_answers(data, folder, calls):
@@ -395,10 +385,74 @@ def test_ctrl_c_loses_only_what_was_under_way(data, folder, calls, monkeypatch):
 
 def test_torn_numbers_are_measured_again(data, folder, calls):
     first = bits(run(data, folder))
-    next((folder / "patient-1-4C").glob("rpca-*.json")).write_text('{"case": "pat')
+    next((folder / "patient-1-4C").glob("rpca-*.json")).write_text('{"key": "pat')
     calls.clear()
     assert bits(run(data, folder)) == first
     assert calls == []
+
+
+def test_a_torn_answer_is_computed_again(data, folder, calls):
+    first = bits(run(data, folder))
+    for path in (folder / "patient-1-4C").glob("rpca-*"):
+        path.write_bytes(path.read_bytes()[:-40])
+    calls.clear()
+    assert bits(run(data, folder)) == first
+    assert calls == [("patient-1-4C", "rpca")]
+
+
+# the store alone
+
+
+def test_what_is_stored_comes_back_to_the_bit(tmp_path):
+    store, value = Store(tmp_path), {"a": [0.1 + 0.2, np.inf, None], "b": {"nan": "nan"}}
+    assert store.once("x/y", ["about", 1], lambda: value) == value
+    assert store.once("x/y", ["about", 1], lambda: pytest.fail("it is there")) == value
+    assert store.once("x/y", ["about", 2], lambda: 7) == 7
+    assert np.isnan(store.once("x/y", "nan", lambda: np.nan))
+    assert store.arrays("x/y", 0) is None
+    store.keep_arrays("x/y", 0, {"signal": np.arange(5)})
+    found = store.arrays("x/y", 0)
+    assert found is not None
+    np.testing.assert_array_equal(found["signal"], np.arange(5))
+
+
+def test_an_entry_of_another_key_under_the_same_name_does_not_count(tmp_path, monkeypatch):
+    """As if the first digits of two keys agreed."""
+    store = Store(tmp_path)
+    store.once("x", "first", lambda: 1)
+    store.keep_arrays("x", "first", {"signal": np.arange(5)})
+    for suffix in ("json", "npz"):
+        next(tmp_path.glob(f"x-*.{suffix}")).rename(tmp_path / f"x-{digest('second')[:16]}.{suffix}")
+    assert store.once("x", "second", lambda: 2) == 2
+    assert store.arrays("x", "second") is None
+
+
+measured_items: list[int] = []
+
+
+def square(item: dict[str, int]) -> dict[str, float]:
+    measured_items.append(item["patient"])
+    if item["patient"] == 99:
+        raise KeyboardInterrupt
+    return {"psnr": float(item["patient"] ** 2), "flicker": np.nan}
+
+
+def test_a_benchmark_goes_on_where_it_stopped(tmp_path):
+    measured_items.clear()
+    with pytest.raises(KeyboardInterrupt):
+        complete([{"patient": k} for k in (1, 2, 99, 3)], square, tmp_path)
+    told = []
+    found = complete([{"patient": k} for k in (3, 2, 1)], square, tmp_path, progress=lambda *done: told.append(done))
+    assert [scores["psnr"] for scores in found] == [9, 4, 1]
+    assert measured_items == [1, 2, 99, 3]
+    assert told == [(done, 3) for done in range(4)]
+
+
+@pytest.mark.slow
+def test_a_benchmark_is_the_same_from_several_processes(tmp_path):
+    items = [{"patient": k} for k in range(5)]
+    one, two = (complete(items, square, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    assert repr(one) == repr(two)
 
 
 # what fails
@@ -414,7 +468,8 @@ def test_a_clip_that_cannot_be_taken_is_left_out_and_named(data, folder):
     (failure,) = study.failures
     assert (failure.case, failure.method) == ("patient-2-4C", "rpca")
     assert "does not move" in failure.reason
-    assert [found.patient for found in study.of("hazy")] == ["patient-1", "patient-3"]
+    assert study.frame.patient.unique().tolist() == ["patient-1", "patient-3"]
+    assert study.left_out() == [f"patient-2-4C is left out: {failure.reason}"]
 
 
 def test_no_clip_left_is_an_error_and_mistakes_of_ours_are_not_hidden(folder, monkeypatch):
@@ -473,13 +528,18 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, co
 
 PARENT = """
 import os, time
-from nuclear_diffusion.measure.study import _pool
+from nuclear_diffusion.measure.store import each
+
+
+def answer(item):
+    if item:
+        time.sleep(600)
+    return os.getpid()
+
 
 if __name__ == "__main__":
-    with _pool(1) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
-        pool.submit(time.sleep, 600)
-        time.sleep(600)
+    for _, worker in each(answer, [0, 1, 1], workers=2):
+        print(worker, flush=True)
 """
 
 

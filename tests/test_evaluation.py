@@ -1,27 +1,25 @@
-"""Scores of simulated patients, bootstrap intervals and tables."""
+"""Scores of simulated patients, and tables of them."""
 
-import csv
-import dataclasses
-import importlib.util
 import io
+import subprocess
 import sys
-import types
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
-from scipy.stats import norm
 
-from nuclear_diffusion.measure.bootstrap import mean_interval, paired_difference
-from nuclear_diffusion.measure.comparison import METHODS, Compared, as_clip
-from nuclear_diffusion.measure.demo import strict, table
-from nuclear_diffusion.measure.scores import score
-from nuclear_diffusion.measure.style import LOOKS
+from nuclear_diffusion.measure.candidates import METHODS
+from nuclear_diffusion.measure.comparison import Compared, compare
+from nuclear_diffusion.measure.datasets import as_clip
+from nuclear_diffusion.measure.demo import SHOWN, table
+from nuclear_diffusion.measure.scores import SCORES, score
+from nuclear_diffusion.measure.statistics import differences, summarise, tidy
+from nuclear_diffusion.measure.style import LOOKS, title_of
 from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
-from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.run import LoadedPrior
-from nuclear_diffusion.simulation import UNSEEN_FAMILIES, SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.simulation import SimulatedClip
 
 
 def two_regions(frames: int = 2) -> SimulatedClip:
@@ -112,92 +110,76 @@ def test_bright_tissue_is_lost_to_a_method_and_haze_is_not():
     assert np.isnan(score(clip._replace(sector=clip.ventricle[0]), clip.hazy)["bright_lost"])
 
 
-def test_the_interval_agrees_with_the_normal_one_for_many_values():
-    values = np.random.default_rng(0).normal(3, 2, 400)
-    interval = mean_interval(values)
-    half = norm.ppf(0.975) * values.std() / np.sqrt(len(values))
-    assert interval.mean == pytest.approx(values.mean())
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert interval.patients == 400
+def test_methods_are_compared_between_the_input_and_the_truth():
+    clip = two_regions(frames=3)
+    clip = clip._replace(hazy=clip.hazy + np.linspace(0, 0.1, 3, dtype=np.float32)[:, None, None])
+    found = list(compare(clip, LoadedPrior(None, None), methods={"rpca": Rpca()}))
+    assert [each.method for each in found] == ["hazy", "rpca", "clean"]
+    assert found[0].scores["ks_a"] == 0
+    assert found[1].scores["seconds"] > 0
+    assert found[2].scores["psnr"] == np.inf
 
 
-def test_pairing_takes_out_what_patients_have_in_common():
-    rng = np.random.default_rng(1)
-    patients = rng.normal(0, 10, 24)
-    better = patients + 1 + rng.normal(0, 0.1, 24)
-    difference = paired_difference(better, patients)
-    assert difference.low > 0.9
-    assert difference.high < 1.1
-    alone = mean_interval(better)
-    assert alone.high - alone.low > 10 * (difference.high - difference.low)
-    with pytest.raises(ValueError, match="as many patients"):
-        paired_difference([1.0], [1.0, 2.0])
+# tables
 
 
-def test_undefined_scores_are_left_out():
-    assert mean_interval([1.0, np.nan, 3.0, np.inf]).mean == 2
-    assert mean_interval([1.0, np.nan, 3.0]).patients == 2
-    assert np.isnan(mean_interval([5.0]).low)
-    assert np.isnan(mean_interval([]).mean)
-    assert paired_difference([np.inf, np.inf], [np.inf, 1.0]).patients == 0
+def frame_of(methods: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
+    """Method -> score -> one value a patient."""
+    count = len(next(iter(next(iter(methods.values())).values())))
+    return tidy(
+        {k: {m: {s: values[k] for s, values in scores.items()} for m, scores in methods.items()} for k in range(count)}
+    )
 
 
-def test_tables_show_means_and_mark_sure_differences():
-    scores = {
-        "new": {"psnr": [30.0, 31.0, 32.0], "ssim": [0.5, 0.5, 0.5]},
-        "old": {"psnr": [20.0, 21.0, 22.0], "ssim": [0.5, 0.5, 0.5]},
-        "truth": {"psnr": [np.inf] * 3, "ssim": [1.0, 1.0, 1.0]},
-    }
-    columns = {"psnr": "PSNR", "ssim": "SSIM"}
-    means = mean_table(scores, columns).splitlines()
-    assert means[0] == "| | PSNR | SSIM |"
-    assert means[2].startswith("| new | 31.000 [30")
-    assert means[4].startswith("| truth | – | 1.000")
-    differences = difference_table(scores, columns, method="new").splitlines()
-    assert differences[2] == "| new − old | 10.000* [10.000, 10.000] | 0.000 [0.000, 0.000] |"
-    assert differences[3].startswith("| new − truth | – | -0.500*")
+def test_tables_show_means_and_mark_differences_whose_interval_excludes_0():
+    frame = frame_of(
+        {
+            "new": {"psnr": [30.0, 31.0, 32.0], "ssim": [0.5, 0.5, 0.5], "mine": [1.0, 1.0, 1.0]},
+            "hazy": {"psnr": [20.0, 21.0, 22.0], "ssim": [0.5, 0.5, 0.5], "mine": [1.0, 1.0, 1.0]},
+            "clean": {"psnr": [np.inf] * 3, "ssim": [1.0, 1.0, 1.0], "mine": [1.0, 1.0, 1.0]},
+        }
+    )
+    scores = ["psnr", "ssim", "mine"]
+    means = mean_table(summarise(frame, scores)).markdown().splitlines()
+    assert means[0] == "|  | PSNR [dB] ↑ | SSIM ↑ | mine |"
+    assert means[2].startswith("| new | 31.00 [30")
+    assert means[3].startswith("| Hazy input | 21.00 [20")
+    assert means[4].startswith("| Clean clip | – | 1.000")
+    found = differences(frame, scores, [("new", "hazy"), ("new", "clean")])
+    wide = difference_table(found, wide=True).markdown().splitlines()
+    assert wide[2].startswith("| new − Hazy input | 10.00* [10.00, 10.00] | 0.000 [0.000, 0.000] |")
+    assert wide[3].startswith("| new − Clean clip | – | -0.500*")
+    long = difference_table(found).rows
+    assert long[0] == ["PSNR [dB] ↑", "new − Hazy input", "10.00 [10.00, 10.00]", "0.250", "0.250", "3"]
+    assert [row[:2] for row in long[1:3]] == [["SSIM ↑", "new − Hazy input"], ["SSIM ↑", "new − Clean clip"]]
 
 
 def test_groups_are_told_apart():
-    good = {"old": {"psnr": [10.0, 11.0]}, "new": {"psnr": [20.0, 21.0]}}
-    bad = {"old": {"psnr": [10.0, 12.0, 11.0]}, "new": {"psnr": [9.0, 13.0, 11.0]}}
-    lines = group_table({"good": good, "bad": bad}, {"psnr": "PSNR"}, before="old", after="new").splitlines()
-    assert lines[0] == "| | patients | PSNR |"
-    assert lines[2:] == ["| good | 2 | 10.500 → 20.500* |", "| bad | 3 | 11.000 → 11.000 |"]
+    good = frame_of({"old": {"psnr": [10.0, 11.0]}, "new": {"psnr": [20.0, 21.0]}})
+    bad = frame_of({"old": {"psnr": [10.0, 12.0, 11.0]}, "new": {"psnr": [9.0, 13.0, 11.0]}})
+    found = group_table({"good": good, "bad": bad}, ["psnr"], before="old", after="new")
+    assert found.headings == ["", "patients", "PSNR [dB] ↑"]
+    assert found.rows == [["good", "2", "10.50 → 20.50*"], ["bad", "3", "11.00 → 11.00"]]
 
 
-def test_the_report_holds_no_number_that_json_lacks():
-    scores = {
-        "gcnr": 0.5,
-        "ks_a": np.nan,
-        "ks_b": 0.1,
-        "ks_truth": 0.2,
-        "psnr": np.inf,
-        "ssim": np.float32(1),
-        "flicker_b": 3.0,
-        "bright_lost": np.nan,
-        "seconds": 0.0,
-    }
-    expected = scores | {"ks_a": None, "psnr": None, "ssim": 1.0, "bright_lost": None}
-    assert strict(scores) == expected
-
-
-def test_every_compared_method_has_valid_settings_and_one_title():
-    for method, settings in METHODS.items():
-        assert settings.resolved().method == method.removesuffix("-tuned")
-        assert method in LOOKS
+def test_every_compared_method_has_one_title_and_every_score_a_definition():
+    assert set(METHODS) < set(LOOKS)
     assert len({look.title for look in LOOKS.values()}) == len(LOOKS)
     assert list(METHODS) == [name for name in LOOKS if name in METHODS]  # one order everywhere
+    assert all(each.definition and each.better in ("higher", "lower") for each in SCORES.values())
+    assert len({each.title for each in SCORES.values()}) == len(SCORES)
 
 
 def test_the_demos_table_fits_a_terminal():
     clip = two_regions()
     console = Console(width=80, soft_wrap=True, record=True, file=io.StringIO())
-    console.print(table([Compared("aware", clip.hazy, {**score(clip, clip.hazy), "seconds": 12.3})]))
+    scores = {**score(clip, clip.hazy), "seconds": 12.3}
+    console.print(table([Compared(name, clip.hazy, scores) for name in ("aware", "clean")]).console("A patient"))
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-1].split()[:4] == ["One", "haze-aware", "pass", "0.000"]
+    (row,) = (line.split() for line in lines if line.startswith(title_of("aware")))
+    assert len(row) == 3 + len(SHOWN)
+    assert row[3] == "0.000"
     assert "…" not in "".join(lines)
 
 
@@ -207,155 +189,14 @@ def test_a_simulated_patient_reads_like_a_clip():
     np.testing.assert_array_equal(clip.frames, two_regions().hazy)
 
 
-@pytest.mark.slow
-def test_a_look_at_strengths_goes_on_where_it_stopped_and_begins_at_the_input(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
-    module = importlib.import_module("strengths")
-    loaded = LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4)
-    monkeypatch.setattr(module, "prior_named", lambda name: loaded)
-    look = module.Strengths(spare=(0.1,), width=(0.5,), frames=3, share=0.01, output=tmp_path)
-    look.run()
-    with (tmp_path / "strengths.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["kind"] for row in rows} == set(module.DEVELOPMENT)
-    for row in rows:
-        if row["rendering"].startswith("strength 0:"):  # the input as it is
-            assert [float(row[name]) for name in ("psnr", "ks_a", "ks_b", "bright_lost", "clean_lost")] == [0] * 5
-    assert {row["rendering"] for row in rows} >= {"strength 0.5: spare 0.250, clear 0.650", "spare 0.1, clear 0.6"}
-    text = (tmp_path / "strengths.md").read_text()
-
-    monkeypatch.setattr(module, "patient", None)  # finished patients are not rendered again
-    look.run()
-    assert (tmp_path / "strengths.md").read_text() == text
+PLAIN = """
+import sys
+sys.modules |= dict.fromkeys(("jinja2", "joblib", "statsmodels", "optuna"))
+import nuclear_diffusion.cli, nuclear_diffusion.restore.run, nuclear_diffusion.training.judge
+assert "pandas" not in sys.modules
+import nuclear_diffusion.measure.demo
+"""
 
 
-def test_what_is_finished_outlives_a_kill_and_not_a_change_of_code(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
-    module = importlib.import_module("finished")
-    path = tmp_path / "folder" / "lines.jsonl"
-    first = module.Finished(path)
-    assert first.get(["patient", 1]) is None
-    first.add(["patient", 1], {"psnr": 30.0, "flicker": np.nan})
-    with path.open("a") as lines:
-        lines.write('{"identity": "[\\"pat')
-    again = module.Finished(path)
-    again.add({"patient": 2, "mu": 3.0}, 0)
-    found = module.Finished(path)
-    assert found.get(("patient", 1))["psnr"] == 30.0
-    assert np.isnan(found.get(["patient", 1])["flicker"])
-    assert found.get({"mu": 3.0, "patient": 2}) == 0
-    assert found.get({"mu": 3.0, "patient": 3}) is None
-    monkeypatch.setattr(module, "code_hash", lambda parts: "other")
-    assert module.Finished(path).get(["patient", 1]) is None
-
-
-class Aware(Gaussian):
-    """A prior that takes half of every pixel for haze."""
-
-    haze_aware = True
-
-    def given(self, observed):
-        return types.SimpleNamespace(mean=lambda: observed / 2)
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    path = Path(__file__).parents[1] / "docs" / "benchmarks" / "simulated_patients.py"
-    monkeypatch.syspath_prepend(str(path.parent))
-    spec = importlib.util.spec_from_file_location("simulated_patients", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "simulated_patients", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "prior_named", lambda name: LoadedPrior(Aware(20.0, 0.2), "0" * 64))
-    return module
-
-
-@pytest.fixture
-def patients(monkeypatch, benchmark):
-    """The module from which the benchmark has its patients."""
-    return importlib.import_module("patients")
-
-
-@pytest.mark.slow
-def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch, benchmark, patients):
-    module = benchmark
-    run = module.Benchmark(patients=2, split="development", frames=3, output=tmp_path)
-
-    simulated = []
-
-    def stop_at_second(*, seed, **rest):
-        simulated.append(seed)
-        if len(simulated) == 2:
-            raise KeyboardInterrupt
-        return simulate(seed=seed, **rest)
-
-    monkeypatch.setattr(patients, "simulate", stop_at_second)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    with (tmp_path / "patients.jsonl").open("a") as lines:
-        lines.write('{"patient": 1, "scor')  # killed while writing
-    run.run()
-    assert simulated == [patient_seed("development", k) for k in (0, 1, 1)]
-    run.run()
-    assert len(simulated) == 3
-
-    with (tmp_path / "simulated_patients.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    names = ("hazy", *METHODS, "clean")
-    assert [(row["patient"], row["method"]) for row in rows] == [(p, m) for p in "01" for m in names]
-    assert {row["psnr"] for row in rows if row["method"] == "clean"} == {""}
-    text = (tmp_path / "simulated_patients.md").read_text()
-    assert "| Nuclear Diffusion − Robust PCA |" in text
-    assert str(Path.home()) not in text
-
-
-def test_kinds_of_patients_never_share_one_and_every_unseen_family_gets_its_share(benchmark):
-    firsts = sorted(kind.first for kind in benchmark.KINDS.values())
-    assert firsts[0] == 0
-    assert min(np.diff(firsts)) >= 100_000
-    unseen = benchmark.KINDS["unseen"]
-    assert all(set(unseen.clip(k)["families"]) <= set(UNSEEN_FAMILIES) for k in range(24))
-    counts = [sum(family in unseen.groups(k) for k in range(10)) for family in UNSEEN_FAMILIES]
-    assert counts == [3] * len(UNSEEN_FAMILIES)
-    assert benchmark.KINDS["seen"].groups(0) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["unseen", "unseen-view", "unseen-look"])
-def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monkeypatch, benchmark, patients):
-    asked = []
-
-    def small(*, seed, **rest):
-        asked.append((seed, rest))
-        return simulate(seed=seed, size=64, **rest)
-
-    monkeypatch.setattr(patients, "simulate", small)
-    for one in ("seen", kind, kind):
-        benchmark.Benchmark(kind=one, patients=2, split="development", frames=2, output=tmp_path).run()
-    first = benchmark.KINDS[kind].first
-    assert [seed for seed, _ in asked] == [patient_seed("development", k) for k in (0, 1, first, first + 1)]
-    name = f"simulated_patients_{kind.replace('-', '_')}"
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "patients.jsonl", "simulated_patients.md", "simulated_patients.csv", f"{name}.md", f"{name}.csv",
-    }  # fmt: skip
-    text = (tmp_path / f"{name}.md").read_text()
-    assert f"--kind {kind} --patients 2" in text
-    for position in (0, 1):
-        (group,) = benchmark.KINDS[kind].groups(position)
-        assert f"| {group} | 1 |" in text
-    assert "each kind apart" not in (tmp_path / "simulated_patients.md").read_text()
-
-
-@pytest.mark.slow
-def test_peers_are_measured_beside_the_others_in_a_table_of_their_own(tmp_path, monkeypatch, benchmark, patients):
-    monkeypatch.setattr(patients, "simulate", lambda **asked: simulate(size=64, **asked))
-    few = {method: dataclasses.replace(settings, steps=2) for method, settings in benchmark.PEERS.items()}
-    monkeypatch.setattr(benchmark, "PEERS", few)
-    benchmark.Benchmark(kind="unseen", patients=1, split="development", frames=2, output=tmp_path, peers=True).run()
-    text = (tmp_path / "simulated_patients_unseen_peers.md").read_text()
-    for title in ("Algorithm 1, 25 steps", "zea, 25 steps", "Nuclear Diffusion"):
-        assert f"| {title} |" in text
-    assert "| Nuclear Diffusion − zea, 25 steps |" in text
-    assert "--frames 2 --peers" in text
+def test_dehaze_train_and_demo_do_without_the_extra():
+    subprocess.run([sys.executable, "-c", PLAIN], check=True)

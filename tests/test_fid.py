@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
@@ -15,9 +16,8 @@ from scipy.linalg import sqrtm
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure import study
+from nuclear_diffusion.measure.challenge import challenge_note, challenge_points, challenge_table, fid_points
 from nuclear_diffusion.measure.fid import BATCH, Distances, frechet_distance, moments, open_network
-from nuclear_diffusion.measure.results import Results, challenge_note, challenge_table
-from nuclear_diffusion.measure.statistics import ChallengeScore, fid_points
 from nuclear_diffusion.simulation import write_dataset
 
 
@@ -100,13 +100,15 @@ def test_the_fid_term_of_g1(fid, points):
 
 def test_g1_is_whole_with_fid():
     planted = Distances({"hazy": 105.0, "rpca": 60.0}, 8, 9, 6, "5ec0de")
-    scores = {"hazy": ChallengeScore(40, 50), "rpca": ChallengeScore(67, 20)}
-    found = Results((), (), scores, planted)
-    assert challenge_table(found) == (
+    means = {"hazy": (0.65, 1.25, 0.2, 0.25), "rpca": (0.8, 1.5, 0.3, 0.2)}
+    scores = ("gcnr", "cnr", "ks_a", "ks_b")
+    rows = [(method, *pair) for method, values in means.items() for pair in zip(scores, values, strict=True)]
+    points = challenge_points(pd.DataFrame(rows, columns=["method", "score", "frame_mean"]), planted)
+    assert challenge_table(points, planted) == (
         ["", "g1 (of 100)", "g2 (of 100)", "FID ↓ (n = 8, clean n = 9)", "g3"],
-        [["Hazy input", "56.5", "50.0", "105.0", "missing"], ["Robust PCA", "100.0", "20.0", "60.0", "missing"]],
+        [["Hazy input", "50.0", "50.0", "105.0", "missing"], ["Robust PCA", "100.0", "20.0", "60.0", "missing"]],
     )
-    note = challenge_note(found)
+    note = challenge_note(planted)
     assert note.startswith("Missing: g3")
     for word in ("8 frames of each method against 9 clean ones", "6 features", "5ec0de", "onnxruntime"):
         assert word in note

@@ -11,12 +11,12 @@ from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
+from nuclear_diffusion.measure.candidates import METHODS, choose, vary
 from nuclear_diffusion.measure.datasets import find_dataset, only_patients
-from nuclear_diffusion.measure.study import choose_methods, vary
 from nuclear_diffusion.paper import zea
 from nuclear_diffusion.restore import clip as core
-from nuclear_diffusion.restore import run
-from nuclear_diffusion.restore.methods import METHODS, Paper, Zea, as_dict, as_json, read_settings
+from nuclear_diffusion.restore import methods, run
+from nuclear_diffusion.restore.methods import Paper, Zea, as_dict, as_json, read_settings
 
 
 def speckle(frames: int = 5, side: int = 40) -> np.ndarray:
@@ -58,9 +58,9 @@ def assert_refused(capsys, code, *words):
 # the file
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_settings_come_back_as_they_were_written(method, tmp_path):
-    settings = METHODS[method]()
+    settings = methods.METHODS[method]()
     path = tmp_path / "settings.json"
     path.write_text(as_json(settings))
     assert read_settings(path) == settings
@@ -145,18 +145,20 @@ def test_a_file_of_another_method_than_the_typed_one_is_refused(method, file, tm
 # evaluate
 
 
-def test_a_file_replaces_the_settings_of_its_method_only(file):
-    own = [read_settings(file)]
-    hazy, paper = choose_methods("paper", settings=own)
+def test_a_file_replaces_the_settings_of_its_method_only():
+    own = [methods.Rpca(lam=1.5)]
+    hazy, rpca, tuned = choose("rpca,rpca-tuned", settings=own)
     assert hazy.settings is None
-    assert paper.settings == Paper(mu=1.5, steps=2, seed=3)
-    assert choose_methods("paper", settings=own, seed=0)[1].settings == Paper(mu=1.5, steps=2)
-    (twice,) = vary([paper], [2])
-    assert twice.settings == Paper(mu=3.0, steps=2, seed=3)
+    assert (rpca.settings, tuned.settings) == (own[0], METHODS["rpca-tuned"])
+    (twice,) = vary([rpca], [2])
+    assert twice.settings == methods.Rpca(lam=3.0)
+    paper = methods.Paper(mu=3.0, seed=3)
+    assert choose("paper", settings=[paper])[1].settings == paper
+    assert choose("paper", settings=[paper], seed=0)[1].settings == methods.Paper(mu=3.0)
     with pytest.raises(InputError, match="two files"):
-        choose_methods("paper", settings=own * 2)
+        choose("rpca", settings=own * 2)
     with pytest.raises(InputError, match="does not name"):
-        choose_methods("hazy", settings=own)
+        choose("hazy", settings=own)
 
 
 def test_evaluate_uses_the_files_settings_and_only_the_patients_named(file, data, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ for share in $SHARES; do
     if ((left < 10)); then break; fi
     say "evaluating a share of $share of the development patients, $left s left"
     XLA_PYTHON_CLIENT_PREALLOCATE=false timeout --signal=INT --kill-after=5 "$left" \
-        "$PYTHON" docs/benchmarks/development.py --priors echo "$work/new" --share "$share" --frames "$FRAMES" \
+        "$PYTHON" -m benchmarks development --priors echo "$work/new" --share "$share" --frames "$FRAMES" \
         --workers "$WORKERS" --output "$work" || say "stopped (status $?)"
 done
 say "done: $OUT"

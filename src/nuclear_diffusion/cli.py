@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -288,16 +287,20 @@ class Evaluate:
 
         own = [read_settings(path) for path in self.settings]
 
+        from nuclear_diffusion.measure import require_modules
+
+        require_modules("evaluate", "joblib", "jinja2", "statsmodels")
+
+        from nuclear_diffusion.measure.candidates import choose, vary
         from nuclear_diffusion.measure.datasets import find_dataset, only_patients
-        from nuclear_diffusion.measure.evaluate import evaluate, failures
-        from nuclear_diffusion.measure.study import choose_methods, vary
+        from nuclear_diffusion.measure.evaluate import evaluate
         from nuclear_diffusion.restore.run import check_writable
 
         check_writable(self.output)
         dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, clean=self.clean, truth=self.truth)
         if self.patients is not None:
             dataset = only_patients(dataset, self.patients)
-        chosen = choose_methods(self.methods, prior=self.prior, seed=self.seed, settings=own)
+        chosen = choose(self.methods, prior=self.prior, seed=self.seed, settings=own)
         study = evaluate(
             dataset,
             [*chosen, *vary(chosen, factors)],
@@ -307,7 +310,7 @@ class Evaluate:
             progress_bar=progress_bar,
             inception=self.inception,
         )
-        left_out = failures(study)
+        left_out = study.left_out()
         for sentence in (*dataset.notes, *left_out):
             print(f"note: {sentence}", file=sys.stderr)
         print(f"{self.output / 'report.html'}: {len(study.main)} methods on {len(study.cases)} clips")
@@ -353,17 +356,21 @@ class Tune:
         if not 0 < self.share < 1:
             raise InputError(f"--share must be between 0 and 1, got {self.share}.")
         _require_seed(self.seed)
-        if find_spec("optuna") is None:
-            raise InputError("tune needs Optuna, which is not installed: python -m pip install optuna.")
+        if self.prior is not None and "prior" not in METHODS[self.method].__struct_fields__:
+            raise InputError(f"--method {self.method} has no prior: leave out --prior.")
 
+        from nuclear_diffusion.measure import require_modules
+
+        require_modules("tune", "optuna", "jinja2", "statsmodels")
+
+        from nuclear_diffusion.measure.candidates import choose
         from nuclear_diffusion.measure.datasets import find_dataset
-        from nuclear_diffusion.measure.study import choose_methods
-        from nuclear_diffusion.measure.tuning_report import tune
+        from nuclear_diffusion.measure.tune import tune
         from nuclear_diffusion.restore.run import check_writable
 
         check_writable(self.output)
         dataset = find_dataset(self.data, noisy=self.noisy, masks=self.masks, truth=self.truth)
-        _, base = choose_methods(self.method, prior=self.prior, seed=self.seed)
+        _, base = choose(self.method, prior=self.prior, seed=self.seed)
         tuned = tune(
             dataset,
             base,

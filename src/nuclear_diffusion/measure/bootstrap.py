@@ -11,6 +11,8 @@ from scipy.stats import bootstrap
 
 RESAMPLES = 9999
 
+Values = Sequence[float] | np.ndarray
+
 
 class Interval(NamedTuple):
     """An average and its confidence interval."""
@@ -22,7 +24,7 @@ class Interval(NamedTuple):
     """How many patients it rests on."""
 
 
-def mean_interval(values: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
+def mean_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean over patients with its percentile bootstrap interval (Efron 1979), `RESAMPLES` resamples.
 
     Patients whose score is undefined (NaN, or infinite as the PSNR of a clip against itself) are left out. With fewer
@@ -31,12 +33,12 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95, seed: int = 0
     return _interval([_known(values)], np.mean, level, seed)
 
 
-def median_interval(values: Sequence[float], *, level: float = 0.95, seed: int = 0) -> Interval:
+def median_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Median over patients (in the field `mean`) with its interval, as `mean_interval`."""
     return _interval([_known(values)], np.median, level, seed)
 
 
-def pooled_interval(frames: Sequence[Sequence[float]], *, level: float = 0.95, seed: int = 0) -> Interval:
+def pooled_interval(frames: Sequence[Values], *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean over all frames, `frames` being those of each patient, with its interval over patients.
 
     Whole patients are resampled (cluster bootstrap): sum of sums over sum of counts. Undefined values are left out, and
@@ -47,22 +49,16 @@ def pooled_interval(frames: Sequence[Sequence[float]], *, level: float = 0.95, s
     return _interval([sums, counts], lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), level, seed)
 
 
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, level: float = 0.95, seed: int = 0
-) -> Interval:
+def paired_difference(first: Values, second: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean over patients of `first - second`, the same patients in the same order, with its interval."""
-    return mean_interval(list(differences(first, second)), level=level, seed=seed)
-
-
-def differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
-    """`first - second`, patient by patient; NaN where undefined."""
     if len(first) != len(second):
         raise ValueError(f"`second` must have as many patients as `first`, {len(first)}, got {len(second)}.")
     with np.errstate(invalid="ignore"):  # inf - inf: undefined
-        return np.subtract(first, second, dtype=float)
+        values = np.subtract(first, second, dtype=float)
+    return mean_interval(values, level=level, seed=seed)
 
 
-def _known(values: Sequence[float]) -> np.ndarray:
+def _known(values: Values) -> np.ndarray:
     array = np.asarray(values, float)
     return array[np.isfinite(array)]
 

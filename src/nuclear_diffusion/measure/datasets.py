@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
+from natsort import natsorted
 from numpy import ndarray
 from PIL import Image
 from skimage.draw import polygon2mask
@@ -20,6 +21,7 @@ from skimage.draw import polygon2mask
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, read_frames, read_video
 from nuclear_diffusion.io.find import patient_of
+from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.types import Mask
 
@@ -51,6 +53,20 @@ class Loaded(NamedTuple):
     annotations: dict[int, Annotation]
     """By frame number; frames without a drawn region are left out."""
     truth: Float32[ndarray, "frames height width"] | None
+
+
+def as_loaded(simulated: SimulatedClip) -> Loaded:
+    """A simulated patient as a clip whose truth is known, with masks on every frame."""
+    numbers = tuple(range(1, len(simulated.hazy) + 1))
+    regions = map(Annotation, simulated.septum, simulated.ventricle)
+    return Loaded(as_clip(simulated), numbers, dict(zip(numbers, regions, strict=True)), simulated.clean)
+
+
+def as_clip(simulated: SimulatedClip) -> Clip:
+    """The hazy acquisition as if it had been read from a file that names its region."""
+    name = f"simulated-{simulated.view}-{simulated.seed}"
+    region = np.asarray(simulated.sector, bool)
+    return Clip(simulated.hazy, simulated.fps, color=None, region=region, name=name, source=Path(name))
 
 
 @dataclass(frozen=True)
@@ -269,12 +285,12 @@ def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] =
         if number in frames:
             raise InputError(f"{path} and {frames[number].name} are both frame {number} of {name}: remove one.")
         frames[number] = path
-    return {name: dict(sorted(clips[name].items())) for name in sorted(clips, key=_numerical)}
+    return {name: dict(sorted(clips[name].items())) for name in natsorted(clips)}
 
 
 def _movies(folder: Path) -> dict[str, Path]:
     files = [path for path in folder.iterdir() if path.suffix.lower() in MOVIES and path.name[0] != "."]
-    return {path.stem: path for path in sorted(files, key=lambda path: _numerical(path.name))}
+    return {path.stem: path for path in natsorted(files, key=lambda path: path.name)}
 
 
 def _truth_of(
@@ -313,8 +329,3 @@ def _example(clip: tuple[str, dict[int, Path] | Path]) -> str:
 
 def _size(shape: Iterable[int]) -> str:
     return " x ".join(str(side) for side in shape)
-
-
-def _numerical(name: str) -> list[tuple[int, str]]:
-    """A sort key by which patient-2 comes before patient-10."""
-    return [(int(part or 0), "") if index % 2 else (0, part) for index, part in enumerate(re.split(r"(\d+)", name))]

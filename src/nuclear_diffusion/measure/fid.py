@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import read_frames
-from nuclear_diffusion.measure.measures import LEVELS, eight_bits
+from nuclear_diffusion.measure.scores import LEVELS, eight_bits
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.restore.clip import Progress
 
@@ -135,7 +135,7 @@ def clean_moments(network: Network, clips: Sequence[Sequence[Path]], progress: P
 
 def measure_fid(study: Study, network: Network, clean: Moments, progress: Progress) -> Distances:
     """The FID between all frames of each method's stored answers and the clean set."""
-    names, cases = [method.name for method in study.main], study.cases
+    names, cases = [one.name for one in study.main], study.cases
     values, frames = {}, 0
     for index, name in enumerate(names):
         found = _moments_of(

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -13,12 +13,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 
-from nuclear_diffusion.measure.bootstrap import Interval, mean_interval, pooled_interval
+from nuclear_diffusion.measure.bootstrap import Interval
+from nuclear_diffusion.measure.candidates import CLEAN, HAZY, Candidate, strength_of
 from nuclear_diffusion.measure.datasets import Case, Loaded
-from nuclear_diffusion.measure.measures import LEVELS, WINDOW
-from nuclear_diffusion.measure.results import by_patient, heading, number, patient_means
-from nuclear_diffusion.measure.statistics import SCORES
-from nuclear_diffusion.measure.study import HAZY, Method, Study, strength_of
+from nuclear_diffusion.measure.scores import LEVELS, SCORES, WINDOW
+from nuclear_diffusion.measure.statistics import frame_mean, patient_mean, patient_means, pick
+from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.measure.style import (
     COLUMN,
     PAGE,
@@ -29,23 +29,13 @@ from nuclear_diffusion.measure.style import (
     styled,
     title_of,
 )
+from nuclear_diffusion.measure.tables import heading, number
 
 BINS, FRAMES_A_BIN = 12, 8
 """Bins of motion in Fig. 2, as in the paper; fewer where that left fewer frames to a bin, on average."""
 
 FOLLOWED = 3
 """Largest singular values that are followed over time."""
-
-
-def answers(study: Study) -> list[str]:
-    """The methods of the tables, without the input itself."""
-    return [method.name for method in study.main if method.name != HAZY]
-
-
-def focus(study: Study) -> str:
-    """The method that the choice of patients looks at: Nuclear Diffusion where it is there, else the last one."""
-    names = answers(study) or [HAZY]
-    return "nuclear" if "nuclear" in names else names[-1]
 
 
 # ------------------------------------------------------------------------------------------- Fig. 2
@@ -64,18 +54,18 @@ class MotionBins(NamedTuple):
 
 def motion_bins(study: Study, method: str, edges: Float[ndarray, " edges"]) -> MotionBins:
     """Mean KS_A in bins of the input's motion level; the last bin holds its upper edge."""
-    levels, values = (list(by_patient(study, method, score).values()) for score in ("motion_psnr", "ks_a"))
-    means, counts = [], []
-    for index, (low, high) in enumerate(pairwise(edges)):
-        last = index == len(edges) - 2
-        chosen = [
-            [k for level, k in zip(*pair, strict=True) if low <= level < high or (last and level == high)]
-            for pair in zip(levels, values, strict=True)
-        ]
-        found = pooled_interval(chosen)
-        means.append(found)
-        counts.append(sum(math.isfinite(k) for each in chosen for k in each))
-    return MotionBins(edges, means, np.array(counts))
+    values = pick(study.frame, method=method, score="ks_a")
+    keys = ["clip", "frame"]
+    level = values[keys].merge(_motion(study), how="left", on=keys).value.to_numpy()
+    upper = np.append(edges[1:-1], np.nextafter(edges[-1], np.inf))
+    bins = [pick(values, (level >= low) & (level < high)) for low, high in zip(edges[:-1], upper, strict=True)]
+    means = [frame_mean(each, method, "ks_a") for each in bins]
+    return MotionBins(edges, means, np.array([np.isfinite(each.value).sum() for each in bins]))
+
+
+def _motion(study: Study) -> pd.DataFrame:
+    """The input's motion level at each annotated frame."""
+    return pick(study.frame, method=HAZY, score="motion_psnr")
 
 
 def motion_edges(study: Study) -> Float[ndarray, " edges"]:
@@ -83,7 +73,7 @@ def motion_edges(study: Study) -> Float[ndarray, " edges"]:
 
     Equal levels are in one bin, so that there may be fewer.
     """
-    levels = np.array([level for each in study.of(HAZY) for level in each.scores["motion_psnr"]])
+    levels = _motion(study).value.to_numpy()
     known = levels[np.isfinite(levels)]
     if not len(known):
         return known
@@ -94,7 +84,7 @@ def motion_edges(study: Study) -> Float[ndarray, " edges"]:
 
 def draw_motion(study: Study) -> Figure | None:
     """Fig. 2: KS of the septum against motion, with intervals, above the number of frames in each bin."""
-    edges, names = motion_edges(study), answers(study)
+    edges, names = motion_edges(study), study.answering
     if not len(edges) or not names:
         return None
     with styled():
@@ -115,7 +105,7 @@ def draw_motion(study: Study) -> Figure | None:
         upper.set_ylabel("KS of septum ↓")
         upper.set_ylim(0, 1.08 * upper.get_ylim()[1])
         lower.set(xlabel="motion level PSNR($y_t$, $y_{t-1}$) [dB]: moving ← → still", ylabel="frames")
-        still = sum(math.isinf(level) for each in study.of(HAZY) for level in each.scores["motion_psnr"])
+        still = np.isinf(_motion(study).value).sum()
         if still:
             upper.set_title(f"{still} frames equal to the one before are not shown", fontsize=6, loc="right")
         figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -151,19 +141,15 @@ def choose_patients(study: Study) -> list[Chosen]:
     Of an even number the lower median, so that it is a patient; with fewer than three, those there are. Patients
     without a gCNR are not chosen; of a patient's clips the first is shown.
     """
-    before, after = (patient_means(study, name, "gcnr") for name in (HAZY, focus(study)))
-    patients = list(dict.fromkeys(case.patient for case in study.cases))
-    gains = [(b - a, p) for a, b, p in zip(before, after, patients, strict=True) if math.isfinite(b - a)]
-    ranked = sorted(gains, key=lambda pair: (pair[0], patients.index(pair[1])))
-    if not ranked:
+    means = patient_means(study.frame, "gcnr")
+    ranked = (means[study.focus] - means[HAZY]).dropna().sort_values(kind="stable", ascending=True)
+    if ranked.empty:
         return [Chosen("first patient", study.cases[0], math.nan)]
-    places = {"median": (len(ranked) - 1) // 2, "best": len(ranked) - 1, "worst": 0}
-    found: dict[str, Chosen] = {}
-    for rule, place in places.items():
-        gain, patient = ranked[place]
-        if patient not in found:
-            case = next(case for case in study.cases if case.patient == patient)
-            found[patient] = Chosen(rule, case, gain)
+    found: dict[Any, Chosen] = {}
+    for rule, place in {"median": (len(ranked) - 1) // 2, "best": -1, "worst": 0}.items():
+        patient = ranked.index[place]
+        case = next(case for case in study.cases if case.patient == patient)
+        found.setdefault(patient, Chosen(rule, case, float(ranked.iloc[place])))
     return list(found.values())
 
 
@@ -190,7 +176,7 @@ def draw_comparison(study: Study, chosen: Sequence[Chosen]) -> Figure:
 
     The frame is `shown_frame`, the inset `inset_of`; regions are outlined in the input. Numbers are of that frame.
     """
-    names = [method.name for method in study.main]
+    names = [one.name for one in study.main]
     columns = len(names) + any(one.case.truth is not None for one in chosen)
     side = min(PAGE / columns, 1.7)
     with styled():
@@ -209,7 +195,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
     place, inset = loaded.numbers.index(shown), inset_of(loaded, shown)
     pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
     if loaded.truth is not None:
-        pictures["clean"] = loaded.truth[place]
+        pictures[CLEAN] = loaded.truth[place]
     part.suptitle(f"{one.rule.capitalize()}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
     rows = part.subplots(2, columns, squeeze=False)
     for axes in rows.flat:
@@ -223,7 +209,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
         whole.set_title(title_of(name), fontsize=min(8, 11 - columns / 2))
         if name == HAZY and shown in loaded.annotations:
             outline(whole, loaded, shown)
-        if name != "clean":
+        if name != CLEAN:
             caption(detail, study, name, one.case, shown)
 
 
@@ -234,13 +220,12 @@ def outline(axes: Axes, loaded: Loaded, number: int) -> None:
             axes.contour(mask.astype(float), [0.5], colors=color, linewidths=0.7)
 
 
-def caption(axes: Axes, study: Study, name: str, case: Case, number_: int) -> None:
+def caption(axes: Axes, study: Study, name: str, case: Case, frame: int) -> None:
     """A frame's gCNR and KS below its inset."""
-    found = study.measured[name, case.name]
-    if number_ in found.numbers:
-        index = found.numbers.index(number_)
-        texts = [f"{SCORES[s].title} {number(found.scores[s][index], s)}" for s in ("gcnr", "ks_a")]
-        shown = texts[:1] if name == HAZY else texts
+    rows = pick(study.frame, study.frame.frame == frame, clip=case.name, method=name)
+    values = {score: pick(rows, score=score).value for score in ("gcnr", "ks_a")[: 1 if name == HAZY else 2]}
+    shown = [f"{SCORES[score].title} {number(value.iloc[0], score)}" for score, value in values.items() if len(value)]
+    if shown:
         axes.text(0.5, -0.04, "\n".join(shown), transform=axes.transAxes, ha="center", va="top", fontsize=6.5)
 
 
@@ -255,8 +240,8 @@ def draw_boxes(study: Study) -> Figure:
             names = [m.name for m in study.main if m.name != HAZY or score == "gcnr"]
             for place, name in enumerate(names):
                 look = look_of(name)
-                values = [value for value in patient_means(study, name, score) if math.isfinite(value)]
-                if not values:
+                values = patient_means(study.frame, score)[name].dropna().to_numpy()
+                if not len(values):
                     continue
                 line = {"color": look.color, "linewidth": 1}
                 axes.boxplot(
@@ -265,7 +250,7 @@ def draw_boxes(study: Study) -> Figure:
                 )  # fmt: skip
                 spread = 0.16 * np.sin(2.4 * np.arange(len(values)))  # apart, and the same every time
                 axes.scatter(place + spread, values, s=4, color=look.color, alpha=0.55, linewidths=0, zorder=3)
-                mean = pooled_interval(list(by_patient(study, name, score).values())).mean
+                mean = frame_mean(study.frame, name, score).mean
                 axes.scatter([place], [mean], s=22, marker="D", color="white", edgecolors=look.color, zorder=4)
                 axes.annotate(
                     f"{mean:.3f}",
@@ -296,16 +281,14 @@ class Curve(NamedTuple):
     gcnr: list[Interval]
 
 
-def curve_of(study: Study, method: Method) -> Curve | None:
-    """Contrast and KS_A of a method over its strength, ascending; None for a method without one."""
-    setting = None if method.settings is None else strength_of(method.settings)
+def curve_of(study: Study, candidate: Candidate) -> Curve | None:
+    """Contrast and KS_A of a candidate over its strength, ascending; None for a method without one."""
+    setting = strength_of(candidate.settings)
     if setting is None:
         return None
-    family = [each for each in study.methods if method.name in (each.name, each.varied)]
+    family = [each for each in study.candidates if candidate.name in (each.name, each.varied)]
     family.sort(key=lambda each: getattr(each.settings, setting))
-    averages = [
-        [mean_interval(patient_means(study, each.name, score)) for each in family] for score in ("ks_a", "gcnr")
-    ]
+    averages = [[patient_mean(study.frame, each.name, score) for each in family] for score in ("ks_a", "gcnr")]
     return Curve(setting, [getattr(each.settings, setting) for each in family], *averages)
 
 
@@ -314,7 +297,7 @@ def draw_tradeoff(study: Study) -> Figure:
     with styled():
         figure = Figure(figsize=(1.45 * COLUMN, 3.3))
         axes = figure.subplots()
-        before = mean_interval(patient_means(study, HAZY, "gcnr"))
+        before = patient_mean(study.frame, HAZY, "gcnr")
         look = look_of(HAZY)
         axes.axhline(before.mean, color=look.color, linewidth=0.6, linestyle=":")
         axes.plot([0], [before.mean], marker=look.marker, color=look.color, linestyle="none", label=look.title)
@@ -333,18 +316,54 @@ def draw_tradeoff(study: Study) -> Figure:
                     reached, (xs[-1], ys[-1]), xytext=(3, 3), textcoords="offset points", fontsize=6, color=look.color
                 )
                 title += f", {SYMBOLS[curve.setting]} from {curve.values[0]:.3g}"
-            x, y = (mean_interval(patient_means(study, method.name, score)) for score in ("ks_a", "gcnr"))
+            x, y = (patient_mean(study.frame, method.name, score) for score in ("ks_a", "gcnr"))
             up, across = (np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (y, x))
             axes.errorbar(
                 [x.mean], [y.mean], up, across, color=look.color, marker=look.marker, markersize=7, linestyle="none",
                 elinewidth=0.7, capsize=2, markeredgecolor="black", markeredgewidth=0.5, label=title,
             )  # fmt: skip
-        grid(axes, "both")
-        axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
-        axes.margins(0.08)
-        axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        _label_tradeoff(figure, axes)
     return figure
+
+
+def draw_trials(method: str, trials: pd.DataFrame, limit: float, hazy: float) -> Figure:
+    """The same of the `trials` of a search, the default first, with the Pareto front and the choice.
+
+    `hazy` is the input's gCNR, whose KS_A is 0; `limit` the KS_A that the choice may have.
+    """
+    look, before = look_of(method), look_of(HAZY)
+    front = pick(trials, trials.pareto == 1).sort_values(by="ks_a", kind="stable")
+    with styled():
+        figure = Figure(figsize=(1.45 * COLUMN, 3.3))
+        axes = figure.subplots()
+        axes.axhline(hazy, color=before.color, linewidth=0.6, linestyle=":")
+        axes.axvline(limit, color="#7F7F7F", linewidth=0.8, linestyle="--", label=f"limit, KS_A = {limit:.3g}")
+        axes.plot([0], [hazy], marker=before.marker, color=before.color, linestyle="none", label=before.title)
+        axes.plot(
+            trials.ks_a[1:], trials.gcnr[1:], color="#9A9A9A", marker=".", linestyle="none",
+            label=f"{len(trials) - 1} trials of {look.title}",
+        )  # fmt: skip
+        axes.plot(
+            front.ks_a, front.gcnr, color=look.color, marker=look.marker, markersize=3.5, linewidth=1,
+            drawstyle="steps-post", label="Pareto front",
+        )  # fmt: skip
+        chosen = pick(trials, trials.chosen == 1)
+        for title, point, marker, size in (("Default", trials[:1], "s", 6.0), ("Chosen", chosen, "*", 10.0)):
+            if len(point):
+                axes.plot(
+                    point.ks_a, point.gcnr, marker=marker, markersize=size, color="white", linestyle="none",
+                    markeredgecolor="black", markeredgewidth=0.9, label=title, zorder=3,
+                )  # fmt: skip
+        _label_tradeoff(figure, axes)
+    return figure
+
+
+def _label_tradeoff(figure: Figure, axes: Axes) -> None:
+    grid(axes, "both")
+    axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
+    axes.margins(0.08)
+    axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
 SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "strength": "strength"}
@@ -374,7 +393,7 @@ def draw_intensities(study: Study, clean: Float[ndarray, " levels"] | None = Non
                         range(LEVELS), shares, color=look.color, linestyle=look.line, where="post", label=look.title
                     )
             if region == "sector" and clean is not None:
-                look = look_of("clean")
+                look = look_of(CLEAN)
                 axes.step(
                     range(LEVELS), np.cumsum(clean) / clean.sum(), color=look.color, linestyle=look.line, where="post",
                     label="Clean clips of others",
@@ -392,7 +411,7 @@ def draw_singular_values(study: Study, case: Case) -> Figure | None:
 
     Left: all frames. Right: the largest ones of each window of 7 frames.
     """
-    names = answers(study)
+    names = study.answering
     if not names:
         return None
     y = study.measured[HAZY, case.name].spectra["signal"]

@@ -1,63 +1,141 @@
-"""The page that a person reads: one HTML file that holds its tables, figures and clips."""
+"""What `evaluate` writes: the tables with all that they rest on, and a page that holds tables, figures and clips."""
 
 import base64
 import json
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Int
+from numpy import ndarray
 
-from nuclear_diffusion.files import atomic
-from nuclear_diffusion.io import write_video
-from nuclear_diffusion.measure import figures, results
-from nuclear_diffusion.measure.measures import LEVELS
-from nuclear_diffusion.measure.results import Cells, Results
-from nuclear_diffusion.measure.statistics import SCORES
-from nuclear_diffusion.measure.study import HAZY, Study
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io import find_sector, read_frames, write_video
+from nuclear_diffusion.measure import figures
+from nuclear_diffusion.measure.candidates import CLEAN, HAZY
+from nuclear_diffusion.measure.challenge import challenge_note, challenge_points, challenge_table
+from nuclear_diffusion.measure.datasets import Dataset
+from nuclear_diffusion.measure.fid import Distances
+from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, eight_bits, histogram
+from nuclear_diffusion.measure.statistics import INTERVALS, TESTS, differences, pick, records, summarise
+from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.measure.style import save, title_of
+from nuclear_diffusion.measure.tables import (
+    Table,
+    difference_table,
+    listed,
+    mean_table,
+    patient_table,
+    render,
+    write_csv,
+    write_json,
+    write_text,
+)
 from nuclear_diffusion.restore.pictures import side_by_side
 
-CAPTIONS = {
-    "comparison": "As the paper's Fig. 3: one frame of each chosen patient and, below it, the square midway between "
-    "the two regions, which are outlined in the input (yellow septum, blue ventricle). The frame is the middle one of "
-    "those with masks; its scores stand below.",
-    "boxes": "As the paper's Fig. 4: each dot a patient, boxes from the lower to the upper quartile with the median, "
-    "whiskers at 5 and 95 %; the diamond and the number above are the mean over all frames.",
-    "tradeoff": "Contrast against tissue preserved, means over patients with 95 % intervals. Large marks: the settings "
-    "of the tables; curves: the same method at other strengths. Compare methods at equal KS, not at one setting each.",
-    "motion": "As the paper's Fig. 2: change of the tissue against how still the input is, in bins of about as many "
-    "frames each, with 95 % intervals over patients where a bin has at least two, and the number of frames in each. A "
-    "frame whose predecessor is missing has no motion level.",
-    "intensities": "Cumulative intensities: what KS measures is the greatest vertical distance from the input's curve. "
-    "Each clip counts the same.",
-    "singular_values": "What the low-rank model sees in the clip of the median patient: the singular values of input, "
-    "background and signal within the sector.",
-}
-"""The figures in the order of the page, and what they show."""
+CLEAN_FRAMES = 12
+"""Frames of each clean clip whose intensities are counted."""
 
 
-def write_report(
-    study: Study,
-    found: Results,
-    folder: Path,
-    *,
-    command: str,
-    notes: Sequence[str] = (),
-    clean: np.ndarray | None = None,
-) -> Path:
-    """Write the figures (`figures/*.pdf`, `.png`), clips (`clips/*.mp4`) and `report.html`; return the page's path.
+class Results(NamedTuple):
+    """A study and what the tables say of it."""
 
-    Args:
-        study, found: the numbers.
-        folder: where to write.
-        command: what makes this report again.
-        notes: what the reader must know of the data, one sentence each.
-        clean: histogram of clean clips, (256,), where there are any.
+    study: Study
+    summary: pd.DataFrame
+    """`statistics.summarise`, of the scores that some candidate has."""
+    differences: pd.DataFrame
+    """`statistics.differences`."""
+    points: pd.DataFrame
+    """`challenge_points`."""
+    fid: Distances | None
+    """Where there are Inception weights."""
+
+    @classmethod
+    def of(cls, study: Study, fid: Distances | None = None) -> "Results":
+        """Averages of the candidates of the tables, the tests between them, and the challenge's terms."""
+        summary = summarise(study.main_frame, EVALUATED)
+        points = challenge_points(summary, fid)
+        known = summary.score.isin(summary.score[summary.patients > 0])
+        return cls(study, pick(summary, known), differences(study.main_frame, EVALUATED), points, fid)
+
+
+def write_tables(results: Results, folder: Path) -> None:
+    """Write `numbers`, `scores`, `differences` and `challenge` (.csv), and `tables.json`.
+
+    `numbers.csv` holds every number, also of variations, so that every average can be made again.
     """
+    study = results.study
+    hashes = {one.name: one.configuration_hash for one in study.candidates}
+    versions = study.versions()
+
+    def described(table: pd.DataFrame, *methods: str) -> pd.DataFrame:
+        """With what makes each row known by itself; `methods` are the columns that name some."""
+        configuration = table[list(methods)].replace(hashes).agg(" ".join, axis=1) if len(table) else ""
+        definition = [SCORES[score].definition for score in table.score]
+        return table.assign(definition=definition, configuration=configuration, versions=listed(versions))
+
+    summary, found = results.summary, results.differences
+    write_csv(folder / "numbers.csv", study.frame)
+    write_csv(folder / "scores.csv", described(summary, "method"))
+    write_csv(folder / "differences.csv", described(found, "first", "second"))
+    points = results.points.reset_index()
+    extra = {"fid": points.get("fid", "missing"), "g3": "missing", "note": challenge_note(results.fid)}
+    extra |= {"configuration": points.method.map(hashes), "versions": listed(versions)}
+    write_csv(folder / "challenge.csv", points.assign(**extra))
+    value = {
+        "scores": records(summary.assign(configuration=summary.method.map(hashes))),
+        "differences": records(found),
+        "challenge": results.points.to_dict("index"),
+        **({} if results.fid is None else {"fid": results.fid._asdict()}),
+        "definitions": {name: SCORES[name]._asdict() for name in EVALUATED},
+        "notes": {"intervals": INTERVALS, "tests": TESTS, "challenge": challenge_note(results.fid)},
+        "patients": len(study.patients),
+        "clips": [case.name for case in study.cases],
+        "left_out": [failure._asdict() for failure in study.failures],
+        "configurations": {one.name: {"hash": hashes[one.name], **one.configuration} for one in study.candidates},
+        "versions": versions,
+        "notice": "Research use only, not a medical device.",
+    }
+    write_json(folder / "tables.json", value)
+
+
+def write_report(results: Results, folder: Path, *, command: str, dataset: Dataset) -> None:
+    """Write `tables.md`, the figures (`figures/*.pdf`, `.png`), clips (`clips/*.mp4`) and `report.html`.
+
+    `command` is what makes this report again; of `dataset` the notes are shown, and the intensities of clean clips.
+    """
+    study = results.study
+    clean, unread = clean_intensities(dataset.clean)
     chosen = figures.choose_patients(study)
+    annotated = len(pick(study.frame, method=HAZY, score="septum_pixels"))
+    context = {
+        "title": "Nuclear Diffusion: evaluation",
+        "summary": f"{len(study.patients)} patients, {len(study.cases)} clips, {annotated} annotated frames",
+        "methods": len(study.main),
+        "notes": [*(f"{sentence}" for sentence in study.left_out()), *dataset.notes, *unread],
+        "score_table": mean_table(results.summary, over="frames"),
+        "patient_table": patient_table(results.summary),
+        "difference_table": difference_table(results.differences),
+        "challenge_table": challenge_table(results.points, results.fid),
+        "configuration_table": configuration_table(study),
+        "intervals": INTERVALS,
+        "tests": TESTS,
+        "challenge_note": challenge_note(results.fid),
+        "focus": title_of(study.focus),
+        "definitions": [SCORES[name] for name in EVALUATED],
+        "versions": study.versions(),
+        "command": command,
+        "clips": [write_clip(study, one, folder / "clips" / f"{one.rule.replace(' ', '-')}.mp4") for one in chosen],
+        "figures": draw(study, chosen, clean, folder / "figures"),
+    }
+    for name in ("tables.md", "report.html"):
+        write_text(folder / name, render(name, context))
+
+
+def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, folder: Path) -> dict[str, Any]:
+    """Write the figures; by name what the page needs of each that can be drawn."""
     drawn = {
         "comparison": figures.draw_comparison(study, chosen),
         "boxes": figures.draw_boxes(study),
@@ -66,104 +144,53 @@ def write_report(
         "intensities": figures.draw_intensities(study, clean),
         "singular_values": figures.draw_singular_values(study, chosen[0].case),
     }
-    blocks = []
-    for name, text in CAPTIONS.items():
-        figure = drawn[name]
+    shown = {}
+    for name, figure in drawn.items():
         if figure is not None:
-            save(figure, folder / "figures" / name)
-            picture = embed(folder / "figures" / f"{name}.png", "image/png")
-            width = round(96 * 1.3 * figure.get_figwidth())
-            blocks.append(
-                f'<figure><img src="{picture}" width="{width}" alt="{escape(text)}">'
-                f"<figcaption>{escape(text)}</figcaption></figure>"
-            )
-    clips = []
-    for one in chosen:
-        path = folder / "clips" / f"{one.rule.replace(' ', '-')}.mp4"
-        write_clip(study, one, path)
-        words = f"{one.rule}: {one.case.name}, gCNR {one.gain:+.3f} by {title_of(figures.focus(study))}"
-        clips.append(
-            f'<figure><video src="{embed(path, "video/mp4")}" autoplay loop muted playsinline controls></video>'
-            f"<figcaption>{escape(words)}</figcaption></figure>"
-        )
-    page = Template((files("nuclear_diffusion.measure") / "report.html").read_text(encoding="utf-8"))
-    patients = len({case.patient for case in study.cases})
-    annotated = sum(len(each.numbers) for each in study.of(HAZY))
-    text = page.substitute(
-        title="Nuclear Diffusion: evaluation",
-        summary=f"{patients} patients, {len(study.cases)} clips, {annotated} annotated frames; "
-        f"{len(study.main)} methods, the hazy input among them.",
-        warnings=warnings(study, notes),
-        intervals=escape(results.INTERVALS),
-        score_table=html_table(*results.score_table(found)).replace(" [", "<br>["),
-        choice=escape(
-            "Input, every method and, where known, the truth, frame by frame. Median, best and worst patient by the "
-            f"gain in gCNR of {title_of(figures.focus(study))} over the input."
-        ),
-        clips="\n".join(clips),
-        figures="\n".join(blocks),
-        patient_table=html_table(*results.patient_table(found)),
-        tests=escape(results.TESTS),
-        difference_table=html_table(*results.difference_table(found)),
-        missing=escape(results.challenge_note(found)),
-        challenge_table=html_table(*results.challenge_table(found)),
-        definitions="".join(
-            f"<dt>{escape(score.title)}</dt><dd>{escape(score.definition)}</dd>" for score in SCORES.values()
-        ),
-        configuration_table=html_table(*configuration_table(study)),
-        versions=escape("Made with " + ", ".join(f"{n} {v}" for n, v in results.all_versions().items()) + "."),
-        command=escape(command),
-    )
-    path = folder / "report.html"
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return path
+            save(figure, folder / name)
+            source = embed(folder / f"{name}.png", "image/png")
+            shown[name] = {"source": source, "width": round(96 * 1.3 * figure.get_figwidth())}
+    return shown
 
 
-def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> None:
-    """All answers to a clip next to each other in one movie, so that they cannot fall out of step."""
+def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> dict[str, str]:
+    """All answers to a clip next to each other in one movie, so that they stay in step; what the page needs of it."""
     loaded = chosen.case.read()
-    panels = {title_of(m.name): study.signal(m.name, chosen.case) / np.float32(LEVELS - 1) for m in study.main}
+    panels = {title_of(one.name): study.signal(one.name, chosen.case) / np.float32(LEVELS - 1) for one in study.main}
     if loaded.truth is not None:
-        panels[title_of("clean")] = loaded.truth
+        panels[title_of(CLEAN)] = loaded.truth
     write_video(path, side_by_side(panels), loaded.clip.fps)
+    caption = f"{chosen.rule}: {chosen.case.name}, gCNR {chosen.gain:+.3f} by {title_of(study.focus)}"
+    return {"source": embed(path, "video/mp4"), "caption": caption}
 
 
-def configuration_table(study: Study) -> Cells:
-    """Hash, settings and weights of every method."""
-    rows = [
-        [
-            title_of(method.name),
-            json.dumps(
-                {k: v for k, v in (method.configuration["settings"] or {}).items() if k not in ("method", "prior")}
-            ),
-            (method.prior_sha256 or "none")[:16],
-            method.configuration_hash,
-        ]
-        for method in study.main
-    ]
-    return ["method", "settings", "weights (SHA-256)", "configuration"], rows
+def configuration_table(study: Study) -> Table:
+    """Settings, weights and hash of every method."""
+    rows = []
+    for one in study.main:
+        settings = one.configuration["settings"] or {}
+        shown = {name: value for name, value in settings.items() if name not in ("method", "prior")}
+        weights = (one.prior_sha256 or "none")[:16]
+        rows.append([title_of(one.name), json.dumps(shown), weights, one.configuration_hash])
+    return Table(["method", "settings", "weights (SHA-256)", "configuration"], rows)
 
 
-def warnings(study: Study, notes: Sequence[str]) -> str:
-    """What was left out, where anything was."""
-    left = [f"{failure.case} is left out of every table: {failure.reason}" for failure in first_failures(study)]
-    lines = [*left, *notes]
-    if not lines:
-        return ""
-    return '<ul class="notice">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+def clean_intensities(clips: Sequence[Sequence[Path]]) -> tuple[Int[ndarray, " levels"] | None, list[str]]:
+    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each; None where no clip is left.
 
-
-def first_failures(study: Study) -> list:
-    """One failure a clip."""
-    return list({failure.case: failure for failure in reversed(study.failures)}.values())[::-1]
-
-
-def html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of escaped cells."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    Also a sentence for each clip that is left out, as it cannot be read: these intensities are drawn beside the results
+    only, and no reason to lose them.
+    """
+    total, notes = np.zeros(LEVELS, int), []
+    for files in clips:
+        picked = np.unique(np.linspace(0, len(files) - 1, CLEAN_FRAMES).round().astype(int))
+        try:
+            frames = read_frames([files[index] for index in picked]).frames
+        except InputError as error:
+            notes.append(f"clean clip left out: {error}")
+            continue
+        total += histogram(eight_bits(frames[:, find_sector(frames)]))
+    return total if total.any() else None, notes
 
 
 def embed(path: Path, kind: str) -> str:

@@ -1,71 +1,194 @@
-"""The scores of one separated clip against its truth."""
+"""Everything that is measured of one answer to one clip, simulated or real."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 from numpy import ndarray
 from scipy.ndimage import gaussian_filter
 
-from nuclear_diffusion.metrics import bright_lost, flicker, gcnr, ks, pixel_flicker, psnr, ssim
+from nuclear_diffusion.measure.datasets import Loaded, as_loaded
+from nuclear_diffusion.metrics import bright_lost, cnr, flicker, gcnr, ks, motion_psnr, pixel_flicker, psnr, ssim
+from nuclear_diffusion.metrics.visible import BRIGHT, KEPT, NEIGHBOURHOOD
 from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.types import Mask
 
+WINDOW = 7
+"""Frames of the windows whose singular values are followed over time: the paper's p."""
+
+LEVELS = 256
+"""Values of an 8-bit image."""
+
+Signal = Float32[ndarray, "frames height width"] | UInt8[ndarray, "frames height width"]
+"""A method's answer, intensity in [0, 1] or 8-bit."""
+
+
+class Score(NamedTuple):
+    """A column of the tables."""
+
+    title: str
+    better: str
+    """higher or lower."""
+    definition: str
+    unit: str = ""
+    digits: str = ".3f"
+    """Format of a value."""
+
+
+SCORES: dict[str, Score] = {
+    "gcnr": Score(
+        "gCNR",
+        "higher",
+        "1 - sum_k min(f_k, g_k) of the histograms f, g of septum and ventricle in the output: 256 bins from their "
+        "joint minimum to maximum, each of sum 1. Biased upwards by bins and few pixels.",
+    ),
+    "cnr": Score(
+        "CNR",
+        "higher",
+        "(mean of septum - mean of ventricle) / sqrt(sum of their variances, ddof 0) in the output, signed.",
+    ),
+    "ks_a": Score(
+        "KS_A",
+        "lower",
+        "Two-sample Kolmogorov-Smirnov statistic of the septum's values, input against output: tissue changed.",
+    ),
+    "ks_b": Score(
+        "KS_B",
+        "higher",
+        "Two-sample Kolmogorov-Smirnov statistic of the ventricle's values, input against output: haze changed.",
+    ),
+    "ks_truth": Score(
+        "KS to truth",
+        "lower",
+        "Two-sample Kolmogorov-Smirnov statistic of the septum's values, truth against output. Haze changes tissue "
+        "too: a small KS_A may mean haze that is left, and that of the truth itself is not 0.",
+    ),
+    "psnr": Score(
+        "PSNR", "higher", "10 log10(1 / mean squared error) against the truth within the sector, peak 1.", "dB", ".2f"
+    ),
+    "ssim": Score(
+        "SSIM", "higher", "Structural similarity to the truth, 7 x 7 windows, mean of its map in the sector."
+    ),
+    "flicker_a": Score(
+        "Flicker, septum",
+        "lower",
+        "Root mean square over time of m_t-1 - 2 m_t + m_t+1, m_t the output's mean 8-bit value over the pixels that "
+        "are septum in every mask of the clip; over all its frames, one value a clip. The tissue's own changes count "
+        "too: compare with the input.",
+        "grey levels",
+        ".2f",
+    ),
+    "flicker_b": Score("Flicker, ventricle", "lower", "The same of the ventricle.", "grey levels", ".2f"),
+    "flicker_still": Score(
+        "Flicker, still pixels",
+        "lower",
+        "The same of each pixel of the bright half of the truth that changes least, root mean square over pixels.",
+        "grey levels",
+        ".2f",
+    ),
+    "bright_lost": Score(
+        "Bright tissue lost",
+        "lower",
+        f"Of the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input, and in the truth where it "
+        f"is known, is above {BRIGHT:g}: the share whose mean in the output is below {KEPT:g} times the input's; over "
+        "all frames, one value a clip. Without a truth bright haze counts as tissue.",
+    ),
+    "clean_lost": Score(
+        "Lost of a clean clip",
+        "lower",
+        "Bright tissue lost where the clean clip itself is the input, which should come back as it is.",
+    ),
+    "seconds": Score(
+        "Time",
+        "lower",
+        "Wall-clock time of the separation over the clip's frames. The first clip of each length and method in a "
+        "process, which also compiles, counts only where there is no other.",
+        "s/frame",
+        ".2g",
+    ),
+}
+"""Every score is on the 8-bit output, one value a frame or a clip; a patient's is the mean over these."""
+
+EVALUATED = tuple(score for score in SCORES if score not in ("ks_truth", "flicker_still", "clean_lost"))
+"""The scores in the tables of `evaluate`."""
+
+Scores = dict[str, dict[int, float] | float]
+"""By name: a value by frame number, or one value of the whole clip. NaN where it is not defined."""
+
+
+def measure(loaded: Loaded, signal: Signal, sector: Mask) -> Scores:
+    """Every score of `signal`, a method's answer to the clip.
+
+    Per annotated frame `gcnr`, `cnr`, `ks_a`, `ks_b`; of the clip `flicker_a`, `flicker_b`, `bright_lost`. Where the
+    truth is known also `ks_truth` per annotated frame, `psnr` and `ssim` (within `sector`) per frame, and
+    `flicker_still` of the clip. `SCORES` defines them.
+    """
+    frames, truth = loaded.clip.frames, loaded.truth
+    place = {number: index for index, number in enumerate(loaded.numbers)}
+    scores: dict[str, dict[int, float]] = {name: {} for name in ("gcnr", "cnr", "ks_a", "ks_b")}
+    if truth is not None:
+        scores["ks_truth"] = {}
+    for number, (septum, ventricle) in loaded.annotations.items():
+        before, after = frames[place[number]], signal[place[number]]
+        a, b = septum.any(), ventricle.any()
+        scores["gcnr"][number] = gcnr(after, septum, ventricle) if a and b else math.nan
+        scores["cnr"][number] = cnr(after, septum, ventricle) if a and b else math.nan
+        scores["ks_a"][number] = ks(before, after, septum) if a else math.nan
+        scores["ks_b"][number] = ks(before, after, ventricle) if b else math.nan
+        if truth is not None:
+            scores["ks_truth"][number] = ks(truth[place[number]], after, septum) if a else math.nan
+    if truth is not None:
+        estimate = signal / np.float32(LEVELS - 1) if signal.dtype == np.uint8 else signal
+        for name, likeness in (("psnr", psnr), ("ssim", ssim)):
+            values = [likeness(*pair, sector) for pair in zip(truth, estimate, strict=True)]
+            scores[name] = dict(zip(loaded.numbers, values, strict=True))
+    of_clip = {
+        "flicker_a": flicker_throughout(signal, [each.septum for each in loaded.annotations.values()]),
+        "flicker_b": flicker_throughout(signal, [each.ventricle for each in loaded.annotations.values()]),
+        "bright_lost": bright_lost(frames, signal, sector, truth),
+    }
+    if truth is not None:
+        of_clip["flicker_still"] = pixel_flicker(signal, still_tissue(truth, sector))
+    return scores | of_clip
+
 
 def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> dict[str, float]:
-    """Score `signal`, a method's answer to `simulated.hazy`; each the mean over frames, but for the last four.
+    """One value for each score of `signal`, a method's answer to `simulated.hazy`: the mean over frames.
 
-    - `gcnr`: contrast of septum and ventricle, [0, 1], higher is better.
-    - `ks_a`, `ks_b`: change of the values in the septum (tissue, lower is better) and in the ventricle (haze, higher).
-    - `ks_truth`: how far the values in the septum are from the clean clip's, lower is better. Haze changes tissue too:
-      a small `ks_a` may mean haze that is left, and the clean clip's own is not 0.
-    - `psnr` [dB], `ssim`: fidelity to the clean clip within the sector, higher is better; `psnr` is infinite for the
-      clean clip itself.
-    - `flicker_a`, `flicker_b`: flicker of the mean of septum and ventricle, `flicker_throughout`; `flicker_still`: of
-      each pixel of still tissue, `pixel_flicker`. Grey levels of 255, lower is better; the heart moves too, so that the
-      clean clip's own are what to come to.
-    - `bright_lost`: share of the sector's tissue, bright in the hazy and in the clean clip, that is lost, lower is
-      better. Haze brightens tissue: the clean clip's own is not 0.
-
-    Frames without a septum or a ventricle in view do not count for the first four; with none left they are NaN.
+    Frames without a septum or a ventricle in view do not count for gCNR, CNR and KS, which are NaN where no frame has
+    both. `psnr` is infinite for the clean clip itself.
     """
-    seen = simulated.septum.any(axis=(1, 2)) & simulated.ventricle.any(axis=(1, 2))
-    scores = dict.fromkeys(("gcnr", "ks_a", "ks_b", "ks_truth"), math.nan)
-    if seen.any():
-        septum, ventricle = simulated.septum[seen], simulated.ventricle[seen]
-        before, after = simulated.hazy[seen], np.asarray(signal)[seen]
-        scores = {
-            "gcnr": gcnr(after, septum, ventricle),
-            "ks_a": ks(before, after, septum),
-            "ks_b": ks(before, after, ventricle),
-            "ks_truth": ks(simulated.clean[seen], after, septum),
-        }
-    fidelity = {"psnr": psnr, "ssim": ssim}
-    scores |= {name: f(simulated.clean, signal, simulated.sector) for name, f in fidelity.items()}
-    return scores | {
-        "flicker_a": flicker_throughout(signal, simulated.septum),
-        "flicker_b": flicker_throughout(signal, simulated.ventricle),
-        "flicker_still": pixel_flicker(signal, still_tissue(simulated)),
-        "bright_lost": bright_lost(simulated.hazy, signal, simulated.sector, simulated.clean),
-    }
+    found = measure(as_loaded(simulated), signal, simulated.sector)
+    contrast = found["gcnr"]
+    assert isinstance(contrast, dict)
+    seen = {number for number, value in contrast.items() if math.isfinite(value)}
+    return {name: _mean(values, seen if name in ANNOTATED else None) for name, values in found.items()}
 
 
-def flicker_throughout(
-    video: Float32[ndarray, "frames height width"] | UInt8[ndarray, "frames height width"],
-    masks: Sequence[Mask] | Bool[ndarray, "masks height width"],
-) -> float:
+ANNOTATED = ("gcnr", "cnr", "ks_a", "ks_b", "ks_truth")
+"""Scores that need both regions."""
+
+
+def _mean(values: Mapping[int, float] | float, only: set[int] | None) -> float:
+    if not isinstance(values, Mapping):
+        return values
+    chosen = [value for number, value in values.items() if only is None or number in only]
+    return float(np.mean(chosen)) if chosen else math.nan
+
+
+def flicker_throughout(signal: Signal, masks: Sequence[Mask] | Bool[ndarray, "masks height width"]) -> float:
     """Flicker of a clip's mean over the pixels that every one of `masks` has; NaN where there are none, or no masks."""
     region = np.all(masks, axis=0) if len(masks) else np.False_
-    return flicker(video, region) if region.any() else math.nan
+    return flicker(signal, region) if region.any() else math.nan
 
 
-def still_tissue(simulated: SimulatedClip) -> Mask:
+def still_tissue(clean: Float32[ndarray, "frames height width"], sector: Mask) -> Mask:
     """Of the brighter half of the sector, the half that changes least in the clean clip.
 
     What moves there was brought in by the method, or by haze. Of a single frame, the whole brighter half.
     """
-    clean, sector = simulated.clean, simulated.sector
     level, change = clean.mean(0), np.zeros(sector.shape)
     if len(clean) > 1:
         change = np.mean(np.diff(clean, axis=0) ** 2, axis=0)
@@ -73,3 +196,50 @@ def still_tissue(simulated: SimulatedClip) -> Mask:
     # neighbours decide too: pixels picked for the little noise they happen to have would make any other look worse
     calm = gaussian_filter(change, 2.0)
     return bright & (calm <= np.median(calm[bright]))
+
+
+def motion_levels(loaded: Loaded) -> dict[int, float]:
+    """PSNR(y_t, y_t-1) in dB of each annotated frame: infinite if they are equal, NaN if number - 1 is missing."""
+    place = {number: index for index, number in enumerate(loaded.numbers)}
+
+    def level(number: int) -> float:
+        if number - 1 not in place:
+            return math.nan
+        return float(motion_psnr(loaded.clip.frames[[place[number - 1], place[number]]])[0])
+
+    return {number: level(number) for number in loaded.annotations}
+
+
+def histograms(
+    loaded: Loaded, signal: UInt8[ndarray, "frames height width"], sector: Mask
+) -> dict[str, Int[ndarray, " levels"]]:
+    """Counts of the 256 values in `septum` and `ventricle` (annotated frames) and in the `sector` (all frames)."""
+    place = {number: index for index, number in enumerate(loaded.numbers)}
+    counts = {name: np.zeros(LEVELS, int) for name in ("septum", "ventricle")}
+    for number, annotation in loaded.annotations.items():
+        for name, region in annotation._asdict().items():
+            counts[name] += histogram(signal[place[number]][region])
+    return counts | {"sector": histogram(signal[:, sector])}
+
+
+def histogram(values: UInt8[ndarray, "..."]) -> Int[ndarray, " levels"]:
+    """How often each of the 256 values occurs."""
+    return np.bincount(values.ravel(), minlength=LEVELS)
+
+
+def spectra(video: Float[ndarray, "frames height width"], sector: Bool[ndarray, "height width"]) -> list[list[float]]:
+    """Singular values of the clip within the sector, largest first, then those of each window of `WINDOW` frames.
+
+    All from one Gram matrix in float64, whose diagonal blocks are the windows' Gram matrices: accurate to 1e-8 of the
+    largest value.
+    """
+    matrix = np.asarray(video, np.float64)[:, sector]
+    gram = matrix @ matrix.T
+    windows = [slice(start, start + WINDOW) for start in range(len(gram) - WINDOW + 1)]
+    values = [np.linalg.eigvalsh(gram[window, window])[::-1] for window in (slice(None), *windows)]
+    return [np.sqrt(np.maximum(each, 0)).tolist() for each in values]
+
+
+def eight_bits(frames: Float[ndarray, "frames height width"]) -> UInt8[ndarray, "frames height width"]:
+    """Intensity in [0, 1] as it would be saved: rounded to the nearest of 256 values."""
+    return np.rint(np.clip(frames, 0, 1) * (LEVELS - 1)).astype(np.uint8)

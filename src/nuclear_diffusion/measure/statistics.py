@@ -1,215 +1,157 @@
-"""What the tables say of each method's scores over patients, and whether two methods differ."""
+"""What the tables say of scores over patients, and whether two methods differ.
 
-import math
+All of it follows from one tidy table of numbers, one number a row, with the columns `COLUMNS`.
+"""
+
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from scipy.stats import wilcoxon
 
-from nuclear_diffusion.measure.bootstrap import Interval, differences, mean_interval, median_interval, pooled_interval
-from nuclear_diffusion.metrics.visible import BRIGHT, KEPT, NEIGHBOURHOOD
+from nuclear_diffusion.measure.bootstrap import Interval, mean_interval, median_interval, pooled_interval
+from nuclear_diffusion.measure.candidates import HAZY
 
-
-class Score(NamedTuple):
-    """A column of the tables."""
-
-    title: str
-    unit: str
-    better: str
-    """higher, lower, or nothing where neither is."""
-    definition: str
-
-
-SCORES: dict[str, Score] = {
-    "gcnr": Score(
-        "gCNR",
-        "",
-        "higher",
-        "1 - sum_k min(f_k, g_k) of the histograms f, g of septum and ventricle in the output: 256 bins from their "
-        "joint minimum to maximum, each of sum 1. Biased upwards by bins and few pixels.",
-    ),
-    "cnr": Score(
-        "CNR",
-        "",
-        "higher",
-        "(mean of septum - mean of ventricle) / sqrt(sum of their variances, ddof 0) in the output, signed.",
-    ),
-    "ks_a": Score(
-        "KS_A",
-        "",
-        "lower",
-        "Two-sample Kolmogorov-Smirnov statistic of the septum's values, input against output: tissue changed.",
-    ),
-    "ks_b": Score(
-        "KS_B",
-        "",
-        "higher",
-        "Two-sample Kolmogorov-Smirnov statistic of the ventricle's values, input against output: haze changed.",
-    ),
-    "psnr": Score(
-        "PSNR", "dB", "higher", "10 log10(1 / mean squared error) against the truth within the sector, peak 1."
-    ),
-    "ssim": Score(
-        "SSIM", "", "higher", "Structural similarity to the truth, 7 x 7 windows, mean of its map in the sector."
-    ),
-    "flicker_a": Score(
-        "Flicker, septum",
-        "grey levels",
-        "lower",
-        "Root mean square over time of m_t-1 - 2 m_t + m_t+1, m_t the output's mean 8-bit value over the pixels that "
-        "are septum in every mask of the clip; over all its frames, one value a clip. The tissue's own changes count "
-        "too: compare with the input.",
-    ),
-    "flicker_b": Score("Flicker, ventricle", "grey levels", "lower", "The same of the ventricle."),
-    "bright_lost": Score(
-        "Bright tissue lost",
-        "",
-        "lower",
-        f"Of the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input, and in the truth where it "
-        f"is known, is above {BRIGHT:g}: the share whose mean in the output is below {KEPT:g} times the input's; over "
-        "all frames, one value a clip. Without a truth bright haze counts as tissue.",
-    ),
-    "seconds": Score(
-        "Time",
-        "s/frame",
-        "lower",
-        "Wall-clock time of the separation over the clip's frames. The first clip of each length and method in a "
-        "process, which also compiles, counts only where there is no other.",
-    ),
+COLUMNS: dict[str, Any] = {
+    "clip": "str",
+    "patient": "str",
+    "method": "str",
+    "frame": "Int64",
+    "score": "str",
+    "value": "float64",
 }
-"""Every score is on the 8-bit output, one value a frame or a clip; a patient's is the mean over these."""
+"""Columns of the tidy table and their types; `frame` is missing where a clip has one value."""
+
+INTERVALS = (
+    "95 % percentile bootstrap intervals over patients, 9999 resamples; whole patients are resampled for means over "
+    "frames."
+)
+TESTS = (
+    "Paired over patients: two-sided Wilcoxon signed-rank test, with Holm's correction for all pairs of methods in one "
+    "score."
+)
+
+DIFFERENCES = ["first", "second", "score", "patients", "mean", "mean_low", "mean_high", "p", "p_holm"]
+"""Columns of `differences`."""
+
+NOTHING_OF_THE_INPUT = ("ks_a", "ks_b", "bright_lost", "seconds")
+"""Scores that are 0 for the input by definition, so that it is not tested in them."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """One score of one method. Intervals are 95 % percentile bootstrap intervals over patients."""
-
-    method: str
-    score: str
-    patients: int
-    frames: int
-    """Values: frames, or clips where a score has one value a clip."""
-    frame_mean: float
-    """Mean over all of them, as the paper and the challenge print it."""
-    frame_mean_low: float
-    frame_mean_high: float
-    mean: float
-    """Mean over patients."""
-    mean_low: float
-    mean_high: float
-    median: float
-    median_low: float
-    median_high: float
-    lower_quartile: float
-    upper_quartile: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
-
-
-def summarise(method: str, score: str, frames: Sequence[Sequence[float]]) -> Summary:
-    """Average one score over patients; `frames` holds each patient's values. Undefined values are left out."""
-    frames = [[value for value in values if math.isfinite(value)] for values in frames]
-    patients = [float(np.mean(values)) for values in frames if values]
-    pooled, mean, median = pooled_interval(frames), mean_interval(patients), median_interval(patients)
-    quartiles = np.quantile(patients, (0.25, 0.75)) if patients else (np.nan, np.nan)
-    return Summary(
-        method, score, len(patients), sum(map(len, frames)), *pooled[:3], *mean[:3], *median[:3], *map(float, quartiles)
-    )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Method `first` less `second` in one score, patient by patient."""
-
-    first: str
-    second: str
-    score: str
-    patients: int
-    mean: float
-    mean_low: float
-    mean_high: float
-    p: float
-    """Wilcoxon signed-rank test, two-sided; 1 where no patient differs."""
-    p_holm: float
-    """`p` after Holm's correction for all pairs of methods in this score."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values by name."""
-        return asdict(self)
-
-
-def compare_pairs(score: str, patients: Mapping[str, Sequence[float]]) -> list[Difference]:
-    """Test every pair of methods; `patients` holds, by method, one value a patient in one order.
-
-    Patients for whom either value is undefined are left out of that pair. A later method is compared with an earlier
-    one: a positive mean says that the later one's values are higher.
-    """
-    found = []
-    for second, first in combinations(patients, 2):
-        values = differences(patients[first], patients[second])
-        found.append((first, second, mean_interval(list(values)), signed_rank(values)))
-    corrected = holm([p for *_, p in found])
-    return [
-        Difference(first, second, score, interval.patients, *_limits(interval), p, p_holm)
-        for (first, second, interval, p), p_holm in zip(found, corrected, strict=True)
+def tidy(patients: Mapping[Any, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
+    """The tidy table of one value for each score, method and patient, who has one clip: patient -> method -> score."""
+    rows = [
+        (str(patient), str(patient), method, pd.NA, score, value)
+        for patient, methods in patients.items()
+        for method, scores in methods.items()
+        for score, value in scores.items()
     ]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def signed_rank(values: Sequence[float] | np.ndarray) -> float:
-    """The p value of the two-sided Wilcoxon signed-rank test that `values` are symmetric about 0 (Wilcoxon 1945).
+def pick(frame: pd.DataFrame, where: Any = True, **equal: str) -> pd.DataFrame:
+    """The rows of a table that satisfy a condition, and in which columns have these values."""
+    for column, value in equal.items():
+        where &= frame[column] == value
+    return cast(pd.DataFrame, frame[where])
 
-    Zeros are left out, as in the original; p is 1 if nothing else is left, NaN without any values.
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as dictionaries."""
+    return cast(list, frame.to_dict(orient="records"))
+
+
+def patient_means(frame: pd.DataFrame, score: str) -> dict[str, pd.Series]:
+    """By method: the mean over each patient's values, which are finite; NaN where there is none.
+
+    Methods and patients are in the order of the table.
     """
-    known = np.asarray(values, float)
-    known = known[np.isfinite(known)]
-    if not len(known):
-        return math.nan
-    return float(wilcoxon(known).pvalue) if known.any() else 1.0  # pyright: ignore[reportAttributeAccessIssue]
+    finite = pick(frame, np.isfinite(frame.value), score=score)
+    means = finite.groupby(["patient", "method"], sort=False).value.mean().unstack("method")
+    return dict(means.reindex(index=frame.patient.unique(), columns=frame.method.unique()).items())  # pyright: ignore
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """The p values corrected by Holm's step-down procedure (Holm 1979): max_{j <= i} min(1, (m - j) p_(j)), j from 0.
+def patient_mean(frame: pd.DataFrame, method: str, score: str) -> Interval:
+    """Mean over patients of one method's score."""
+    return mean_interval(patient_means(frame, score)[method].to_numpy())
 
-    NaN counts for nothing and stays NaN.
+
+def frame_mean(frame: pd.DataFrame, method: str, score: str) -> Interval:
+    """Mean over all frames of one method's score; its interval is over patients."""
+    return pooled_interval(_by_patient(pick(frame, method=method, score=score)))
+
+
+def summarise(frame: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
+    """One row a method and score, averaged over frames and over patients; values that are not finite do not count.
+
+    Columns: `method`, `score`, `patients`; `frames`, the count of values (clips, where a clip has one value);
+    `frame_mean`, over all of them, as the paper and the challenge print it; `mean` and `median` over patients; each of
+    the three with `_low` and `_high`, its 95 % bootstrap interval over patients; `lower_quartile`, `upper_quartile`.
     """
-    values = np.asarray(p, float)
-    order = np.argsort(values)[: np.isfinite(values).sum()]  # NaN is sorted last
-    corrected = np.full(len(values), np.nan)
-    steps = len(order) - np.arange(len(order))
-    corrected[order] = np.maximum.accumulate(np.minimum(1, steps * values[order]))
-    return [float(value) for value in corrected]
+    rows = []
+    for method in frame.method.unique():
+        for score in scores:
+            values = _by_patient(pick(frame, method=method, score=score))
+            patients = [float(np.mean(each)) for each in values]
+            quartiles = np.quantile(patients, (0.25, 0.75)) if patients else (np.nan, np.nan)
+            rows.append(
+                {"method": method, "score": score, "patients": len(patients), "frames": sum(map(len, values))}
+                | _limits("frame_mean", pooled_interval(values))
+                | _limits("mean", mean_interval(patients))
+                | _limits("median", median_interval(patients))
+                | dict(zip(("lower_quartile", "upper_quartile"), quartiles, strict=True))
+            )
+    return pd.DataFrame(rows)
 
 
-class ChallengeScore(NamedTuple):
-    """What of the DehazingEcho2025 challenge's score can be computed without its private networks, in points."""
+def differences(
+    frame: pd.DataFrame, scores: Sequence[str], pairs: Sequence[tuple[str, str]] | None = None
+) -> pd.DataFrame:
+    """One row a pair of methods and score: the first less the second, patient by patient.
 
-    g1_contrast: float
-    """CNR and gCNR terms of g1, of 67 points; `fid_points` gives the other 33."""
-    g2: float
-    """Of 100 points."""
+    `pairs` are by default all, a later method less an earlier one; of `NOTHING_OF_THE_INPUT` those without the input.
+    Patients for whom either value is undefined are left out of that pair.
 
-
-def challenge_score(gcnr: float, cnr: float, ks_a: float, ks_b: float) -> ChallengeScore:
-    """Terms of the challenge's (5 g1 + 3 g2 + 2 g3) / 10, each clipped to [0, 1] before it is weighted.
-
-        g1 = 33 (150 - FID)/90 + 33 (CNR - 1)/0.5 + 34 (gCNR - 0.5)/0.3
-        g2 = 50 (0.3 - KS_A)/0.2 + 50 KS_B/0.5
-
-    The values are means over frames. The FID term is `fid_points`; g3 needs a private segmenter and is missing.
+    Columns: `first`, `second`, `score`, `patients`; `mean`, `mean_low`, `mean_high`, with 95 % bootstrap interval; `p`
+    of the two-sided Wilcoxon signed-rank test (1 where no patient differs), and `p_holm` after Holm's correction for
+    all pairs in this score.
     """
-    clipped = np.clip([(cnr - 1) / 0.5, (gcnr - 0.5) / 0.3, (0.3 - ks_a) / 0.2, ks_b / 0.5], 0, 1)
-    return ChallengeScore(float(33 * clipped[0] + 34 * clipped[1]), float(50 * clipped[2] + 50 * clipped[3]))
+    from statsmodels.stats.multitest import multipletests
+
+    rows = []
+    for score in scores:
+        means = patient_means(frame, score)
+        of_score = []
+        for second, first in combinations(means, 2) if pairs is None else [pair[::-1] for pair in pairs]:
+            if pairs is None and second == HAZY and score in NOTHING_OF_THE_INPUT:
+                continue
+            values = (means[first] - means[second]).dropna().to_numpy()
+            interval = mean_interval(values)
+            row = {"first": first, "second": second, "score": score, "patients": interval.patients}
+            of_score.append(row | _limits("mean", interval) | {"p": _signed_rank(values), "p_holm": np.nan})
+        known = [row for row in of_score if row["patients"]]
+        if known:
+            _, corrected, *_ = multipletests([row["p"] for row in known], method="holm")
+            for row, p in zip(known, cast(Any, corrected), strict=True):
+                row["p_holm"] = float(p)
+            rows += of_score
+    return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
-def fid_points(fid: float) -> float:
-    """The FID term of the challenge's g1, of 33 points: 33 (150 - FID)/90, the fraction clipped to [0, 1]."""
-    return float(33 * np.clip((150 - fid) / 90, 0, 1))
+def _by_patient(frame: pd.DataFrame) -> list[np.ndarray]:
+    """The finite values of each patient that has any."""
+    known = pick(frame, np.isfinite(frame.value))
+    return [values.to_numpy() for _, values in known.groupby("patient", sort=False).value]
 
 
-def _limits(interval: Interval) -> tuple[float, float, float]:
-    return interval.mean, interval.low, interval.high
+def _signed_rank(values: np.ndarray) -> float:
+    """The p value of Wilcoxon's signed-rank test; zeros are left out, as in the original (Wilcoxon 1945)."""
+    if not len(values):
+        return np.nan
+    return float(wilcoxon(values).pvalue) if values.any() else 1.0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _limits(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}

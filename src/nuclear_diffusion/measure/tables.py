@@ -1,69 +1,190 @@
-"""Scores of many patients as a table: means with intervals, and paired differences."""
+"""Tables for reading, on a page, in Markdown and in a terminal, all by the same code."""
 
 import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from nuclear_diffusion.measure.bootstrap import Interval, mean_interval, paired_difference
+import msgspec
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table as Console
+
+from nuclear_diffusion.files import atomic
+from nuclear_diffusion.measure.scores import SCORES
+from nuclear_diffusion.measure.statistics import differences, patient_mean, pick, records
+from nuclear_diffusion.measure.style import title_of
 from nuclear_diffusion.restore.folder import versions
 
-Scores = Mapping[str, Mapping[str, Sequence[float]]]
-"""Method -> score -> one value a patient, the same patients in the same order for every method."""
+
+class Table(NamedTuple):
+    """Headings and rows of text."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """Lines of Markdown."""
+        lines = [self.headings, ["---"] * len(self.headings), *self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def console(self, title: str = "", bold: str = "") -> Console:
+        """For a terminal; the row called `bold` stands out."""
+        table = Console(title=title, box=SIMPLE_HEAD, show_edge=False, padding=0)
+        table.add_column("", no_wrap=True)
+        for words in (heading.replace("[", "").replace("]", "").split() for heading in self.headings[1:]):
+            width = max(5, *map(len, words)) if len(words) > 1 else None
+            table.add_column(escape(" ".join(words)), justify="right", width=width)
+        for row in self.rows:
+            table.add_row(*map(escape, row), style="bold" if row[0] == bold else "")
+        return table
 
 
-def mean_table(scores: Scores, columns: Mapping[str, str]) -> str:
-    """Markdown: one row a method, the mean over patients and its 95 % interval; `columns` maps scores to headings."""
-    rows = {method: {name: mean_interval(values[name]) for name in columns} for method, values in scores.items()}
-    return _markdown(rows, columns)
+def mean_table(summary: pd.DataFrame, *, over: str = "patients") -> Table:
+    """Means with 95 % intervals of `statistics.summarise`, one row a method: over `patients` or `frames`.
+
+    A last column says how many frames there are.
+    """
+    frames = over == "frames"
+    rows = []
+    for method, of_method in summary.groupby("method", sort=False):
+        cells = [_interval(row, "frame_mean" if frames else "mean") for row in records(of_method)]
+        counts = of_method.frames[of_method.frames > 0]
+        rows.append([title_of(str(method)), *cells, *([str(counts.iloc[0] if len(counts) else 0)] * frames)])
+    return Table(["", *map(heading, summary.score.unique()), *(["frames"] * frames)], rows)
 
 
-def difference_table(scores: Scores, columns: Mapping[str, str], *, method: str) -> str:
-    """Markdown: `method` minus each other method, patient by patient; * where the interval excludes 0."""
-    rows = {
-        f"{method} − {other}": {name: paired_difference(scores[method][name], values[name]) for name in columns}
-        for other, values in scores.items()
-        if other != method
-    }
-    return _markdown(rows, columns, starred=True)
+def patient_table(summary: pd.DataFrame) -> Table:
+    """Mean, median and quartiles over patients, one row a score and method."""
+    rows = [
+        [
+            heading(score),
+            title_of(row["method"]),
+            _interval(row),
+            _interval(row, "median"),
+            f"{number(row['lower_quartile'], score)} to {number(row['upper_quartile'], score)}",
+            str(row["patients"]),
+        ]
+        for score in summary.score.unique()
+        for row in records(pick(summary, score=score))
+        if row["patients"]
+    ]
+    return Table(["score", "method", "mean", "median", "quartiles", "patients"], rows)
 
 
-def group_table(groups: Mapping[str, Scores], columns: Mapping[str, str], *, before: str, after: str) -> str:
-    """Markdown: one row a group of patients, the means of `before` and `after`; * where they differ for sure.
+def difference_table(found: pd.DataFrame, *, wide: bool = False) -> Table:
+    """The `statistics.differences`: one row a pair and score, with p values.
+
+    `wide`: one row a pair, one column a score; * where the interval excludes 0.
+    """
+    known = [row for row in records(found) if row["patients"]]
+    pairs = [f"{title_of(row['first'])} − {title_of(row['second'])}" for row in known]
+    if not wide:
+        rows = [
+            [
+                heading(row["score"]),
+                pair,
+                _interval(row),
+                _p_value(row["p"]),
+                _p_value(row["p_holm"]),
+                str(row["patients"]),
+            ]
+            for pair, row in zip(pairs, known, strict=True)
+        ]
+        return Table(["score", "difference", "mean", "p", "p (Holm)", "patients"], rows)
+    scores = list(found.score.unique())
+    cells = {(pair, row["score"]): _interval(row, star=True) for pair, row in zip(pairs, known, strict=True)}
+    rows = [[pair, *(cells.get((pair, score), "–") for score in scores)] for pair in dict.fromkeys(pairs)]
+    return Table(["", *map(heading, scores)], rows)
+
+
+def group_table(groups: Mapping[str, pd.DataFrame], scores: Sequence[str], *, before: str, after: str) -> Table:
+    """One row a group of patients, a tidy table each: the means of two methods, * where the interval excludes 0.
 
     A mean over all patients can hide one kind on which a method fails.
     """
-    lines = ["| | patients | " + " | ".join(columns.values()) + " |", "|---|---|" + "---|" * len(columns)]
-    for title, scores in groups.items():
-        cells = [str(len(next(iter(scores[before].values()))))]
-        for name in columns:
-            old, new = scores[before][name], scores[after][name]
-            difference = paired_difference(new, old)
-            star = "*" if difference.low > 0 or difference.high < 0 else ""
-            cells.append(f"{_plain(mean_interval(old).mean)} → {_plain(mean_interval(new).mean)}{star}")
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    rows = []
+    for title, frame in groups.items():
+        found = {row["score"]: row for row in records(differences(frame, scores, [(after, before)]))}
+        cells = [str(frame.patient.nunique())]
+        for score in scores:
+            old, new = (number(patient_mean(frame, method, score).mean, score) for method in (before, after))
+            cells.append(f"{old} → {new}" + (_star(found[score]) if score in found else ""))
+        rows.append([title, *cells])
+    return Table(["", "patients", *map(heading, scores)], rows)
 
 
-def _plain(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "–"
+def heading(score: str) -> str:
+    """A score's name, unit and an arrow to better; the name itself where it is none of `SCORES`."""
+    if (known := SCORES.get(score)) is None:
+        return score
+    unit = f" [{known.unit}]" if known.unit else ""
+    return known.title + unit + {"higher": " ↑", "lower": " ↓"}[known.better]
 
 
-def _markdown(rows: Mapping[str, Mapping[str, Interval]], columns: Mapping[str, str], starred: bool = False) -> str:
-    lines = ["| | " + " | ".join(columns.values()) + " |", "|---|" + "---|" * len(columns)]
-    for title, intervals in rows.items():
-        lines.append(f"| {title} | " + " | ".join(_cell(intervals[name], starred) for name in columns) + " |")
-    return "\n".join(lines) + "\n"
+def number(value: float, score: str = "") -> str:
+    """A value with the digits that its score deserves; a dash where undefined."""
+    digits = SCORES[score].digits if score in SCORES else ".3f"
+    return f"{value:{digits}}" if math.isfinite(value) else "–"
 
 
-def _cell(interval: Interval, starred: bool) -> str:
-    if interval.patients == 0:
-        return "–"
-    star = "*" if starred and (interval.low > 0 or interval.high < 0) else ""
-    return f"{interval.mean:.3f}{star} [{interval.low:.3f}, {interval.high:.3f}]"
+def _interval(row: Mapping[str, Any], name: str = "mean", star: bool = False) -> str:
+    """A value and its interval, where it has one."""
+    value, low, high = (number(row[name + end], row["score"]) for end in ("", "_low", "_high"))
+    return value + (_star(row) if star else "") + ("" if low == "–" else f" [{low}, {high}]")
+
+
+def _star(row: Mapping[str, Any]) -> str:
+    return "*" if row["mean_low"] > 0 or row["mean_high"] < 0 else ""
+
+
+def _p_value(p: float) -> str:
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """A table as CSV; undefined values are empty cells."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented strict JSON; null where a number is undefined or infinite."""
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=lambda scalar: scalar.item()), indent=2)
+    with atomic(path) as temporary:
+        temporary.write_bytes(text + b"\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file that appears whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render(template: str, context: dict[str, Any]) -> str:
+    """A page or a text from one of the `templates`."""
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    pages = Environment(
+        loader=PackageLoader("nuclear_diffusion.measure"),
+        autoescape=select_autoescape(["html"]),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters["listed"] = listed
+    return pages.get_template(template).render(context)
+
+
+def listed(used: Mapping[str, str]) -> str:
+    """Names and versions in words."""
+    return ", ".join(f"{name} {number}" for name, number in used.items())
 
 
 def made_with() -> str:
     """The versions and the machine, without its name, for a table's caption."""
-    names = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{names}, Python {platform.python_version()} on {os.cpu_count()} CPU cores ({platform.machine()})"
+    return (
+        f"{listed(versions())}, Python {platform.python_version()} on {os.cpu_count()} CPU cores ({platform.machine()})"
+    )

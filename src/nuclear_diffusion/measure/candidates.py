@@ -1,0 +1,137 @@
+"""What is compared: the methods of the tables, and the same methods at other strengths."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from msgspec import structs
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.measure.store import REVISION, digest
+from nuclear_diffusion.restore import methods
+from nuclear_diffusion.restore.clip import PRIOR_SIZE
+from nuclear_diffusion.restore.methods import Aware, Method, Mmse, Nuclear, Rpca, as_dict
+from nuclear_diffusion.restore.run import prior_of
+
+HAZY, CLEAN = "hazy", "clean"
+"""The input and the truth, which are no methods."""
+
+TUNED_LAM = 0.35
+"""Robust PCA's lambda with the best PSNR on development patients, in units of 1/sqrt(max(n, p))."""
+
+METHODS: dict[str, Method] = {
+    "rpca": Rpca(),
+    "rpca-tuned": Rpca(lam=TUNED_LAM),
+    "mmse": Mmse(),
+    "aware": Aware(),
+    "nuclear": Nuclear(),
+}
+"""What the demo and the benchmarks compare, beside the hazy input and the clean clip; `style.title_of` names each."""
+
+STRENGTHS = ("lam", "sigma", "strength", "mu", "gamma")
+"""What makes a method act more or less: the first of these that it has is varied."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of answering a clip.
+
+    Attributes:
+        name: unique in a study, and part of file names.
+        settings: None for the hazy input itself.
+        prior_sha256: of the weights, where the method has any.
+        size: side of the frames that are separated, pixels.
+        varied: the method whose strength this one varies; None for those of the tables.
+    """
+
+    name: str
+    settings: Method | None
+    prior_sha256: str | None = None
+    size: int = PRIOR_SIZE
+    varied: str | None = None
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides the answer, besides the frames: a JSON value."""
+        settings = None if self.settings is None else as_dict(self.settings)
+        if settings is not None and "prior" in settings:
+            settings["prior"] = None  # its hash counts, not where it lies
+        return {
+            "settings": settings,
+            "prior_sha256": self.prior_sha256,
+            "size": self.size,
+            "revision": REVISION,
+        }
+
+    @property
+    def configuration_hash(self) -> str:
+        """First 12 digits of the SHA-256 of `configuration`."""
+        return digest(self.configuration)[:12]
+
+
+def choose(
+    names: str,
+    *,
+    prior: str | None = None,
+    seed: int | None = None,
+    settings: Sequence[Method] = (),
+    size: int = PRIOR_SIZE,
+) -> list[Candidate]:
+    """The methods that a comma-separated list names, `hazy` always first among them.
+
+    Each has its defaults, or what `METHODS` says, or those of `settings` that are its own. `prior` replaces the prior
+    of the methods that have one, `seed` every seed. Raises `InputError` for an unknown name, a name given twice, a
+    prior that cannot be used, and settings of a method that has others already or is not named.
+    """
+    known: dict[str, Method] = {name: kind() for name, kind in methods.METHODS.items()} | METHODS
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in (HAZY, *known):
+            raise InputError(f"--methods has {name!r}: choose from {', '.join((HAZY, *known))}, separated by commas.")
+        if wanted.count(name) > 1:
+            raise InputError(f"--methods names {name} twice: name each method once.")
+    own = {each.name: each for each in settings}
+    if len(own) < len(settings):
+        raise InputError("--settings has two files of one method: give one file a method.")
+    for name in own:
+        if name not in wanted:
+            raise InputError(f"--settings has a file of {name}, which --methods does not name: add it or leave it out.")
+    replaced = {name: value for name, value in (("prior", prior), ("seed", seed)) if value is not None}
+    prior_sha256 = functools.cache(lambda path: prior_of(Nuclear(prior=path)).sha256)
+    found = [Candidate(HAZY, None, size=size)]
+    for name in wanted:
+        if name != HAZY:
+            method = with_settings(own.get(name, known[name]), **replaced)
+            found.append(
+                Candidate(name, method, None if isinstance(method, Rpca) else prior_sha256(method.prior), size)
+            )
+    return found
+
+
+def vary(candidates: Sequence[Candidate], factors: Sequence[float] | Mapping[str, Sequence[float]]) -> list[Candidate]:
+    """Each candidate at other strengths: its own times each of `factors`, of all methods or by method.
+
+    A factor of 1 is left out, and one that takes the strength of `nuclear` above 1, where it ends.
+    """
+    found = []
+    for one in candidates:
+        name = strength_of(one.settings)
+        if one.settings is None or name is None:
+            continue
+        for factor in factors.get(one.name, ()) if isinstance(factors, Mapping) else factors:
+            value = factor * getattr(one.settings, name)
+            if factor != 1 and not (name == "strength" and value > 1):
+                settings = with_settings(one.settings, **{name: value})
+                found.append(replace(one, name=f"{one.name}-{name}-{value:g}", settings=settings, varied=one.name))
+    return found
+
+
+def with_settings(method: Method, **values: Any) -> Method:
+    """`method` with other values of the settings that it has; the others are left out."""
+    return structs.replace(method, **{name: value for name, value in values.items() if hasattr(method, name)})
+
+
+def strength_of(method: Method | None) -> str | None:
+    """The name of the setting that is the method's strength, see `STRENGTHS`; None where it has none."""
+    return next((name for name in STRENGTHS if hasattr(method, name)), None)

@@ -1,0 +1,155 @@
+"""Finished work on disk, so that a run that was stopped goes on where it stopped.
+
+An entry belongs to what it was made from: a JSON value, such as the hash of the frames, the settings and the hash of
+the prior's weights. Entries are files of their own that appear whole or not at all; a damaged one counts as missing.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import signal
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import atomic
+from nuclear_diffusion.restore.methods import Progress
+
+REVISION = 1
+"""Part of every key: raise it when a change to the code changes any answer or score, and everything is computed anew.
+
+Leave it for changes that do not, such as to words, tables, figures or speed.
+"""
+
+
+class Store(NamedTuple):
+    """A folder of finished work.
+
+    Names may hold slashes; they are for readers, entries are told apart by what they were made from as well.
+    """
+
+    folder: Path
+
+    def once(self, name: str, about: Any, compute: Callable[[], Any]) -> Any:
+        """The JSON value that was made from `about`, computed and stored where there is none yet.
+
+        NaN and infinities are kept; what is not a list, a dictionary with text for keys, text or a number comes back
+        as JSON makes it.
+        """
+        path, key = self._path(name, about, "json"), digest(about)
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            if entry["key"] == key:
+                return entry["value"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        text = json.dumps({"key": key, "value": compute()})
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return json.loads(text)["value"]
+
+    def arrays(self, name: str, about: Any) -> dict[str, ndarray] | None:
+        """Stored arrays by name, or None."""
+        try:
+            with np.load(self._path(name, about, "npz")) as stored:
+                found = dict(stored)
+                return found if str(found.pop("key")) == digest(about) else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def keep_arrays(self, name: str, about: Any, arrays: Mapping[str, Any]) -> None:
+        """Store arrays, compressed."""
+        with atomic(self._path(name, about, "npz")) as temporary:
+            np.savez_compressed(temporary, key=digest(about), **arrays)
+
+    def _path(self, name: str, about: Any, suffix: str) -> Path:
+        return self.folder / f"{name}-{digest(about)[:16]}.{suffix}"
+
+
+def digest(about: Any) -> str:
+    """SHA-256 of a JSON value and of `REVISION`."""
+    return hashlib.sha256(json.dumps([REVISION, about], sort_keys=True).encode()).hexdigest()
+
+
+def complete(
+    items: Sequence[Any],
+    measure: Callable[[Any], Any],
+    folder: Path,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> list[Any]:
+    """`measure` of each of `items`, in `workers` processes; what is stored in `folder` is not measured again.
+
+    An item is a JSON value that says all that its result follows from, besides the code (`REVISION`). `measure` is a
+    function of a module and gives a JSON value. Two kinds of measurement need two folders.
+
+    Raises:
+        InputError: a worker died, or several workers were asked for on a GPU.
+    """
+    found: list[Any] = [None] * len(items)
+    if progress is not None:
+        progress(0, len(items))
+    for done, (index, value) in enumerate(each(functools.partial(_once, measure, Store(folder)), items, workers), 1):
+        found[index] = value
+        if progress is not None:
+            progress(done, len(items))
+    return found
+
+
+def _once(measure: Callable[[Any], Any], store: Store, item: Any) -> Any:
+    return store.once("finished", item, functools.partial(measure, item))
+
+
+def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 1) -> Iterator[tuple[int, Any]]:
+    """Position and `function` of each of `items`, as they end, from `workers` processes (1: this one).
+
+    Ctrl-C ends the workers, and so does the end of this process. Raises `InputError` as `complete`.
+    """
+    if workers == 1:
+        yield from ((index, function(item)) for index, item in enumerate(items))
+        return
+    import jax
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+
+    if jax.default_backend() != "cpu":
+        raise InputError("several workers would share one accelerator: use --workers 1.")
+    tasks = (delayed(_numbered)(function, index, item) for index, item in enumerate(items))
+    try:
+        with parallel_config("loky", n_jobs=workers, initializer=_follow, initargs=(os.getpid(),)):
+            yield from Parallel(return_as="generator_unordered", batch_size=1)(tasks)  # pyright: ignore
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker process ended early, probably for lack of memory: run again with fewer --workers; "
+            "what was finished stays."
+        ) from error
+    except BaseException:
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        raise
+
+
+def _numbered(function: Callable[[Any], Any], index: int, item: Any) -> tuple[int, Any]:
+    return index, function(item)
+
+
+def _follow(parent: int) -> None:
+    """In a worker: leave Ctrl-C to the parent, and end with it, as nobody would wait for the answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,190 @@
+"""From a data set to a settings file: what the command `tune` does, and all that it writes."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.measure.candidates import HAZY, Candidate
+from nuclear_diffusion.measure.datasets import Dataset
+from nuclear_diffusion.measure.evaluate import Bar
+from nuclear_diffusion.measure.figures import draw_trials
+from nuclear_diffusion.measure.scores import EVALUATED
+from nuclear_diffusion.measure.search import (
+    Point,
+    averages,
+    centre,
+    choose,
+    measure_first,
+    pareto_front,
+    search,
+    search_space,
+    split_patients,
+)
+from nuclear_diffusion.measure.statistics import INTERVALS, differences, pick, records, summarise
+from nuclear_diffusion.measure.study import Study, run_study
+from nuclear_diffusion.measure.style import save, title_of
+from nuclear_diffusion.measure.tables import (
+    Table,
+    difference_table,
+    mean_table,
+    render,
+    write_csv,
+    write_json,
+    write_text,
+)
+from nuclear_diffusion.priors.checkpoint import SHIPPED
+from nuclear_diffusion.restore.methods import Method, as_dict
+
+DEVELOPMENT, HELD_OUT = "development", "held-out"
+"""The two sides of the split; their patients are named in text files called so."""
+
+SHOWN = [score for score in EVALUATED if score != "seconds"]
+"""The scores of the report: times of settings that ran once, hours apart, cannot be compared."""
+
+
+class Tuned(NamedTuple):
+    """What came of it."""
+
+    settings: Method
+    notes: tuple[str, ...]
+    """What of the data was not used, one sentence each."""
+    left_out: bool
+    """Whether there was a clip that could not be taken."""
+
+
+def tune(
+    dataset: Dataset,
+    base: Candidate,
+    folder: Path,
+    *,
+    trials: int,
+    share: float,
+    seed: int,
+    max_ks: float | None,
+    command: str,
+    progress_bar: Bar,
+) -> Tuned:
+    """Search the strengths of `base` and write everything into `folder`.
+
+    Args:
+        dataset: clips without masks are left out.
+        base: the method with its defaults.
+        folder: where to write; a search that was stopped there goes on.
+        trials: settings to measure.
+        share: of the patients to search on, in (0, 1); the others are measured at the end.
+        seed: of the split and the search.
+        max_ks: highest KS_A to choose from; None: the default's.
+        command: what makes this report again.
+        progress_bar: makes a bar.
+
+    Raises:
+        InputError: as `run_study` and `search`; there are no two patients with masks; no setting is within `max_ks`.
+    """
+    cases = [case for case in dataset.cases if case.masks]
+    notes = [*dataset.notes, *(f"{case.name}: no masks, not used." for case in dataset.cases if not case.masks)]
+    split = split_patients((case.patient for case in cases), share, seed)
+    sides = {DEVELOPMENT: split.development, HELD_OUT: split.held_out}
+    for name, patients in sides.items():
+        write_text(folder / f"{name}.txt", "".join(f"{patient}\n" for patient in patients))
+
+    results = folder / "results"
+    with progress_bar("measuring the default") as progress:
+        chosen_from = [case for case in cases if case.patient in split.development]
+        first = measure_first(chosen_from, base, results, progress)
+    with progress_bar(f"tuning, {trials} trials") as progress:
+        points = search(first, base, results, trials=trials, seed=seed, progress=progress)
+    limit = points[0].ks_a if max_ks is None else max_ks
+    chosen = choose(points, limit)
+    table = trials_table(points, chosen)
+    write_csv(folder / "trials.csv", table)
+    save(draw_trials(base.name, table, limit, averages(first, HAZY)[0]), folder / "pareto")
+    if chosen is None:
+        lowest = min(point.ks_a for point in points)
+        raise InputError(
+            f"no setting reaches a KS_A of at most {limit:g} on the patients tuned on, the lowest is {lowest:.3f}: "
+            "raise --max-ks or --trials; the trials are kept."
+        )
+
+    candidates = list({one.name: one for one in (*first.candidates, chosen.candidate)}.values())
+    held_out = [case for case in cases if case.patient in split.held_out]
+    with progress_bar("measuring the choice") as progress:
+        studies = {
+            DEVELOPMENT: run_study(first.cases, candidates, results),
+            HELD_OUT: run_study(held_out, candidates, results, progress=progress),
+        }
+    left_out = [*first.left_out(), *studies[HELD_OUT].left_out()]
+    notes += left_out
+    frames = {side: compared(study, points[0], chosen) for side, study in studies.items()}
+    means = {side: summarise(frame, SHOWN) for side, frame in frames.items()}
+    gains = {side: differences(frame, SHOWN, [("chosen", "default")]) for side, frame in frames.items()}
+    report = {
+        "method": chosen.settings.name,
+        "rule": "the highest gCNR, mean over the patients tuned on, among the settings whose mean KS_A is at most "
+        + (f"that of the default, {limit:.4g}" if max_ks is None else f"{limit:g}"),
+        "limit": limit,
+        "trials": trials,
+        "chosen_trial": chosen.name,
+        "chosen": as_dict(chosen.settings),
+        "default": as_dict(points[0].settings),
+        "space": {name: f"{one.low:g} to {one.high:g}, log scale" for name, one in search_space(base).items()},
+        "scores": {side: records(table) for side, table in means.items()},
+        "gain": {side: records(table) for side, table in gains.items()},
+        "intervals": INTERVALS,
+        "prior_sha256": base.prior_sha256,
+        "versions": studies[HELD_OUT].versions(),
+        "notice": "Research use only, not a medical device.",
+        "seed": seed,
+        "share": share,
+        "patients": sides,
+        "notes": notes,
+        "command": command,
+    }
+    write_json(folder / "report.json", report)
+    tables = {side: score_table(means[side], gains[side]) for side in studies}
+    kept = chosen.settings == points[0].settings
+    which = "the default, as no trial did better" if kept else f"trial {chosen.name}"
+    page = render("tuning.md", {**report, "title": title_of(base.name), "tables": tables, "which": which})
+    write_text(folder / "report.md", page)
+    write_json(folder / "settings.json", portable(chosen.settings))
+    return Tuned(chosen.settings, tuple(notes), bool(left_out))
+
+
+def portable(settings: Method) -> dict[str, Any]:
+    """What a settings file holds: the place of a prior does not depend on where the file is used."""
+    values = as_dict(settings)
+    if values.get("prior") is not None and values["prior"] not in SHIPPED:
+        values["prior"] = str(Path(values["prior"]).resolve())
+    return values
+
+
+def compared(study: Study, default: Point, chosen: Point) -> pd.DataFrame:
+    """The tidy table of the methods `hazy`, `default` and `chosen`."""
+    names = {HAZY: HAZY, "default": default.candidate.name, "chosen": chosen.candidate.name}
+    return pd.concat(pick(study.frame, method=name).assign(method=title) for title, name in names.items())
+
+
+def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
+    """One row a setting, the default first: its strengths, its scores, whether it is on the front and the choice."""
+    front = {point.name for point in pareto_front(points)}
+    return pd.DataFrame(
+        {
+            "trial": point.name,
+            **{name: f"{value:g}" for name, value in centre(point.candidate).items()},
+            "gcnr": point.gcnr,
+            "ks_a": point.ks_a,
+            "pareto": int(point.name in front),
+            "chosen": int(chosen is not None and point.name == chosen.name),
+            "configuration": point.candidate.configuration_hash,
+        }
+        for point in points
+    )
+
+
+def score_table(means: pd.DataFrame, gains: pd.DataFrame) -> Table:
+    """Input, default and choice, and what the choice gains, in the scores that the data has."""
+    known = means[means.method.eq("default") & means.patients.gt(0)].score
+    shown = mean_table(pick(means, means.score.isin(known)))
+    gained = difference_table(pick(gains, gains.score.isin(known)), wide=True)
+    return Table(shown.headings, [[title.capitalize(), *cells] for title, *cells in (*shown.rows, *gained.rows)])
