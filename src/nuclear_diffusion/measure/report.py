@@ -114,7 +114,7 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
         "title": "Nuclear Diffusion: evaluation",
         "summary": f"{len(study.patients)} patients, {len(study.cases)} clips, {annotated} annotated frames",
         "methods": len(study.main),
-        "notes": [*(f"{sentence}" for sentence in study.left_out()), *dataset.notes, *unread],
+        "notes": [*study.left_out(), *dataset.notes, *unread],
         "score_table": mean_table(results.summary, over="frames"),
         "patient_table": patient_table(results.summary),
         "difference_table": difference_table(results.differences),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,7 +21,7 @@ from nuclear_diffusion.io import find_sector
 from nuclear_diffusion.measure.candidates import HAZY, Candidate, with_settings
 from nuclear_diffusion.measure.datasets import Case, Loaded
 from nuclear_diffusion.measure.scores import Scores, eight_bits, histograms, measure, motion_levels, spectra
-from nuclear_diffusion.measure.statistics import COLUMNS
+from nuclear_diffusion.measure.statistics import COLUMNS, pick
 from nuclear_diffusion.measure.store import Store, each
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Dehazed, Progress, dehaze_clip, rendered
@@ -112,7 +112,7 @@ class Study:
     @property
     def main_frame(self) -> pd.DataFrame:
         """The same of the candidates of the tables."""
-        return cast(pd.DataFrame, self.frame[self.frame.method.isin([one.name for one in self.main])])
+        return pick(self.frame, self.frame.method.isin([one.name for one in self.main]))
 
     def of(self, method: str) -> list[Measured]:
         """The numbers of one candidate, clip by clip."""

@@ -45,27 +45,7 @@ LOOKS: dict[str, Look] = {
 
 SEPTUM_COLOR, VENTRICLE_COLOR = "#F0E442", "#56B4E9"
 
-_SETTINGS: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4,
-    "grid.linewidth": 0.4,
-    "grid.color": "#D9D9D9",
-    "pdf.fonttype": 42,
-    "figure.constrained_layout.use": True,
-}
+_STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 def look_of(method: str) -> Look:
@@ -81,7 +61,7 @@ def title_of(method: str) -> str:
 @contextmanager
 def styled() -> Iterator[None]:
     """While open, figures are made in the style."""
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(fname=_STYLE):
         yield
 
 
@@ -94,17 +74,18 @@ def save(figure: Figure, path: Path) -> None:
 
 def pdf_bytes(figure: Figure) -> bytes:
     """The figure as PDF."""
-    buffer = io.BytesIO()
-    with styled():
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None}, dpi=300)
-    return buffer.getvalue()
+    return _saved(figure, format="pdf", metadata={"CreationDate": None}, dpi=300)
 
 
 def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG, 200 dots an inch."""
+    return _saved(figure, format="png", dpi=200)
+
+
+def _saved(figure: Figure, **how: Any) -> bytes:
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format="png", dpi=200)
+        figure.savefig(buffer, **how)
     return buffer.getvalue()
 
 
