@@ -31,9 +31,7 @@ def on_files(files, config):
             path = source.relative_to(ROOT).as_posix()
             MOUNTED[path] = path
     for source, target in MOUNTED.items():
-        files.append(
-            File.generated(config, target, abs_src_path=str(ROOT / source), inclusion=InclusionLevel.INCLUDED)
-        )
+        files.append(File.generated(config, target, abs_src_path=str(ROOT / source), inclusion=InclusionLevel.INCLUDED))
     return files
 
 
@@ -49,8 +47,14 @@ def on_page_content(content, page, config, files):
     if not page.file.src_uri.startswith("notebooks/"):
         return content
     content = re.sub(r"<script[^>]*mathjax.*?</script>", "", content, flags=re.DOTALL | re.IGNORECASE)
-    content = re.sub(r"\$([^$<>]{1,200})\$", lambda math: convert(html.unescape(math[1]).replace("\n", " ")), content)
+    parts = re.split(r"(<(script|style|pre)\b.*?</\2>)", content, flags=re.DOTALL)
+    parts[::3] = [re.sub(r"\$([^$<>]{1,200})\$", _mathml, prose) for prose in parts[::3]]
+    content = "".join(part for index, part in enumerate(parts) if index % 3 < 2)  # the third is the tag's name
     return re.sub(r'href="\.\./([\w./-]+?)(README)?\.md"', r'href="../../\1"', content)
+
+
+def _mathml(math):
+    return convert(html.unescape(math[1]).replace("\n", " "))
 
 
 def _in_site(target, page):

@@ -63,7 +63,8 @@ show(**strengths)
 row = int(found.sector.any(axis=1).nonzero()[0].mean())
 lines = {"input": clip.frames[:, row], "dehazed": found.signal[:, row]}
 show(vmax=0.7, **{name: np.repeat(line, 6, axis=0) for name, line in lines.items()})
-show(vmax=0.2, removed=np.repeat((clip.frames - found.signal)[:, row], 6, axis=0), background=np.repeat(found.background[:, row], 6, axis=0))
+removed = {"removed": clip.frames - found.signal, "background": found.background}
+show(vmax=0.2, **{name: np.repeat(part[:, row], 6, axis=0) for name, part in removed.items()})
 
 # %% [markdown]
 # ## Where the truth is known
