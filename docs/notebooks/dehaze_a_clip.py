@@ -69,8 +69,8 @@ show(vmax=0.2, **{name: np.repeat(part[:, row], 6, axis=0) for name, part in rem
 # %% [markdown]
 # ## Where the truth is known
 #
-# For a simulated patient there is a clean clip to compare with. gCNR is contrast between septum and ventricle (higher is
-# better), KS_A is how much the septum was changed (lower is better), PSNR is closeness to the clean clip.
+# For a simulated patient there is a clean clip to compare with. gCNR is the contrast of septum and ventricle (higher is
+# better), KS_A is how much the septum changed (lower is better), PSNR is closeness to the clean clip.
 
 # %%
 patient = nd.simulate(seed=7, frames=8, view="a4c")
