@@ -117,7 +117,7 @@ show(noisy=noisy, denoised=prior.denoise(noisy[None], 2.0)[0], truth=truth[3])
 # Each step denoises (lines 3-5), moves $X$ and $L$ down the gradient of $\frac{\mu}{2} \|Y - L - X\|^2$ (lines 6, 7
 # and 10), goes back to the next noise level (line 8), and shrinks $L$ (lines 9-10). $X$ and $L$ share one residual,
 # which each step multiplies by $1 - \mu (s_x + s_l)$. The step sizes are not printed. With unit steps and $\mu = 2$
-# the factor is $-3$, and the run diverges.
+# the factor is $-3$, and the run diverges; here more slowly, as the prior pulls $X$ back to a disc in between.
 
 # %%
 key = jax.random.key(0)
@@ -149,7 +149,8 @@ show(Y=y[3], X_by_EM=em.signal[3], L_by_EM=em.background[3])
 #
 # The shipped prior was trained on pairs of hazy and clean clips and returns $\mathbb{E}[X \mid Y]$ in one pass. What
 # is left, $Y - \mathbb{E}[X \mid Y]$, shows the haze only where no tissue hides it: a low-rank matrix with missing
-# entries. `Completion` fills them in. Here haze under the disc counts as hidden.
+# entries. `Completion` fills them in. Here haze under the disc counts as hidden. What the disc hides in every frame
+# remains unknown, and counts as no haze.
 
 # %%
 visible = jnp.asarray(1 - truth / 0.7, jnp.float32)

@@ -34,13 +34,13 @@ print(f"{frames.shape} frames, height, width, of {len(patients)} patients")
 
 # %%
 network = UNetConfig(grid=2, widths=(16, 32), blocks=1, fine=4)
-config = nd.TrainConfig(network=network, steps=100, batch=8, halved_until=0, warmup=20, validate_every=100)
+config = nd.TrainConfig(network=network, steps=100, batch=8, halved_until=0, warmup=20, validate_every=100, log_every=5)
 with tempfile.TemporaryDirectory() as run:
     prior = nd.train(frames, Path(run), config, seed=0, val_frames=frames[-12:]).prior
     with open(Path(run) / "loss.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
-loss = [(int(row["step"]), float(row["loss"])) for row in rows[1:]]
+loss = [(int(row["step"]), float(row["loss"])) for row in rows if row["loss"] != "nan"]
 plt.plot(*zip(*loss, strict=True))
 plt.xlabel("step")
 plt.ylabel("loss")
