@@ -24,7 +24,7 @@ import nuclear_diffusion as nd
 from nuclear_diffusion.priors.unet import UNetConfig
 
 SIZE = 64
-patients = [nd.simulate(seed=seed, frames=3, size=SIZE) for seed in range(20)]
+patients = [nd.simulate(seed=seed, frames=5, size=SIZE) for seed in range(12)]
 frames = np.concatenate([(255 * patient.clean).astype(np.uint8) for patient in patients])
 print(f"{frames.shape} frames, height, width, of {len(patients)} patients")
 
