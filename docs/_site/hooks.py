@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 
 from latex2mathml.converter import convert
+from markdown.extensions import Extension
+from markdown.inlinepatterns import SimpleTextInlineProcessor
 from mkdocs.structure.files import File, InclusionLevel
 
 import nuclear_diffusion
@@ -22,6 +24,20 @@ from nuclear_diffusion.restore.methods import METHODS
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("dehaze", "render", "train", "simulate", "evaluate", "tune", "demo")
 MOUNTED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+
+
+class NuclearNorms(Extension):
+    """The star of ||L||_* opens no emphasis."""
+
+    def extendMarkdown(self, md):
+        """Take it before emphasis and after code."""
+        md.inlinePatterns.register(SimpleTextInlineProcessor(r"(_\*)"), "nuclear norms", 185)
+
+
+def on_config(config):
+    """Docstrings and pages alike."""
+    config.markdown_extensions.append(NuclearNorms())
+    return config
 
 
 def on_files(files, config):

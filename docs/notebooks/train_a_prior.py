@@ -34,7 +34,7 @@ print(f"{frames.shape} frames, height, width, of {len(patients)} patients")
 
 # %%
 network = UNetConfig(grid=2, widths=(16, 32), blocks=1, fine=4)
-config = nd.TrainConfig(network=network, steps=100, batch=8, halved_until=0, warmup=20, validate_every=100, log_every=5)
+config = nd.TrainConfig(network=network, steps=70, batch=8, halved_until=0, warmup=20, validate_every=100, log_every=5)
 with tempfile.TemporaryDirectory() as run:
     prior = nd.train(frames, Path(run), config, seed=0, val_frames=frames[-12:]).prior
     with open(Path(run) / "loss.csv", encoding="utf-8") as file:
