@@ -1,12 +1,6 @@
 """Scores of simulated patients, bootstrap intervals and tables."""
 
-import csv
-import dataclasses
-import importlib.util
 import io
-import sys
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +13,7 @@ from nuclear_diffusion.measure.demo import strict, table
 from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.measure.style import LOOKS
 from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
-from nuclear_diffusion.paper.gaussian import Gaussian
-from nuclear_diffusion.restore.run import LoadedPrior
-from nuclear_diffusion.simulation import UNSEEN_FAMILIES, SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.simulation import SimulatedClip
 
 
 def two_regions(frames: int = 2) -> SimulatedClip:
@@ -205,157 +197,3 @@ def test_a_simulated_patient_reads_like_a_clip():
     clip = as_clip(two_regions())
     assert clip.fps == 30
     np.testing.assert_array_equal(clip.frames, two_regions().hazy)
-
-
-@pytest.mark.slow
-def test_a_look_at_strengths_goes_on_where_it_stopped_and_begins_at_the_input(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
-    module = importlib.import_module("strengths")
-    loaded = LoadedPrior(Gaussian(20.0, 0.2), "0123456789abcdef" * 4)
-    monkeypatch.setattr(module, "prior_named", lambda name: loaded)
-    look = module.Strengths(spare=(0.1,), width=(0.5,), frames=3, share=0.01, output=tmp_path)
-    look.run()
-    with (tmp_path / "strengths.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["kind"] for row in rows} == set(module.DEVELOPMENT)
-    for row in rows:
-        if row["rendering"].startswith("strength 0:"):  # the input as it is
-            assert [float(row[name]) for name in ("psnr", "ks_a", "ks_b", "bright_lost", "clean_lost")] == [0] * 5
-    assert {row["rendering"] for row in rows} >= {"strength 0.5: spare 0.250, clear 0.650", "spare 0.1, clear 0.6"}
-    text = (tmp_path / "strengths.md").read_text()
-
-    monkeypatch.setattr(module, "patient", None)  # finished patients are not rendered again
-    look.run()
-    assert (tmp_path / "strengths.md").read_text() == text
-
-
-def test_what_is_finished_outlives_a_kill_and_not_a_change_of_code(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "docs" / "benchmarks"))
-    module = importlib.import_module("finished")
-    path = tmp_path / "folder" / "lines.jsonl"
-    first = module.Finished(path)
-    assert first.get(["patient", 1]) is None
-    first.add(["patient", 1], {"psnr": 30.0, "flicker": np.nan})
-    with path.open("a") as lines:
-        lines.write('{"identity": "[\\"pat')
-    again = module.Finished(path)
-    again.add({"patient": 2, "mu": 3.0}, 0)
-    found = module.Finished(path)
-    assert found.get(("patient", 1))["psnr"] == 30.0
-    assert np.isnan(found.get(["patient", 1])["flicker"])
-    assert found.get({"mu": 3.0, "patient": 2}) == 0
-    assert found.get({"mu": 3.0, "patient": 3}) is None
-    monkeypatch.setattr(module, "code_hash", lambda parts: "other")
-    assert module.Finished(path).get(["patient", 1]) is None
-
-
-class Aware(Gaussian):
-    """A prior that takes half of every pixel for haze."""
-
-    haze_aware = True
-
-    def given(self, observed):
-        return types.SimpleNamespace(mean=lambda: observed / 2)
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    path = Path(__file__).parents[1] / "docs" / "benchmarks" / "simulated_patients.py"
-    monkeypatch.syspath_prepend(str(path.parent))
-    spec = importlib.util.spec_from_file_location("simulated_patients", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "simulated_patients", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "prior_named", lambda name: LoadedPrior(Aware(20.0, 0.2), "0" * 64))
-    return module
-
-
-@pytest.fixture
-def patients(monkeypatch, benchmark):
-    """The module from which the benchmark has its patients."""
-    return importlib.import_module("patients")
-
-
-@pytest.mark.slow
-def test_the_benchmark_goes_on_where_it_stopped_and_writes_its_tables(tmp_path, monkeypatch, benchmark, patients):
-    module = benchmark
-    run = module.Benchmark(patients=2, split="development", frames=3, output=tmp_path)
-
-    simulated = []
-
-    def stop_at_second(*, seed, **rest):
-        simulated.append(seed)
-        if len(simulated) == 2:
-            raise KeyboardInterrupt
-        return simulate(seed=seed, **rest)
-
-    monkeypatch.setattr(patients, "simulate", stop_at_second)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    with (tmp_path / "patients.jsonl").open("a") as lines:
-        lines.write('{"patient": 1, "scor')  # killed while writing
-    run.run()
-    assert simulated == [patient_seed("development", k) for k in (0, 1, 1)]
-    run.run()
-    assert len(simulated) == 3
-
-    with (tmp_path / "simulated_patients.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    names = ("hazy", *METHODS, "clean")
-    assert [(row["patient"], row["method"]) for row in rows] == [(p, m) for p in "01" for m in names]
-    assert {row["psnr"] for row in rows if row["method"] == "clean"} == {""}
-    text = (tmp_path / "simulated_patients.md").read_text()
-    assert "| Nuclear Diffusion − Robust PCA |" in text
-    assert str(Path.home()) not in text
-
-
-def test_kinds_of_patients_never_share_one_and_every_unseen_family_gets_its_share(benchmark):
-    firsts = sorted(kind.first for kind in benchmark.KINDS.values())
-    assert firsts[0] == 0
-    assert min(np.diff(firsts)) >= 100_000
-    unseen = benchmark.KINDS["unseen"]
-    assert all(set(unseen.clip(k)["families"]) <= set(UNSEEN_FAMILIES) for k in range(24))
-    counts = [sum(family in unseen.groups(k) for k in range(10)) for family in UNSEEN_FAMILIES]
-    assert counts == [3] * len(UNSEEN_FAMILIES)
-    assert benchmark.KINDS["seen"].groups(0) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["unseen", "unseen-view", "unseen-look"])
-def test_unseen_kinds_have_patients_and_tables_of_their_own(kind, tmp_path, monkeypatch, benchmark, patients):
-    asked = []
-
-    def small(*, seed, **rest):
-        asked.append((seed, rest))
-        return simulate(seed=seed, size=64, **rest)
-
-    monkeypatch.setattr(patients, "simulate", small)
-    for one in ("seen", kind, kind):
-        benchmark.Benchmark(kind=one, patients=2, split="development", frames=2, output=tmp_path).run()
-    first = benchmark.KINDS[kind].first
-    assert [seed for seed, _ in asked] == [patient_seed("development", k) for k in (0, 1, first, first + 1)]
-    name = f"simulated_patients_{kind.replace('-', '_')}"
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "patients.jsonl", "simulated_patients.md", "simulated_patients.csv", f"{name}.md", f"{name}.csv",
-    }  # fmt: skip
-    text = (tmp_path / f"{name}.md").read_text()
-    assert f"--kind {kind} --patients 2" in text
-    for position in (0, 1):
-        (group,) = benchmark.KINDS[kind].groups(position)
-        assert f"| {group} | 1 |" in text
-    assert "each kind apart" not in (tmp_path / "simulated_patients.md").read_text()
-
-
-@pytest.mark.slow
-def test_peers_are_measured_beside_the_others_in_a_table_of_their_own(tmp_path, monkeypatch, benchmark, patients):
-    monkeypatch.setattr(patients, "simulate", lambda **asked: simulate(size=64, **asked))
-    few = {method: dataclasses.replace(settings, steps=2) for method, settings in benchmark.PEERS.items()}
-    monkeypatch.setattr(benchmark, "PEERS", few)
-    benchmark.Benchmark(kind="unseen", patients=1, split="development", frames=2, output=tmp_path, peers=True).run()
-    text = (tmp_path / "simulated_patients_unseen_peers.md").read_text()
-    for title in ("Algorithm 1, 25 steps", "zea, 25 steps", "Nuclear Diffusion"):
-        assert f"| {title} |" in text
-    assert "| Nuclear Diffusion − zea, 25 steps |" in text
-    assert "--frames 2 --peers" in text

@@ -1,12 +1,10 @@
-"""Does a prior of one's own help? `python docs/benchmarks/own_prior.py RUNS`.
+"""Does a prior of one's own help?
 
 For each of the scanners that no prior is trained on: `train` on a folder of clips of forty people who are easy to
 image, most of whom have some light haze all the same, of the kinds of training and of one that no prior is trained on.
-Then hazy clips of twenty other people are dehazed by the new prior and by the one that training started from: with
+Then hazy clips of forty other people are dehazed by the new prior and by the one that training started from: with
 haze as in training, twice as strong as in the other tables, where something is left to gain, and with some of a kind
 never trained on. The truth takes no part in training.
-
-What is finished in RUNS is not done again.
 """
 
 import dataclasses
@@ -14,17 +12,18 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import tyro
-from finished import Finished
+from tyro.conf import Positional, arg
 
+from benchmarks.finished import completed
+from benchmarks.patients import Split, prior_named
+from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
-from nuclear_diffusion.measure.tables import made_with
-from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.priors.checkpoint import load_prior
 from nuclear_diffusion.simulation import (
     FAMILIES,
     UNSEEN_FAMILIES,
@@ -36,16 +35,17 @@ from nuclear_diffusion.simulation import (
 from nuclear_diffusion.training.train_prior import Request, train_prior
 
 FIRST = 400_000
-"""Index of the first patient; no other table is of these."""
-EASY, HAZY = 40, 20
+"""Index of the first patient; no other table has these."""
+EASY, HAZY = 40, 40
 """Patients to learn from, and to be measured on."""
 FRAMES, HAZY_FRAMES = 24, 10
+"""Frames of each of them."""
 CLEAN_SHARE = 0.25
-"""Of the patients who are easy to image: those without any haze."""
+"""Share of the patients who are easy to image that have no haze at all."""
 LIGHT = (-18.0, -8.0)
-"""Decibels of the others' haze, of that of the other tables."""
+"""Haze of the others in decibels, relative to that of the other tables; drawn between these two."""
 KINDS = {"usual": ("haze as in training, twice as strong", 2.0), "foreign": ("haze never trained on beside it", 1.5)}
-"""Kinds of haze of those who are measured: what it is, and the factor on its amplitude."""
+"""Kinds of haze to be measured on: what it is, and the factor on its amplitude."""
 
 NAMES_OF = {
     "gcnr": "gCNR ↑",
@@ -54,43 +54,44 @@ NAMES_OF = {
     "flicker": "flicker, ventricle ↓",
     "bright_lost": "bright tissue lost ↓",
 }
+"""Headings of the scores at the default strength."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnPrior:
     """Priors trained on clips of one scanner, against the one they start from."""
 
-    runs: tyro.conf.Positional[Path]
-    """Folder of the training runs."""
-    minutes: float = 15.0
-    """Of each run."""
-    looks: tuple[str, ...] = UNSEEN_LOOKS
-    """Scanners."""
-    split: str = "test"
-    """Split of the patients."""
-    init: str = "echo"
-    """Prior to start from."""
-    workers: int = 2
-    """Processes that render."""
-    output: Path = Path(__file__).parent
-    """Folder for the table."""
+    runs: Annotated[
+        Positional[Path],
+        arg(metavar="RUNS", help="Folder of the training runs; what is finished there is not done again."),
+    ] = dataclasses.field(default=Path("runs/own-prior"), metadata={"positional": True})
+    minutes: Annotated[float, arg(help="Minutes of each training run.")] = 15.0
+    looks: Annotated[tuple[str, ...], arg(help="Scanners.")] = UNSEEN_LOOKS
+    split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
+        "test"
+    )
+    init: Annotated[str, arg(metavar="echo|PATH", help="The prior that training starts from.")] = "echo"
+    workers: Annotated[int, arg(help="Processes that simulate patients.")] = 2
+    output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
+
+    command: ClassVar[str] = "own-prior"
+    name: ClassVar[str] = "own-prior"
+    shows: ClassVar[str] = "What a prior trained on clean clips of one's own scanner gains over the shipped one."
 
     def run(self) -> None:
-        start = load_prior(self.init)
-        done = Finished(self.runs / "own_prior.jsonl")
-        rows: dict[str, list[str]] = {}
+        """Train and measure for each scanner, and write the table."""
+        sha256 = prior_named(self.init).sha256
+        abouts = [{"look": look, "split": self.split, "minutes": self.minutes, "init": sha256} for look in self.looks]
+        done = completed(self.runs / "own_prior.jsonl", abouts, lambda about: self.measure(about["look"]))
+        rows: list[list[str]] = []
         verdicts: list[str] = []
-        for look in self.looks:
-            identity = {"look": look, "split": self.split, "minutes": self.minutes, "init": prior_hash(start)}
-            found = done.get(identity)
-            if found is None:
-                found = done.add(identity, self.measure(look))
-            rows |= {f"{look}, {KINDS[kind][0]}": cells for kind, cells in found["cells"].items()}
+        for look, found in zip(self.looks, done, strict=True):
+            rows += [[f"{look}, {KINDS[kind][0]}", *cells] for kind, cells in found["cells"].items()]
             verdicts.append(f"{look}, {found['steps']} steps: {' '.join(found['verdict'])}")
-            print(found, flush=True)
-        self.write(rows, verdicts, f"{made_with()}; it starts from `{prior_hash(start)[:16]}`")
+        self.write(rows, verdicts, sha256)
 
     def measure(self, look: str) -> dict[str, Any]:
+        """Train on the easy patients of a scanner, and compare the two priors on its hazy ones."""
         folder = self.runs / f"{self.split}-{look.replace(' ', '-')}"
         clips = folder / "clips"
         if not clips.is_dir():
@@ -111,32 +112,34 @@ class OwnPrior:
         return {"cells": rows, "verdict": trained.verdict, "steps": trained.step}
 
     def rendered(self, what: str, look: str, count: int) -> Iterable[SimulatedClip]:
+        """So many patients of a scanner."""
         with ProcessPoolExecutor(self.workers, get_context("spawn")) as pool:
             yield from pool.map(patient, [(what, look, self.split, index) for index in range(count)])
 
-    def write(self, rows: dict[str, list[str]], verdicts: list[str], made: str) -> None:
+    def write(self, rows: list[list[str]], verdicts: list[str], sha256: str) -> None:
+        """The table, and what `train` said of each prior."""
         head = ["", *(f"gCNR at KS_A {level:g}" for level in LEVELS), "gained, mean [95 %]"]
         head += [NAMES_OF[name] for name in NAMES]
-        lines = [head, ["---"] * len(head), *([name, *values] for name, values in rows.items())]
-        text = f"""# A prior of one's own
+        record = record_of(self, {self.init: sha256})
+        page = f"""# A prior of one's own
 
 {(__doc__ or "").split(chr(10), 2)[2].strip()}
 
-{HAZY} patients of the {self.split} split a row, {HAZY_FRAMES} frames each; {self.minutes:g} minutes of training. The
-start → the new prior. gCNR at equal change of tissue: the highest of all strengths with a KS_A of at most so much, mean
-over patients; what is gained is the mean over these levels, with its 95 % bootstrap interval over patients. The last
-columns are at the default strength. Made by `python docs/benchmarks/own_prior.py RUNS --minutes {self.minutes:g}` with
-{made}.
+{HAZY} patients of the {self.split} split in each row, {HAZY_FRAMES} frames each; {self.minutes:g} minutes of training.
+The start → the new prior. gCNR at equal change of tissue: the highest of all strengths with a KS_A of at most so much,
+mean over patients; what is gained is the mean over these levels, with its 95 % bootstrap interval over patients. The
+last columns are at the default strength.
+{record.caption()}
 
-"""
-        text += "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        text += "\nWhat `train` itself said at the end:\n\n" + "".join(f"- {verdict}\n" for verdict in verdicts)
-        with atomic(self.output / "own_prior.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+{markdown(head, rows)}
+What `train` itself said at the end:
+
+{"".join(f"- {verdict}{chr(10)}" for verdict in verdicts)}"""
+        save(self.output, record, page)
 
 
 def patient(job: tuple[str, str, str, int]) -> SimulatedClip:
-    """Of a scanner: one who is `easy` to image, or one of the hazy `KINDS`."""
+    """A patient of a scanner: one who is `easy` to image, or one with haze of one of `KINDS`."""
     what, look, split, index = job
     families = FAMILIES if what == "usual" else [*FAMILIES, UNSEEN_FAMILIES[index % len(UNSEEN_FAMILIES)]]
     if what in KINDS:
@@ -149,12 +152,9 @@ def patient(job: tuple[str, str, str, int]) -> SimulatedClip:
 
 
 def cells(new: Front, old: Front) -> list[str]:
+    """A row of the table."""
     before, after, gained = at_equal_change(old), at_equal_change(new), gain(new, old)
     pairs = [f"{a:.3f} → {b:.3f}" for a, b in zip(before, after, strict=True)]
     pairs.append(f"{gained.mean:+.3f} [{gained.low:+.3f}, {gained.high:+.3f}]")
     default = ([float(np.nanmean(front[name][:, DEFAULT])) for front in (old, new)] for name in NAMES)
     return pairs + [f"{a:.3f} → {b:.3f}" for a, b in default]
-
-
-if __name__ == "__main__":
-    tyro.cli(OwnPrior).run()

@@ -1,8 +1,9 @@
-"""The simulated patients of the benchmarks, of four kinds, and what is measured of them."""
+"""The simulated patients of the benchmarks, of five kinds, and what is measured on them."""
 
+import collections
 import functools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 from numpy import ndarray
 
@@ -10,8 +11,8 @@ from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.comparison import as_clip
 from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.metrics import bright_lost
-from nuclear_diffusion.restore.methods import Settings
-from nuclear_diffusion.restore.run import LoadedPrior, prior_of
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.simulation import (
     FINDINGS,
     UNSEEN_FAMILIES,
@@ -23,6 +24,7 @@ from nuclear_diffusion.simulation import (
 )
 
 KindName = Literal["seen", "unseen", "unseen-view", "unseen-look", "findings"]
+KIND_NAMES: tuple[KindName, ...] = get_args(KindName)
 Split = Literal["development", "test"]
 
 COLUMNS = {
@@ -40,31 +42,33 @@ COLUMNS = {
 }
 """The headings of all that is measured."""
 
-ABOUT = """Flicker: root mean square second difference in time, grey levels of 255, of the mean of septum or ventricle,
-and of each pixel of tissue that stands still. Bright tissue lost: share of the pixels bright in hazy and clean clip (5
-x 5 means above 0.4) of which less than three quarters is left; lost of a clean clip: the same share where the clean
-clip itself goes in, which should come back as it is."""
+ABOUT = """Flicker: root mean square of the second difference in time, in grey levels of 255, of the mean of septum or
+ventricle, and of each pixel of tissue that stands still. Bright tissue lost: share of the pixels that are bright in the
+hazy and in the clean clip (mean of 5 x 5 pixels above 0.4) and keep less than three quarters of their brightness; lost
+of a clean clip: the same share when the method is given the clean clip, which should come back as it is."""
+"""The scores that need a word, for captions."""
 
 
 class Kind(NamedTuple):
     """What the patients of one table look like."""
 
     about: str
+    """In words, for captions."""
     first: int
     """Index of its first patient in the split: no two kinds share one."""
     clip: Callable[[int], dict[str, Any]]
     """Arguments of `simulate` for the patient at a position."""
     apart: str = ""
-    """The argument whose values are also reported apart."""
+    """The argument of `simulate` by whose values the patients are also reported in groups."""
 
     def groups(self, position: int) -> list[str]:
-        """The rows of that report in which a patient counts."""
+        """The groups that the patient at a position belongs to."""
         value = self.clip(position).get(self.apart, [])
         return [value] if isinstance(value, str) else value
 
 
 def unseen_haze(position: int) -> dict[str, Any]:
-    """One unseen family, or two at half the amplitude each, in turn: about the PSNR of the haze of training."""
+    """One unseen family, or two at half the amplitude each, in turn: the PSNR is about that of the haze of training."""
     turn, count = position % (2 * len(UNSEEN_FAMILIES)), len(UNSEEN_FAMILIES)
     first = UNSEEN_FAMILIES[turn % count]
     if turn < count:
@@ -73,11 +77,11 @@ def unseen_haze(position: int) -> dict[str, Any]:
 
 
 STILL = ("still", "stutter")
-"""Findings without which flicker can be measured."""
+"""Findings that are left out, because flicker cannot be measured in a clip that stands still."""
 
 
 def findings(position: int) -> list[str]:
-    """Bright haze in the near field for every second patient, and of the other findings one in turn."""
+    """One finding in turn, and for every second patient also bright haze in the near field."""
     others = [name for name in FINDINGS if name not in ("near haze", *STILL)]
     return ["near haze"] * (position % 2) + [others[position % len(others)]]
 
@@ -103,7 +107,7 @@ KINDS: dict[str, Kind] = {
         "look",
     ),
     "findings": Kind(
-        "four-chamber view, haze of training, findings of real clips, in every second one haze that fills the apex",
+        "four-chamber view, haze as in training, findings of real clips; of every second patient haze fills the apex",
         500_000,
         lambda position: {"view": "a4c", "findings": findings(position)},
         "findings",
@@ -111,46 +115,61 @@ KINDS: dict[str, Kind] = {
 }
 
 DEVELOPMENT = {"seen": 8, "unseen": 24, "unseen-look": 9, "unseen-view": 10, "findings": 16}
-"""How many development patients of each kind the choices were made on."""
+"""How many development patients of each kind choices are made on."""
 
 
-def development(frames: int, share: float = 1.0) -> list[dict[str, Any]]:
-    """What `patient` needs for development patients of every kind, at least one of each."""
+def development(frames: int, share: float = 1.0, kinds: Sequence[KindName] = KIND_NAMES) -> list[dict[str, Any]]:
+    """The arguments of `patient` for a share of the development patients of some kinds, at least one of each kind."""
     return [
         {"split": "development", "kind": kind, "patient": k, "frames": frames}
-        for kind, count in DEVELOPMENT.items()
-        for k in range(max(1, round(share * count)))
+        for kind in kinds
+        for k in range(max(1, round(share * DEVELOPMENT[kind])))
     ]
 
 
+def counted(abouts: Sequence[dict[str, Any]]) -> str:
+    """How many patients of each kind there are, for captions."""
+    counts = collections.Counter(about["kind"] for about in abouts)
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+
 def patient(about: dict[str, Any]) -> SimulatedClip:
-    """The one of a `split` and a `kind` at a position, with so many `frames`."""
+    """Simulate the patient of a `split` and a `kind` at the position `patient`, with so many `frames`."""
     kind = KINDS[about["kind"]]
     seed = patient_seed(about["split"], kind.first + about["patient"])
     return simulate(seed=seed, frames=about["frames"], **kind.clip(about["patient"]))
 
 
 def clean_clip(simulated: SimulatedClip) -> Clip:
-    """The clean clip as if it were an acquisition."""
+    """The clean clip, as a method is given it."""
     return as_clip(simulated._replace(hazy=simulated.clean))
 
 
 def clean_lost(simulated: SimulatedClip, signal: ndarray) -> float:
-    """Bright tissue that `signal`, a method's answer to the clean clip, has lost."""
+    """Share of the bright tissue that is lost in `signal`, a method's answer to the clean clip."""
     return bright_lost(simulated.clean, signal, simulated.sector)
 
 
 def gains(simulated: SimulatedClip, *signals: ndarray) -> list[dict[str, float]]:
-    """`score` of each signal, but PSNR above that of the hazy clip."""
+    """`score` of each signal, with the PSNR gained over the hazy clip in place of the PSNR."""
     before = score(simulated, simulated.hazy)["psnr"]
     found = [score(simulated, signal) for signal in signals]
     return [scores | {"psnr": scores["psnr"] - before} for scores in found]
 
 
 GAINED = COLUMNS | {"psnr": "PSNR gained [dB] ↑"}
+"""Headings of what `gains` gives."""
+
+
+class Loaded(NamedTuple):
+    """A prior and the SHA-256 of its weights."""
+
+    prior: Prior
+    sha256: str
 
 
 @functools.cache
-def prior_named(name: str | None) -> LoadedPrior:
-    """Loaded once a process."""
-    return prior_of(Settings(prior=name))
+def prior_named(name: str) -> Loaded:
+    """The prior of a name, file or folder; each process loads it once."""
+    prior = load_prior(name)
+    return Loaded(prior, prior_hash(prior))

@@ -1,40 +1,41 @@
-"""Clutter removed against tissue changed, over strengths: `python docs/benchmarks/paired_tradeoff.py FILE...`.
+"""Clutter removed against tissue changed, over strengths, on the clips of the table `paired`.
 
-The files are those of `paired_clips.py`. They have no regions of interest, but the truth: where clutter lies, and where
-nothing may change. A method is a curve over its strength, as in the trade-off on simulated patients.
+The clips have no regions of interest, but the truth: it says where clutter lies, and where nothing may change. A method
+is a curve over its strength, as in the trade-off on simulated patients.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from numpy import ndarray
-from paired_clips import CLUTTER, read_pair
-from patients import prior_named
+from tyro.conf import arg
 
 import nuclear_diffusion as nd
-from nuclear_diffusion.files import atomic
+from benchmarks.paired import CLUTTER, Files, read_pair
+from benchmarks.patients import prior_named
+from benchmarks.record import RESULTS, markdown, record_of, save
+from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
-from nuclear_diffusion.measure.tables import made_with
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
-from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.methods import Method, Mmse, Nuclear, Paper, Rpca, Zea
 
-CURVES: dict[str, list[Settings]] = {
-    "rpca": [Settings(method="rpca", lam=lam) for lam in (1.02, 1.1, 1.2, 1.4, 1.8)],
-    "mmse": [Settings(method="mmse", sigma=sigma) for sigma in (0.03, 0.1, 0.3)],
-    "paper": [Settings(method="paper", steps=25, mu=mu) for mu in (2.0, 20.0)],
-    "zea": [Settings(method="zea", steps=25)],
-    "nuclear": [Settings(strength=strength) for strength in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)],
+CURVES: dict[str, Sequence[Method]] = {
+    "rpca": [Rpca(lam=lam) for lam in (1.02, 1.1, 1.2, 1.4, 1.8)],
+    "mmse": [Mmse(sigma=sigma) for sigma in (0.03, 0.1, 0.3)],
+    "paper": [Paper(steps=25, mu=mu) for mu in (2.0, 20.0)],
+    "zea": [Zea(steps=25)],
+    "nuclear": [Nuclear(strength=strength) for strength in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)],
 }
-"""At 500 steps `paper` and `zea` would take hours here."""
+"""`paper` and `zea` with 25 steps, because 500 would take hours on two CPU cores."""
 
 STRENGTH = {"rpca": "lam", "mmse": "sigma", "paper": "mu", "zea": "steps", "nuclear": "strength"}
+"""The setting that is each method's strength."""
 
 
 class Point(NamedTuple):
@@ -51,66 +52,64 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tradeoff:
-    """Draw and tabulate the curves."""
+    """The curves, drawn and as a table."""
 
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    frames: int = 7
-    """Frames of each, evenly chosen from the first 25."""
-    prior: str = "echo"
-    """The prior: echo or a file."""
-    output: Path = Path(__file__).parent
+    files: Files = dataclasses.field(default=(), metadata={"positional": True})
+    frames: Annotated[int, arg(help="Frames of each, evenly chosen from the first 25.")] = 7
+    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
+    output: Annotated[Path, arg(help="Folder for the table and the picture.")] = RESULTS
+
+    command: ClassVar[str] = "paired-tradeoff"
+    name: ClassVar[str] = "paired-tradeoff"
+    shows: ClassVar[str] = "Clutter removed against tissue changed on the paired clips, each method over its strength."
 
     def run(self) -> None:
+        """Measure every method at every strength and write the table."""
+        require(bool(self.files), "Name at least one file of paired clips.")
         loaded = prior_named(self.prior)
         chosen = np.linspace(0, 24, self.frames).round().astype(int)
         clips = [read_pair(path, chosen) for path in self.files]
         curves: dict[str, list[Point]] = {
             "hazy": [mean_point(0, [(clip.frames, clip.frames, clean) for clip, clean in clips])]
         }
-        for method, all_settings in CURVES.items():
-            found = [signals(clip, all_settings, loaded.prior) for clip, _ in clips]
-            for settings, outputs in zip(all_settings, zip(*found, strict=True), strict=True):
+        for name, methods in CURVES.items():
+            found = [signals(clip, methods, loaded.prior) for clip, _ in clips]
+            for method, outputs in zip(methods, zip(*found, strict=True), strict=True):
                 triples = [(output, clip.frames, clean) for output, (clip, clean) in zip(outputs, clips, strict=True)]
-                point = mean_point(getattr(settings, STRENGTH[method]), triples)
-                curves.setdefault(method, []).append(point)
-                print(method, point, flush=True)
-        self.write(curves, f"{made_with()}; prior `{loaded.sha256[:16]}`")
+                point = mean_point(getattr(method, STRENGTH[name]), triples)
+                curves.setdefault(name, []).append(point)
+                print(name, point, flush=True)
+        self.write(curves, loaded.sha256)
 
-    def write(self, curves: Mapping[str, Sequence[Point]], how: str) -> None:
-        rows = [
-            f"| {look_of(method).title} | {strength:g} | {changed:.3f} | {removed:.2f} | {psnr:.2f} |\n"
+    def write(self, curves: Mapping[str, Sequence[Point]], sha256: str) -> None:
+        """The table and the picture."""
+        rows = (
+            [look_of(method).title, f"{strength:g}", f"{changed:.3f}", f"{removed:.2f}", f"{psnr:.2f}"]
             for method, points in curves.items()
             for strength, changed, removed, psnr in points
-        ]
-        with atomic(self.output / "paired_tradeoff.md") as temporary:
-            temporary.write_text(
-                f"""# Trade-off on paired clips
+        )
+        record = record_of(self, {self.prior: sha256})
+        page = f"""# Trade-off on paired clips
 
 KS: change of the intensities where there is no clutter (black left out), lower is better. PSNR within the clutter, and
 of whole frames [dB]. Means over {len(self.files)} clips of {self.frames} frames. Clutter is where it changed the clean
 clip by more than {CLUTTER:g}. Strength: lambda, sigma, mu or that of the rendering; `paper` and `zea` take 25 steps
 instead of 500.
+{record.caption()}
 
-Made by `python docs/benchmarks/paired_tradeoff.py FILE...`
-with {how}.
-
-| | strength | KS without clutter | PSNR within | PSNR |
-|---|---|---|---|---|
-{"".join(rows)}
-![PSNR within the clutter against the change without](paired_tradeoff.png)
-""",
-                encoding="utf-8",
-            )
-        with atomic(self.output / "paired_tradeoff.png") as temporary:
-            temporary.write_bytes(png_bytes(draw(curves)))
+{markdown(["", "strength", "KS without clutter", "PSNR within", "PSNR"], rows)}
+![PSNR within the clutter against the change without](paired-tradeoff.png)
+"""
+        save(self.output, record, page, png_bytes(draw(curves)))
 
 
-def signals(clip: Clip, all_settings: Sequence[Settings], prior: Prior) -> list[ndarray]:
+def signals(clip: Clip, methods: Sequence[Method], prior: Prior) -> list[ndarray]:
     """What becomes of a clip at each strength; all renderings come from one estimate."""
-    if all_settings[0].method != "nuclear":
-        return [dehaze_clip(clip, settings, prior).signal for settings in all_settings]
-    dehazed = dehaze_clip(clip, Settings(), prior)
-    return [rendered(clip, dehazed, settings.strength).signal for settings in all_settings]
+    strengths = [method.strength for method in methods if isinstance(method, Nuclear)]
+    if not strengths:
+        return [dehaze_clip(clip, method, prior).signal for method in methods]
+    dehazed = dehaze_clip(clip, Nuclear(), prior)
+    return [rendered(clip, dehazed, strength).signal for strength in strengths]
 
 
 def mean_point(strength: float, clips: Sequence[tuple[ndarray, ndarray, ndarray]]) -> Point:
@@ -138,7 +137,3 @@ def draw(curves: Mapping[str, Sequence[Point]]) -> Figure:
         axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
-
-
-if __name__ == "__main__":
-    tyro.cli(Tradeoff).run()

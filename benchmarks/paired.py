@@ -1,33 +1,35 @@
-"""Clips with and without clutter: `python docs/benchmarks/paired_clips.py FILE...`.
+"""Clips with and without clutter, made by others: every method against the clean clip.
 
-Each file is an NPZ with uint8 arrays `cluttered` and `clean`, (frames, height, width). The clips that
-docs/decisions reports on are not part of the project. They are development material: settings were chosen on them.
+Each file is an NPZ with uint8 arrays `cluttered` and `clean`, (frames, height, width). The clips that are reported on
+are not part of the project. They are development material: settings were chosen with an eye on them.
 """
 
 import dataclasses
+import io
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, ClassVar, cast
 
 import numpy as np
-import tyro
 from numpy import ndarray
-from patients import prior_named
 from PIL import Image
+from tyro.conf import Positional, arg
 
 import nuclear_diffusion as nd
-from nuclear_diffusion.files import atomic
+from benchmarks.patients import prior_named
+from benchmarks.record import RESULTS, markdown, record_of, save
+from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.comparison import METHODS
 from nuclear_diffusion.measure.scores import still_tissue
 from nuclear_diffusion.measure.style import title_of
-from nuclear_diffusion.measure.tables import made_with
 from nuclear_diffusion.metrics import bright_lost, pixel_flicker
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
+from nuclear_diffusion.simulation import SimulatedClip
 
 STRENGTHS = (0.3, 0.4, 0.6)
-"""Rendered beside the default."""
+"""Strengths of Nuclear Diffusion beside the default."""
 
 PUBLISHED = {
     "supervised 3-D filter": {"GE": 31.3, "Philips": 36.9, "Siemens": 34.2},
@@ -39,19 +41,28 @@ CLUTTER = 0.05
 """Where clutter changed the clean frame by more than this, intensity in [0, 1], counts as clutter."""
 
 
+Files = Annotated[
+    Positional[tuple[Path, ...]],
+    arg(metavar="FILE...", help="NPZ files with uint8 arrays `cluttered` and `clean`, (frames, height, width)."),
+]
+
+
 @dataclasses.dataclass(frozen=True)
-class Pairs:
+class Paired:
     """Fidelity to the clean clip, flicker, and what is lost, of every method on paired clips."""
 
-    files: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")]
-    frames: int = 25
-    """Frames of each, from the first on."""
-    prior: str = "echo"
-    """The prior: echo or a file."""
-    output: Path = Path(__file__).parent
-    """Folder for the table and the picture."""
+    files: Files = dataclasses.field(default=(), metadata={"positional": True})
+    frames: Annotated[int, arg(help="Frames of each, from the first on.")] = 25
+    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
+    output: Annotated[Path, arg(help="Folder for the table and the picture.")] = RESULTS
+
+    command: ClassVar[str] = "paired"
+    name: ClassVar[str] = "paired"
+    shows: ClassVar[str] = "The methods on clips that others made with and without clutter."
 
     def run(self) -> None:
+        """Measure every method on every clip and write the table."""
+        require(bool(self.files), "Name at least one file of paired clips.")
         loaded = prior_named(self.prior)
         decibel: dict[str, list[str]] = {}
         visible: dict[str, list[str]] = {}
@@ -72,33 +83,27 @@ class Pairs:
             row = [clip.frames[middle], clean[middle], best[middle], 0.5 + best[middle] - clean[middle]]
             pictures.append(np.hstack([np.clip(part, 0, 1) for part in row]))
         for name, values in PUBLISHED.items():
-            decibel[name] = [f"{values[vendor]:.1f}" if vendor in values else "–" for vendor in self.names()]
-        self.write(decibel, visible, pictures, f"{made_with()}; prior `{loaded.sha256[:16]}`")
+            decibel[name] = [f"{values[vendor]:.1f}" if vendor in values else "–" for vendor in self.vendors()]
+        self.write(decibel, visible, pictures, loaded.sha256)
 
-    def names(self) -> list[str]:
+    def vendors(self) -> list[str]:
+        """Whose scanner each clip is like, from the names of the files."""
         return [path.stem.removeprefix("pairs_") for path in self.files]
 
     def write(
-        self, decibel: dict[str, list[str]], visible: dict[str, list[str]], pictures: list[ndarray], how: str
+        self, decibel: dict[str, list[str]], visible: dict[str, list[str]], pictures: list[ndarray], sha256: str
     ) -> None:
         """The tables, and a picture of the middle frames."""
 
         def table(cells: dict[str, list[str]]) -> str:
-            rows = [
-                ["", *self.names()],
-                ["---"] * (len(self.files) + 1),
-                *([name, *row] for name, row in cells.items()),
-            ]
-            return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+            return markdown(["", *self.vendors()], ([name, *row] for name, row in cells.items()))
 
-        flags = "" if self.frames == Pairs.frames else f" --frames {self.frames}"
-        with atomic(self.output / "paired_clips.md") as temporary:
-            temporary.write_text(
-                f"""# Paired clips
+        record = record_of(self, {self.prior: sha256})
+        page = f"""# Paired clips
 
 First {self.frames} frames of each. The clips are development material: settings were chosen with an eye on these
-tables. Made by `python docs/benchmarks/paired_clips.py FILE...{flags}{"" if self.prior == "echo" else " --prior FILE"}`
-with {how}.
+tables.
+{record.caption()}
 
 PSNR [dB] against the clean clip: of the whole frames / if only the errors inside the clutter were left / if only those
 outside it were. Clutter is where it changed the clean clip by more than {CLUTTER:g}. The last rows are the
@@ -107,17 +112,16 @@ us on the videos that they published, with the letters in the panels blanked.
 
 {table(decibel)}
 Flicker of still tissue (root mean square second difference in time of each pixel) over that of the cluttered clip /
-share of bright tissue that is lost / that is lost where the clean clip itself goes in; all three are better lower.
+share of bright tissue that is lost / share that is lost when the clean clip itself goes in; all three are better lower.
 
 {table(visible)}
-![Cluttered, clean, Nuclear Diffusion, and its error around grey](paired_clips.png)
-""",
-                encoding="utf-8",
-            )
+![Cluttered, clean, Nuclear Diffusion, and its error around grey](paired.png)
+"""
         width = max(picture.shape[1] for picture in pictures)
         padded = [np.pad(picture, ((0, 0), (0, width - picture.shape[1]))) for picture in pictures]
-        with atomic(self.output / "paired_clips.png") as temporary:
-            Image.fromarray(np.rint(255 * np.vstack(padded)).astype(np.uint8)).save(temporary)
+        buffer = io.BytesIO()
+        Image.fromarray(np.rint(255 * np.vstack(padded)).astype(np.uint8)).save(buffer, "png")
+        save(self.output, record, page, buffer.getvalue())
 
 
 def signals(clip: Clip, prior: Prior) -> dict[str, ndarray]:
@@ -146,7 +150,7 @@ def measure_pair(video: ndarray, hazy: ndarray, clean: ndarray) -> dict[str, flo
     within, outside = (float(-10 * np.log10(np.mean(error * where))) for where in (clutter, ~clutter))
     # where clutter comes and goes the cluttered clip flickers too: only what it never reaches
     apart = ~clutter.any(0) & (clean > 0).any(0)
-    still = still_tissue(SimpleNamespace(clean=clean, sector=apart))
+    still = still_tissue(cast(SimulatedClip, SimpleNamespace(clean=clean, sector=apart)))  # all that it looks at
     return {
         "psnr": nd.metrics.psnr(clean, video),
         "within": within,
@@ -155,7 +159,3 @@ def measure_pair(video: ndarray, hazy: ndarray, clean: ndarray) -> dict[str, flo
         "flicker": pixel_flicker(video, still) / pixel_flicker(hazy, still),
         "bright_lost": bright_lost(hazy, video, truth=clean),
     }
-
-
-if __name__ == "__main__":
-    tyro.cli(Pairs).run()

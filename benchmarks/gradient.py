@@ -1,8 +1,8 @@
-"""What the gradient through the network costs: `python docs/benchmarks/gradient.py --zea-python PYTHON`.
+"""What the gradient through the network costs.
 
-Times a step of `--method zea` and of DPS with the gradient of `priors/convolution.py`, and the first with jax's own,
-for a network as large as the authors' with random weights. PYTHON, of an environment with zea 0.1.8 and Keras, times
-zea's own step too. All take turns, so that whatever else the machine does weighs on all alike.
+Times a step of `--method zea` and of DPS with the gradient of `priors/convolution.py`, and the first with JAX's own,
+for a network as large as the authors' with random weights; zea's own step too, where an environment with zea 0.1.8 and
+Keras is given. All take turns, so that whatever else the machine does weighs on all alike.
 """
 
 import contextlib
@@ -12,14 +12,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
+from tyro.conf import arg
 
-from nuclear_diffusion.measure.tables import made_with
+from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, Algorithm1, wrt_state
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.paper.zea import ZEA_GAMMA, ZEA_WINDOW, Zea
@@ -28,19 +29,25 @@ from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.priors.zea_preset import Layers, PresetConfig, build_network
 
 OFFICIAL = PresetConfig(widths=(32, 64, 96, 128), block_depth=2)
+"""The size of the authors' network."""
+
 SIZE = 96
+"""Height and width of the frames."""
+
 STEPS = 2
-"""Steps a run; a loop of one would be compiled as no loop."""
+"""Steps of each run; a loop of one would be compiled as no loop."""
 
 FORWARD, OURS, JAXS, DPS, ZEAS = (
     "forward pass",
     "step of `--method zea`",
-    "the same with jax's gradient",
+    "the same with JAX's gradient",
     "step of DPS (`wrt_state`)",
     "step of zea itself",
 )
 
-FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
+"""Where `make_zea_fixtures.py` is, which runs zea itself."""
+
 ZEA = f"""
 import importlib.metadata, sys, time
 from make_zea_fixtures import make_model, make_video, run_zea
@@ -79,10 +86,13 @@ class PlainConv(eqx.Module):
     bias: jax.Array
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Correlate, and add the bias."""
         return plain_correlate(x, self.kernel) + self.bias
 
 
 def with_jaxs_gradient(prior: VariancePreserving) -> VariancePreserving:
+    """The same prior without the gradient of `priors/convolution.py`."""
+
     def plain(node):
         return PlainConv(node.kernel, node.bias) if isinstance(node, Conv) else node
 
@@ -91,37 +101,45 @@ def with_jaxs_gradient(prior: VariancePreserving) -> VariancePreserving:
 
 @contextlib.contextmanager
 def zea_itself(python: Path) -> Iterator[tuple[str, Callable[[], float]]]:
-    """zea's versions, and a function that gives the seconds of one of its runs."""
+    """Zea's versions, and a function that gives the seconds of one of its runs."""
     command = [str(python), "-c", ZEA]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": FIXTURES}
-    with subprocess.Popen(command, **pipes) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=FIXTURES) as process:
+        asked, answers = process.stdin, process.stdout
+        assert asked is not None
+        assert answers is not None
 
         def answer(to: str) -> str:
-            for line in process.stdout:
+            for line in answers:
                 if line.startswith(f"{to};"):
                     return line.strip().removeprefix(f"{to};")
             raise RuntimeError("zea ended before it answered; its messages are above")
 
         def run() -> float:
-            process.stdin.write("\n")
-            process.stdin.flush()
+            asked.write("\n")
+            asked.flush()
             return float(answer("seconds"))
 
         yield answer("versions").replace(";", ", "), run
-        process.stdin.close()
+        asked.close()
 
 
 @dataclasses.dataclass(frozen=True)
 class Gradient:
     """Seconds of a forward pass and of steps with gradients through the network."""
 
-    repeats: int = 3
-    """Times everything is timed, after one run that compiles."""
-    zea_python: Path | None = None
-    """Python of an environment in which zea is installed; without it zea is left out."""
-    output: Path = Path(__file__).parent / "gradient.md"
+    repeats: Annotated[int, arg(help="How often everything is timed, after one run that compiles.")] = 3
+    zea_python: Annotated[
+        Path | None,
+        arg(metavar="PYTHON", help="Python of an environment in which zea is installed; else zea is left out."),
+    ] = None
+    output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
+
+    command: ClassVar[str] = "gradient"
+    name: ClassVar[str] = "gradient"
+    shows: ClassVar[str] = "Seconds of a step with the gradient through the network: ours, JAX's own and zea's."
 
     def run(self) -> None:
+        """Time everything and write the table."""
         prior = VariancePreserving(
             build_network(OFFICIAL, RandomLayers()),
             OFFICIAL.min_signal_rate,
@@ -166,29 +184,24 @@ class Gradient:
         self.write(seconds, difference, versions)
 
     def write(self, seconds: dict[str, list[float]], difference: float, versions: str) -> None:
+        """The table."""
         medians = {name: statistics.median(values) for name, values in seconds.items()}
-        table = "| | seconds | least, most | forward passes | times our step |\n|---|---|---|---|---|\n"
+        rows = []
         for name, values in seconds.items():
             ratios = [medians[name] / medians[other] for other in (FORWARD, OURS)]
             spread = f"{min(values):.2f}, {max(values):.2f}"
-            table += f"| {name} | {medians[name]:.2f} | {spread} | {ratios[0]:.1f} | {ratios[1]:.2f} |\n"
-        own = f" --repeats {self.repeats}" + (" --zea-python PYTHON" if self.zea_python else "")
-        against = f"; zea itself with {versions}" if versions else ""
+            rows.append([name, f"{medians[name]:.2f}", spread, f"{ratios[0]:.1f}", f"{ratios[1]:.2f}"])
+        against = f" zea itself is that of {versions}." if versions else ""
         widths = ", ".join(map(str, OFFICIAL.widths))
-        self.output.write_text(
-            f"""# The gradient through the network
+        timings = "1 timing" if self.repeats == 1 else f"{self.repeats} timings"
+        record = record_of(self, {})
+        page = f"""# The gradient through the network
 
 Seconds for one window of {ZEA_WINDOW} frames of {SIZE} × {SIZE} and a network of the size of the authors' with random
-weights: widths {widths}, {OFFICIAL.block_depth} blocks a level. The median of {self.repeats} runs of {STEPS} steps,
-taken in turns, without compiling.
-{STEPS} steps with our gradient and with jax's end within {difference:.1e} of each other, in [-1, 1]. Made by
-`python docs/benchmarks/gradient.py{own}`
-with {made_with()}{against}.
+weights: widths {widths}, {OFFICIAL.block_depth} blocks a level. The median of {timings} of {STEPS} steps, taken in
+turns, without compiling.
+{STEPS} steps with our gradient and with JAX's end within {difference:.1e} of each other, in [-1, 1].
+{record.caption()}{against}
 
-{table}""",
-            encoding="utf-8",
-        )
-
-
-if __name__ == "__main__":
-    tyro.cli(Gradient).run()
+{markdown(["", "seconds", "least, most", "forward passes", "times our step"], rows)}"""
+        save(self.output, record, page)

@@ -1,36 +1,46 @@
-"""Where a share of haze becomes none and where it becomes all: `python docs/benchmarks/strengths.py`.
+"""How much haze is taken: the limits between which a share of haze goes from none to all.
 
 Every pair of `render`'s limits on a grid, and the curve of `strength` through them, on development patients of every
-kind and on paired clips where they are given: one estimate a clip, many renderings. For choosing, never for reporting.
-Each finished clip is one line of `strengths.jsonl`, so that an interrupted run goes on where it stopped.
+kind and on paired clips where they are given: one estimate of each clip, many renderings. For choosing, never for
+reporting. Each finished clip is a line of `strengths.jsonl`.
 """
 
-import csv
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import tyro
-from finished import Finished
 from matplotlib.figure import Figure
 from numpy import ndarray
-from paired_clips import measure_pair, read_pair
-from patients import DEVELOPMENT, clean_clip, clean_lost, development, gains, patient, prior_named
+from tyro.conf import arg
 
-from nuclear_diffusion.files import atomic
+from benchmarks.finished import completed
+from benchmarks.paired import measure_pair, read_pair
+from benchmarks.patients import (
+    KIND_NAMES,
+    KindName,
+    clean_clip,
+    clean_lost,
+    counted,
+    development,
+    gains,
+    patient,
+    prior_named,
+)
+from benchmarks.record import RESULTS, markdown, record_of, save, save_numbers
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.comparison import as_clip
 from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
-from nuclear_diffusion.measure.tables import made_with
 from nuclear_diffusion.restore.clip import dehaze_clip
-from nuclear_diffusion.restore.methods import Settings
+from nuclear_diffusion.restore.methods import Nuclear
 from nuclear_diffusion.restore.render import STRENGTH, limits
 
 STRENGTHS = tuple(k / 10 for k in range(11))
+"""Strengths that are rendered."""
 
 COLUMNS = {
     "gcnr": "gCNR ↑",
@@ -56,87 +66,98 @@ PAIRED = {
 class Strengths:
     """Renderings of the default's estimate."""
 
-    spare: tuple[float, ...] = (0.0, 0.03, 0.06, 0.125, 0.2, 0.3, 0.45)
-    """Shares of haze below which there is none."""
-    width: tuple[float, ...] = (0.2, 0.35, 0.5, 0.7, 1.0)
-    """How far above it a share is all haze; at the default strength 0.5."""
-    pairs: tuple[Path, ...] = ()
-    """Paired clips, see `paired_clips.py`."""
-    frames: int = 12
-    """Frames a patient, and of each paired clip."""
-    share: float = 1.0
-    """Of the patients of each kind, at least one."""
-    prior: str = "echo"
-    """The prior: echo or a file."""
-    workers: int = 1
-    """Processes that share the clips."""
-    output: Path = Path(__file__).parent
-    """Folder for the lines, the table, its numbers and the picture."""
+    spare: Annotated[tuple[float, ...], arg(help="Shares of haze up to which a pixel is left as it is.")] = (
+        0.0,
+        0.03,
+        0.06,
+        0.125,
+        0.2,
+        0.3,
+        0.45,
+    )
+    width: Annotated[tuple[float, ...], arg(help="How far above that a pixel is taken as all haze.")] = (
+        0.2,
+        0.35,
+        0.5,
+        0.7,
+        1.0,
+    )
+    pairs: Annotated[tuple[Path, ...], arg(metavar="FILE...", help="Paired clips too; see the table `paired`.")] = ()
+    kinds: Annotated[tuple[KindName, ...], arg(help="Kinds of development patients.")] = KIND_NAMES
+    frames: Annotated[int, arg(help="Frames of each patient and of each paired clip.")] = 12
+    share: Annotated[float, arg(help="Share of the patients of each kind; at least one is taken.")] = 1.0
+    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
+    workers: Annotated[int, arg(help="Processes that share the clips.")] = 1
+    output: Annotated[Path, arg(help="Folder for the table, its numbers, its picture and the finished clips.")] = (
+        RESULTS
+    )
+
+    command: ClassVar[str] = "strengths"
+    name: ClassVar[str] = "strengths"
+    shows: ClassVar[str] = "Nuclear Diffusion at many strengths and limits of rendering, on development patients."
 
     def run(self) -> None:
+        """Measure the clips that are missing and write the table."""
         points = [(spare, spare + width) for spare, width in itertools.product(self.spare, self.width)]
         sha256 = prior_named(self.prior).sha256
-        named = {"prior": self.prior, "sha256": sha256, "limits": [*map(limits, STRENGTHS), *points]}
-        abouts = [*development(self.frames, self.share)]
+        shared = {"sha256": sha256, "limits": [*map(limits, STRENGTHS), *points]}
+        abouts = development(self.frames, self.share, self.kinds)
         abouts += [{"kind": "pair", "file": str(path), "frames": self.frames} for path in self.pairs]
-        jobs = [about | named for about in abouts]
+        jobs = [about | shared for about in abouts]
         names = [strength_name(strength) for strength in STRENGTHS]
         names += [f"spare {spare:g}, clear {clear:g}" for spare, clear in points]
-        found = Finished(self.output / "strengths.jsonl").complete(jobs, measure, self.workers)
+        measured = functools.partial(measure, prior=self.prior)
+        found = completed(self.output / "strengths.jsonl", jobs, measured, self.workers)
         lines = [(job, dict(zip(names, scores, strict=True))) for job, scores in zip(jobs, found, strict=True)]
         patients, pairs = ([line for line in lines if (line[0]["kind"] == "pair") == pair] for pair in (False, True))
         self.write_numbers(lines)
         means = averages([scores for _, scores in patients])
-        counts = ", ".join(f"{sum(job['kind'] == kind for job, _ in patients)} {kind}" for kind in DEVELOPMENT)
-        text = f"""# Strengths
+        record = record_of(self, {self.prior: sha256})
+        page = f"""# Strengths
 
-For choosing, not for reporting: development patients ({counts}) of {self.frames} frames, means. A share of haze below
-`spare` is taken for none, one above `clear` for all; `strength` is the curve through them that `render` has. PSNR is
-that above the hazy clip's, flicker that of the mean of ventricle or septum over the hazy clip's, each a mean over
-patients. Bright tissue lost: share of the pixels bright in hazy and clean clip of which less than three quarters is
-left, and where the clean clip itself goes in. Made by
-`python docs/benchmarks/strengths.py{self.flags()}`
-with {made_with()}; prior `{sha256[:16]}`.
+For choosing, not for reporting: means over development patients ({counted([job for job, _ in patients])}) of
+{self.frames} frames. A pixel whose share of haze is below `spare` is left as it is, one above `clear` is taken as all
+haze; `strength` is the curve through these two that `render` has. PSNR is what is gained over the hazy clip, flicker
+that of the mean of ventricle or septum over the hazy clip's, each a mean over patients. Bright tissue lost: share of
+the pixels bright in the hazy and in the clean clip that keep less than three quarters of their brightness, and the same
+when the clean clip itself goes in.
+{record.caption()}
 
 {table(means, COLUMNS)}
 ![gCNR against KS_A](strengths.png)
 """
         if pairs:
             paired = averages([scores for _, scores in pairs])
-            text += f"\n## {len(pairs)} paired clips, {self.frames} frames each\n\n{table(paired, PAIRED)}"
-        with atomic(self.output / "strengths.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        with atomic(self.output / "strengths.png") as temporary:
-            temporary.write_bytes(png_bytes(draw(means, self.width)))
+            page += f"\n## {len(pairs)} paired clips, {self.frames} frames each\n\n{table(paired, PAIRED)}"
+        save(self.output, record, page, png_bytes(draw(means, self.width)))
 
-    def flags(self) -> str:
-        """What the command line gave, for the page."""
-        changed = [
-            f" --{name} {' '.join(f'{value:g}' for value in np.atleast_1d(getattr(self, name)))}"
-            for name in ("spare", "width", "frames", "share")
-            if getattr(self, name) != getattr(Strengths, name)
-        ]
-        return "".join(changed) + " --pairs FILE..." * bool(self.pairs) + " --prior FILE" * (self.prior != "echo")
-
-    def write_numbers(self, lines: list[tuple[dict[str, Any], Mapping[str, dict[str, float]]]]) -> None:
-        """One line a clip and rendering."""
+    def write_numbers(self, lines: Sequence[tuple[dict[str, Any], Mapping[str, dict[str, float]]]]) -> None:
+        """One row for each clip and rendering."""
         columns = COLUMNS | PAIRED
-        with (self.output / "strengths.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["kind", "clip", "rendering", *columns])
-            for job, scores in lines:
-                clip = Path(job["file"]).stem if job["kind"] == "pair" else job["patient"]
-                for name, values in scores.items():
-                    numbers = (f"{values[column]:.5f}" if column in values else "" for column in columns)
-                    writer.writerow([job["kind"], clip, name, *numbers])
+        save_numbers(
+            self.output / "strengths.csv",
+            ["kind", "clip", "rendering", *columns],
+            (
+                [
+                    job["kind"],
+                    Path(job["file"]).stem if job["kind"] == "pair" else job["patient"],
+                    name,
+                    *(values.get(column, "") for column in columns),
+                ]
+                for job, scores in lines
+                for name, values in scores.items()
+            ),
+        )
 
 
-def measure(about: dict[str, Any]) -> list[dict[str, float]]:
+def measure(about: dict[str, Any], prior: str) -> list[dict[str, float]]:
     """The scores of a clip, rendered with each pair of `limits`."""
-    prior = prior_named(about["prior"]).prior
+    loaded = prior_named(prior).prior
 
     def share(clip: Clip) -> ndarray:
-        return dehaze_clip(clip, Settings(), prior).share
+        found = dehaze_clip(clip, Nuclear(), loaded).share
+        assert found is not None
+        return found
 
     def pictures(frames: ndarray, share: ndarray) -> list[ndarray]:
         return [frames * (1 - np.clip((share - spare) / (clear - spare), 0, 1)) for spare, clear in about["limits"]]
@@ -170,18 +191,19 @@ def averages(clips: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, fl
 
 
 def table(means: dict[str, dict[str, float]], columns: dict[str, str]) -> str:
-    lines = [["", *columns.values()], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(f"{values[column]:.3f}" for column in columns)] for name, values in means.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    """A row for each rendering."""
+    rows = ([name, *(f"{values[column]:.3f}" for column in columns)] for name, values in means.items())
+    return markdown(["", *columns.values()], rows)
 
 
 def strength_name(strength: float) -> str:
+    """A strength and its limits."""
     spare, clear = limits(strength)
     return f"strength {strength:g}: spare {spare:.3f}, clear {clear:.3f}"
 
 
 def draw(means: dict[str, dict[str, float]], widths: tuple[float, ...]) -> Figure:
-    """gCNR against KS_A: a line for each width of the grid, and the curve of `strength`."""
+    """GCNR against KS_A: a line for each width of the grid, and the curve of `strength`."""
     points = [(values["ks_a"], values["gcnr"]) for values in means.values()]
     curve, rest = np.array(points[: len(STRENGTHS)]), np.array(points[len(STRENGTHS) :])
     with styled():
@@ -198,7 +220,3 @@ def draw(means: dict[str, dict[str, float]], widths: tuple[float, ...]) -> Figur
         axes.set_title("↖ better; ringed: the default", loc="left", fontsize=7, color="#555555")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
-
-
-if __name__ == "__main__":
-    tyro.cli(Strengths).run()

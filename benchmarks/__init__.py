@@ -1,0 +1,7 @@
+"""The benchmarks: every table of the documents by name.
+
+    python -m benchmarks                    # lists them
+    python -m benchmarks unseen --workers 2
+
+Run from the root of the repository; tables and records are written to `benchmarks/results`.
+"""

@@ -1,0 +1,43 @@
+"""The command line of the benchmarks: `python -m benchmarks TABLE`."""
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from benchmarks.index import Index
+from benchmarks.pictures import Pictures
+from benchmarks.record import RESULTS
+from benchmarks.tables import TABLES, Table
+from nuclear_diffusion.errors import InputError
+
+COMMANDS = {each.command: each for each in (*TABLES, Pictures(), Index())}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a table in `benchmarks/results` brings the index page up to date."""
+    chosen = tyro.cli(
+        tyro.extras.subcommand_type_from_defaults(
+            COMMANDS,
+            {name: each.shows for name, each in COMMANDS.items()},
+            prefix_names=False,
+            sort_subcommands=False,
+        ),
+        prog="python -m benchmarks",
+        description="Make one of the tables of the documents. Finished work is kept: an interrupted run goes on.",
+        args=arguments,
+    )
+    try:
+        chosen.run()
+        if isinstance(chosen, Table):
+            print(chosen.output / f"{chosen.name}.md")
+            if chosen.output == RESULTS:
+                Index().run()
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

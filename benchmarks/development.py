@@ -1,0 +1,126 @@
+"""Priors side by side on development patients: what a new prior is chosen by.
+
+Every patient of all kinds is dehazed with every prior. Each finished patient is a line of `development.jsonl`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from tyro.conf import arg
+
+from benchmarks.finished import completed
+from benchmarks.patients import (
+    GAINED,
+    KIND_NAMES,
+    KindName,
+    clean_clip,
+    clean_lost,
+    development,
+    gains,
+    patient,
+    prior_named,
+)
+from benchmarks.record import RESULTS, markdown, record_of, save
+from nuclear_diffusion.errors import require
+from nuclear_diffusion.measure.bootstrap import Interval, paired_difference
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.measure.front import Front, Regions, at_equal_change, front_of, gain
+from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.methods import Nuclear
+
+
+@dataclasses.dataclass(frozen=True)
+class Development:
+    """Two priors or more; differences are those from the first."""
+
+    priors: Annotated[
+        tuple[str, ...], arg(metavar="echo|PATH...", help="Names, files or folders of training runs.")
+    ] = ("echo",)
+    kinds: Annotated[tuple[KindName, ...], arg(help="Kinds of development patients.")] = KIND_NAMES
+    frames: Annotated[int, arg(help="Frames of each patient.")] = 12
+    share: Annotated[float, arg(help="Share of the patients of each kind; at least one is taken.")] = 1.0
+    workers: Annotated[int, arg(help="Processes that share the patients.")] = 1
+    output: Annotated[Path, arg(help="Folder for the table and the finished patients.")] = RESULTS
+
+    command: ClassVar[str] = "development"
+    name: ClassVar[str] = "development"
+    shows: ClassVar[str] = "Priors side by side on development patients of every kind, to choose between them."
+
+    def run(self) -> None:
+        """Measure the patients that are missing and write the table."""
+        hashes = {name: prior_named(name).sha256 for name in self.priors}
+        labels = [Path(name).name for name in hashes]
+        require(
+            len({*labels}) == len({*hashes.values()}) == len(labels), "Name priors that differ in name and weights."
+        )
+        jobs = [
+            about | {"sha256": sha256}
+            for sha256 in hashes.values()
+            for about in development(self.frames, self.share, self.kinds)
+        ]
+        measured = functools.partial(measure, priors={sha256: name for name, sha256 in hashes.items()})
+        found = completed(self.output / "development.jsonl", jobs, measured, self.workers)
+        named = dict(zip(hashes.values(), labels, strict=True))
+        scores: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for job, each in zip(jobs, found, strict=True):
+            scores.setdefault(job["kind"], {}).setdefault(named[job["sha256"]], []).append(each)
+        parts = [table(kind, of_kind) for kind, of_kind in scores.items()]
+        record = record_of(self, hashes)
+        page = f"""# Development patients
+
+For choosing, not for reporting: means over patients of {self.frames} frames at the default strength, and below each
+prior its differences from {labels[0]}, patient by patient; * where the 95 % bootstrap interval
+excludes 0. gCNR at equal change: the highest gCNR of all strengths that change tissue by a KS_A of at most 0.02 to 0.1,
+mean of five levels.
+{record.caption()}
+
+{"".join(parts)}"""
+        save(self.output, record, page)
+
+
+def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The section of one kind of patients; `scores` are by prior, the first being what the others are compared with."""
+    first = next(iter(scores.values()))
+    rows = []
+    for name, patients in scores.items():
+        means = [f"{np.nanmean([each[c] for each in patients]):.3f}" for c in GAINED]
+        rows.append([name, f"{np.mean(at_equal_change(front(patients))):.3f}", *means])
+        if patients is not first:
+            gained = gain(front(patients), front(first))
+            differences = [paired_difference([p[c] for p in patients], [f[c] for f in first]) for c in GAINED]
+            rows.append(["difference", *(difference(each) for each in (gained, *differences))])
+    head = ["", "gCNR at equal change ↑", *GAINED.values()]
+    many = "" if len(first) == 1 else "s"
+    return f"## {kind}, {len(first)} patient{many}\n\n{markdown(head, rows)}\n"
+
+
+def difference(interval: Interval) -> str:
+    """A difference, starred where its interval excludes 0."""
+    sure = interval.low > 0 or interval.high < 0
+    return f"{interval.mean:+.3f}{'*' if sure else ''}"
+
+
+def front(patients: list[dict[str, Any]]) -> Front:
+    """GCNR and KS_A of the patients at all strengths."""
+    return {name: np.array([each["front"][name] for each in patients]) for name in ("gcnr", "ks_a")}
+
+
+def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, Any]:
+    """The scores of a patient, what is lost of the clean clip, and gCNR and KS_A at all strengths.
+
+    `priors` says where the prior of each hash is found.
+    """
+    simulated, prior = patient(about), prior_named(priors[about["sha256"]]).prior
+    signal = dehaze_clip(as_clip(simulated), Nuclear(), prior).signal
+    scores: dict[str, Any] = gains(simulated, signal)[0]
+    of_clean = dehaze_clip(clean_clip(simulated), Nuclear(), prior).signal
+    regions = Regions(simulated.hazy, simulated.septum, simulated.ventricle, simulated.sector)
+    found = front_of([regions], prior)
+    return scores | {
+        "clean_lost": clean_lost(simulated, of_clean),
+        "front": {name: found[name][0].tolist() for name in ("gcnr", "ks_a")},
+    }

@@ -1,0 +1,68 @@
+"""The page that lists all tables, from the records beside them."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from benchmarks.record import RESULTS, Record, markdown, write
+from benchmarks.tables import TABLES, Table
+
+PAGE = Path(__file__).parent / "README.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """Writes `benchmarks/README.md` anew."""
+
+    command: ClassVar[str] = "index"
+    shows: ClassVar[str] = (
+        "Rewrite benchmarks/README.md, the list of all tables, from the records in benchmarks/results."
+    )
+
+    def run(self) -> None:
+        """Write the page."""
+        write(PAGE, page(TABLES))
+
+
+def records(folder: Path = RESULTS) -> list[Record]:
+    """The records of all tables in a folder, by name."""
+    return [msgspec.json.decode(path.read_bytes(), type=Record) for path in sorted(folder.glob("*.json"))]
+
+
+def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
+    """The text of the index page: the tables in `folder`, and those of `tables` that are not there yet."""
+    order = [table.command for table in tables]
+    found = sorted(records(folder), key=lambda record: (order.index(record.command.split()[3]), record.table))
+    rows = [
+        [
+            f"[{record.table}](results/{record.table}.md)",
+            record.shows,
+            f"`{record.command}`",
+            record.hashes() or "none",
+            record.date,
+            record.machine,
+        ]
+        for record in found
+    ]
+    missing = [table for table in tables if table.name not in {record.table for record in found}]
+    others = markdown(
+        ["Command", "Shows"], [[f"`python -m benchmarks {each.command}`", each.shows] for each in missing]
+    )
+    return f"""# Benchmarks
+
+Every table of the documents is made by one command, from the root of the repository; `python -m benchmarks COMMAND
+--help` lists its options. A command writes its table, the numbers behind it and a record of how they were made to
+`benchmarks/results`, and brings this page up to date. Interrupted runs go on where they stopped.
+
+Only tables of the prior that ships with the package are kept. Tables on development patients are for choosing between
+variants, those on test patients for reporting.
+
+{markdown(["Table", "Shows", "Command", "Prior", "Date", "Machine"], rows)}
+Not measured with this prior yet:
+
+{others}
+This page is written by `python -m benchmarks index`.
+"""

@@ -1,0 +1,162 @@
+"""The pictures of the documents: `python -m benchmarks pictures` writes them into docs/images."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy import ndarray
+from pydicom import examples
+from tyro.conf import Positional, arg
+
+import nuclear_diffusion as nd
+from nuclear_diffusion.files import atomic
+from nuclear_diffusion.io import Fit, find_sector
+from nuclear_diffusion.measure.comparison import as_clip
+from nuclear_diffusion.restore.clip import PRIOR_SIZE, dehaze_clip
+from nuclear_diffusion.restore.methods import Nuclear
+from nuclear_diffusion.simulation import (
+    UNSEEN_FAMILIES,
+    UNSEEN_LOOKS,
+    UNSEEN_VIEWS,
+    VIEWS,
+    SimulatedClip,
+    patient_seed,
+    simulate,
+)
+
+Picture = Literal["demo", "contact_sheet", "unseen"]
+
+EVERY: tuple[Picture, ...] = get_args(Picture)
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+
+TITLES = {"a4c": "four-chamber", "a2c": "two-chamber", "plax": "long axis", "psax": "short axis"}
+"""The views of training."""
+
+DEMO = 3
+"""The development patient that the README opens with: an illustration, not a result."""
+
+FIRST, OTHER = 400, 501
+"""Patients of the development split in `unseen`: the first of those on the left, and the one on the right."""
+
+MOMENTS = np.linspace(0, 1, 48)
+"""Seconds that the lines over time in `unseen` show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Draws pictures."""
+
+    which: Annotated[
+        Positional[tuple[Picture, ...]],
+        arg(
+            help="demo: a real and a simulated clip dehazed. contact_sheet: simulated frames beside a real one. "
+            "unseen: the haze, views and scanners that training never uses."
+        ),
+    ] = EVERY
+    output: Annotated[Path, arg(help="Folder for the pictures.")] = IMAGES
+
+    command: ClassVar[str] = "pictures"
+    shows: ClassVar[str] = "Redraw the pictures of the documents, docs/images: which ones, or all."
+
+    def run(self) -> None:
+        """Draw and write them."""
+        for name in self.which:
+            draw, dots = PICTURES[name]
+            with atomic(self.output / f"{name}.png") as temporary:
+                draw().savefig(temporary, dpi=dots)
+            print(self.output / f"{name}.png")
+
+
+def demo() -> Figure:
+    """The picture that the README opens with: a real clip above a simulated one, whose truth is known."""
+    prior = nd.load_prior("echo")
+    real = nd.read_video(examples.get_path("ybr_color"))
+    found = dehaze_clip(real, Nuclear(), prior)
+    rows, columns = np.nonzero(found.sector)
+    box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
+    moment = 16
+    shown = [frames[moment][box] for frames in (real.frames, found.signal, real.frames - found.signal)]
+    gain = 0.9 / np.percentile(shown[0], 99.5)  # the clip is dim; all three pictures alike
+    top = [np.clip(picture * gain, 0, 1) for picture in shown]
+
+    patient = simulate(seed=patient_seed("development", DEMO), frames=24, view="a4c", overlay=False)
+    signal = dehaze_clip(as_clip(patient), Nuclear(), prior).signal
+    bottom = [frames[moment] for frames in (patient.hazy, signal, patient.clean)]
+
+    figure = Figure(figsize=(10.5, 7.2), layout="constrained", facecolor="black")
+    titles = ["real clip", "dehazed", "haze removed", "simulated clip", "dehazed", "truth"]
+    for axes, picture, title in zip(figure.subplots(2, 3).flat, top + bottom, titles, strict=True):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(title, color="white", fontsize=13)
+        axes.set_axis_off()
+    return figure
+
+
+def contact_sheet() -> Figure:
+    """Simulated frames; one of the pictures is real (pydicom's example, fitted to the same frame), and says so."""
+    clip = nd.read_video(examples.get_path("ybr_color"))
+    fit = Fit.to_prior(find_sector(clip.frames, clip.region), PRIOR_SIZE)
+    real = fit.forward(clip.frames[:1])[0]
+    figure = Figure(figsize=(12, 12.6), layout="constrained")
+    grid = figure.subplots(5, 5)
+    for row, view in zip(grid[:4], VIEWS, strict=True):
+        for k, axes in enumerate(row):
+            patient = simulate(seed=patient_seed("development", 100 + k), frames=1, view=view, overlay=False)
+            hazy = k % 2 == 1
+            axes.imshow((patient.hazy if hazy else patient.clean)[0], cmap="gray", vmin=0, vmax=1)
+            axes.set_title(f"{TITLES[view]}, {'hazy' if hazy else 'clean'}", fontsize=9)
+    seeds = [patient_seed("development", 200 + k) for k in range(4)]
+    shown = [simulate(seed=seed, frames=1, view="a4c", haze=0.3, overlay=False).hazy[0] for seed in seeds]
+    for axes, picture in zip(grid[4], [*shown[:2], real, *shown[2:]], strict=True):
+        # the real clip is dim: every picture of this row at the same brightness
+        white = np.percentile(picture[picture > 0.02], 99)
+        axes.imshow(np.clip(picture / white, 0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.set_title("REAL" if picture is real else "four-chamber, light haze", fontsize=9)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    return figure
+
+
+def unseen() -> Figure:
+    """What training never sees, clean and hazy.
+
+    Left: unseen families of haze, on a frame and on a line of the image over a second. Right: unseen views and looks.
+    """
+    right: list[dict[str, Any]] = [{"view": view} for view in UNSEEN_VIEWS] + [
+        {"view": "a4c", "look": look} for look in UNSEEN_LOOKS
+    ]
+    figure = Figure(figsize=(17, 14.5), layout="constrained")
+    grid = figure.subplots(5, 6)
+    for row, (family, kind) in enumerate(zip(UNSEEN_FAMILIES, right, strict=True)):
+        seed = patient_seed("development", FIRST + row)
+        patient = simulate(seed=seed, view="a4c", families=[family], overlay=False, times=MOMENTS)
+        # the line through the ventricle with the most haze
+        added = np.abs(patient.hazy[0] - patient.clean[0]) * patient.ventricle[0]
+        column = int(np.argmax(added.sum(0)))
+        pictures = [(patient.clean[0], "clean"), (patient.hazy[0], family)]
+        pictures += [(line(patient, part, column), f"{part}, a line over 1 s") for part in ("clean", "hazy")]
+        other = simulate(seed=patient_seed("development", OTHER), frames=1, overlay=False, **kind)
+        name = kind.get("look", kind["view"])
+        pictures += [(other.clean[0], f"{name}, clean"), (other.hazy[0], f"{name}, hazy as in training")]
+        for axes, (picture, title) in zip(grid[row], pictures, strict=True):
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=1, aspect="auto")
+            axes.set_title(title, fontsize=10)
+            axes.set_axis_off()
+    return figure
+
+
+def line(patient: SimulatedClip, part: str, column: int) -> ndarray:
+    """Rows of one `column` over time (M-mode), 5 pixels for each moment."""
+    return np.repeat(getattr(patient, part)[:, :, column].T, 5, axis=1)
+
+
+PICTURES: dict[Picture, tuple[Callable[[], Figure], int]] = {
+    "demo": (demo, 90),
+    "contact_sheet": (contact_sheet, 80),
+    "unseen": (unseen, 70),
+}
+"""How each is drawn, and its dots an inch."""

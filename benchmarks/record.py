@@ -1,0 +1,126 @@
+"""Where tables are written, and the record beside each: who made it, with what, when."""
+
+import csv
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import msgspec
+
+from nuclear_diffusion.files import atomic
+from nuclear_diffusion.restore.folder import versions
+
+if TYPE_CHECKING:
+    from benchmarks.tables import Table
+
+RESULTS = Path(__file__).parent / "results"
+"""Tables of the prior that ships with the package; those of earlier priors are in the history."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """How a table was made; `NAME.json` beside `NAME.md`."""
+
+    table: str
+    shows: str
+    command: str
+    priors: dict[str, str]
+    """First 16 digits of the SHA-256 of the weights, by the prior's name; empty for a table without a prior."""
+    date: str
+    machine: str
+    versions: dict[str, str]
+
+    def caption(self) -> str:
+        """Two lines for the table's page."""
+        made = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return (
+            f"Made by `{self.command}` on {self.date}\n"
+            f"with {made} on {self.machine}; {f'prior {self.hashes()}' if self.priors else 'no trained prior'}."
+        )
+
+    def hashes(self) -> str:
+        """The priors, for a page."""
+        return ", ".join(f"{name} `{digits}`" for name, digits in self.priors.items())
+
+
+def record_of(table: "Table", priors: Mapping[str, str], default: "Table | None" = None) -> Record:
+    """The record of a table made now.
+
+    `priors` are the full hashes by the prior's name or path. `default` is what the command makes without options, where
+    that is not what the class makes.
+    """
+    return Record(
+        table=table.name,
+        shows=table.shows,
+        command=command_line(table, type(table)() if default is None else default),
+        priors={Path(name).name: sha256[:16] for name, sha256 in priors.items()},
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        machine=machine(),
+        versions=versions() | {"Python": platform.python_version()},
+    )
+
+
+def command_line(table: Any, default: Any) -> str:
+    """What to type for this table: the options that are not the default's, paths by a word in their place."""
+    words = ["python -m benchmarks", table.command]
+    for field in dataclasses.fields(table):
+        value = getattr(table, field.name)
+        if field.name != "output" and value != getattr(default, field.name):
+            shown = _shown(field.name, value)
+            words.append(shown if field.metadata.get("positional") else f"--{field.name.replace('_', '-')} {shown}")
+    return " ".join(words)
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], Path):
+        return "FILE..."
+    if isinstance(value, tuple):
+        return " ".join(dict.fromkeys(_shown(name, each) for each in value))
+    if isinstance(value, Path) or (isinstance(value, str) and ("/" in value or Path(value).exists())):
+        return "PATH"
+    return f"{value:g}" if isinstance(value, float) else f'"{value}"' if " " in str(value) else str(value)
+
+
+def machine() -> str:
+    """Processors and accelerator, without the machine's name."""
+    device = jax.devices()[0]
+    beside = "" if device.platform == "cpu" else f", {device.device_kind}"
+    return f"{os.cpu_count()} CPU cores ({platform.machine()}){beside}"
+
+
+def save(output: Path, record: Record, page: str, picture: bytes | None = None) -> None:
+    """Write the page of a table, its record, and its picture where it has one."""
+    write(output / f"{record.table}.md", page)
+    if picture is not None:
+        with atomic(output / f"{record.table}.png") as temporary:
+            temporary.write_bytes(picture)
+    write(output / f"{record.table}.json", msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
+
+
+def save_numbers(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write numbers as CSV, floats with five decimals and nothing where they are not finite."""
+    with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(head)
+        for row in rows:
+            table.writerow([_number(each) if isinstance(each, float) else each for each in row])
+
+
+def _number(value: float) -> str:
+    return f"{value:.5f}" if abs(value) < float("inf") else ""  # NaN is not less than anything
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

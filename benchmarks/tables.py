@@ -1,0 +1,33 @@
+"""All tables by command, in the order of the index page."""
+
+from benchmarks.ablation import Ablation
+from benchmarks.calibration import Calibration
+from benchmarks.development import Development
+from benchmarks.gradient import Gradient
+from benchmarks.methods import DEFAULTS, Methods
+from benchmarks.own_prior import OwnPrior
+from benchmarks.paired import Paired
+from benchmarks.strengths import Strengths
+from benchmarks.tradeoff import Tradeoff
+
+Table = Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient
+"""A table of the documents. Its fields are the options of its command; beside them it has
+
+- `command`, what is typed after `python -m benchmarks`,
+- `name`, that of its files without suffix,
+- `shows`, a sentence for the help and the index page,
+- `run`, which measures what is missing and writes the table with its record.
+"""
+
+TABLES: tuple[Table, ...] = (
+    *DEFAULTS.values(),
+    Paired(),
+    Tradeoff(),
+    OwnPrior(),
+    Ablation(),
+    Strengths(),
+    Development(),
+    Calibration(),
+    Gradient(),
+)
+"""Each as its command makes it without options."""

@@ -1,0 +1,208 @@
+"""The benchmarks: their command line, what is finished, one table from end to end, and the index page."""
+
+import csv
+import dataclasses
+import json
+import re
+import types
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks import finished, index, methods, patients, strengths
+from benchmarks.__main__ import COMMANDS, main
+from benchmarks.finished import completed
+from benchmarks.methods import DEFAULTS, PEERS
+from benchmarks.own_prior import OwnPrior
+from benchmarks.paired import Paired
+from benchmarks.patients import KINDS, Loaded
+from benchmarks.record import RESULTS, command_line
+from benchmarks.strengths import Strengths
+from benchmarks.tables import TABLES
+from nuclear_diffusion.measure.comparison import METHODS
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.simulation import UNSEEN_FAMILIES, patient_seed, simulate
+
+BENCHMARKS = RESULTS.parent
+
+
+class Aware(Gaussian):
+    """A prior that takes half of every pixel for haze."""
+
+    haze_aware = True
+
+    def given(self, observed):
+        return types.SimpleNamespace(mean=lambda: observed / 2)
+
+
+PRIORS = {"echo": Loaded(Aware(20.0, 0.2), "e" * 64), "runs/blind": Loaded(Gaussian(20.0, 0.2), "b" * 64)}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Priors without a network and small patients; the seeds of those that were simulated."""
+    seeds = []
+
+    def small_patient(*, seed, **rest):
+        seeds.append(seed)
+        return simulate(seed=seed, size=64, **rest)
+
+    monkeypatch.setattr(patients, "simulate", small_patient)
+    for module in (methods, strengths):
+        monkeypatch.setattr(module, "prior_named", PRIORS.__getitem__)
+    return seeds
+
+
+def test_the_command_lists_every_table_and_what_it_shows(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert len(COMMANDS) == len(TABLES) + 2
+    for name, command in COMMANDS.items():
+        assert f"• {name} {command.shows}" in shown
+
+
+def test_what_the_user_gave_wrongly_is_one_sentence(capsys, tmp_path):
+    assert main(["paired", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "Error: Name at least one file of paired clips.\n"
+
+
+def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path):
+    path, asked = tmp_path / "folder" / "lines.jsonl", []
+
+    def measure(about):
+        asked.append(about)
+        if about == "stop":
+            raise KeyboardInterrupt
+        return {"psnr": 30.0, "flicker": np.nan}
+
+    with pytest.raises(KeyboardInterrupt):
+        completed(path, [{"patient": 1, "mu": 3.0}, "stop"], measure)
+    with path.open("a") as lines:
+        lines.write('{"identity": "[\\"pat')  # killed while writing
+    first, second = completed(path, [{"mu": 3.0, "patient": 1}, ["patient", 2]], measure)
+    assert asked == [{"patient": 1, "mu": 3.0}, "stop", ["patient", 2]]
+    assert first["psnr"] == second["psnr"] == 30.0
+    assert np.isnan(first["flicker"])
+    completed(path, [["patient", 2]], measure)
+    assert len(asked) == 3
+    completed(path, [["patient", 2]], measure, revision=finished.REVISION + 1)
+    assert len(asked) == 4
+
+
+def test_a_table_goes_on_where_it_stopped_and_is_written_with_its_record(tmp_path, monkeypatch, small):
+    table = dataclasses.replace(DEFAULTS["unseen"], patients=2, first=4, split="development", frames=2, output=tmp_path)
+    whole = patients.simulate
+
+    def stop_at_second(**asked):
+        if len(small) == 1:
+            raise KeyboardInterrupt
+        return whole(**asked)
+
+    monkeypatch.setattr(patients, "simulate", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        table.run()
+    monkeypatch.setattr(patients, "simulate", whole)
+    table.run()
+    table.run()
+    first = KINDS["unseen"].first
+    assert small == [patient_seed("development", first + k) for k in (4, 5)]
+
+    name = "unseen-development"
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{each}" for each in ("csv", "json", "jsonl", "md")}
+    with (tmp_path / f"{name}.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["patient"], row["method"]) for row in rows] == [
+        (patient, method) for patient in "45" for method in ("hazy", *METHODS, "clean")
+    ]
+    assert {row["psnr"] for row in rows if row["method"] == "clean"} == {""}
+    assert all(float(row["psnr"]) > 0 for row in rows if row["method"] != "clean")
+    text = (tmp_path / f"{name}.md").read_text()
+    (record,) = index.records(tmp_path)
+    assert record.command == "python -m benchmarks unseen --patients 2 --first 4 --split development --frames 2"
+    assert record.caption() in text
+    assert record.priors == {"echo": "e" * 16}
+    assert "| Nuclear Diffusion − Robust PCA |" in text
+    for group in KINDS["unseen"].groups(4):
+        assert f"| {group} | 1 |" in text
+
+
+@pytest.mark.slow
+def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_paper(tmp_path, monkeypatch, small):
+    few = {name: msgspec.structs.replace(peer, steps=2) for name, peer in PEERS.items()}
+    monkeypatch.setattr(methods, "PEERS", few)
+    table = dataclasses.replace(DEFAULTS["peers"], patients=1, frames=2, blind="runs/blind", output=tmp_path)
+    table.run()
+    text = (tmp_path / "peers-blind.md").read_text()
+    priors = dict(re.findall(r"^- (.*?): `.*`; prior `(\w+)`$", text, flags=re.MULTILINE))
+    blind = ("One blind pass", "Algorithm 1, 25 steps", "zea, 25 steps")
+    aware = ("One haze-aware pass", "Nuclear Diffusion")
+    assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)
+    assert f"echo `{'e' * 16}`, blind `{'b' * 16}`" in text
+    assert "--frames 2 --blind PATH`" in text
+    assert "runs/blind" not in (tmp_path / "peers-blind.jsonl").read_text() + text
+
+
+def test_a_prior_that_has_learned_haze_is_not_blind(tmp_path, small, capsys, monkeypatch):
+    monkeypatch.setitem(PRIORS, "runs/aware", PRIORS["echo"])
+    assert main(["peers", "--blind", "runs/aware", "--output", str(tmp_path)]) == 2
+    assert "has learned haze" in capsys.readouterr().err
+    assert small == []
+
+
+@pytest.mark.slow
+def test_a_look_at_strengths_begins_at_the_input(tmp_path, small):
+    look = Strengths(spare=(0.1,), width=(0.5,), kinds=("unseen",), frames=2, share=0.01, output=tmp_path)
+    look.run()
+    with (tmp_path / "strengths.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["rendering"].startswith("strength 0:"):  # the input as it is
+            assert [float(row[name]) for name in ("psnr", "ks_a", "ks_b", "bright_lost", "clean_lost")] == [0] * 5
+    assert {row["rendering"] for row in rows} >= {"strength 0.5: spare 0.250, clear 0.650", "spare 0.1, clear 0.6"}
+    text = (tmp_path / "strengths.md").read_text()
+    look.run()
+    assert (tmp_path / "strengths.md").read_text() == text
+    assert len(small) == 1
+
+
+def test_a_command_is_told_without_paths():
+    table = Paired(files=(Path("/home/someone/a.npz"),), frames=3, prior="/home/someone/prior", output=Path("/tmp"))
+    assert command_line(table, Paired()) == "python -m benchmarks paired FILE... --frames 3 --prior PATH"
+    own = OwnPrior(runs=Path("/home/someone"), looks=("edge enhancement",), minutes=0.5)
+    assert command_line(own, OwnPrior()) == (
+        'python -m benchmarks own-prior PATH --minutes 0.5 --looks "edge enhancement"'
+    )
+
+
+def test_kinds_of_patients_never_share_one_and_every_unseen_family_gets_its_share():
+    firsts = sorted(kind.first for kind in KINDS.values())
+    assert firsts[0] == 0
+    assert min(np.diff(firsts)) >= 100_000
+    unseen = KINDS["unseen"]
+    assert all(set(unseen.clip(k)["families"]) <= set(UNSEEN_FAMILIES) for k in range(24))
+    counts = [sum(family in unseen.groups(k) for k in range(10)) for family in UNSEEN_FAMILIES]
+    assert counts == [3] * len(UNSEEN_FAMILIES)
+    assert KINDS["seen"].groups(0) == []
+
+
+def test_the_index_page_says_what_lies_in_results():
+    assert index.PAGE.read_text(encoding="utf-8") == index.page(TABLES), "run `python -m benchmarks index`"
+    tables = {path.stem for path in RESULTS.glob("*.md")}
+    assert {record.table for record in index.records()} == tables
+    assert {path.stem for path in RESULTS.iterdir()} <= tables
+
+
+@pytest.mark.parametrize("record", index.records(), ids=lambda record: record.table)
+def test_tables_are_of_the_prior_that_ships_and_of_commands_that_exist(record):
+    assert record.command.split()[3] in {table.command for table in TABLES}
+    assert record.priors.get("echo") in (None, prior_hash(load_prior("echo"))[:16])
+    text = (RESULTS / f"{record.table}.md").read_text(encoding="utf-8")
+    assert record.caption() in text
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert (RESULTS / target).exists(), target
+    assert json.loads((RESULTS / f"{record.table}.json").read_bytes())["table"] == record.table
