@@ -2,7 +2,7 @@
 
 The gradient with respect to the input is a convolution with the flipped kernel and swapped channels. JAX swaps them by
 dimension name (HWOI), which XLA's CPU compiler maps to its fast library only at the top level; within `lax.scan` it
-falls back to plain loops, several times slower. Here they are swapped in memory (timing: docs/benchmarks/gradient.py).
+falls back to plain loops, several times slower. Here they are swapped in memory (timing: benchmarks/gradient.py).
 """
 
 from collections.abc import Callable

@@ -10,7 +10,7 @@ Haze is nearly static while the heart moves through it. Where h is high, the haz
 is hidden behind tissue. So L is a low-rank matrix with missing entries, completed by nuclear norm minimisation
 (soft-impute; Mazumder, Hastie, Tibshirani 2010) with weights h^2 and a free static part. Where L explains a pixel's
 brightness, the pixel is haze; an echo brighter than the haze around it is dimmed less. On clips of a few frames no
-variation of L exceeds the threshold, and L is a single image (docs/benchmarks/ablation.md).
+variation of L exceeds the threshold, and L is a single image (benchmarks/results/ablation.md).
 
 `render` turns the estimate into a clip. With a prior that is not haze-aware, `EM` estimates X and L instead.
 """
