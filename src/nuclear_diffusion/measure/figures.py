@@ -379,7 +379,7 @@ def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " level
 def draw_intensities(study: Study, clean: Float[ndarray, " levels"] | None = None) -> Figure:
     """Cumulative intensities in septum and ventricle, whose greatest distance from the input's KS measures.
 
-    And in the whole sector, where `clean`, those of clean clips of other people, show what to come to.
+    In the whole sector also those of `clean`, clean clips of other people, for comparison.
     """
     panels = {"septum": "septum (to be kept)", "ventricle": "ventricle (to be cleared)", "sector": "whole sector"}
     with styled():
