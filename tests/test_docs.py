@@ -4,10 +4,7 @@ import contextlib
 import doctest
 import importlib
 import io
-import os
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +21,6 @@ PAGES = [
     *sorted((ROOT / "benchmarks").rglob("*.md")),
 ]
 GUIDES = [page for page in PAGES if (ROOT / "benchmarks") not in page.parents]
-NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
 SOURCES = Path(nuclear_diffusion.__file__).parent
 COMMANDS = ("dehaze", "render", "train", "simulate", "evaluate", "tune", "demo")
 
@@ -73,13 +69,6 @@ def test_doctests_of_modules():
         if ">>> " in path.read_text(encoding="utf-8"):
             name = ".".join(["nuclear_diffusion", *path.relative_to(SOURCES).with_suffix("").parts])
             assert doctest.testmod(importlib.import_module(name.removesuffix(".__init__"))).failed == 0, name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=name_of)
-def test_notebooks_run(notebook, tmp_path):
-    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(SOURCES.parent)}
-    subprocess.run([sys.executable, notebook], cwd=tmp_path, env=environment, check=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
