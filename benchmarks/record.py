@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 import jax
 import msgspec
@@ -17,11 +17,23 @@ from nuclear_diffusion.measure.tables import Table as Markdown
 from nuclear_diffusion.measure.tables import listed, write_json, write_text
 from nuclear_diffusion.restore.folder import versions
 
-if TYPE_CHECKING:
-    from benchmarks.tables import Table
-
 RESULTS = Path(__file__).parent / "results"
 """Tables of the prior that ships with the package; those of earlier priors are in the history."""
+
+
+class Described(Protocol):
+    """A table, see `tables.Table`: a dataclass whose fields are the options of its command."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def command(self) -> str: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def shows(self) -> str: ...  # noqa: D102
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +59,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(f"{name} `{digits}`" for name, digits in self.priors.items())
 
 
-def record_of(table: "Table", priors: Mapping[str, str], default: "Table | None" = None) -> Record:
+def record_of(table: Described, priors: Mapping[str, str], default: Described | None = None) -> Record:
     """The record of a table made now.
 
     `priors` are the full hashes by the prior's name or path. `default` is what the command makes without options, where
