@@ -471,7 +471,7 @@ def test_the_gpu_run_in_small_brings_back_what_it_promises(tmp_path):
     """As beside a GPU: patients are rendered while it trains, and batches are made in processes."""
     script = Path(__file__).parents[1] / "training" / "gpu.sh"
     environment = os.environ | {"SMALL": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
-    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
         "prior.safetensors", "loss.csv", "loss.png", "samples.png", "log.json", "verdict.txt", "development.md",
