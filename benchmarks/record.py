@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import jax
 import msgspec
@@ -19,21 +19,6 @@ from nuclear_diffusion.restore.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
 """Tables of the prior that ships with the package; those of earlier priors are in the history."""
-
-
-class Described(Protocol):
-    """A table, see `tables.Table`: a dataclass whose fields are the options of its command."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def command(self) -> str: ...  # noqa: D102
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-
-    @property
-    def shows(self) -> str: ...  # noqa: D102
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +44,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(f"{name} `{digits}`" for name, digits in self.priors.items())
 
 
-def record_of(table: Described, priors: Mapping[str, str], default: Described | None = None) -> Record:
-    """The record of a table made now.
+def record_of(table: Any, priors: Mapping[str, str], default: Any = None) -> Record:
+    """The record of a `tables.Table` made now.
 
     `priors` are the full hashes by the prior's name or path. `default` is what the command makes without options, where
     that is not what the class makes.
