@@ -206,7 +206,7 @@ def only_patients(dataset: Dataset, path: Path) -> Dataset:
 def read_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
     """The regions of a mask: PNG values exactly 255 (septum) and 128 (ventricle), or LabelMe shapes.
 
-    Raises `InputError` if it is unreadable, has another size, or contains neither region.
+    Raises `InputError` if it is unreadable, has another size than `shape`, or draws something else.
     """
     return _read_labelme(path, shape) if path.suffix.lower() == ".json" else _read_png_mask(path, shape)
 

@@ -162,6 +162,6 @@ def _moments_of(
 
 def _unfit(path: Path) -> InputError:
     return InputError(
-        f"{path} is no network for FID: it must take float32 (N, 3, height, width), any N, height and width, and return "
-        "(N, features); export it as described in docs/evaluation.md."
+        f"{path} is no network for FID: it must take float32 (N, 3, height, width), any N, height and width, and "
+        "return (N, features); export it as described in docs/evaluation.md."
     )

@@ -104,7 +104,7 @@ def _once(measure: Callable[[Any], Any], store: Store, item: Any) -> Any:
 
 
 def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 1) -> Iterator[tuple[int, Any]]:
-    """Index and result of `function` for each of `items` in order of completion, from `workers` processes (1: this one).
+    """Index and result of `function` for each of `items`, in order of completion, from `workers` processes (1: this).
 
     Workers end on Ctrl-C and with this process. Raises `InputError` as `complete`.
     """
