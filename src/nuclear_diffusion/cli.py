@@ -253,8 +253,8 @@ class Evaluate:
         tuple[str, ...],
         arg(
             metavar="[METHOD=]FACTORS...",
-            help="Also run methods at these multiples of their strengths, for the trade-off curve: '0.25,0.5,2' for "
-            "all methods, or 'rpca=1.1,1.2 nuclear=0.3,1.6' for some. For nuclear, strengths above 1 are skipped.",
+            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2 for "
+            "all methods, or rpca=1.1,1.2 nuclear=0.3,1.6 for some. For nuclear, strengths above 1 are skipped.",
             help_behavior_hint="(default: none)",
         ),
     ] = ()

@@ -115,7 +115,7 @@ def group_table(groups: Mapping[str, pd.DataFrame], scores: Sequence[str], *, be
 
 
 def heading(score: str) -> str:
-    """A score's name, unit and an arrow to better; the name itself where it is none of `SCORES`."""
+    """A score's title, unit and an arrow to better; `score` itself if it is not in `SCORES`."""
     if (known := SCORES.get(score)) is None:
         return score
     unit = f" [{known.unit}]" if known.unit else ""
@@ -123,7 +123,7 @@ def heading(score: str) -> str:
 
 
 def number(value: float, score: str = "") -> str:
-    """A value with the digits that its score deserves; a dash where undefined."""
+    """A value with its score's format; a dash if undefined."""
     digits = SCORES[score].digits if score in SCORES else ".3f"
     return f"{value:{digits}}" if math.isfinite(value) else "–"
 
