@@ -102,7 +102,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         name = request.start or SHIPPED
         verdict = judge.verdict(result.prior, name)
         if prior_hash(result.prior) == prior_hash(before):
-            verdict = [f"No weights of this run were better than {name}, so its weights were kept: use {name}."]
+            verdict = [f"No weights of this run were better than {name}: prior.safetensors is a copy of {name}."]
         (request.output / "verdict.txt").write_text("\n".join(verdict) + "\n", encoding="utf-8")
     if not request.keep_cache:
         shutil.rmtree(cache, ignore_errors=True)
