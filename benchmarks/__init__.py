@@ -1,4 +1,4 @@
-"""The benchmarks: every table of the documents by name.
+"""The benchmarks: every table of the documents.
 
     python -m benchmarks                    # lists them
     python -m benchmarks unseen --workers 2

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sort_subcommands=False,
         ),
         prog="python -m benchmarks",
-        description="Make one of the tables of the documents. Finished work is kept: an interrupted run goes on.",
+        description="Make one of the tables of the documents. Interrupted runs resume.",
         args=arguments,
     )
     try:

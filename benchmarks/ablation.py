@@ -1,8 +1,8 @@
-"""What each part of the default is worth, on development patients of every kind.
+"""Ablation: variants of the default on development patients of every kind.
 
-The variants (`variants.py`) share one E[X | Y] and one rendering. The first table is about p(L), another about what
-else was tried. One strength changes more tissue with one variant than with another, so each table is followed by one in
-which the strength of each variant is moved until it changes tissue as much as the default.
+The variants (`variants.py`) share one E[X | Y] and one rendering. The first table is about p(L), the second about other
+ideas. At one strength, some variants change more tissue than others, so each table is followed by one in which every
+variant has the strength at which it changes tissue as much as the default.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Strengths at which every variant is rendered, except on long clips."""
 
 LONG = {"seen": 2, "unseen": 2, "unseen-look": 1, "unseen-view": 1}
-"""How many patients of each kind have long clips."""
+"""Number of patients of each kind with long clips."""
 
 
 Shares = dict[str, Float[ndarray, "frames height width"]]
@@ -70,19 +70,19 @@ Shares = dict[str, Float[ndarray, "frames height width"]]
 
 @dataclasses.dataclass(frozen=True)
 class Ablation:
-    """Variants of the default on development patients: for choosing, never for reporting."""
+    """Variants of the default on development patients: for choosing, not for reporting."""
 
     kinds: Annotated[tuple[KindName, ...], arg(help="Kinds of development patients.")] = KIND_NAMES
     frames: Annotated[int, arg(help="Frames of each patient.")] = 12
-    long_frames: Annotated[int, arg(help="Frames of the few long clips, on which windows are compared too.")] = 40
-    share: Annotated[float, arg(help="Share of the patients of each kind; at least one is taken.")] = 1.0
-    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior; it must have learned haze.")] = "echo"
-    workers: Annotated[int, arg(help="Processes that share the patients.")] = 1
+    long_frames: Annotated[int, arg(help="Frames of the long clips, on which windows are compared too.")] = 40
+    share: Annotated[float, arg(help="Fraction of the patients of each kind, at least one.")] = 1.0
+    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior; it must be haze-aware.")] = "echo"
+    workers: Annotated[int, arg(help="Worker processes.")] = 1
     output: Annotated[Path, arg(help="Folder for the tables, their numbers and the finished patients.")] = RESULTS
 
     command: ClassVar[str] = "ablation"
     name: ClassVar[str] = "ablation"
-    shows: ClassVar[str] = "What each part of Nuclear Diffusion is worth: variants of it on development patients."
+    shows: ClassVar[str] = "Ablation: variants of Nuclear Diffusion on development patients."
 
     def run(self) -> None:
         """Measure the patients that are missing and write the tables."""
@@ -103,23 +103,23 @@ class Ablation:
         scores = {table: scores_of(of_table) for table, of_table in found.items() if of_table}
         self.write_numbers(jobs, scores)
         record = record_of(self, {self.prior: shared["sha256"]})
-        page = f"""# What each part is worth
+        page = f"""# Ablation
 
 For choosing, not for reporting: development patients ({counted(usual)}), {self.frames} frames each, at strength
-{STRENGTH:g}. Means over patients with 95 % bootstrap intervals, and paired differences to the default, * where the
-interval excludes 0. PSNR is what is gained over the hazy clip. {ABOUT}
+{STRENGTH:g}. Means over patients with 95 % bootstrap intervals, and paired differences from the default, * if the
+interval excludes 0. PSNR is the gain over the hazy clip. {ABOUT}
 {record.caption()}
 
 ## p(L)
 
-All with the same E[X | Y]; h is the share of haze that the network sees, q the share that L would make.
+All with the same E[X | Y]; h is the network's haze fraction, q the haze fraction from L.
 
 {part(scores["backgrounds"], COLUMNS)}
-At equal change of tissue: each variant at the strength, interpolated, where its mean KS_A is the default's. "–": none
-from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} changes tissue as much.
+At equal change of tissue: each variant at the interpolated strength at which its mean KS_A equals the default's. "–":
+no strength from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} changes tissue as much.
 
 {at_equal_change(found["backgrounds"])}
-## What else was tried
+## Other variants
 
 {part(scores["others"], COLUMNS)}
 At equal change of tissue:
@@ -129,7 +129,7 @@ At equal change of tissue:
             page += f"""
 ## Long clips
 
-{len(found["long"])} patients of {self.long_frames} frames each, in which haze has the time to vary.
+{len(found["long"])} patients of {self.long_frames} frames each, long enough for haze to vary.
 The default takes all frames together.
 
 {part(scores["long"], COLUMNS)}"""
@@ -138,7 +138,7 @@ The default takes all frames together.
     def write_numbers(
         self, jobs: list[dict[str, Any]], scores: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
     ) -> None:
-        """One row for each patient and variant, at the default strength."""
+        """One row per patient and variant, at the default strength."""
         save_numbers(
             self.output / "ablation.csv",
             ["table", "kind", "patient", "variant", *COLUMNS],
@@ -152,10 +152,10 @@ The default takes all frames together.
 
 
 def measure(about: dict[str, Any], prior: str) -> dict[str, list[dict[str, float]]]:
-    """The scores of each variant at the default strength and then, of short clips, at each of `STRENGTHS`."""
+    """The scores of each variant at the default strength and then, for short clips, at each of `STRENGTHS`."""
     simulated, loaded = patient(about), prior_named(prior).prior
     if not knows_haze(loaded):
-        raise InputError(f"{prior} has not learned haze, and the variants are of a prior that has.")
+        raise InputError(f"{prior} is not haze-aware, but the variants need it: choose another --prior.")
     hazy, clean = as_clip(simulated), clean_clip(simulated)
     shares, of_clean = (on_clip(clip, TABLES[about["table"]], loaded) for clip in (hazy, clean))
     strengths = [STRENGTH, *(() if about["table"] == "long" else STRENGTHS)]
@@ -167,21 +167,21 @@ def measure(about: dict[str, Any], prior: str) -> dict[str, list[dict[str, float
 
 
 def on_clip(clip: Clip, shares_of: variants.SharesOf, prior: HazeAware) -> Shares:
-    """The shares of haze at the clip's resolution, as in `dehaze_clip`."""
+    """The haze fractions at the clip's resolution, as in `dehaze_clip`."""
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), PRIOR_SIZE)
     found = shares_of(jnp.asarray(fit.forward(clip.frames)), prior)
     return {name: np.clip(fit.backward(np.asarray(share)), 0, 1) for name, share in found.items()}
 
 
 def scores_of(patients: list[dict[str, list[dict[str, float]]]]) -> dict[str, dict[str, list[float]]]:
-    """By variant and score, one value for each patient, at the default strength."""
+    """By variant and score: the values of all patients at the default strength."""
     return {
         variant: {name: [found[variant][0][name] for found in patients] for name in COLUMNS} for variant in patients[0]
     }
 
 
 def at_equal_change(patients: list[dict[str, list[dict[str, float]]]]) -> str:
-    """A table of each variant at the strength, in its name, where its mean KS_A is the default's; NaN: none is."""
+    """A table of each variant at the strength (in its name) at which its mean KS_A equals the default's; else NaN."""
     target = np.nanmean([found[DEFAULT][0]["ks_a"] for found in patients])
     scores = {}
     for variant in patients[0]:
@@ -195,7 +195,7 @@ def at_equal_change(patients: list[dict[str, list[dict[str, float]]]]) -> str:
 
 
 def part(scores: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """The means, and what each variant changes in the default."""
+    """The means, and the differences of each variant from the default."""
     patients = range(len(scores[DEFAULT][columns[0]]))
     frame = tidy(
         {

@@ -1,7 +1,7 @@
-"""Do posterior intervals hold the truth?
+"""Do posterior intervals contain the truth?
 
-The truth is exchangeable with K draws from the right posterior, so that it lies between the smallest and the largest of
-19 with probability 18/20: a central 90 % interval without any fit.
+The truth is exchangeable with draws from the right posterior, so it lies between the smallest and the largest of 19
+draws with probability 18/20: a central 90 % interval.
 """
 
 import dataclasses
@@ -24,24 +24,22 @@ from nuclear_diffusion.priors.protocol import knows_haze
 from nuclear_diffusion.restore.methods import Nuclear
 
 DRAWS = 19
-"""Draws of each patient."""
+"""Draws per patient."""
 
 REGIONS = {"sector": "whole sector", "septum": "septum", "ventricle": "ventricle", "removed": "haze above 0.1"}
-"""Where coverage is measured, with headings."""
+"""Regions of the coverage, with headings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Coverage of 90 % intervals on simulated patients, and how well the spread tells the error."""
+    """Coverage of 90 % intervals on simulated patients, and how well the spread predicts the error."""
 
-    patients: Annotated[int, arg(help="How many patients.")] = 4
+    patients: Annotated[int, arg(help="Number of patients.")] = 4
     frames: Annotated[int, arg(help="Frames of each patient.")] = 5
-    split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
-        "test"
-    )
+    split: Annotated[Split, arg(help="Development patients are for choosing, test patients for reporting.")] = "test"
     mu: Annotated[tuple[float, ...], arg(help="Precisions of the noise (eq. 8) to try.")] = (Nuclear.draws_mu,)
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
-    workers: Annotated[int, arg(help="Processes that share the patients.")] = 1
+    workers: Annotated[int, arg(help="Worker processes.")] = 1
     output: Annotated[Path, arg(help="Folder for the table and the finished patients.")] = RESULTS
 
     command: ClassVar[str] = "calibration"
@@ -71,8 +69,8 @@ class Calibration:
         record = record_of(self, {self.prior: sha256})
         page = f"""# Calibration of the posterior draws
 
-Share of the pixels of the clean clip that lie between the smallest and the largest of {DRAWS} draws of the signal: 0.90
-if the draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber
+Fraction of the clean clip's pixels between the smallest and the largest of {DRAWS} draws of the signal: 0.90 if the
+draws are right. {self.patients} patients of the {self.split} split, {self.frames} frames each, four-chamber
 view; mean over patients with its 95 % percentile bootstrap interval.
 {record.caption()}
 

@@ -1,7 +1,4 @@
-"""Priors side by side on development patients: what a new prior is chosen by.
-
-Every patient of all kinds is dehazed with every prior.
-"""
+"""Compare priors on development patients of every kind, to choose a new prior."""
 
 import dataclasses
 import functools
@@ -36,15 +33,15 @@ from nuclear_diffusion.restore.methods import Nuclear
 
 @dataclasses.dataclass(frozen=True)
 class Development:
-    """Two priors or more; differences are those from the first."""
+    """Two priors or more; differences are from the first."""
 
     priors: Annotated[
         tuple[str, ...], arg(metavar="echo|PATH...", help="Names, files or folders of training runs.")
     ] = ("echo",)
     kinds: Annotated[tuple[KindName, ...], arg(help="Kinds of development patients.")] = KIND_NAMES
     frames: Annotated[int, arg(help="Frames of each patient.")] = 12
-    share: Annotated[float, arg(help="Share of the patients of each kind; at least one is taken.")] = 1.0
-    workers: Annotated[int, arg(help="Processes that share the patients.")] = 1
+    share: Annotated[float, arg(help="Fraction of the patients of each kind, at least one.")] = 1.0
+    workers: Annotated[int, arg(help="Worker processes.")] = 1
     output: Annotated[Path, arg(help="Folder for the table and the finished patients.")] = RESULTS
 
     command: ClassVar[str] = "development"
@@ -74,9 +71,8 @@ class Development:
         page = f"""# Development patients
 
 For choosing, not for reporting: means over patients of {self.frames} frames at the default strength, and below each
-prior its differences from {labels[0]}, patient by patient; * where the 95 % bootstrap interval
-excludes 0. gCNR at equal change: the highest gCNR of all strengths that change tissue by a KS_A of at most 0.02 to 0.1,
-mean of five levels.
+prior its paired differences from {labels[0]}; * if the 95 % bootstrap interval excludes 0. gCNR at equal change: the
+highest gCNR of all strengths with a KS_A of at most 0.02 to 0.1, mean of five levels.
 {record.caption()}
 
 {"".join(parts)}"""
@@ -84,7 +80,7 @@ mean of five levels.
 
 
 def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
-    """The section of one kind of patients; `scores` are by prior, the first being what the others are compared with."""
+    """The section of one kind of patients; `scores` by prior, the reference first."""
     first = next(iter(scores.values()))
     rows = []
     for name, patients in scores.items():
@@ -100,7 +96,7 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 def difference(interval: Interval) -> str:
-    """A difference, starred where its interval excludes 0."""
+    """A difference, with * if its interval excludes 0."""
     sure = interval.low > 0 or interval.high < 0
     return f"{interval.mean:+.3f}{'*' if sure else ''}"
 
@@ -111,10 +107,7 @@ def front(patients: list[dict[str, Any]]) -> Front:
 
 
 def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, Any]:
-    """The scores of a patient, what is lost of the clean clip, and gCNR and KS_A at all strengths.
-
-    `priors` says where the prior of each hash is found.
-    """
+    """The scores of a patient, and gCNR and KS_A at all strengths. `priors`: path of each prior by hash."""
     simulated, prior = patient(about), prior_named(priors[about["sha256"]]).prior
     signal = dehaze_clip(as_clip(simulated), Nuclear(), prior).signal
     scores: dict[str, Any] = gains(simulated, signal)[0]

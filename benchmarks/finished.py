@@ -1,4 +1,4 @@
-"""What a benchmark has measured already, so that an interrupted run goes on where it stopped."""
+"""Finished results of a benchmark, so that interrupted runs resume."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ from nuclear_diffusion.measure.store import complete
 
 
 def completed(folder: Path, identities: Sequence[Any], measure: Callable[[Any], Any], workers: int = 1) -> list[Any]:
-    """The scores of each of `identities`, in order: read from `folder` where they are known, measured where not.
+    """The scores of each of `identities`, in order: read from `folder`, or measured if missing.
 
-    See `nuclear_diffusion.measure.store`, which has the revision number that says when all is measured again.
+    The revision number in `nuclear_diffusion.measure.store` invalidates all stored scores.
     """
     with progress_bar("measured") as progress:
         return complete(identities, measure, folder, workers=workers, progress=progress)

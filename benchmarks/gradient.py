@@ -1,8 +1,8 @@
-"""What the gradient through the network costs.
+"""The cost of the gradient through the network.
 
-Times a step of `--method zea` and of DPS with the gradient of `priors/convolution.py`, and the first with JAX's own,
-for a network as large as the authors' with random weights; zea's own step too, where an environment with zea 0.1.8 and
-Keras is given. All take turns, so that whatever else the machine does weighs on all alike.
+Times a step of `--method zea` and of DPS with the gradient of `priors/convolution.py`, and the first with JAX's own
+gradient, for a network of the authors' size with random weights; also zea's own step, given an environment with zea
+0.1.8 and Keras. All take turns, so that other load on the machine affects all alike.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ SIZE = 96
 """Height and width of the frames."""
 
 STEPS = 2
-"""Steps of each run; a loop of one would be compiled as no loop."""
+"""Steps per run; a single step would not be compiled as a loop."""
 
 FORWARD, OURS, JAXS, DPS, ZEAS = (
     "forward pass",
@@ -46,7 +46,7 @@ FORWARD, OURS, JAXS, DPS, ZEAS = (
 )
 
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures"
-"""Where `make_zea_fixtures.py` is, which runs zea itself."""
+"""Folder of `make_zea_fixtures.py`, which runs zea itself."""
 
 ZEA = f"""
 import importlib.metadata, sys, time
@@ -60,18 +60,18 @@ for line in sys.stdin:
     run_zea(model, video, n_steps=5000, initial_step={5000 - STEPS})
     print("seconds", time.perf_counter() - begin, sep=";", flush=True)
 """
-"""Runs zea once for each line that it is sent."""
+"""A script that runs zea once per input line."""
 
 
 class RandomLayers(Layers):
-    """Random weights of about unit gain in place of a preset's."""
+    """Random weights of about unit gain instead of a preset."""
 
     def __init__(self):
         super().__init__({}, "")
         self.rng = np.random.default_rng(0)
 
     def take(self, kind: str, *shapes: tuple[int, ...]) -> list[jax.Array]:
-        """A kernel and a bias, or the means and the variances of a normalisation."""
+        """Kernel and bias, or means and variances of a normalisation."""
         if kind == "conv2d":
             kernel, bias = shapes
             drawn = self.rng.normal(0, np.prod(kernel[:3]) ** -0.5, kernel), self.rng.normal(0, 0.1, bias)
@@ -80,7 +80,7 @@ class RandomLayers(Layers):
 
 
 class PlainConv(eqx.Module):
-    """`Conv` with jax's own gradient."""
+    """`Conv` with JAX's own gradient."""
 
     kernel: jax.Array
     bias: jax.Array
@@ -101,7 +101,7 @@ def with_jaxs_gradient(prior: VariancePreserving) -> VariancePreserving:
 
 @contextlib.contextmanager
 def zea_itself(python: Path) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Zea's versions, and a function that gives the seconds of one of its runs."""
+    """Zea's versions, and a function that returns the seconds of one run."""
     command = [str(python), "-c", ZEA]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=FIXTURES) as process:
         asked, answers = process.stdin, process.stdout
@@ -112,7 +112,7 @@ def zea_itself(python: Path) -> Iterator[tuple[str, Callable[[], float]]]:
             for line in answers:
                 if line.startswith(f"{to};"):
                     return line.strip().removeprefix(f"{to};")
-            raise RuntimeError("zea ended before it answered; its messages are above")
+            raise RuntimeError("zea exited early: see its messages above.")
 
         def run() -> float:
             asked.write("\n")
@@ -127,10 +127,10 @@ def zea_itself(python: Path) -> Iterator[tuple[str, Callable[[], float]]]:
 class Gradient:
     """Seconds of a forward pass and of steps with gradients through the network."""
 
-    repeats: Annotated[int, arg(help="How often everything is timed, after one run that compiles.")] = 3
+    repeats: Annotated[int, arg(help="Number of timings, after one run that compiles.")] = 3
     zea_python: Annotated[
         Path | None,
-        arg(metavar="PYTHON", help="Python of an environment in which zea is installed; else zea is left out."),
+        arg(metavar="PYTHON", help="Python of an environment with zea; without it, zea is left out."),
     ] = None
     output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
 
@@ -197,9 +197,9 @@ class Gradient:
         record = record_of(self, {})
         page = f"""# The gradient through the network
 
-Seconds for one window of {ZEA_WINDOW} frames of {SIZE} × {SIZE} and a network of the size of the authors' with random
-weights: widths {widths}, {OFFICIAL.block_depth} blocks a level. The median of {timings} of {STEPS} steps, taken in
-turns, without compiling.
+Seconds for one window of {ZEA_WINDOW} frames of {SIZE} × {SIZE} and a network of the authors' size with random weights:
+widths {widths}, {OFFICIAL.block_depth} blocks per level. The median of {timings} of {STEPS} steps, taken in turns,
+without compiling.
 {STEPS} steps with our gradient and with JAX's end within {difference:.1e} of each other, in [-1, 1].
 {record.caption()}{against}
 

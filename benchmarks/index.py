@@ -16,7 +16,7 @@ PAGE = Path(__file__).parent / "README.md"
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """Writes `benchmarks/README.md` anew."""
+    """Rewrites `benchmarks/README.md`."""
 
     command: ClassVar[str] = "index"
     shows: ClassVar[str] = (
@@ -34,7 +34,7 @@ def records(folder: Path = RESULTS) -> list[Record]:
 
 
 def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
-    """The text of the index page: the tables in `folder`, and those of `tables` that are not there yet."""
+    """The text of the index page: the tables in `folder`, and those of `tables` that are missing."""
     order = [table.command for table in tables]
     found = sorted(records(folder), key=lambda record: (order.index(record.command.split()[3]), record.table))
     rows = [
@@ -56,10 +56,10 @@ def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
 
 Every table of the documents is made by one command, from the root of the repository; `python -m benchmarks COMMAND
 --help` lists its options. A command writes its table, the numbers behind it and a record of how they were made to
-`benchmarks/results`, and brings this page up to date. Interrupted runs go on where they stopped.
+`benchmarks/results`, and updates this page. Interrupted runs resume.
 
-Only tables of the prior that ships with the package are kept. Tables on development patients are for choosing between
-variants, those on test patients for reporting.
+Only tables of the shipped prior are kept. Tables on development patients are for choosing between variants, tables on
+test patients for reporting.
 
 {markdown(["Table", "Shows", "Command", "Prior", "Date", "Machine"], rows)}
 Not measured with this prior yet:

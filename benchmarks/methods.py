@@ -1,7 +1,4 @@
-"""Every method on simulated test patients, one table for each kind of patient.
-
-Each kind has patients of its own.
-"""
+"""Every method on simulated test patients, one table per kind of patient."""
 
 import dataclasses
 import functools
@@ -40,14 +37,14 @@ TIMED = (*COLUMNS, "seconds")
 
 @dataclasses.dataclass(frozen=True)
 class Methods:
-    """The methods on simulated patients of one kind, beside the hazy input and the clean clip."""
+    """The methods on simulated patients of one kind, with the hazy input and the clean clip."""
 
     kind: Suppress[KindName] = "seen"
     peers: Suppress[bool] = False
-    patients: Annotated[int, arg(help="How many patients.")] = 24
+    patients: Annotated[int, arg(help="Number of patients.")] = 24
     first: Annotated[
         int,
-        arg(help="Position of the first patient; patients that no choice has looked at come after earlier tables'."),
+        arg(help="Position of the first patient; raise it for patients that no earlier table used."),
     ] = 0
     split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
         "test"
@@ -57,11 +54,11 @@ class Methods:
         str | None,
         arg(
             metavar="PRIOR",
-            help="A blind prior (trained on clean frames only: 'nuclear-diffusion train simulator --blind') for the "
-            "methods mmse, paper and zea; a table of its own, NAME-blind.",
+            help="An unconditional prior ('nuclear-diffusion train simulator --blind') for the methods mmse, paper and "
+            "zea; the table is named NAME-blind.",
         ),
     ] = None
-    workers: Annotated[int, arg(help="Processes that share the patients.")] = 1
+    workers: Annotated[int, arg(help="Worker processes.")] = 1
     output: Annotated[Path, arg(help="Folder for the table, its numbers and the finished patients.")] = RESULTS
 
     @property
@@ -71,7 +68,7 @@ class Methods:
 
     @property
     def name(self) -> str:
-        """The command, and what sets the table apart from the command's usual one."""
+        """The command, with suffixes for development patients and a blind prior."""
         return self.command + "-development" * (self.split == "development") + "-blind" * (self.blind is not None)
 
     @property
@@ -100,7 +97,7 @@ class Methods:
         if self.blind is not None:
             require(
                 not knows_haze(prior_named(self.blind).prior),
-                f"{self.blind} has learned haze: give a prior that was trained with --blind.",
+                f"{self.blind} is haze-aware: give a prior that was trained with --blind.",
             )
         methods = self.methods()
         names = {prior_named(name).sha256: name for name in _prior_names(methods)}
@@ -134,8 +131,8 @@ class Methods:
         names = sorted({group for position in done for group in kind.groups(position)})
         groups = {group: scores_of([k for k in done if group in kind.groups(k)]) for group in names}
         by_group = f"""
-{NAMES["hazy"]} → {NAMES["nuclear"]} by {kind.apart}; a patient with two counts for both. * where the 95 % interval of
-the paired difference excludes 0:
+{NAMES["hazy"]} → {NAMES["nuclear"]} by {kind.apart}; a patient with two counts for both. * if the 95 % interval of the
+paired difference excludes 0:
 
 {group_table(groups, COLUMNS, before=NAMES["hazy"], after=ours).markdown()}
 """
@@ -152,7 +149,7 @@ bootstrap interval. {ABOUT}
 
 {in_words(scores)}
 
-Paired differences, patient by patient; * where the 95 % interval excludes 0:
+Paired differences; * if the 95 % interval excludes 0:
 
 {difference_table(compared, wide=True).markdown()}
 {by_group if groups else ""}
@@ -173,14 +170,11 @@ DEFAULTS = {
         Methods(kind="unseen", first=720, patients=12, peers=True),
     )
 }
-"""What each command makes without options."""
+"""The table of each command with default options."""
 
 
 def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Every method's scores on one patient, and what it takes from the clean clip.
-
-    `priors` says where the prior of each hash that the settings name is found.
-    """
+    """Every method's scores on one patient, and its loss of the clean clip. `priors`: path of each prior by hash."""
     simulated = patient(about)
     hazy, clean = as_clip(simulated), clean_clip(simulated)
     none = {"seconds": 0.0, "clean_lost": math.nan}
@@ -215,7 +209,7 @@ def _identified(method: Method) -> dict[str, Any]:
 
 
 def _in_words(method: Method) -> str:
-    """A method's settings, and its prior by hash: a path means nothing to others."""
+    """A method's settings, and the hash of its prior."""
     settings = as_dict(method)
     name = settings.pop("prior", None)
     prior = "" if name is None else f"; prior `{prior_named(name).sha256[:16]}`"
@@ -223,7 +217,7 @@ def _in_words(method: Method) -> str:
 
 
 def in_words(scores: pd.DataFrame) -> str:
-    """What the default does to flicker, and to the clean clip that it harms most."""
+    """A sentence on the default's flicker, and on the clean clip that it harms most."""
 
     def ratio(method: str, score: str) -> float:
         means = patient_means(scores, score)

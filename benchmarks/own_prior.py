@@ -1,10 +1,9 @@
-"""Does a prior of one's own help?
+"""Does a prior of your own help?
 
-For each of the scanners that no prior is trained on: `train` on a folder of clips of forty people who are easy to
-image, most of whom have some light haze all the same, of the kinds of training and of one that no prior is trained on.
-Then hazy clips of forty other people are dehazed by the new prior and by the one that training started from: with
-haze as in training, twice as strong as in the other tables, where something is left to gain, and with some of a kind
-never trained on. The truth takes no part in training.
+For each unseen scanner, `train` runs on clips of forty people who are easy to image. Most have some light haze, of the
+training kinds and of one unseen kind. Then hazy clips of forty other people are dehazed with the new prior and with the
+one that training started from: with training haze twice as strong as in the other tables, so that there is something to
+gain, and with added haze of an unseen kind. The truth is not used in training.
 """
 
 import dataclasses
@@ -37,15 +36,15 @@ from nuclear_diffusion.training.train_prior import Request, train_prior
 FIRST = 400_000
 """Index of the first patient; no other table has these."""
 EASY, HAZY = 40, 40
-"""Patients to learn from, and to be measured on."""
+"""Patients for training and for evaluation."""
 FRAMES, HAZY_FRAMES = 24, 10
 """Frames of each of them."""
 CLEAN_SHARE = 0.25
-"""Share of the patients who are easy to image that have no haze at all."""
+"""Fraction of the easy patients without haze."""
 LIGHT = (-18.0, -8.0)
-"""Haze of the others in decibels, relative to that of the other tables; drawn between these two."""
-KINDS = {"usual": ("haze as in training, twice as strong", 2.0), "foreign": ("haze never trained on beside it", 1.5)}
-"""Kinds of haze to be measured on: what it is, and the factor on its amplitude."""
+"""Range of the other easy patients' haze in decibels, relative to the other tables."""
+KINDS = {"usual": ("haze as in training, twice as strong", 2.0), "foreign": ("with added haze of an unseen kind", 1.5)}
+"""Kinds of haze for evaluation: description, and factor on the amplitude."""
 
 NAMES_OF = {
     "gcnr": "gCNR ↑",
@@ -59,24 +58,22 @@ NAMES_OF = {
 
 @dataclasses.dataclass(frozen=True)
 class OwnPrior:
-    """Priors trained on clips of one scanner, against the one they start from."""
+    """Priors trained on clips of one scanner, compared with the prior they start from."""
 
     runs: Annotated[
         Positional[Path],
-        arg(metavar="RUNS", help="Folder of the training runs; what is finished there is not done again."),
+        arg(metavar="RUNS", help="Folder of the training runs; finished ones are reused."),
     ] = dataclasses.field(default=Path("runs/own-prior"), metadata={"positional": True})
     minutes: Annotated[float, arg(help="Minutes of each training run.")] = 15.0
     looks: Annotated[tuple[str, ...], arg(help="Scanners.")] = UNSEEN_LOOKS
-    split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
-        "test"
-    )
+    split: Annotated[Split, arg(help="Development patients are for choosing, test patients for reporting.")] = "test"
     init: Annotated[str, arg(metavar="echo|PATH", help="The prior that training starts from.")] = "echo"
-    workers: Annotated[int, arg(help="Processes that simulate patients.")] = 2
+    workers: Annotated[int, arg(help="Worker processes.")] = 2
     output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
 
     command: ClassVar[str] = "own-prior"
     name: ClassVar[str] = "own-prior"
-    shows: ClassVar[str] = "What a prior trained on clean clips of one's own scanner gains over the shipped one."
+    shows: ClassVar[str] = "Gain of a prior trained on clean clips of your own scanner over the shipped prior."
 
     def run(self) -> None:
         """Train and measure for each scanner, and write the table."""
@@ -91,7 +88,7 @@ class OwnPrior:
         self.write(rows, verdicts, sha256)
 
     def measure(self, look: str) -> dict[str, Any]:
-        """Train on the easy patients of a scanner, and compare the two priors on its hazy ones."""
+        """Train on the easy patients of a scanner, and compare both priors on the hazy patients."""
         folder = self.runs / f"{self.split}-{look.replace(' ', '-')}"
         clips = folder / "clips"
         if not clips.is_dir():
@@ -112,34 +109,34 @@ class OwnPrior:
         return {"cells": rows, "verdict": trained.verdict, "steps": trained.step}
 
     def rendered(self, what: str, look: str, count: int) -> Iterable[SimulatedClip]:
-        """So many patients of a scanner."""
+        """Simulate `count` patients of a scanner."""
         with ProcessPoolExecutor(self.workers, get_context("spawn")) as pool:
             yield from pool.map(patient, [(what, look, self.split, index) for index in range(count)])
 
     def write(self, rows: list[list[str]], verdicts: list[str], sha256: str) -> None:
-        """The table, and what `train` said of each prior."""
-        head = ["", *(f"gCNR at KS_A {level:g}" for level in LEVELS), "gained, mean [95 %]"]
+        """Write the table, with the verdict of `train` on each prior."""
+        head = ["", *(f"gCNR at KS_A {level:g}" for level in LEVELS), "gain, mean [95 %]"]
         head += [NAMES_OF[name] for name in NAMES]
         record = record_of(self, {self.init: sha256})
-        page = f"""# A prior of one's own
+        page = f"""# A prior of your own
 
 {(__doc__ or "").split(chr(10), 2)[2].strip()}
 
 {HAZY} patients of the {self.split} split in each row, {HAZY_FRAMES} frames each; {self.minutes:g} minutes of training.
-The start → the new prior. gCNR at equal change of tissue: the highest of all strengths with a KS_A of at most so much,
-mean over patients; what is gained is the mean over these levels, with its 95 % bootstrap interval over patients. The
-last columns are at the default strength.
+The start → the new prior. gCNR at equal change of tissue: the highest of all strengths with at most this KS_A, mean
+over patients; the gain is the mean over these levels, with its 95 % bootstrap interval over patients. The last columns
+are at the default strength.
 {record.caption()}
 
 {markdown(head, rows)}
-What `train` itself said at the end:
+The verdicts of `train`:
 
 {"".join(f"- {verdict}{chr(10)}" for verdict in verdicts)}"""
         save(self.output, record, page)
 
 
 def patient(job: tuple[str, str, str, int]) -> SimulatedClip:
-    """A patient of a scanner: one who is `easy` to image, or one with haze of one of `KINDS`."""
+    """A patient of a scanner: `easy` to image, or with haze of one of `KINDS`."""
     what, look, split, index = job
     families = FAMILIES if what == "usual" else [*FAMILIES, UNSEEN_FAMILIES[index % len(UNSEEN_FAMILIES)]]
     if what in KINDS:

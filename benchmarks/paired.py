@@ -1,7 +1,7 @@
-"""Clips with and without clutter, made by others: every method against the clean clip.
+"""Every method on clips with and without clutter, made by others.
 
-Each file is an NPZ with uint8 arrays `cluttered` and `clean`, (frames, height, width). The clips that are reported on
-are not part of the project. They are development material: settings were chosen with an eye on them.
+Each file is an NPZ with uint8 arrays `cluttered` and `clean`, (frames, height, width). The reported clips are not part
+of the project. They are development data: settings were chosen on them too.
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
 
 STRENGTHS = (0.3, 0.4, 0.6)
-"""Strengths of Nuclear Diffusion beside the default."""
+"""Strengths of Nuclear Diffusion besides the default."""
 
 PUBLISHED = {
     "supervised 3-D filter": {"GE": 31.3, "Philips": 36.9, "Siemens": 34.2},
     "supervised 2-D filter": {"GE": 34.1, "Philips": 35.6, "Siemens": 32.0},
 }
-"""PSNR [dB] of whole frames, of the filters of those who made the clips: Tabassian et al., arXiv 2401.13147."""
+"""PSNR [dB] of whole frames for the filters of the clips' authors: Tabassian et al., arXiv 2401.13147."""
 
 CLUTTER = 0.05
-"""Where clutter changed the clean frame by more than this, intensity in [0, 1], counts as clutter."""
+"""Change of the clean frame above which a pixel counts as clutter, intensity in [0, 1]."""
 
 
 Files = Annotated[
@@ -47,16 +47,16 @@ Files = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """Fidelity to the clean clip, flicker, and what is lost, of every method on paired clips."""
+    """Fidelity to the clean clip, flicker and lost tissue of every method on paired clips."""
 
     files: Files = dataclasses.field(default=(), metadata={"positional": True})
-    frames: Annotated[int, arg(help="Frames of each, from the first on.")] = 25
+    frames: Annotated[int, arg(help="Frames of each clip, from the first on.")] = 25
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
     output: Annotated[Path, arg(help="Folder for the table and the picture.")] = RESULTS
 
     command: ClassVar[str] = "paired"
     name: ClassVar[str] = "paired"
-    shows: ClassVar[str] = "The methods on clips that others made with and without clutter."
+    shows: ClassVar[str] = "The methods on clips with and without clutter, made by others."
 
     def run(self) -> None:
         """Measure every method on every clip and write the table."""
@@ -85,13 +85,13 @@ class Paired:
         self.write(decibel, visible, pictures, loaded.sha256)
 
     def vendors(self) -> list[str]:
-        """Whose scanner each clip is like, from the names of the files."""
+        """The vendor that each clip imitates, from the file names."""
         return [path.stem.removeprefix("pairs_") for path in self.files]
 
     def write(
         self, decibel: dict[str, list[str]], visible: dict[str, list[str]], pictures: list[ndarray], sha256: str
     ) -> None:
-        """The tables, and a picture of the middle frames."""
+        """Write the tables and a picture of the middle frames."""
 
         def table(cells: dict[str, list[str]]) -> str:
             return markdown(["", *self.vendors()], ([name, *row] for name, row in cells.items()))
@@ -99,18 +99,17 @@ class Paired:
         record = record_of(self, {self.prior: sha256})
         page = f"""# Paired clips
 
-First {self.frames} frames of each. The clips are development material: settings were chosen with an eye on these
-tables.
+First {self.frames} frames of each. The clips are development data: settings were chosen on these tables too.
 {record.caption()}
 
-PSNR [dB] against the clean clip: of the whole frames / if only the errors inside the clutter were left / if only those
-outside it were. Clutter is where it changed the clean clip by more than {CLUTTER:g}. The last rows are the
-supervised filters of those who made the clips (Tabassian et al., arXiv 2401.13147): PSNR of whole frames, measured by
-us on the videos that they published, with the letters in the panels blanked.
+PSNR [dB] against the clean clip: of whole frames / counting only errors inside the clutter / only errors outside.
+Clutter is where the clean clip changed by more than {CLUTTER:g}. The last rows are the supervised filters of the clips'
+authors (Tabassian et al., arXiv 2401.13147): PSNR of whole frames, which we measured on their published videos, with
+the letters in the panels blanked.
 
 {table(decibel)}
-Flicker of still tissue (root mean square second difference in time of each pixel) over that of the cluttered clip /
-share of bright tissue that is lost / share that is lost when the clean clip itself goes in; all three are better lower.
+Flicker of still tissue (root mean square second difference in time of single pixels) relative to the cluttered clip /
+fraction of bright tissue lost / fraction lost when the clean clip itself is the input; lower is better for all three.
 
 {table(visible)}
 ![Cluttered, clean, Nuclear Diffusion, and its error around grey](paired.png)
@@ -123,7 +122,7 @@ share of bright tissue that is lost / share that is lost when the clean clip its
 
 
 def signals(clip: Clip, prior: Prior) -> dict[str, ndarray]:
-    """What each method makes of a clip; the default's estimate at other strengths too."""
+    """The output of each method, and of the default at other strengths."""
     found = {}
     for method, settings in METHODS.items():
         dehazed = dehaze_clip(clip, settings, prior)
@@ -135,7 +134,7 @@ def signals(clip: Clip, prior: Prior) -> dict[str, ndarray]:
 
 
 def read_pair(path: Path, chosen: ndarray) -> tuple[Clip, ndarray]:
-    """The cluttered clip and the clean one, their frames `chosen`; of a shorter clip those that it has."""
+    """The frames `chosen` of the cluttered and the clean clip, as far as they exist."""
     with np.load(path) as arrays:
         chosen = chosen[chosen < len(arrays["clean"])]
         hazy, clean = (arrays[name][chosen].astype(np.float32) / 255 for name in ("cluttered", "clean"))
@@ -143,10 +142,10 @@ def read_pair(path: Path, chosen: ndarray) -> tuple[Clip, ndarray]:
 
 
 def measure_pair(video: ndarray, hazy: ndarray, clean: ndarray) -> dict[str, float]:
-    """PSNR of the whole, of the clutter's errors alone and of the others alone; what changed, flickers and is lost."""
+    """PSNR of all errors, of those inside and of those outside the clutter; change, flicker and lost tissue."""
     error, clutter = (video - clean) ** 2, np.abs(hazy - clean) > CLUTTER
     within, outside = (float(-10 * np.log10(np.mean(error * where))) for where in (clutter, ~clutter))
-    # where clutter comes and goes the cluttered clip flickers too: only what it never reaches
+    # only where clutter never is, because moving clutter flickers too
     apart = np.asarray(~clutter.any(0) & (clean > 0).any(0))
     still = still_tissue(clean, apart)
     return {

@@ -1,4 +1,4 @@
-"""The simulated patients of the benchmarks, of five kinds, and what is measured on them."""
+"""The simulated patients of the benchmarks, of five kinds, and their scores."""
 
 import collections
 import functools
@@ -41,26 +41,26 @@ COLUMNS = (
     "bright_lost",
     "clean_lost",
 )
-"""What is measured on every patient; see `SCORES`."""
+"""Scores of every patient; see `SCORES`."""
 
 ABOUT = """Flicker: root mean square of the second difference in time, in grey levels of 255, of the mean of septum or
-ventricle, and of each pixel of tissue that stands still. Bright tissue lost: share of the pixels that are bright in the
-hazy and in the clean clip (mean of 5 x 5 pixels above 0.4) and keep less than three quarters of their brightness; lost
-of a clean clip: the same share when the method is given the clean clip, which should come back as it is."""
-"""The scores that need a word, for captions."""
+ventricle, and of single pixels of still tissue. Bright tissue lost: fraction of the pixels bright in the hazy and in
+the clean clip (mean of 5 x 5 pixels above 0.4) that keep less than three quarters of their brightness; lost of a clean
+clip: the same fraction when the clean clip is the input, which should not change."""
+"""Explanation of some scores, for captions."""
 
 
 class Kind(NamedTuple):
-    """What the patients of one table look like."""
+    """One kind of patients."""
 
     about: str
-    """In words, for captions."""
+    """Description for captions."""
     first: int
-    """Index of its first patient in the split: no two kinds share one."""
+    """Index of its first patient in the split; the kinds do not share patients."""
     clip: Callable[[int], dict[str, Any]]
     """Arguments of `simulate` for the patient at a position."""
     apart: str = ""
-    """The argument of `simulate` by whose values the patients are also reported in groups."""
+    """The argument of `simulate` whose values form the groups of a second table."""
 
     def groups(self, position: int) -> list[str]:
         """The groups that the patient at a position belongs to."""
@@ -69,7 +69,7 @@ class Kind(NamedTuple):
 
 
 def unseen_haze(position: int) -> dict[str, Any]:
-    """One unseen family, or two at half the amplitude each, in turn: the PSNR is about that of the haze of training."""
+    """One unseen family, or two at half the amplitude, in turn; the PSNR is about that of the training haze."""
     turn, count = position % (2 * len(UNSEEN_FAMILIES)), len(UNSEEN_FAMILIES)
     first = UNSEEN_FAMILIES[turn % count]
     if turn < count:
@@ -78,11 +78,11 @@ def unseen_haze(position: int) -> dict[str, Any]:
 
 
 STILL = ("still", "stutter")
-"""Findings that are left out, because flicker cannot be measured in a clip that stands still."""
+"""Findings that are left out, because flicker cannot be measured in a still clip."""
 
 
 def findings(position: int) -> list[str]:
-    """One finding in turn, and for every second patient also bright haze in the near field."""
+    """One finding in turn, and bright haze in the near field for every second patient."""
     others = [name for name in FINDINGS if name not in ("near haze", *STILL)]
     return ["near haze"] * (position % 2) + [others[position % len(others)]]
 
@@ -116,11 +116,11 @@ KINDS: dict[str, Kind] = {
 }
 
 DEVELOPMENT = {"seen": 8, "unseen": 24, "unseen-look": 9, "unseen-view": 10, "findings": 16}
-"""How many development patients of each kind choices are made on."""
+"""Number of development patients of each kind."""
 
 
 def development(frames: int, share: float = 1.0, kinds: Sequence[KindName] = KIND_NAMES) -> list[dict[str, Any]]:
-    """The arguments of `patient` for a share of the development patients of some kinds, at least one of each kind."""
+    """The arguments of `patient` for a fraction `share` of the development patients, at least one of each kind."""
     return [
         {"split": "development", "kind": kind, "patient": k, "frames": frames}
         for kind in kinds
@@ -129,30 +129,30 @@ def development(frames: int, share: float = 1.0, kinds: Sequence[KindName] = KIN
 
 
 def counted(abouts: Sequence[dict[str, Any]]) -> str:
-    """How many patients of each kind there are, for captions."""
+    """The number of patients of each kind, for captions."""
     counts = collections.Counter(about["kind"] for about in abouts)
     return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def patient(about: dict[str, Any]) -> SimulatedClip:
-    """Simulate the patient of a `split` and a `kind` at the position `patient`, with so many `frames`."""
+    """Simulate the patient described by `split`, `kind`, `patient` (its position) and `frames`."""
     kind = KINDS[about["kind"]]
     seed = patient_seed(about["split"], kind.first + about["patient"])
     return simulate(seed=seed, frames=about["frames"], **kind.clip(about["patient"]))
 
 
 def clean_clip(simulated: SimulatedClip) -> Clip:
-    """The clean clip, as a method is given it."""
+    """The clean clip as an input."""
     return as_clip(simulated._replace(hazy=simulated.clean))
 
 
 def clean_lost(simulated: SimulatedClip, signal: ndarray) -> float:
-    """Share of the bright tissue that is lost in `signal`, a method's answer to the clean clip."""
+    """Fraction of the bright tissue lost in `signal`, a method's output on the clean clip."""
     return bright_lost(simulated.clean, signal, simulated.sector)
 
 
 def gains(simulated: SimulatedClip, *signals: ndarray) -> list[dict[str, float]]:
-    """`score` of each signal, with the PSNR gained over the hazy clip in place of the PSNR."""
+    """`score` of each signal, with the gain in PSNR over the hazy clip instead of the PSNR."""
     before = score(simulated, simulated.hazy)["psnr"]
     found = [score(simulated, signal) for signal in signals]
     return [scores | {"psnr": scores["psnr"] - before} for scores in found]
@@ -172,6 +172,6 @@ class Loaded(NamedTuple):
 
 @functools.cache
 def prior_named(name: str) -> Loaded:
-    """The prior of a name, file or folder; each process loads it once."""
+    """The prior with this name, file or folder; each process loads it once."""
     prior = load_prior(name)
     return Loaded(prior, prior_hash(prior))

@@ -37,13 +37,13 @@ TITLES = {"a4c": "four-chamber", "a2c": "two-chamber", "plax": "long axis", "psa
 """The views of training."""
 
 DEMO = 3
-"""The development patient that the README opens with: an illustration, not a result."""
+"""The development patient in the README: an illustration, not a result."""
 
 FIRST, OTHER = 400, 501
-"""Patients of the development split in `unseen`: the first of those on the left, and the one on the right."""
+"""Development patients in `unseen`: the first one on the left, and the one on the right."""
 
 MOMENTS = np.linspace(0, 1, 48)
-"""Seconds that the lines over time in `unseen` show."""
+"""Times in seconds of the lines over time in `unseen`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Pictures:
     output: Annotated[Path, arg(help="Folder for the pictures.")] = IMAGES
 
     command: ClassVar[str] = "pictures"
-    shows: ClassVar[str] = "Redraw the pictures of the documents, docs/images: which ones, or all."
+    shows: ClassVar[str] = "Redraw some or all pictures of the documents in docs/images."
 
     def run(self) -> None:
         """Draw and write them."""
@@ -97,7 +97,7 @@ def demo() -> Figure:
 
 
 def contact_sheet() -> Figure:
-    """Simulated frames; one of the pictures is real (pydicom's example, fitted to the same frame), and says so."""
+    """Simulated frames, and one real frame (pydicom's example, fitted to the same grid), labelled REAL."""
     clip = nd.read_video(examples.get_path("ybr_color"))
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), PRIOR_SIZE)
     real = fit.forward(clip.frames[:1])[0]
@@ -112,7 +112,7 @@ def contact_sheet() -> Figure:
     seeds = [patient_seed("development", 200 + k) for k in range(4)]
     shown = [simulate(seed=seed, frames=1, view="a4c", haze=0.3, overlay=False).hazy[0] for seed in seeds]
     for axes, picture in zip(grid[4], [*shown[:2], real, *shown[2:]], strict=True):
-        # the real clip is dim: every picture of this row at the same brightness
+        # equal brightness for the whole row, because the real clip is dim
         white = np.percentile(picture[picture > 0.02], 99)
         axes.imshow(np.clip(picture / white, 0, 1), cmap="gray", vmin=0, vmax=1)
         axes.set_title("REAL" if picture is real else "four-chamber, light haze", fontsize=9)
@@ -122,9 +122,9 @@ def contact_sheet() -> Figure:
 
 
 def unseen() -> Figure:
-    """What training never sees, clean and hazy.
+    """Unseen haze, views and scanners, clean and hazy.
 
-    Left: unseen families of haze, on a frame and on a line of the image over a second. Right: unseen views and looks.
+    Left: unseen families of haze, as a frame and as a column over one second. Right: unseen views and scanners.
     """
     right: list[dict[str, Any]] = [{"view": view} for view in UNSEEN_VIEWS] + [
         {"view": "a4c", "look": look} for look in UNSEEN_LOOKS
@@ -150,7 +150,7 @@ def unseen() -> Figure:
 
 
 def line(patient: SimulatedClip, part: str, column: int) -> ndarray:
-    """Rows of one `column` over time (M-mode), 5 pixels for each moment."""
+    """One `column` over time (M-mode), 5 pixels per moment."""
     return np.repeat(getattr(patient, part)[:, :, column].T, 5, axis=1)
 
 
@@ -159,4 +159,4 @@ PICTURES: dict[Picture, tuple[Callable[[], Figure], int]] = {
     "contact_sheet": (contact_sheet, 80),
     "unseen": (unseen, 70),
 }
-"""How each is drawn, and its dots an inch."""
+"""How each is drawn, and its dots per inch."""

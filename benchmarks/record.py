@@ -1,4 +1,4 @@
-"""Where tables are written, and the record beside each: who made it, with what, when."""
+"""Write tables, each with a record of how and when it was made."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ from nuclear_diffusion.measure.tables import listed, write_json, write_text
 from nuclear_diffusion.restore.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
-"""Tables of the prior that ships with the package; those of earlier priors are in the history."""
+"""Tables of the shipped prior; tables of earlier priors are in the Git history."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +47,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def record_of(table: Any, priors: Mapping[str, str], default: Any = None) -> Record:
     """The record of a `tables.Table` made now.
 
-    `priors` are the full hashes by the prior's name or path. `default` is what the command makes without options, where
-    that is not what the class makes.
+    `priors`: the full hashes by the prior's name or path. `default`: the table with the command's default options;
+    None: the class's defaults.
     """
     return Record(
         table=table.name,
@@ -62,7 +62,7 @@ def record_of(table: Any, priors: Mapping[str, str], default: Any = None) -> Rec
 
 
 def command_line(table: Any, default: Any) -> str:
-    """What to type for this table: the options that are not the default's, paths by a word in their place."""
+    """The command for this table: options that differ from the default, with placeholders for paths."""
     words = ["python -m benchmarks", table.command]
     for field in dataclasses.fields(table):
         value = getattr(table, field.name)
@@ -83,14 +83,14 @@ def _shown(name: str, value: Any) -> str:
 
 
 def machine() -> str:
-    """Processors and accelerator, without the machine's name."""
+    """Processors and accelerator."""
     device = jax.devices()[0]
     beside = "" if device.platform == "cpu" else f", {device.device_kind}"
     return f"{os.cpu_count()} CPU cores ({platform.machine()}){beside}"
 
 
 def save(output: Path, record: Record, page: str, picture: bytes | None = None) -> None:
-    """Write the page of a table, its record, and its picture where it has one."""
+    """Write the page of a table, its record, and its picture, if any."""
     write_text(output / f"{record.table}.md", page)
     if picture is not None:
         with atomic(output / f"{record.table}.png") as temporary:
@@ -99,7 +99,7 @@ def save(output: Path, record: Record, page: str, picture: bytes | None = None) 
 
 
 def save_numbers(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write numbers as CSV, floats with five decimals and nothing where they are not finite."""
+    """Write numbers as CSV: floats with five decimals, empty cells if not finite."""
     with atomic(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(head)
@@ -108,9 +108,9 @@ def save_numbers(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def _number(value: float) -> str:
-    return f"{value:.5f}" if abs(value) < float("inf") else ""  # NaN is not less than anything
+    return f"{value:.5f}" if abs(value) < float("inf") else ""  # False for NaN
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, with a new line at its end."""
+    """A Markdown table with a final newline."""
     return Markdown([*headings], [[*row] for row in rows]).markdown() + "\n"

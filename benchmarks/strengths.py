@@ -1,8 +1,7 @@
-"""How much haze is taken: the limits between which a share of haze goes from none to all.
+"""Thresholds of the rendering: a grid of `render`'s limits, and the curve of `strength` through it.
 
-Every pair of `render`'s limits on a grid, and the curve of `strength` through them, on development patients of every
-kind and on paired clips where they are given: one estimate of each clip, many renderings. For choosing, never for
-reporting.
+On development patients of every kind and on given paired clips: one estimate per clip, many renderings. For choosing,
+not for reporting.
 """
 
 import dataclasses
@@ -66,7 +65,7 @@ PAIRED = {
 class Strengths:
     """Renderings of the default's estimate."""
 
-    spare: Annotated[tuple[float, ...], arg(help="Shares of haze up to which a pixel is left as it is.")] = (
+    spare: Annotated[tuple[float, ...], arg(help="Haze fractions up to which a pixel is kept.")] = (
         0.0,
         0.03,
         0.06,
@@ -75,7 +74,7 @@ class Strengths:
         0.3,
         0.45,
     )
-    width: Annotated[tuple[float, ...], arg(help="How far above that a pixel is taken as all haze.")] = (
+    width: Annotated[tuple[float, ...], arg(help="Distances above `spare` from which a pixel is removed.")] = (
         0.2,
         0.35,
         0.5,
@@ -85,9 +84,9 @@ class Strengths:
     pairs: Annotated[tuple[Path, ...], arg(metavar="FILE...", help="Paired clips too; see the table `paired`.")] = ()
     kinds: Annotated[tuple[KindName, ...], arg(help="Kinds of development patients.")] = KIND_NAMES
     frames: Annotated[int, arg(help="Frames of each patient and of each paired clip.")] = 12
-    share: Annotated[float, arg(help="Share of the patients of each kind; at least one is taken.")] = 1.0
+    share: Annotated[float, arg(help="Fraction of the patients of each kind, at least one.")] = 1.0
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
-    workers: Annotated[int, arg(help="Processes that share the clips.")] = 1
+    workers: Annotated[int, arg(help="Worker processes.")] = 1
     output: Annotated[Path, arg(help="Folder for the table, its numbers, its picture and the finished clips.")] = (
         RESULTS
     )
@@ -116,11 +115,10 @@ class Strengths:
         page = f"""# Strengths
 
 For choosing, not for reporting: means over development patients ({counted([job for job, _ in patients])}) of
-{self.frames} frames. A pixel whose share of haze is below `spare` is left as it is, one above `clear` is taken as all
-haze; `strength` is the curve through these two that `render` has. PSNR is what is gained over the hazy clip, flicker
-that of the mean of ventricle or septum over the hazy clip's, each a mean over patients. Bright tissue lost: share of
-the pixels bright in the hazy and in the clean clip that keep less than three quarters of their brightness, and the same
-when the clean clip itself goes in.
+{self.frames} frames. A pixel is kept if its haze fraction is below `spare`, and removed above `clear`; `strength` sets
+both as in `render`. PSNR is the gain over the hazy clip; flicker is that of the mean of ventricle or septum over the
+hazy clip's, each a mean over patients. Bright tissue lost: fraction of the pixels bright in the hazy and in the clean
+clip that keep less than three quarters of their brightness, and the same when the clean clip itself is the input.
 {record.caption()}
 
 {table(means, COLUMNS)}
@@ -132,7 +130,7 @@ when the clean clip itself goes in.
         save(self.output, record, page, png_bytes(draw(means, self.width)))
 
     def write_numbers(self, lines: Sequence[tuple[dict[str, Any], Mapping[str, dict[str, float]]]]) -> None:
-        """One row for each clip and rendering."""
+        """One row per clip and rendering."""
         columns = COLUMNS | PAIRED
         save_numbers(
             self.output / "strengths.csv",
@@ -179,7 +177,7 @@ def measure(about: dict[str, Any], prior: str) -> list[dict[str, float]]:
 
 
 def averages(clips: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Rendering -> score -> mean over clips; flicker of patients over that of the hazy clips."""
+    """Rendering -> score -> mean over clips; for patients, the flicker is relative to the hazy clips'."""
     means = {}
     for name in clips[0]:
         values = {column: np.array([clip[name][column] for clip in clips]) for column in clips[0][name]}
@@ -191,7 +189,7 @@ def averages(clips: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, fl
 
 
 def table(means: dict[str, dict[str, float]], columns: dict[str, str]) -> str:
-    """A row for each rendering."""
+    """One row per rendering."""
     rows = ([name, *(f"{values[column]:.3f}" for column in columns)] for name, values in means.items())
     return markdown(["", *columns.values()], rows)
 
@@ -203,7 +201,7 @@ def strength_name(strength: float) -> str:
 
 
 def draw(means: dict[str, dict[str, float]], widths: tuple[float, ...]) -> Figure:
-    """GCNR against KS_A: a line for each width of the grid, and the curve of `strength`."""
+    """The gCNR against KS_A: a line per width of the grid, and the curve of `strength`."""
     points = [(values["ks_a"], values["gcnr"]) for values in means.values()]
     curve, rest = np.array(points[: len(STRENGTHS)]), np.array(points[len(STRENGTHS) :])
     with styled():

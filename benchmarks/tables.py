@@ -11,10 +11,10 @@ from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
 Table = Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient
-"""A table of the documents. Its fields are the options of its command; beside them it has
+"""A table of the documents. Its fields are the options of its command; it also has
 
-- `command`, what is typed after `python -m benchmarks`,
-- `name`, that of its files without suffix,
+- `command`, the argument of `python -m benchmarks`,
+- `name` of its files, without suffix,
 - `shows`, a sentence for the help and the index page,
 - `run`, which measures what is missing and writes the table with its record.
 """
@@ -30,4 +30,4 @@ TABLES: tuple[Table, ...] = (
     Calibration(),
     Gradient(),
 )
-"""Each as its command makes it without options."""
+"""Each table with the default options of its command."""

@@ -1,7 +1,7 @@
 """Clutter removed against tissue changed, over strengths, on the clips of the table `paired`.
 
-The clips have no regions of interest, but the truth: it says where clutter lies, and where nothing may change. A method
-is a curve over its strength, as in the trade-off on simulated patients.
+The clips have no regions of interest; the truth defines where clutter is, and where nothing should change. Each method
+is a curve over its strength.
 """
 
 import dataclasses
@@ -47,15 +47,15 @@ class Point(NamedTuple):
     removed: float
     """PSNR [dB] within the clutter, higher is better."""
     psnr: float
-    """Of whole frames [dB]."""
+    """PSNR of whole frames [dB]."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tradeoff:
-    """The curves, drawn and as a table."""
+    """The curves as a figure and a table."""
 
     files: Files = dataclasses.field(default=(), metadata={"positional": True})
-    frames: Annotated[int, arg(help="Frames of each, evenly chosen from the first 25.")] = 7
+    frames: Annotated[int, arg(help="Frames of each clip, evenly spaced in the first 25.")] = 7
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior.")] = "echo"
     output: Annotated[Path, arg(help="Folder for the table and the picture.")] = RESULTS
 
@@ -82,7 +82,7 @@ class Tradeoff:
         self.write(curves, loaded.sha256)
 
     def write(self, curves: Mapping[str, Sequence[Point]], sha256: str) -> None:
-        """The table and the picture."""
+        """Write the table and the picture."""
         rows = (
             [look_of(method).title, f"{strength:g}", f"{changed:.3f}", f"{removed:.2f}", f"{psnr:.2f}"]
             for method, points in curves.items()
@@ -91,10 +91,10 @@ class Tradeoff:
         record = record_of(self, {self.prior: sha256})
         page = f"""# Trade-off on paired clips
 
-KS: change of the intensities where there is no clutter (black left out), lower is better. PSNR within the clutter, and
-of whole frames [dB]. Means over {len(self.files)} clips of {self.frames} frames. Clutter is where it changed the clean
-clip by more than {CLUTTER:g}. Strength: lambda, sigma, mu or that of the rendering; `paper` and `zea` take 25 steps
-instead of 500.
+KS: change of the intensities outside the clutter (without black), lower is better. PSNR within the clutter, and of
+whole frames [dB]. Means over {len(self.files)} clips of {self.frames} frames. Clutter is where the clean clip changed
+by more than {CLUTTER:g}. Strength: lambda, sigma, mu or that of the rendering; `paper` and `zea` take 25 steps instead
+of 500.
 {record.caption()}
 
 {markdown(["", "strength", "KS without clutter", "PSNR within", "PSNR"], rows)}
@@ -104,7 +104,7 @@ instead of 500.
 
 
 def signals(clip: Clip, methods: Sequence[Method], prior: Prior) -> list[ndarray]:
-    """What becomes of a clip at each strength; all renderings come from one estimate."""
+    """The output at each strength; all renderings are from one estimate."""
     strengths = [method.strength for method in methods if isinstance(method, Nuclear)]
     if not strengths:
         return [dehaze_clip(clip, method, prior).signal for method in methods]
@@ -113,7 +113,7 @@ def signals(clip: Clip, methods: Sequence[Method], prior: Prior) -> list[ndarray
 
 
 def mean_point(strength: float, clips: Sequence[tuple[ndarray, ndarray, ndarray]]) -> Point:
-    """The point of several clips, each (output, hazy, clean)."""
+    """The mean over clips, each (output, hazy, clean)."""
     points = []
     for output, hazy, clean in clips:
         clutter = np.abs(hazy - clean) > CLUTTER

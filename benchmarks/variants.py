@@ -1,7 +1,6 @@
 """Variants of the default's estimate that never shipped, for the table `ablation`.
 
-All share one E[X | Y] and one rendering; they differ in how the share of haze follows from the clip. Raise `REVISION`
-when a variant changes.
+All share one E[X | Y] and one rendering, but compute the haze fraction differently.
 """
 
 from collections.abc import Callable
@@ -18,25 +17,25 @@ from nuclear_diffusion.restore.estimate import double, estimate, estimate_from, 
 from nuclear_diffusion.types import Video
 
 REVISION = 1
-"""Of the variants here: finished patients of another revision are measured again."""
+"""Raise it when a variant changes, so that finished patients are measured again."""
 
 DEFAULT, STEADY, STILL = "default", "no completion: h, made steady", "L does not vary"
 UNSTEADY = "without the last `steady`"
-"""Names of the rows that are spoken of by name."""
+"""Names of rows that the code refers to."""
 
 
 class Still(Completion):
-    """L that does not vary: what `Completion` starts from, and ends at where no pattern is above the threshold."""
+    """A constant L: the start of `Completion`, and its result if no pattern is above the threshold."""
 
     def __call__(self, haze: Video, weights: Video) -> tuple[Video, Float[Array, " steps"]]:
-        """What is seen on average; no steps are made."""
+        """The weighted average over time, without iterations."""
         still = (weights * haze).sum(0) / (weights.sum(0) + self.ridge * len(haze) + 1e-12)
         return jnp.broadcast_to(still, haze.shape), jnp.zeros(self.steps)
 
 
 @eqx.filter_jit
 def share_by_prior(y: Video, mean: Video) -> list[tuple[str, Video]]:
-    """The share of haze with each p(L), from the same posterior `mean`."""
+    """The haze fraction with each p(L), from the same posterior `mean`."""
     lit = jnp.any(y > 0, axis=0)
     seen = haze_share(over_speckle(y), over_speckle(jnp.minimum(mean, y))) * lit
     inside = over_speckle(halve(jnp.broadcast_to(lit, y.shape).astype(y.dtype)))
@@ -80,21 +79,21 @@ def mean_of(y: Video, prior: HazeAware) -> Video:
 
 @eqx.filter_jit
 def noisy_mean(y: Video, prior: HazeAware, noise: Video) -> Video:
-    """E[X | X_tau, Y] with X_tau = Y and noise at the highest level."""
+    """E[X | X_tau, Y], where X_tau is Y plus noise at the highest level."""
     seen = prior.given(y)
     found = seen.denoise(y + seen.sigma_max * noise, seen.sigma_max)
     return jnp.clip(found, 0, 1) * jnp.any(y > 0, axis=0)
 
 
 def backgrounds(y: Video, prior: HazeAware) -> dict[str, Video]:
-    """What p(L) is worth. The default's own q is made again here and checked against the package's share."""
+    """Variants of p(L). The default's q is recomputed here and checked against the package's haze fraction."""
     shares = dict(share_by_prior(y, mean_of(y, prior)))
     np.testing.assert_allclose(steady(shares[UNSTEADY]), shares[DEFAULT], atol=1e-3)
     return shares
 
 
 def others(y: Video, prior: HazeAware) -> dict[str, Video]:
-    """What else was tried; the default is among `backgrounds`."""
+    """Other variants; the default is in `backgrounds`."""
 
     def share(mean: Video) -> Video:
         return _estimate_from(y, mean, Completion()).share
@@ -112,7 +111,7 @@ def others(y: Video, prior: HazeAware) -> dict[str, Video]:
 
 
 def long(y: Video, prior: HazeAware) -> dict[str, Video]:
-    """A few variants on long clips, in which haze has the time to vary."""
+    """A few variants on long clips, in which haze can vary."""
     shares = backgrounds(y, prior)
     return {name: shares[name] for name in (DEFAULT, STEADY, STILL)} | {
         "windows of 15 frames, 2 shared": estimate(y, prior, window=15, overlap=2).share,
@@ -120,7 +119,7 @@ def long(y: Video, prior: HazeAware) -> dict[str, Video]:
 
 
 SharesOf = Callable[[Video, HazeAware], dict[str, Video]]
-"""The share of haze of a clip on the prior's grid, by variant."""
+"""The haze fraction of a clip on the prior's grid, by variant."""
 
 TABLES: dict[str, SharesOf] = {
     "backgrounds": backgrounds,

@@ -151,7 +151,7 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
 def test_a_prior_that_has_learned_haze_is_not_blind(tmp_path, small, capsys, monkeypatch):
     monkeypatch.setitem(PRIORS, "runs/aware", PRIORS["echo"])
     assert main(["peers", "--blind", "runs/aware", "--output", str(tmp_path)]) == 2
-    assert "has learned haze" in capsys.readouterr().err
+    assert "is haze-aware" in capsys.readouterr().err
     assert small == []
 
 

@@ -297,7 +297,7 @@ def test_ctrl_c_keeps_what_is_finished(clip, tmp_path, out, capsys, monkeypatch)
 
     monkeypatch.setattr(run, "write_result", stopped_at_second)
     assert main(["dehaze", str(clip), str(second), "-o", str(out), "--method", "rpca"]) == 130
-    assert "Stopped" in capsys.readouterr().err
+    assert "Interrupted" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["clip"]
 
 
@@ -465,7 +465,7 @@ def test_an_interrupted_rendering_leaves_the_old_result(clip, out, capsys, monke
     monkeypatch.setattr(run, "write_result", stopped)
     for flags in ([], ["-o", str(out.parent / "new")]):
         assert main(["render", str(out / "clip"), "--strength", "1", *flags]) == 130
-        assert "Stopped" in capsys.readouterr().err
+        assert "Interrupted" in capsys.readouterr().err
         assert {path.name: path.read_bytes() for path in (out / "clip").iterdir()} == before
         assert [path.name for path in out.iterdir()] == ["clip"]
     assert not (out.parent / "new").exists()

@@ -679,7 +679,7 @@ def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
     notes: list[str] = []
     with render_ahead(12, 2, tmp_path, size=8, note=notes.append) as (bank, ready):
         assert ready() == 3
-        assert "3 of 12 patients are there" in notes[1]
+        assert "3 of 12 patients are ready" in notes[1]
         assert (bank.val == 200).all()
         assert (bank.train[:3, 0, 0, 0, 0] == [1, 2, 3]).all()
         mapped = np.load(bank.train.filename, mmap_mode="r")  # as another process sees them

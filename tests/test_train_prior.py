@@ -458,8 +458,8 @@ def test_train_on_a_folder_judges_a_new_prior_against_the_shipped_one(clips, haz
     for line in verdict:
         assert "echo" in line
         assert line in out.splitlines()
-    assert "GB of frames go to" in err
-    for line in ("reading clips: 2 of 2", "rendering patients to judge by: 2 of 2", "training: 1 of 1"):
+    assert "GB of frames in" in err
+    for line in ("reading clips: 2 of 2", "rendering patients for evaluation: 2 of 2", "training: 1 of 1"):
         assert line in err
     log = json.loads((run / "log.json").read_text())
     assert log["config"]["lr"] == 0.005
@@ -483,5 +483,5 @@ def test_the_gpu_run_in_small_brings_back_what_it_promises(tmp_path):
     assert log["config"]["network"]["widths"] == [8, 8]
     assert prior_hash(load_prior(tmp_path / "prior.safetensors")) == log["prior_sha256"]
     assert (tmp_path / "development.md").read_text().count("difference") >= 5
-    assert "2 of 8 patients are there; the others are rendered while the prior trains." in done.stdout
+    assert "2 of 8 patients are ready; the others are rendered during training." in done.stdout
     assert (tmp_path / "verdict.txt").read_text()

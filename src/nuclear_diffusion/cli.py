@@ -19,10 +19,10 @@ from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nucle
 from nuclear_diffusion.training.request import Request
 
 LINE_SECONDS = 60
-"""Seconds between progress lines when there is no terminal."""
+"""Seconds between progress lines without a terminal."""
 
 FAILED, STOPPED = 2, 130
-"""Exit codes: an error the user can fix; Ctrl-C."""
+"""Exit codes: an error that the user can fix; Ctrl-C."""
 
 Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Output folder; created if missing.")]
 Prior = Annotated[
@@ -47,7 +47,7 @@ Masks = Annotated[
 ]
 Truth = Annotated[
     Path | None,
-    arg(metavar="DIR", help="Folder of these clips without haze.", help_behavior_hint="(default: truth, if present)"),
+    arg(metavar="DIR", help="Haze-free versions of the hazy clips.", help_behavior_hint="(default: truth, if present)"),
 ]
 
 
@@ -58,7 +58,7 @@ OfMethod = Annotated[
     arg(
         name="method",
         help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one denoiser "
-        "pass. aware: posterior mean of a haze-aware prior. rpca: robust PCA. Each method has its own settings, "
+        "pass. aware: posterior mean of the conditional denoiser. rpca: robust PCA. Each method has its own settings, "
         "listed by 'dehaze --method NAME --help'.",
     ),
 ]
@@ -83,7 +83,7 @@ class Dehaze(Generic[M]):
         Path | None,
         arg(
             metavar="FILE",
-            help="Settings file written by `tune`; settings on the command line override it.",
+            help="Settings file written by `tune`. Typed settings override the file.",
             help_behavior_hint="(default: none)",
         ),
     ] = None
@@ -132,7 +132,9 @@ class Render:
         Positional[tuple[Path, ...]],
         arg(metavar="RESULT...", help="Result folders written by `dehaze`.", help_behavior_hint="(one or more)"),
     ]
-    strength: Annotated[float, arg(help="How much haze to remove, from 0 (none) to 1 (everything that may be haze).")]
+    strength: Annotated[
+        float, arg(help="How much haze to remove: 0 keeps the input, 1 removes everything that may be haze.")
+    ]
     output: Annotated[
         Path | None,
         arg(
@@ -168,10 +170,10 @@ class Render:
 
 @dataclasses.dataclass(frozen=True)
 class Train(Request):
-    """Train a diffusion prior on clips of your own or simulated ones; an interrupted run goes on."""
+    """Train a diffusion prior on your own or simulated clips. Interrupted runs resume."""
 
     def run(self) -> int:
-        """Train, and say whether the new prior is better than the one it started from."""
+        """Train, and report whether the new prior is better than the previous one."""
         self.check()
 
         from nuclear_diffusion.restore.run import check_writable
@@ -180,7 +182,7 @@ class Train(Request):
         check_writable(self.output)
         trained = train_prior(self, progress_bar, lambda sentence: print(f"note: {sentence}", file=sys.stderr))
         if trained.interrupted:
-            print(f"Stopped at step {trained.step}; the same command goes on from there.", file=sys.stderr)
+            print(f"Interrupted at step {trained.step}; run the same command to resume.", file=sys.stderr)
             return STOPPED
         print(f"{self.output / 'prior.safetensors'}: {trained.step} steps on {trained.frames} frames")
         for sentence in trained.verdict:
@@ -194,7 +196,7 @@ class Simulate:
 
     directory: Annotated[Positional[Path], arg(metavar="DIR", help="Output folder; created if missing.")]
     clips: Annotated[int, arg(help="Number of patients, one clip each.")] = 10
-    seed: Annotated[int, arg(help="Random seed of the first patient; the next patient has the next seed.")] = 0
+    seed: Annotated[int, arg(help="Random seed of the first patient; it rises by 1 per patient.")] = 0
     frames: Annotated[int, arg(help="Frames per clip.")] = 60
     size: Annotated[int, arg(help="Height and width of a frame in pixels.")] = 256
 
@@ -223,19 +225,19 @@ class Simulate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Measure methods on a data set with masks: tables, figures and a page; a stopped run goes on."""
+    """Evaluate methods on a data set with masks: tables, figures and a report. Interrupted runs resume."""
 
     data: Data
     output: Output
     methods: Annotated[
-        str, arg(metavar="NAMES", help="What to compare, separated by commas; the hazy input is always among them.")
+        str, arg(metavar="NAMES", help="Methods to compare, separated by commas; the hazy input is always included.")
     ] = "hazy,rpca,mmse,nuclear"
     prior: Prior = None
     settings: Annotated[
         tuple[Path, ...],
         arg(
             metavar="FILE...",
-            help="Settings files, as `tune` writes them: each replaces the defaults of its method.",
+            help="Settings files written by `tune`; each replaces the defaults of its method.",
             help_behavior_hint="(default: none)",
         ),
     ] = ()
@@ -243,7 +245,7 @@ class Evaluate:
         Path | None,
         arg(
             metavar="FILE",
-            help="Text file with one patient a line, as the held-out.txt of `tune`: only these are measured.",
+            help="Evaluate only the patients in this text file, one per line, such as held-out.txt of `tune`.",
             help_behavior_hint="(default: all)",
         ),
     ] = None
@@ -251,8 +253,8 @@ class Evaluate:
         tuple[str, ...],
         arg(
             metavar="[METHOD=]FACTORS...",
-            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2 all "
-            "methods, rpca=1.1,1.2 nuclear=0.3,1.6 each its own. A strength of nuclear above 1 is left out.",
+            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2 for "
+            "all methods, or rpca=1.1,1.2 nuclear=0.3,1.6 for some. For nuclear, strengths above 1 are skipped.",
             help_behavior_hint="(default: none)",
         ),
     ] = ()
@@ -260,7 +262,7 @@ class Evaluate:
     masks: Masks = None
     clean: Annotated[
         Path | None,
-        arg(metavar="DIR", help="Clean clips of other people.", help_behavior_hint="(default: clean, if there)"),
+        arg(metavar="DIR", help="Clean clips of other people.", help_behavior_hint="(default: clean, if present)"),
     ] = None
     truth: Truth = None
     inception: Annotated[
@@ -268,19 +270,17 @@ class Evaluate:
         arg(
             metavar="FILE",
             help="ONNX file of the Inception network, for FID against the clean clips; needs onnxruntime.",
-            help_behavior_hint="(default: none, and no FID)",
+            help_behavior_hint="(default: no FID)",
         ),
     ] = None
-    workers: Annotated[int, arg(help="Processes; 1 on a GPU. The numbers do not depend on it.")] = 1
+    workers: Annotated[int, arg(help="Worker processes; use 1 on a GPU. The scores do not depend on it.")] = 1
     seed: Annotated[
         int | None,
-        arg(
-            metavar="INT", help="Random seed of the methods.", help_behavior_hint="(default: 0, or that of --settings)"
-        ),
+        arg(metavar="INT", help="Random seed of the methods.", help_behavior_hint="(default: 0, or from --settings)"),
     ] = None
 
     def run(self) -> int:
-        """List the data set, run what is missing, and write everything."""
+        """Run what is missing and write the report."""
         _require_positive("workers", self.workers)
         _require_seed(self.seed)
         factors = _factors(self.strengths, self.methods)
@@ -317,30 +317,27 @@ class Evaluate:
         return FAILED if left_out else 0
 
     def command(self) -> str:
-        """The command line that makes the same report; how many workers does not matter."""
+        """The command line that reproduces the report, whatever the number of workers."""
         return _command_line("evaluate", self, but=("workers",))
 
 
 @dataclasses.dataclass(frozen=True)
 class Tune:
-    """Search a method's strengths on some patients of a data set and measure the choice on the others.
-
-    A stopped search goes on.
-    """
+    """Tune a method's strengths on some patients and evaluate the result on the others. Interrupted runs resume."""
 
     data: Data
     output: Output
-    method: Annotated[MethodName, arg(help="The method whose strengths are searched.")] = "nuclear"
-    trials: Annotated[int, arg(help="Settings to measure; a finished search goes on with more.")] = 50
-    share: Annotated[float, arg(help="Share of the patients to tune on, between 0 and 1; the others are held out.")] = (
-        0.5
-    )
+    method: Annotated[MethodName, arg(help="Method to tune.")] = "nuclear"
+    trials: Annotated[int, arg(help="Settings to try. More trials extend a finished search.")] = 50
+    share: Annotated[
+        float, arg(help="Fraction of the patients to tune on, between 0 and 1; the rest are held out.")
+    ] = 0.5
     max_ks: Annotated[
         float | None,
         arg(
             metavar="FLOAT",
-            help="Highest KS_A, mean over the patients tuned on, that the choice may have.",
-            help_behavior_hint="(default: that of the default setting)",
+            help="Highest mean KS_A (change of tissue) allowed on the patients tuned on.",
+            help_behavior_hint="(default: the KS_A of the default settings)",
         ),
     ] = None
     prior: Prior = None
@@ -357,7 +354,7 @@ class Tune:
             raise InputError(f"--share must be between 0 and 1, got {self.share}.")
         _require_seed(self.seed)
         if self.prior is not None and "prior" not in METHODS[self.method].__struct_fields__:
-            raise InputError(f"--method {self.method} has no prior: leave out --prior.")
+            raise InputError(f"--method {self.method} has no prior: remove --prior.")
 
         from nuclear_diffusion.measure import require_modules
 
@@ -390,12 +387,12 @@ class Tune:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Dehaze a real echo clip, and measure the methods on a simulated patient whose truth is known."""
+    """Dehaze a real echo clip, and compare the methods on a simulated patient with known truth."""
 
     output: Output = Path("nuclear-diffusion-demo")
 
     def run(self) -> int:
-        """Run both parts and name the files to open."""
+        """Run both parts and list the files to open."""
         from nuclear_diffusion.measure.demo import run_demo
         from nuclear_diffusion.restore.run import check_writable
 
@@ -416,7 +413,7 @@ Command = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 2 for an error the user can fix, or 130 for Ctrl-C."""
+    """Run the command line; return 0, 2 for an error that the user can fix, or 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         from nuclear_diffusion.version import __version__
@@ -428,7 +425,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # help, or arguments that tyro cannot parse
         return stop.code if isinstance(stop.code, int) else FAILED
     except KeyboardInterrupt:
-        print("\nStopped. Finished results are kept.", file=sys.stderr)
+        print("\nInterrupted. Finished results were kept.", file=sys.stderr)
         return STOPPED
     except Exception as error:
         report_error(error)
@@ -442,7 +439,7 @@ def _removed(report: dict[str, Any]) -> str:
 
 
 def report_error(error: Exception) -> None:
-    """Print the message of an error that the user can fix on one line; re-raise any other."""
+    """Print an error that the user can fix on one line; re-raise any other."""
     if isinstance(error, InputError):
         sentence = str(error)
     elif isinstance(error, OSError) and error.strerror:
@@ -459,7 +456,7 @@ def report_error(error: Exception) -> None:
 def progress_bar(description: str) -> Iterator[Callable[..., None]]:
     """Show progress on stderr; yields a function to call with (done, total) and optionally a short text.
 
-    A terminal gets a bar with elapsed and remaining time, anything else at most one line per minute.
+    A terminal gets a bar with elapsed and remaining time; a log gets at most one line per minute.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -478,7 +475,7 @@ def progress_bar(description: str) -> Iterator[Callable[..., None]]:
     if not console.is_terminal:
         yield _lines(description)
         return
-    # Estimate speed over an hour: rich's 30 s holds no step at all where a step takes a minute.
+    # Estimate speed over an hour, because rich's 30 s may not contain a single step.
     with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task(description, total=None, words="")
         yield lambda done, total, words="": bar.update(task, completed=done, total=total, words=words)
@@ -507,7 +504,7 @@ def _duration(seconds: float) -> str:
 
 
 def _parse(arguments: Sequence[str]) -> Command:
-    """Parse the command; `dehaze` takes the settings of the method named by --method or by the settings file."""
+    """Parse the command; the options of `dehaze` depend on the method."""
     how: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)}
     if arguments[:1] == ["dehaze"]:
         chosen = _method(arguments[1:])
@@ -550,7 +547,7 @@ def _method(arguments: Sequence[str]) -> Method:
 
 
 def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
-    """The command line for `command`, which has `data` and `output`, without defaults and the flags in `but`."""
+    """The command line for `command`, without defaults and the flags in `but`."""
     flags = []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
@@ -567,7 +564,7 @@ def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
     for text in texts:
         method, equals, numbers = text.rpartition("=")
         if equals and method not in names:
-            raise InputError(f"--strengths has {method!r}, which --methods does not name: add or remove it.")
+            raise InputError(f"--strengths names {method!r}, which --methods does not name: add or remove it.")
         try:
             values = [float(part) for part in numbers.split(",")]
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The evidence: data sets, scores, intervals, tables, figures, the page."""
+"""Evaluation: data sets, scores, intervals, tables, figures, reports."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ from nuclear_diffusion.errors import InputError
 
 
 def require_modules(command: str, *modules: str) -> None:
-    """Raise `InputError` that says what to install where `command` cannot run."""
+    """Raise `InputError` with the packages to install if `command` cannot run."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"

@@ -1,6 +1,6 @@
-"""How sure an average over patients is: percentile bootstrap intervals.
+"""Percentile bootstrap intervals of averages over patients.
 
-Patients, not frames, are resampled: the frames of one patient are not independent.
+Patients, not frames, are resampled, because frames of one patient are not independent.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,14 +21,14 @@ class Interval(NamedTuple):
     low: float
     high: float
     patients: int
-    """How many patients it rests on."""
+    """Number of patients."""
 
 
 def mean_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
     """Mean over patients with its percentile bootstrap interval (Efron 1979), `RESAMPLES` resamples.
 
-    Patients whose score is undefined (NaN, or infinite as the PSNR of a clip against itself) are left out. With fewer
-    than two patients the interval is NaN.
+    Undefined scores (NaN, or infinite, such as the PSNR of a clip against itself) are left out. With fewer than two
+    patients the interval is NaN.
     """
     return _interval([_known(values)], np.mean, level, seed)
 
@@ -39,10 +39,9 @@ def median_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> In
 
 
 def pooled_interval(frames: Sequence[Values], *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Mean over all frames, `frames` being those of each patient, with its interval over patients.
+    """Mean over all frames, given by patient, with its interval over patients.
 
-    Whole patients are resampled (cluster bootstrap): sum of sums over sum of counts. Undefined values are left out, and
-    patients without any other.
+    Whole patients are resampled (cluster bootstrap): sum of sums over sum of counts. Undefined values are left out.
     """
     known = [values for values in map(_known, frames) if len(values)]
     sums, counts = (np.array([f(values) for values in known], float) for f in (np.sum, len))

@@ -1,4 +1,4 @@
-"""What is compared: the methods of the tables, and the same methods at other strengths."""
+"""The candidates of a comparison: methods, and the same methods at other strengths."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from nuclear_diffusion.restore.methods import Aware, Method, Mmse, Nuclear, Rpca
 from nuclear_diffusion.restore.run import prior_of
 
 HAZY, CLEAN = "hazy", "clean"
-"""The input and the truth, which are no methods."""
+"""Names of the input and the truth."""
 
 TUNED_LAM = 0.35
 """Robust PCA's lambda with the best PSNR on development patients, in units of 1/sqrt(max(n, p))."""
@@ -27,22 +27,22 @@ METHODS: dict[str, Method] = {
     "aware": Aware(),
     "nuclear": Nuclear(),
 }
-"""What the demo and the benchmarks compare, beside the hazy input and the clean clip; `style.title_of` names each."""
+"""The methods compared in the demo and the benchmarks, besides the hazy input and the clean clip."""
 
 STRENGTHS = ("lam", "sigma", "strength", "mu", "gamma")
-"""What makes a method act more or less: the first of these that it has is varied."""
+"""Settings that control how strongly a method acts; the first of these that a method has is varied."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way of answering a clip.
+    """A method with its settings.
 
     Attributes:
         name: unique in a study, and part of file names.
         settings: None for the hazy input itself.
-        prior_sha256: of the weights, where the method has any.
-        size: side of the frames that are separated, pixels.
-        varied: the method whose strength this one varies; None for those of the tables.
+        prior_sha256: of the weights, if any.
+        size: side of the frames on the prior's grid, pixels.
+        varied: the method whose strength this candidate varies; None for the candidates of the tables.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Candidate:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """What decides the answer, besides the frames: a JSON value."""
+        """All that determines the output, besides the frames: a JSON value."""
         settings = None if self.settings is None else as_dict(self.settings)
         if settings is not None and "prior" in settings:
-            settings["prior"] = None  # its hash counts, not where it lies
+            settings["prior"] = None  # the hash counts, not the path
         return {
             "settings": settings,
             "prior_sha256": self.prior_sha256,
@@ -78,11 +78,11 @@ def choose(
     settings: Sequence[Method] = (),
     size: int = PRIOR_SIZE,
 ) -> list[Candidate]:
-    """The methods that a comma-separated list names, `hazy` always first among them.
+    """The methods in a comma-separated list, `hazy` always first.
 
-    Each has its defaults, or what `METHODS` says, or those of `settings` that are its own. `prior` replaces the prior
-    of the methods that have one, `seed` every seed. Raises `InputError` for an unknown name, a name given twice, a
-    prior that cannot be used, and settings of a method that has others already or is not named.
+    Each has its settings from `settings`, else from `METHODS`, else its defaults. `prior` replaces the prior of the
+    methods that have one, `seed` every seed. Raises `InputError` for an unknown or repeated name, an unusable prior,
+    and repeated settings or settings of a method that is not listed.
     """
     known: dict[str, Method] = {name: kind() for name, kind in methods.METHODS.items()} | METHODS
     wanted = [name.strip() for name in names.split(",")]
@@ -93,7 +93,7 @@ def choose(
             raise InputError(f"--methods names {name} twice: name each method once.")
     own = {each.name: each for each in settings}
     if len(own) < len(settings):
-        raise InputError("--settings has two files of one method: give one file a method.")
+        raise InputError("--settings has two files of one method: give one file per method.")
     for name in own:
         if name not in wanted:
             raise InputError(f"--settings has a file of {name}, which --methods does not name: add it or leave it out.")
@@ -110,9 +110,9 @@ def choose(
 
 
 def vary(candidates: Sequence[Candidate], factors: Sequence[float] | Mapping[str, Sequence[float]]) -> list[Candidate]:
-    """Each candidate at other strengths: its own times each of `factors`, of all methods or by method.
+    """Each candidate at its strength times each of `factors`, for all methods or by method.
 
-    A factor of 1 is left out, and one that takes the strength of `nuclear` above 1, where it ends.
+    A factor of 1 is skipped, and so is one that takes the strength of `nuclear` above its limit of 1.
     """
     found = []
     for one in candidates:
@@ -128,10 +128,10 @@ def vary(candidates: Sequence[Candidate], factors: Sequence[float] | Mapping[str
 
 
 def with_settings(method: Method, **values: Any) -> Method:
-    """`method` with other values of the settings that it has; the others are left out."""
+    """`method` with new values of the settings that it has; other names are ignored."""
     return structs.replace(method, **{name: value for name, value in values.items() if hasattr(method, name)})
 
 
 def strength_of(method: Method | None) -> str | None:
-    """The name of the setting that is the method's strength, see `STRENGTHS`; None where it has none."""
+    """The name of the method's strength, see `STRENGTHS`; None if it has none."""
     return next((name for name in STRENGTHS if hasattr(method, name)), None)

@@ -1,4 +1,4 @@
-"""What of the DehazingEcho2025 challenge's score can be computed without its private networks, in points."""
+"""The terms of the DehazingEcho2025 challenge's score that need no private networks, in points."""
 
 from importlib.metadata import version
 
@@ -11,7 +11,7 @@ from nuclear_diffusion.measure.tables import Table
 
 MISSING = (
     "Missing: FID (33 points of g1), which needs Inception weights, and g3 (Dice, ASD), which needs the challenge's "
-    "private segmenter. g1 is given without its FID term, out of 67."
+    "private segmenter. g1 is shown without its FID term, out of 67."
 )
 
 
@@ -21,9 +21,9 @@ def challenge_points(summary: pd.DataFrame, fid: Distances | None = None) -> pd.
         g1 = 33 (150 - FID)/90 + 33 (CNR - 1)/0.5 + 34 (gCNR - 0.5)/0.3
         g2 = 50 (0.3 - KS_A)/0.2 + 50 KS_B/0.5
 
-    From means over frames, those of `statistics.summarise`. Columns: `g1_contrast`, the terms of CNR and gCNR, of 67
-    points; `g2`, of 100; with `fid` also `g1`, of 100, the distance and how many frames it rests on. g3 needs a private
-    segmenter and is missing.
+    From means over frames of `statistics.summarise`. Columns: `g1_contrast`, the terms of CNR and gCNR, out of 67
+    points; `g2`, out of 100; with `fid` also `g1`, out of 100, the distance and its numbers of frames. g3 needs a
+    private segmenter and is missing.
     """
     means = summary.pivot(index="method", columns="score", values="frame_mean").reindex(summary.method.unique())
     points = pd.DataFrame(
@@ -45,7 +45,7 @@ def fid_points(fid):
 
 
 def challenge_table(points: pd.DataFrame, fid: Distances | None = None) -> Table:
-    """The `challenge_points`, one row a method."""
+    """The `challenge_points`, one row per method."""
     columns = {"g1_contrast": "g1 without FID (of 67)", "g2": "g2 (of 100)", "fid": "FID", "g3": "g3"}
     if fid is not None:
         sizes = f"FID ↓ (n = {fid.frames}, clean n = {fid.clean_frames})"
@@ -58,12 +58,12 @@ def challenge_table(points: pd.DataFrame, fid: Distances | None = None) -> Table
 
 
 def challenge_note(fid: Distances | None = None) -> str:
-    """What is missing of the challenge's score, and what FID rests on."""
+    """The missing terms of the challenge's score, and how FID was computed."""
     if fid is None:
         return MISSING
     return (
         "Missing: g3 (Dice, ASD), which needs the challenge's private segmenter. FID = |m1 - m2|^2 + tr(S1 + S2 - "
         f"2 (S1 S2)^(1/2)) of means and covariances of {fid.features} features: {fid.frames} frames of each method "
-        f"against {fid.clean_frames} clean ones. The fewer frames, the higher it is: compare it at equal n only. "
+        f"against {fid.clean_frames} clean ones. FID rises with fewer frames: compare only at equal n. "
         f"Network SHA-256 {fid.network_sha256}, onnxruntime {version('onnxruntime')}."
     )

@@ -1,4 +1,4 @@
-"""The methods side by side on a simulated patient, whose truth is known."""
+"""Compare the methods on a simulated patient."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Compared(NamedTuple):
     """`hazy`, `clean`, or one of the methods."""
     signal: Float32[ndarray, "frames height width"]
     scores: dict[str, float]
-    """`scores.score`, and `seconds` a frame."""
+    """`scores.score`, and `seconds` per frame."""
 
 
 def compare(
@@ -32,7 +32,7 @@ def compare(
     methods: Mapping[str, Method] = METHODS,
     progress: Progress | None = None,
 ) -> Iterator[Compared]:
-    """Hazy input, each of `methods` through the whole pipeline, and the clean clip, one after the other."""
+    """The hazy input, each of `methods` through the whole pipeline, and the clean clip."""
     yield Compared(HAZY, simulated.hazy, {**score(simulated, simulated.hazy), "seconds": 0.0})
     for name, method in methods.items():
         dehazed = dehaze_clip(as_clip(simulated), method, loaded.prior, progress=progress)

@@ -1,7 +1,7 @@
-"""Data sets to evaluate on: hazy clips, masks of septum and ventricle, the truth where it is known.
+"""Data sets to evaluate on: hazy clips, masks of septum and ventricle, and the truth if known.
 
-A frame is known by its clip and its number: `patient-3-4C-frame-12.png` in the folder of frames or of masks, or
-`patient-3-4C/frame-12.png` where each clip has a folder of its own. Nothing is read until a case is.
+A frame is identified by its clip and its number: `patient-3-4C-frame-12.png` in the folder of frames or masks, or
+`patient-3-4C/frame-12.png` if each clip has its own folder. Files are read only by `Case.read`.
 """
 
 import json
@@ -26,7 +26,7 @@ from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.types import Mask
 
 NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"
-"""Folders of a data set, where no others are named."""
+"""Default folders of a data set."""
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp")
 MOVIES = (".dcm", ".dicom", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".tif", ".tiff", ".npz", ".npy")
@@ -49,21 +49,21 @@ class Loaded(NamedTuple):
 
     clip: Clip
     numbers: tuple[int, ...]
-    """The number of each frame, ascending, gaps where frames are missing."""
+    """The number of each frame, ascending, with gaps for missing frames."""
     annotations: dict[int, Annotation]
-    """By frame number; frames without a drawn region are left out."""
+    """By frame number, without frames that have no region."""
     truth: Float32[ndarray, "frames height width"] | None
 
 
 def as_loaded(simulated: SimulatedClip) -> Loaded:
-    """A simulated patient as a clip whose truth is known, with masks on every frame."""
+    """A simulated patient as a clip with truth and masks on every frame."""
     numbers = tuple(range(1, len(simulated.hazy) + 1))
     regions = map(Annotation, simulated.septum, simulated.ventricle)
     return Loaded(as_clip(simulated), numbers, dict(zip(numbers, regions, strict=True)), simulated.clean)
 
 
 def as_clip(simulated: SimulatedClip) -> Clip:
-    """The hazy acquisition as if it had been read from a file that names its region."""
+    """The hazy acquisition as a clip with its sector as the region."""
     name = f"simulated-{simulated.view}-{simulated.seed}"
     region = np.asarray(simulated.sector, bool)
     return Clip(simulated.hazy, simulated.fps, color=None, region=region, name=name, source=Path(name))
@@ -71,15 +71,15 @@ def as_clip(simulated: SimulatedClip) -> Clip:
 
 @dataclass(frozen=True)
 class Case:
-    """One hazy clip of a data set with its masks and, where known, its truth: paths only.
+    """One hazy clip of a data set with its masks and, if known, its truth: paths only.
 
     Attributes:
         name: the clip's name.
-        patient: whose clip it is; clips named `patient-3-...` are all of patient-3.
+        patient: the patient's name; clips named `patient-3-...` all belong to patient-3.
         frames: (number, file) of each frame, ascending; or the path of a movie, whose frames count from 1.
         masks: (number, file) of each annotated frame.
-        truth: the haze-free clip, as `frames`; None where it is not known.
-        fps: frames per second, where the data set says.
+        truth: the haze-free clip, as `frames`; None if unknown.
+        fps: frames per second, if known.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Case:
     fps: float | None = None
 
     def read(self) -> Loaded:
-        """Read frames, masks and truth. Raises `InputError` for what cannot be read or does not fit together."""
+        """Read frames, masks and truth. Raises `InputError` if they are unreadable or do not match."""
         clip = _read(self.frames)
         numbers = tuple(range(1, len(clip) + 1)) if isinstance(self.frames, Path) else tuple(n for n, _ in self.frames)
         clip = Clip(clip.frames, self.fps or clip.fps, clip.color, clip.region, self.name, clip.source)
@@ -110,13 +110,13 @@ class Case:
 
 
 class Dataset(NamedTuple):
-    """What was found."""
+    """The clips of a data set."""
 
     cases: tuple[Case, ...]
     clean: tuple[tuple[Path, ...], ...]
-    """Frames of each clean clip, of other people, if there are any."""
+    """Frames of each clean clip of other people, if there are any."""
     notes: tuple[str, ...]
-    """What was left out, one sentence each."""
+    """One sentence for each part that was left out."""
 
 
 def find_dataset(
@@ -130,13 +130,13 @@ def find_dataset(
     """List the clips of a data set with their masks.
 
     Reads the layout of the DehazingEcho2025 challenge (frames with gaps in their numbers, masks on every tenth), the
-    simulator's (the same, with truth), and folders of clips of any kind that `read_video` knows with masks drawn
-    elsewhere: PNG (255 septum, 128 ventricle) or LabelMe JSON, named by clip and frame number.
+    simulator's (the same, with truth), and folders of clips that `read_video` can read, with masks as PNG (255 septum,
+    128 ventricle) or LabelMe JSON, named by clip and frame number.
 
     Args:
         data: folder of the data set.
-        noisy, masks, clean, truth: its folders, relative to `data` or to where one is; by default `noisy`, else `data`
-            itself; `noisy_roi`, else JSON files beside the frames; `clean` and `truth` where they exist.
+        noisy, masks, clean, truth: its folders, relative to `data` or the working directory; by default `noisy`, else
+            `data` itself; `noisy_roi`, else JSON files beside the frames; `clean` and `truth` if they exist.
 
     Raises:
         InputError: a folder is missing or empty, files cannot be told apart, masks fit no frame, or a clip's truth is
@@ -187,16 +187,16 @@ def find_dataset(
 
 
 def only_patients(dataset: Dataset, path: Path) -> Dataset:
-    """The clips of the patients that a text file names, one a line.
+    """The clips of the patients listed in a text file, one per line.
 
-    Raises `InputError` where it cannot be read, names nobody, or names somebody who has no clip.
+    Raises `InputError` if it is unreadable or empty, or a patient has no clip.
     """
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a text file with one patient a line: check --patients.") from error
+        raise InputError(f"{path} is not a readable text file with one patient per line: check --patients.") from error
     if not names:
-        raise InputError(f"{path} names no patient: write one a line.")
+        raise InputError(f"{path} names no patient: write one per line.")
     known = {case.patient for case in dataset.cases}
     if strangers := [name for name in names if name not in known]:
         raise InputError(f"{path} names {strangers[0]}, who has no clip in the data: remove that line.")
@@ -204,9 +204,9 @@ def only_patients(dataset: Dataset, path: Path) -> Dataset:
 
 
 def read_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
-    """The regions that a mask draws: PNG values exactly 255 (septum) and 128 (ventricle), or LabelMe shapes.
+    """The regions of a mask: PNG values exactly 255 (septum) and 128 (ventricle), or LabelMe shapes.
 
-    Raises `InputError` where it cannot be read, has another size, or draws something that is neither.
+    Raises `InputError` if it is unreadable, has another size than `shape`, or draws something else.
     """
     return _read_labelme(path, shape) if path.suffix.lower() == ".json" else _read_png_mask(path, shape)
 
@@ -245,7 +245,7 @@ def _read_labelme(path: Path, shape: tuple[int, ...]) -> Annotation:
         raise InputError(f"{path} is no LabelMe file: it needs `shapes` with `label` and `points`.") from error
     if size != tuple(shape):
         raise InputError(
-            f"{path} was drawn on {_size(size)} pixels, its frame is {_size(shape)}: draw it on the frame."
+            f"{path} was drawn on {_size(size)} pixels, but its frame is {_size(shape)}: draw it on the frame."
         )
     regions = {SEPTUM: np.zeros(shape, bool), VENTRICLE: np.zeros(shape, bool)}
     for label, kind, points in shapes:
@@ -267,11 +267,11 @@ def _folder(data: Path, given: Path | None, default: str, flag: str) -> Path | N
     for folder in (data / given, given):
         if folder.is_dir():
             return folder
-    raise InputError(f"{flag} {given} is not a folder, neither in {data} nor from here: check its name.")
+    raise InputError(f"{flag} {given} is not a folder, neither in {data} nor in the working directory: check its name.")
 
 
 def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] = ()) -> dict[str, dict[int, Path]]:
-    """Clip name -> frame number -> file, in numerical order, of `folder` and its subfolders, some left out."""
+    """Clip name -> frame number -> file, in numerical order, of `folder` and its subfolders except `but`."""
     clips: dict[str, dict[int, Path]] = {}
     for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
         hidden = path.name[0] == "." or (path.parent != folder and path.parent.name[0] == ".")
@@ -315,7 +315,7 @@ def _pairs(frames: Any) -> Any:
 
 
 def _fps(data: Path, patient: str) -> float | None:
-    """The frame rate that the simulator noted."""
+    """The frame rate recorded by the simulator."""
     try:
         return float(json.loads((data / "patients" / f"{patient}.json").read_text(encoding="utf-8"))["fps"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The demonstration: a real hazy echo clip made clean, and numbers where the truth is known."""
+"""The demo: dehaze a real echo clip, and score the methods on a simulated patient."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ from nuclear_diffusion.restore.run import dehaze_file, prior_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 
 PATIENT, FRAMES = 0, 40
-"""The simulated patient of the test split, and how many of its frames are used."""
+"""Index of the simulated patient in the test split, and its number of frames."""
 
 SHOWN = ("gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "flicker_b", "bright_lost", "seconds")
 """The scores in the table and the report, in this order."""
@@ -69,13 +69,13 @@ def run_demo(output: Path, *, progress_bar: Callable[[str], AbstractContextManag
 
 
 def table(compared: list[Compared]) -> Table:
-    """The scores, one row a method."""
+    """The scores, one row per method."""
     patient = {each.method: each.scores for each in compared}
     return mean_table(summarise(tidy({"simulated": patient}), SHOWN))
 
 
 def draw_methods(patient: SimulatedClip, compared: list[Compared]) -> Figure:
-    """One moment of every method, with the two regions outlined in the first and last picture."""
+    """One frame of every method, with the two regions outlined in the input and the truth."""
     moment = len(patient.hazy) // 2
     figure = Figure(figsize=(3 * len(compared), 3.6), layout="constrained")
     for axes, each in zip(figure.subplots(1, len(compared)), compared, strict=True):

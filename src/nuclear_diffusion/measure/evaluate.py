@@ -1,4 +1,4 @@
-"""From a data set to tables, figures and the page: what the command `evaluate` does."""
+"""The command `evaluate`: from a data set to tables, figures and the report."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -26,17 +26,17 @@ def evaluate(
     progress_bar: Bar,
     inception: Path | None = None,
 ) -> Study:
-    """Run `candidates` on a data set and write everything into `folder`; returns the numbers.
+    """Run `candidates` on a data set, write everything into `folder` and return the study.
 
-    `inception` is the ONNX file of a network, by which FID is computed. Raises `InputError` as `run_study`, and before
-    the methods run where the network, or the clean frames to compare with, cannot be used.
+    `inception` is the ONNX file of the network for FID. Raises `InputError` as `run_study`, and before the methods run
+    if the network or the clean frames are unusable.
     """
     network = clean_features = fid = None
     if inception is not None:
         if not dataset.clean:
             raise InputError(
-                "FID compares with clean frames, which the data set lacks: name their folder with --clean, or leave "
-                "out --inception."
+                "FID compares with clean frames, which the data set lacks: name their folder with --clean, or remove "
+                "--inception."
             )
         network = open_network(inception)
         with progress_bar("clean features") as progress:

@@ -1,4 +1,4 @@
-"""The Fréchet inception distance between methods' frames and clean ones, by a network that the user has on disk.
+"""The Fréchet inception distance between methods' frames and clean frames, with a network that the user provides.
 
 FID = |m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½), of the means m and covariances S of the network's features (Heusel et al.
 2017). The network is never downloaded.
@@ -20,11 +20,11 @@ from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.restore.clip import Progress
 
 BATCH = 16
-"""Frames that the network sees at once."""
+"""Frames per pass of the network."""
 
 
 class Network(NamedTuple):
-    """A network that gives the features of frames."""
+    """A network that computes features of frames."""
 
     path: Path
     sha256: str
@@ -35,7 +35,7 @@ class Network(NamedTuple):
     def features(self, frames: UInt8[ndarray, "frames height width"]) -> Float64[ndarray, "frames features"]:
         """The features of grey frames, shown as RGB in [0, 1].
 
-        Raises `InputError` where the network does not take them, or gives something else than (frames, features).
+        Raises `InputError` if the network rejects them or does not return (frames, features).
         """
         batches = [frames[start : start + BATCH] for start in range(0, len(frames), BATCH)]
         return np.concatenate([self._run(batch) for batch in batches])
@@ -44,7 +44,7 @@ class Network(NamedTuple):
         color = np.repeat(frames[:, None] / np.float32(LEVELS - 1), 3, axis=1)
         try:
             found = self.session.run(None, {self.session.get_inputs()[0].name: color})[0]
-        except Exception as error:  # onnxruntime's own kinds are no part of its interface
+        except Exception as error:  # onnxruntime's error types are not public
             raise _unfit(self.path) from error
         if found.ndim not in (2, 4) or found.shape[0] != len(frames) or found.shape[2:] not in ((), (1, 1)):
             raise _unfit(self.path)
@@ -54,9 +54,9 @@ class Network(NamedTuple):
 
 
 def open_network(path: Path) -> Network:
-    """Open an ONNX file and try it on two small batches. It runs on the CPU.
+    """Open an ONNX file and try it on two small batches, on the CPU.
 
-    Raises `InputError`: onnxruntime is not installed, the file cannot be read, or it is no such network.
+    Raises `InputError` if onnxruntime is not installed, or the file is unreadable or not such a network.
     """
     try:
         import onnxruntime
@@ -67,12 +67,12 @@ def open_network(path: Path) -> Network:
     if not path.is_file():
         raise InputError(f"{path} is not a file: give the ONNX file of the Inception network to --inception.")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is said in one sentence, by us
+    options.log_severity_level = 4  # our own messages are enough
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever a parser raises on bytes that nobody vouches for
+    except Exception as error:  # the parser may raise anything
         raise InputError(
             f"{path} cannot be opened by onnxruntime: it is damaged, no ONNX file or too new; export it again."
         ) from error
@@ -96,8 +96,8 @@ class Moments(NamedTuple):
 def moments(features: Float[ndarray, "frames features"]) -> Moments:
     """The moments of at least two frames.
 
-    R comes from a QR decomposition of the features themselves: with fewer frames than features the covariance is
-    singular, and squaring and rooting it again would cost half of the digits.
+    R comes from a QR decomposition of the features: with fewer frames than features the covariance is singular, and
+    its square root would lose half of the digits.
     """
     if len(features) < 2:
         raise ValueError(f"`features` must be of at least two frames, got {len(features)}.")
@@ -117,24 +117,24 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 class Distances(NamedTuple):
-    """The FID of every method of the tables, and what it rests on."""
+    """The FID of every method of the tables, and the sample sizes."""
 
     values: dict[str, float]
     """By method."""
     frames: int
-    """Of each method."""
+    """Per method."""
     clean_frames: int
     features: int
     network_sha256: str
 
 
 def clean_moments(network: Network, clips: Sequence[Sequence[Path]], progress: Progress) -> Moments:
-    """The moments of all frames of clean clips. Raises `InputError` where a frame cannot be read."""
+    """The moments of all frames of clean clips. Raises `InputError` if a frame is unreadable."""
     return _moments_of(network, (eight_bits(read_frames(files).frames) for files in clips), len(clips), progress)
 
 
 def measure_fid(study: Study, network: Network, clean: Moments, progress: Progress) -> Distances:
-    """The FID between all frames of each method's stored answers and the clean set."""
+    """The FID between all frames of each method's stored outputs and the clean set."""
     names, cases = [one.name for one in study.main], study.cases
     values, frames = {}, 0
     for index, name in enumerate(names):
@@ -151,7 +151,7 @@ def measure_fid(study: Study, network: Network, clean: Moments, progress: Progre
 def _moments_of(
     network: Network, clips: Iterable[UInt8[ndarray, "frames height width"]], count: int, progress: Progress
 ) -> Moments:
-    """The moments over all frames of `count` clips, of which one at a time is in memory."""
+    """The moments over all frames of `count` clips, with one clip in memory at a time."""
     found = []
     progress(0, count)
     for done, frames in enumerate(clips, start=1):
@@ -162,6 +162,6 @@ def _moments_of(
 
 def _unfit(path: Path) -> InputError:
     return InputError(
-        f"{path} is no network for FID: it must take float32 (N, 3, height, width), any N, height and width, and give "
-        "(N, features); export it as docs/evaluation.md says."
+        f"{path} is no network for FID: it must take float32 (N, 3, height, width), any N, height and width, and "
+        "return (N, features); export it as described in docs/evaluation.md."
     )

@@ -1,4 +1,4 @@
-"""The figures of a study: the paper's Figs. 2 to 4, and what stands behind their numbers."""
+"""The figures of a study: the paper's Figs. 2 to 4, and more."""
 
 import math
 from collections.abc import Sequence
@@ -32,22 +32,22 @@ from nuclear_diffusion.measure.style import (
 from nuclear_diffusion.measure.tables import heading, number
 
 BINS, FRAMES_A_BIN = 12, 8
-"""Bins of motion in Fig. 2, as in the paper; fewer where that left fewer frames to a bin, on average."""
+"""Bins of motion in Fig. 2, as in the paper; fewer if a bin would have less than this mean number of frames."""
 
 FOLLOWED = 3
-"""Largest singular values that are followed over time."""
+"""Number of largest singular values shown over time."""
 
 
 # ------------------------------------------------------------------------------------------- Fig. 2
 
 
 class MotionBins(NamedTuple):
-    """KS of one method against how still the input is."""
+    """KS of one method against the input's motion level."""
 
     edges: Float[ndarray, " edges"]
     """dB."""
     means: list[Interval]
-    """In each bin; over patients, whole patients resampled."""
+    """In each bin, with intervals over patients."""
     counts: Int[ndarray, " bins"]
     """Frames in each bin."""
 
@@ -69,9 +69,9 @@ def _motion(study: Study) -> pd.DataFrame:
 
 
 def motion_edges(study: Study) -> Float[ndarray, " edges"]:
-    """Quantiles of all finite motion levels, between which about as many frames lie; empty where there are none.
+    """Edges of bins with about equally many frames each, from the finite motion levels; empty if there are none.
 
-    Equal levels are in one bin, so that there may be fewer.
+    Equal levels share a bin, so there may be fewer bins.
     """
     levels = _motion(study).value.to_numpy()
     known = levels[np.isfinite(levels)]
@@ -90,7 +90,7 @@ def draw_motion(study: Study) -> Figure | None:
     with styled():
         figure = Figure(figsize=(COLUMN, 3.3))
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        middles = np.arange(len(edges) - 1) + 0.5  # of bins as wide as each other: one still frame takes no room
+        middles = np.arange(len(edges) - 1) + 0.5  # all bins equally wide, whatever their range
         for place, name in enumerate(names):
             found, look = motion_bins(study, name, edges), look_of(name)
             centres = middles + (place - (len(names) - 1) / 2) * 0.6 / max(len(names), 2)
@@ -107,7 +107,7 @@ def draw_motion(study: Study) -> Figure | None:
         lower.set(xlabel="motion level PSNR($y_t$, $y_{t-1}$) [dB]: moving ← → still", ylabel="frames")
         still = np.isinf(_motion(study).value).sum()
         if still:
-            upper.set_title(f"{still} frames equal to the one before are not shown", fontsize=6, loc="right")
+            upper.set_title(f"{still} frames equal to the previous one are not shown", fontsize=6, loc="right")
         figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
@@ -132,14 +132,14 @@ class Chosen(NamedTuple):
     rule: str
     case: Case
     gain: float
-    """gCNR of the method in focus less that of the input, mean over the patient's frames."""
+    """gCNR gain of the method in focus over the input, mean over the patient's frames."""
 
 
 def choose_patients(study: Study) -> list[Chosen]:
     """The median, best and worst patient by the gain in gCNR of the method in focus.
 
-    Of an even number the lower median, so that it is a patient; with fewer than three, those there are. Patients
-    without a gCNR are not chosen; of a patient's clips the first is shown.
+    The lower median for an even number; with fewer than three patients, those there are. Patients without a gCNR are
+    not chosen; the first clip of each is shown.
     """
     means = patient_means(study.frame, "gcnr")
     ranked = (means[study.focus] - means[HAZY]).dropna().sort_values(kind="stable", ascending=True)
@@ -172,9 +172,9 @@ def inset_of(loaded: Loaded, number: int) -> tuple[slice, slice]:
 
 
 def draw_comparison(study: Study, chosen: Sequence[Chosen]) -> Figure:
-    """Fig. 3: one frame of each chosen patient as every method gives it, the inset below; the truth where known.
+    """Fig. 3: one frame (`shown_frame`) of each chosen patient for every method and, if known, the truth.
 
-    The frame is `shown_frame`, the inset `inset_of`; regions are outlined in the input. Numbers are of that frame.
+    Below are the inset (`inset_of`) and the frame's scores; regions are outlined in the input.
     """
     names = [one.name for one in study.main]
     columns = len(names) + any(one.case.truth is not None for one in chosen)
@@ -233,7 +233,7 @@ def caption(axes: Axes, study: Study, name: str, case: Case, frame: int) -> None
 
 
 def draw_boxes(study: Study) -> Figure:
-    """Fig. 4: boxes of gCNR and KS over patients, each patient a dot, the mean over frames a diamond with its value."""
+    """Fig. 4: boxes of gCNR and KS over patients; dots are patients, diamonds and values are means over frames."""
     with styled():
         figure = Figure(figsize=(PAGE, 2.6))
         for axes, score in zip(figure.subplots(1, 3), ("gcnr", "ks_a", "ks_b"), strict=True):
@@ -248,7 +248,7 @@ def draw_boxes(study: Study) -> Figure:
                     [values], positions=[place], widths=0.55, whis=(5, 95), showfliers=False, boxprops=line,
                     whiskerprops=line, capprops=line, medianprops={"color": look.color, "linewidth": 2},
                 )  # fmt: skip
-                spread = 0.16 * np.sin(2.4 * np.arange(len(values)))  # apart, and the same every time
+                spread = 0.16 * np.sin(2.4 * np.arange(len(values)))  # deterministic jitter
                 axes.scatter(place + spread, values, s=4, color=look.color, alpha=0.55, linewidths=0, zorder=3)
                 mean = frame_mean(study.frame, name, score).mean
                 axes.scatter([place], [mean], s=22, marker="D", color="white", edgecolors=look.color, zorder=4)
@@ -293,7 +293,7 @@ def curve_of(study: Study, candidate: Candidate) -> Curve | None:
 
 
 def draw_tradeoff(study: Study) -> Figure:
-    """Contrast against KS_A, means over patients: a curve over each method's strength, its default drawn large."""
+    """Contrast against KS_A, means over patients: a curve over each method's strength, with a large default."""
     with styled():
         figure = Figure(figsize=(1.45 * COLUMN, 3.3))
         axes = figure.subplots()
@@ -327,9 +327,9 @@ def draw_tradeoff(study: Study) -> Figure:
 
 
 def draw_trials(method: str, trials: pd.DataFrame, limit: float, hazy: float) -> Figure:
-    """The same of the `trials` of a search, the default first, with the Pareto front and the choice.
+    """Contrast against KS_A of the `trials` of a search, the default first, with the Pareto front and the choice.
 
-    `hazy` is the input's gCNR, whose KS_A is 0; `limit` the KS_A that the choice may have.
+    `hazy`: the input's gCNR, at a KS_A of 0; `limit`: the highest KS_A allowed.
     """
     look, before = look_of(method), look_of(HAZY)
     front = pick(trials, trials.pareto == 1).sort_values(by="ks_a", kind="stable")
@@ -370,16 +370,16 @@ SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "strength": "s
 
 
 def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " levels"] | None:
-    """Share of pixels at or below each of the 256 values, each clip counting the same; None without pixels."""
+    """Fraction of pixels at or below each of the 256 values, with equal weight for each clip; None without pixels."""
     counts = [np.array(each.histograms[region], float) for each in study.of(method)]
     shares = [np.cumsum(count) / count.sum() for count in counts if count.sum()]
     return np.mean(shares, axis=0) if shares else None
 
 
 def draw_intensities(study: Study, clean: Float[ndarray, " levels"] | None = None) -> Figure:
-    """Cumulative intensities in septum and ventricle, whose greatest distance from the input's KS measures.
+    """Cumulative intensities in septum, ventricle and sector; KS is the greatest distance from the input's curve.
 
-    In the whole sector also those of `clean`, clean clips of other people, for comparison.
+    In the sector also those of `clean`, clean clips of other people, for comparison.
     """
     panels = {"septum": "septum (to be kept)", "ventricle": "ventricle (to be cleared)", "sector": "whole sector"}
     with styled():
@@ -400,17 +400,14 @@ def draw_intensities(study: Study, clean: Float[ndarray, " levels"] | None = Non
                 )  # fmt: skip
             grid(axes, "both")
             axes.set(title=title, xlabel="8-bit value", xlim=(0, LEVELS - 1), ylim=(0, 1.01))
-        every[0].set_ylabel("share of pixels at or below")
+        every[0].set_ylabel("fraction of pixels at or below")
         handles = {label: h for axes in every for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
     return figure
 
 
 def draw_singular_values(study: Study, case: Case) -> Figure | None:
-    """Singular values of Y, L and X within the sector of one clip, of the whole and over time.
-
-    Left: all frames. Right: the largest ones of each window of 7 frames.
-    """
+    """Singular values of Y, L and X within the sector of one clip: of all frames, and the largest of each window."""
     names = study.answering
     if not names:
         return None

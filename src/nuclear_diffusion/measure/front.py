@@ -1,8 +1,8 @@
-"""What a prior does to hazy clips: contrast against change of tissue, over all strengths.
+"""Contrast against change of tissue of a prior, over all strengths.
 
-One estimate of a clip has many renderings (`render`). Averaged over clips, strength is a curve: gCNR, the contrast of
-septum and ventricle, against KS_A, how much the values in the septum change. A prior is better than another where it
-has more contrast at equal change. How strong its answer is at the default says nothing of that.
+One estimate of a clip gives a rendering for each strength (`render`). Averaged over clips, these form a curve of gCNR,
+the contrast of septum and ventricle, against KS_A, the change of the values in the septum. A prior is better than
+another if it has more contrast at equal change, whatever its result at the default strength.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Mask
 
 STRENGTHS = tuple(k / 10 for k in range(11))
-"""At which a clip is rendered."""
+"""Strengths at which a clip is rendered."""
 
 LEVELS = (0.02, 0.04, 0.06, 0.08, 0.1)
 """Changes of tissue, KS_A, at which contrast is compared."""
@@ -35,22 +35,22 @@ NAMES = ("gcnr", "ks_a", "ks_truth", "flicker", "bright_lost")
 
 
 class Regions(NamedTuple):
-    """A hazy clip on the prior's grid, and where its septum and its ventricle are, if that is known."""
+    """A hazy clip on the prior's grid, with masks of septum and ventricle, if known."""
 
     frames: Float32[ndarray, "frames size size"]
     septum: Bool[ndarray, "frames size size"]
-    """Nowhere in frames that nobody has annotated."""
+    """Empty in frames without annotation, as `ventricle`."""
     ventricle: Bool[ndarray, "frames size size"]
     sector: Mask
     truth: Float32[ndarray, "frames size size"] | None = None
-    """The clip without haze, where it is known."""
+    """The clip without haze, if known."""
     patient: str = ""
-    """Whose clip it is."""
+    """The patient's name."""
 
 
 Front = dict[str, Float[ndarray, "clips strengths"]]
-"""By name (`NAMES`): gCNR and KS_A of each clip at each of `STRENGTHS`, and at the default alone KS to truth in the
-septum, flicker of the ventricle (of the sector where it is not known) and bright tissue lost. NaN where not known."""
+"""By name (`NAMES`): gCNR and KS_A of each clip at each of `STRENGTHS`; at the default strength only, KS to truth in
+the septum, flicker of the ventricle (without masks, of the sector) and bright tissue lost. NaN if unknown."""
 
 
 def front_of(clips: Sequence[Regions], prior: Prior) -> Front:
@@ -81,9 +81,9 @@ def _rendered(clip: Regions, share: Float32[ndarray, "frames size size"]) -> lis
 def at_equal_change(
     front: Front, chosen: Sequence[int] | None = None, levels: Sequence[float] = LEVELS
 ) -> Float[ndarray, " levels"]:
-    """The highest gCNR at a KS_A of at most each of `levels`, of the mean over clips (those `chosen`).
+    """The highest gCNR at a KS_A of at most each of `levels`, for means over clips (those `chosen`).
 
-    Linear between strengths. Strength 0 is the hazy clip itself, so that every level is reached.
+    Linear between strengths. Strength 0 is the hazy clip itself, so every level is reached.
     """
     rows = slice(None) if chosen is None else np.asarray(chosen, int)
     contrast, change = (np.nanmean(front[name][rows], axis=0) for name in ("gcnr", "ks_a"))
@@ -100,7 +100,7 @@ def _highest(contrast: Float[ndarray, " strengths"], change: Float[ndarray, " st
 
 
 def gain(new: Front, old: Front, levels: Sequence[float] = LEVELS) -> Interval:
-    """How much more gCNR `new` has than `old` at equal change, mean over `levels`; percentile bootstrap over clips.
+    """Gain in gCNR of `new` over `old` at equal change, mean over `levels`, with a percentile bootstrap over clips.
 
     Both fronts are of the same clips in the same order. The interval is NaN with fewer than two clips.
     """

@@ -1,4 +1,4 @@
-"""What `evaluate` writes: the tables with all that they rest on, and a page that holds tables, figures and clips."""
+"""The output of `evaluate`: tables with everything behind them, and a page with tables, figures and clips."""
 
 import base64
 import json
@@ -40,21 +40,21 @@ CLEAN_FRAMES = 12
 
 
 class Results(NamedTuple):
-    """A study and what the tables say of it."""
+    """A study and its tables."""
 
     study: Study
     summary: pd.DataFrame
-    """`statistics.summarise`, of the scores that some candidate has."""
+    """`statistics.summarise` of the scores that the data has."""
     differences: pd.DataFrame
     """`statistics.differences`."""
     points: pd.DataFrame
     """`challenge_points`."""
     fid: Distances | None
-    """Where there are Inception weights."""
+    """None without Inception weights."""
 
     @classmethod
     def of(cls, study: Study, fid: Distances | None = None) -> "Results":
-        """Averages of the candidates of the tables, the tests between them, and the challenge's terms."""
+        """Averages of the main candidates, tests between them, and the challenge's terms."""
         summary = summarise(study.main_frame, EVALUATED)
         points = challenge_points(summary, fid)
         known = summary.score.isin(summary.score[summary.patients > 0])
@@ -64,14 +64,14 @@ class Results(NamedTuple):
 def write_tables(results: Results, folder: Path) -> None:
     """Write `numbers`, `scores`, `differences` and `challenge` (.csv), and `tables.json`.
 
-    `numbers.csv` holds every number, also of variations, so that every average can be made again.
+    `numbers.csv` holds every score, including variations, so that every average can be reproduced.
     """
     study = results.study
     hashes = {one.name: one.configuration_hash for one in study.candidates}
     versions = study.versions()
 
     def described(table: pd.DataFrame, *methods: str) -> pd.DataFrame:
-        """With what makes each row known by itself; `methods` are the columns that name some."""
+        """The table with definition, configuration and versions in each row; `methods`: columns with method names."""
         configuration = table[list(methods)].replace(hashes).agg(" ".join, axis=1) if len(table) else ""
         definition = [SCORES[score].definition for score in table.score]
         return table.assign(definition=definition, configuration=configuration, versions=listed(versions))
@@ -104,7 +104,7 @@ def write_tables(results: Results, folder: Path) -> None:
 def write_report(results: Results, folder: Path, *, command: str, dataset: Dataset) -> None:
     """Write `tables.md`, the figures (`figures/*.pdf`, `.png`), clips (`clips/*.mp4`) and `report.html`.
 
-    `command` is what makes this report again; of `dataset` the notes are shown, and the intensities of clean clips.
+    `command` reproduces the report. `dataset` provides notes and the intensities of clean clips.
     """
     study = results.study
     clean, unread = clean_intensities(dataset.clean)
@@ -135,7 +135,7 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
 
 
 def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, folder: Path) -> dict[str, Any]:
-    """Write the figures; by name what the page needs of each that can be drawn."""
+    """Write the figures; return each one's image and width for the page, by name."""
     drawn = {
         "comparison": figures.draw_comparison(study, chosen),
         "boxes": figures.draw_boxes(study),
@@ -154,7 +154,7 @@ def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, 
 
 
 def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> dict[str, str]:
-    """All answers to a clip next to each other in one movie, so that they stay in step; what the page needs of it."""
+    """Write all outputs of a clip side by side in one movie; return it and its caption for the page."""
     loaded = chosen.case.read()
     panels = {title_of(one.name): study.signal(one.name, chosen.case) / np.float32(LEVELS - 1) for one in study.main}
     if loaded.truth is not None:
@@ -176,10 +176,9 @@ def configuration_table(study: Study) -> Table:
 
 
 def clean_intensities(clips: Sequence[Sequence[Path]]) -> tuple[Int[ndarray, " levels"] | None, list[str]]:
-    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each; None where no clip is left.
+    """Histogram of the sectors of clean clips, from up to `CLEAN_FRAMES` frames of each; None if no clip is readable.
 
-    Also a sentence for each clip that is left out, as it cannot be read: these intensities are drawn beside the results
-    only, and no reason to lose them.
+    Also one sentence per unreadable clip; these are only left out, because the histogram is only for comparison.
     """
     total, notes = np.zeros(LEVELS, int), []
     for files in clips:

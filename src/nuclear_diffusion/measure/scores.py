@@ -1,4 +1,4 @@
-"""Everything that is measured of one answer to one clip, simulated or real."""
+"""All scores of a method's output on one clip, simulated or real."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.types import Mask
 
 WINDOW = 7
-"""Frames of the windows whose singular values are followed over time: the paper's p."""
+"""Frames per window for singular values over time: the paper's p."""
 
 LEVELS = 256
 """Values of an 8-bit image."""
 
 Signal = Float32[ndarray, "frames height width"] | UInt8[ndarray, "frames height width"]
-"""A method's answer, intensity in [0, 1] or 8-bit."""
+"""A method's output, intensity in [0, 1] or 8-bit."""
 
 
 class Score(NamedTuple):
@@ -62,8 +62,8 @@ SCORES: dict[str, Score] = {
     "ks_truth": Score(
         "KS to truth",
         "lower",
-        "Two-sample Kolmogorov-Smirnov statistic of the septum's values, truth against output. Haze changes tissue "
-        "too: a small KS_A may mean haze that is left, and that of the truth itself is not 0.",
+        "Two-sample Kolmogorov-Smirnov statistic of the septum's values, truth against output. Unlike KS_A, it is 0 "
+        "for the truth and rises with haze that is left on tissue.",
     ),
     "psnr": Score(
         "PSNR", "higher", "10 log10(1 / mean squared error) against the truth within the sector, peak 1.", "dB", ".2f"
@@ -74,56 +74,55 @@ SCORES: dict[str, Score] = {
     "flicker_a": Score(
         "Flicker, septum",
         "lower",
-        "Root mean square over time of m_t-1 - 2 m_t + m_t+1, m_t the output's mean 8-bit value over the pixels that "
-        "are septum in every mask of the clip; over all its frames, one value a clip. The tissue's own changes count "
-        "too: compare with the input.",
+        "Root mean square over time of m_t-1 - 2 m_t + m_t+1, where m_t is the output's mean 8-bit value over the "
+        "pixels that are septum in every mask of the clip; over all frames, one value per clip. It includes the "
+        "tissue's own changes: compare with the input.",
         "grey levels",
         ".2f",
     ),
-    "flicker_b": Score("Flicker, ventricle", "lower", "The same of the ventricle.", "grey levels", ".2f"),
+    "flicker_b": Score("Flicker, ventricle", "lower", "The same for the ventricle.", "grey levels", ".2f"),
     "flicker_still": Score(
         "Flicker, still pixels",
         "lower",
-        "The same of each pixel of the bright half of the truth that changes least, root mean square over pixels.",
+        "The same for single pixels that are bright and change little in the truth, root mean square over pixels.",
         "grey levels",
         ".2f",
     ),
     "bright_lost": Score(
         "Bright tissue lost",
         "lower",
-        f"Of the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input, and in the truth where it "
-        f"is known, is above {BRIGHT:g}: the share whose mean in the output is below {KEPT:g} times the input's; over "
-        "all frames, one value a clip. Without a truth bright haze counts as tissue.",
+        f"Among the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input (and in the truth, if "
+        f"known) is above {BRIGHT:g}: the fraction whose mean in the output is below {KEPT:g} times the input's; over "
+        "all frames, one value per clip. Without a truth, bright haze counts as tissue.",
     ),
     "clean_lost": Score(
         "Lost of a clean clip",
         "lower",
-        "Bright tissue lost where the clean clip itself is the input, which should come back as it is.",
+        "Bright tissue lost when the clean clip itself is the input, which should not change.",
     ),
     "seconds": Score(
         "Time",
         "lower",
-        "Wall-clock time of the separation over the clip's frames. The first clip of each length and method in a "
-        "process, which also compiles, counts only where there is no other.",
+        "Wall-clock time of the separation per frame. The first clip of each length and method in a process includes "
+        "compilation and counts only if there is no other.",
         "s/frame",
         ".2g",
     ),
 }
-"""Every score is on the 8-bit output, one value a frame or a clip; a patient's is the mean over these."""
+"""All scores, on the 8-bit output: one value per frame or clip; a patient's value is their mean."""
 
 EVALUATED = tuple(score for score in SCORES if score not in ("ks_truth", "flicker_still", "clean_lost"))
 """The scores in the tables of `evaluate`."""
 
 Scores = dict[str, dict[int, float] | float]
-"""By name: a value by frame number, or one value of the whole clip. NaN where it is not defined."""
+"""By name: values by frame number, or one value for the whole clip. NaN if undefined."""
 
 
 def measure(loaded: Loaded, signal: Signal, sector: Mask) -> Scores:
-    """Every score of `signal`, a method's answer to the clip.
+    """Every score of `signal`, a method's output on the clip; `SCORES` defines them.
 
-    Per annotated frame `gcnr`, `cnr`, `ks_a`, `ks_b`; of the clip `flicker_a`, `flicker_b`, `bright_lost`. Where the
-    truth is known also `ks_truth` per annotated frame, `psnr` and `ssim` (within `sector`) per frame, and
-    `flicker_still` of the clip. `SCORES` defines them.
+    Per annotated frame: `gcnr`, `cnr`, `ks_a`, `ks_b`; per clip: `flicker_a`, `flicker_b`, `bright_lost`. With a truth
+    also `ks_truth` per annotated frame, `psnr` and `ssim` (within `sector`) per frame, `flicker_still` per clip.
     """
     frames, truth = loaded.clip.frames, loaded.truth
     place = {number: index for index, number in enumerate(loaded.numbers)}
@@ -155,10 +154,10 @@ def measure(loaded: Loaded, signal: Signal, sector: Mask) -> Scores:
 
 
 def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height width"]) -> dict[str, float]:
-    """One value for each score of `signal`, a method's answer to `simulated.hazy`: the mean over frames.
+    """One value per score of `signal`, a method's output on `simulated.hazy`: the mean over frames.
 
-    Frames without a septum or a ventricle in view do not count for gCNR, CNR and KS, which are NaN where no frame has
-    both. `psnr` is infinite for the clean clip itself.
+    gCNR, CNR and KS are over frames with septum and ventricle in view; NaN if there are none. `psnr` is infinite for
+    the clean clip itself.
     """
     found = measure(as_loaded(simulated), signal, simulated.sector)
     contrast = found["gcnr"]
@@ -179,21 +178,21 @@ def _mean(values: Mapping[int, float] | float, only: set[int] | None) -> float:
 
 
 def flicker_throughout(signal: Signal, masks: Sequence[Mask] | Bool[ndarray, "masks height width"]) -> float:
-    """Flicker of a clip's mean over the pixels that every one of `masks` has; NaN where there are none, or no masks."""
+    """Flicker of a clip's mean over the pixels in all `masks`; NaN if there are none."""
     region = np.all(masks, axis=0) if len(masks) else np.False_
     return flicker(signal, region) if region.any() else math.nan
 
 
 def still_tissue(clean: Float32[ndarray, "frames height width"], sector: Mask) -> Mask:
-    """Of the brighter half of the sector, the half that changes least in the clean clip.
+    """The half of the brighter half of the sector that changes least in the clean clip.
 
-    What moves there was brought in by the method, or by haze. Of a single frame, the whole brighter half.
+    Changes there come from haze or from the method. For a single frame: the whole brighter half.
     """
     level, change = clean.mean(0), np.zeros(sector.shape)
     if len(clean) > 1:
         change = np.mean(np.diff(clean, axis=0) ** 2, axis=0)
     bright = sector & (level >= np.median(level[sector]))
-    # neighbours decide too: pixels picked for the little noise they happen to have would make any other look worse
+    # smoothed, because pixels selected for their low noise would make every other clip look worse
     calm = gaussian_filter(change, 2.0)
     return bright & (calm <= np.median(calm[bright]))
 
@@ -223,15 +222,14 @@ def histograms(
 
 
 def histogram(values: UInt8[ndarray, "..."]) -> Int[ndarray, " levels"]:
-    """How often each of the 256 values occurs."""
+    """Counts of the 256 values."""
     return np.bincount(values.ravel(), minlength=LEVELS)
 
 
 def spectra(video: Float[ndarray, "frames height width"], sector: Bool[ndarray, "height width"]) -> list[list[float]]:
     """Singular values of the clip within the sector, largest first, then those of each window of `WINDOW` frames.
 
-    All from one Gram matrix in float64, whose diagonal blocks are the windows' Gram matrices: accurate to 1e-8 of the
-    largest value.
+    All from one float64 Gram matrix, whose diagonal blocks are those of the windows; accurate to 1e-8 of the largest.
     """
     matrix = np.asarray(video, np.float64)[:, sector]
     gram = matrix @ matrix.T
@@ -241,5 +239,5 @@ def spectra(video: Float[ndarray, "frames height width"], sector: Bool[ndarray, 
 
 
 def eight_bits(frames: Float[ndarray, "frames height width"]) -> UInt8[ndarray, "frames height width"]:
-    """Intensity in [0, 1] as it would be saved: rounded to the nearest of 256 values."""
+    """Intensity in [0, 1] rounded to 8 bits, as it would be saved."""
     return np.rint(np.clip(frames, 0, 1) * (LEVELS - 1)).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""A search for a method's strengths: on some patients of a data set, measured on the others once it is over.
+"""Search for a method's strengths on some patients of a data set; the others are held out.
 
-Optuna looks for settings with high gCNR and low KS_A at the same time. The store keeps every trial and the numbers of
-every clip, so that nothing is done twice.
+Optuna searches for high gCNR and low KS_A. The store keeps every trial and every clip's scores, so that nothing is
+computed twice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,21 +34,21 @@ SPACE = {
     "sigma": (1 / 8, 8.0),
     "lam": (1 / 4, 8.0),
 }
-"""Where each strength is searched, on a log scale, in multiples of its default."""
+"""Range of each strength, on a log scale, in multiples of its default."""
 
 DIGITS = 4
-"""Significant digits of a setting: what is measured is what the settings file says."""
+"""Significant digits of a setting, in the search and in the settings file."""
 
 
 class Split(NamedTuple):
-    """Who is searched on, and who is kept for the end."""
+    """The patients to tune on, and the held-out patients."""
 
     development: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
 class Point(NamedTuple):
-    """One setting and what it reaches on the development patients."""
+    """One setting and its scores on the development patients."""
 
     name: str
     """`default`, or the number of the trial."""
@@ -63,10 +63,9 @@ class Point(NamedTuple):
 
 
 def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
-    """Draw `share` of the patients, rounded, and at least one on each side; in the order of their names.
+    """Draw a fraction `share` of the patients, at least one on each side, whatever their order; sorted by name.
 
-    Whole patients are drawn: the frames, and the clips, of one patient are alike. The order in which patients are
-    given does not matter. Raises `InputError` for fewer than two.
+    Raises `InputError` for fewer than two.
     """
     names = sorted(set(patients))
     if len(names) < 2:
@@ -79,10 +78,7 @@ def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
 
 
 def search_space(base: Candidate) -> dict[str, FloatDistribution]:
-    """What is searched: each number of the method that makes it act more or less, see `SPACE`.
-
-    Raises `InputError` for a method that has none.
-    """
+    """The range of each strength of the method, see `SPACE`. Raises `InputError` if it has none."""
     if not centre(base):
         raise InputError(f"method {base.name} has no strength to search: choose another --method.")
     return {
@@ -103,7 +99,7 @@ def _settings(candidate: Candidate) -> Method:
 
 
 def variation(base: Candidate, values: dict[str, float]) -> Candidate:
-    """`base` with some settings changed, rounded to `DIGITS`; its name says which, its answers are not kept."""
+    """`base` with some settings changed and rounded to `DIGITS`; its outputs are not kept."""
     rounded = {name: _rounded(value) for name, value in values.items()}
     settings = structs.replace(_settings(base), **rounded)
     changed = replace(base, settings=settings, varied=base.name)
@@ -111,9 +107,9 @@ def variation(base: Candidate, values: dict[str, float]) -> Candidate:
 
 
 def measure_first(cases: Sequence[Case], base: Candidate, folder: Path, progress: Progress | None = None) -> Study:
-    """The input and the default on the development patients; leaves out the clips that the method cannot take.
+    """Evaluate the input and the default on the development patients, without clips that fail.
 
-    Raises `InputError` as `run_study`, and where no frame has both regions.
+    Raises `InputError` as `run_study`, and if no frame has both regions.
     """
     study = run_study(cases, [Candidate(HAZY, None, size=base.size), variation(base, {})], folder, progress=progress)
     if not np.isfinite(averages(study, HAZY)).all():
@@ -135,15 +131,13 @@ def search(
     seed: int,
     progress: Progress | None = None,
 ) -> list[Point]:
-    """The default and `trials` other settings on the clips of `first`, which `measure_first` gave.
+    """The default and `trials` other settings on the clips of `first`, the result of `measure_first`.
 
-    The first trial is the default (`centre`), then nine are drawn at random and the others by Optuna's multi-objective
-    tree-structured Parzen estimator (Ozaki et al. 2020). Each draws from random numbers of its own, and finished trials
-    are read from the store: a search that was stopped is played again from its first trial, and goes on as it would
-    have done.
+    The first trial is the default (`centre`), nine are random, and the others come from Optuna's multi-objective
+    tree-structured Parzen estimator (Ozaki et al. 2020). Each trial has its own random numbers, and finished trials
+    are read from the store, so an interrupted search resumes exactly.
 
-    Raises:
-        InputError: a clip cannot be read any more.
+    Raises `InputError` if a clip fails that worked before.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space, store, about = search_space(base), Store(folder), _numbers(first)
@@ -163,7 +157,7 @@ def search(
 
         def measure(found: Candidate = found, tell: Progress = tell) -> list[float]:
             measured = run_study(first.cases, [found], folder, progress=tell)
-            if measured.failures:  # the default could take it: something happened to the clip or to the prior
+            if measured.failures:  # the default worked: the clip or the prior changed
                 raise InputError(f"{measured.failures[0].case} failed in a trial: {measured.failures[0].reason}")
             return averages(measured, found.name)
 
@@ -175,20 +169,20 @@ def search(
 
 
 def _numbers(first: Study) -> Any:
-    """All that was measured before the search, which stands for frames and masks."""
+    """All scores before the search, as an identity of frames and masks."""
     found = (structs.replace(each, seconds=0.0, compiled=False, versions={}) for each in first.measured.values())
     return [to_builtins(each, str_keys=True) for each in found]
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other one beats in one objective without losing in the other, by rising KS_A."""
+    """The Pareto-optimal points, by rising KS_A."""
     study = optuna.create_study(directions=list(DIRECTIONS.values()))
     study.add_trials([optuna.trial.create_trial(values=[point.gcnr, point.ks_a]) for point in points])
     return sorted((points[trial.number] for trial in study.best_trials), key=lambda point: point.ks_a)
 
 
 def choose(points: Sequence[Point], limit: float) -> Point | None:
-    """The highest gCNR whose KS_A is at most `limit`, of equal ones the lowest KS_A; None where none is."""
+    """The point with the highest gCNR among those with a KS_A of at most `limit`; None if there are none."""
     allowed = [point for point in points if point.ks_a <= limit]
     return max(allowed, key=lambda point: (point.gcnr, -point.ks_a), default=None)
 

@@ -1,7 +1,4 @@
-"""What the tables say of scores over patients, and whether two methods differ.
-
-All of it follows from one tidy table of numbers, one number a row, with the columns `COLUMNS`.
-"""
+"""Averages of scores over patients, and tests between methods, from one tidy table with the columns `COLUMNS`."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -22,7 +19,7 @@ COLUMNS: dict[str, Any] = {
     "score": "str",
     "value": "float64",
 }
-"""Columns of the tidy table and their types; `frame` is missing where a clip has one value."""
+"""Columns of the tidy table and their types; `frame` is missing for a value of the whole clip."""
 
 INTERVALS = (
     "95 % percentile bootstrap intervals over patients, 9999 resamples; whole patients are resampled for means over "
@@ -37,11 +34,11 @@ DIFFERENCES = ["first", "second", "score", "patients", "mean", "mean_low", "mean
 """Columns of `differences`."""
 
 NOTHING_OF_THE_INPUT = ("ks_a", "ks_b", "bright_lost", "seconds")
-"""Scores that are 0 for the input by definition, so that it is not tested in them."""
+"""Scores that are 0 for the input by definition and not tested against it."""
 
 
 def tidy(patients: Mapping[Any, Mapping[str, Mapping[str, float]]]) -> pd.DataFrame:
-    """The tidy table of one value for each score, method and patient, who has one clip: patient -> method -> score."""
+    """The tidy table of patient -> method -> score -> value, with one clip per patient."""
     rows = [
         (str(patient), str(patient), method, pd.NA, score, value)
         for patient, methods in patients.items()
@@ -52,7 +49,7 @@ def tidy(patients: Mapping[Any, Mapping[str, Mapping[str, float]]]) -> pd.DataFr
 
 
 def pick(frame: pd.DataFrame, where: Any = True, **equal: str) -> pd.DataFrame:
-    """The rows of a table that satisfy a condition, and in which columns have these values."""
+    """The rows of a table that satisfy a condition, and whose columns have these values."""
     for column, value in equal.items():
         where &= frame[column] == value
     return cast(pd.DataFrame, frame[where])
@@ -64,7 +61,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def patient_means(frame: pd.DataFrame, score: str) -> dict[str, pd.Series]:
-    """By method: the mean over each patient's values, which are finite; NaN where there is none.
+    """By method: the mean over each patient's finite values; NaN if there are none.
 
     Methods and patients are in the order of the table.
     """
@@ -84,11 +81,11 @@ def frame_mean(frame: pd.DataFrame, method: str, score: str) -> Interval:
 
 
 def summarise(frame: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
-    """One row a method and score, averaged over frames and over patients; values that are not finite do not count.
+    """One row per method and score, averaged over frames and over patients; only finite values count.
 
-    Columns: `method`, `score`, `patients`; `frames`, the count of values (clips, where a clip has one value);
-    `frame_mean`, over all of them, as the paper and the challenge print it; `mean` and `median` over patients; each of
-    the three with `_low` and `_high`, its 95 % bootstrap interval over patients; `lower_quartile`, `upper_quartile`.
+    Columns: `method`, `score`, `patients`; `frames`, the number of values (clips, for values of a whole clip);
+    `frame_mean` over all of them, as in the paper and the challenge; `mean` and `median` over patients; each of the
+    three with `_low` and `_high`, its 95 % bootstrap interval over patients; `lower_quartile`, `upper_quartile`.
     """
     rows = []
     for method in frame.method.unique():
@@ -109,13 +106,13 @@ def summarise(frame: pd.DataFrame, scores: Sequence[str]) -> pd.DataFrame:
 def differences(
     frame: pd.DataFrame, scores: Sequence[str], pairs: Sequence[tuple[str, str]] | None = None
 ) -> pd.DataFrame:
-    """One row a pair of methods and score: the first less the second, patient by patient.
+    """One row per pair of methods and score: the first minus the second, patient by patient.
 
-    `pairs` are by default all, a later method less an earlier one; of `NOTHING_OF_THE_INPUT` those without the input.
-    Patients for whom either value is undefined are left out of that pair.
+    `pairs`: by default all, a later method minus an earlier one, without the input for `NOTHING_OF_THE_INPUT`. Patients
+    with an undefined value are left out of that pair.
 
     Columns: `first`, `second`, `score`, `patients`; `mean`, `mean_low`, `mean_high`, with 95 % bootstrap interval; `p`
-    of the two-sided Wilcoxon signed-rank test (1 where no patient differs), and `p_holm` after Holm's correction for
+    of the two-sided Wilcoxon signed-rank test (1 if no patient differs), and `p_holm` after Holm's correction for
     all pairs in this score.
     """
     from statsmodels.stats.multitest import multipletests

@@ -1,7 +1,7 @@
-"""Finished work on disk, so that a run that was stopped goes on where it stopped.
+"""Finished results on disk, so that interrupted runs resume.
 
-An entry belongs to what it was made from: a JSON value, such as the hash of the frames, the settings and the hash of
-the prior's weights. Entries are files of their own that appear whole or not at all; a damaged one counts as missing.
+The key of an entry is a JSON value with all that the result depends on, such as the settings and the hashes of frames
+and weights. Each entry is a file, written atomically; a damaged file counts as missing.
 """
 
 import functools
@@ -26,25 +26,18 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.restore.methods import Progress
 
 REVISION = 1
-"""Part of every key: raise it when a change to the code changes any answer or score, and everything is computed anew.
-
-Leave it for changes that do not, such as to words, tables, figures or speed.
-"""
+"""Part of every key: raise it when a code change affects any output or score, so that everything is recomputed."""
 
 
 class Store(NamedTuple):
-    """A folder of finished work.
-
-    Names may hold slashes; they are for readers, entries are told apart by what they were made from as well.
-    """
+    """A folder of finished results. Names are for readers, may contain slashes, and need not be unique."""
 
     folder: Path
 
     def once(self, name: str, about: Any, compute: Callable[[], Any]) -> Any:
-        """The JSON value that was made from `about`, computed and stored where there is none yet.
+        """The JSON value of `about`, computed and stored if missing.
 
-        NaN and infinities are kept; what is not a list, a dictionary with text for keys, text or a number comes back
-        as JSON makes it.
+        Returned as read back from JSON: NaN and infinities are kept, keys become text and tuples lists.
         """
         path, key = self._path(name, about, "json"), digest(about)
         try:
@@ -89,13 +82,12 @@ def complete(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Any]:
-    """`measure` of each of `items`, in `workers` processes; what is stored in `folder` is not measured again.
+    """`measure` of each of `items`, in `workers` processes; results stored in `folder` are reused.
 
-    An item is a JSON value that says all that its result follows from, besides the code (`REVISION`). `measure` is a
-    function of a module and gives a JSON value. Two kinds of measurement need two folders.
+    An item is a JSON value with all that its result depends on, besides the code (`REVISION`). `measure` is a
+    module-level function that returns a JSON value. Each kind of measurement needs its own folder.
 
-    Raises:
-        InputError: a worker died, or several workers were asked for on a GPU.
+    Raises `InputError` if a worker dies, or several workers are requested on a GPU.
     """
     found: list[Any] = [None] * len(items)
     if progress is not None:
@@ -112,9 +104,9 @@ def _once(measure: Callable[[Any], Any], store: Store, item: Any) -> Any:
 
 
 def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 1) -> Iterator[tuple[int, Any]]:
-    """Position and `function` of each of `items`, as they end, from `workers` processes (1: this one).
+    """Index and result of `function` for each of `items`, in order of completion, from `workers` processes (1: this).
 
-    Ctrl-C ends the workers, and so does the end of this process. Raises `InputError` as `complete`.
+    Workers end on Ctrl-C and with this process. Raises `InputError` as `complete`.
     """
     if workers == 1:
         yield from ((index, function(item)) for index, item in enumerate(items))
@@ -131,8 +123,8 @@ def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 1)
             yield from Parallel(return_as="generator_unordered", batch_size=1)(tasks)  # pyright: ignore
     except BrokenProcessPool as error:
         raise InputError(
-            "a worker process ended early, probably for lack of memory: run again with fewer --workers; "
-            "what was finished stays."
+            "a worker process died, probably for lack of memory: run again with fewer --workers; finished results "
+            "were kept."
         ) from error
     except BaseException:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
@@ -144,7 +136,7 @@ def _numbered(function: Callable[[Any], Any], index: int, item: Any) -> tuple[in
 
 
 def _follow(parent: int) -> None:
-    """In a worker: leave Ctrl-C to the parent, and end with it, as nobody would wait for the answer."""
+    """In a worker: ignore Ctrl-C, and end with the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

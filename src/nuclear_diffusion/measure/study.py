@@ -1,4 +1,4 @@
-"""Candidates over clips: each answer is stored as it comes, and reused as long as nothing behind it changes."""
+"""Run candidates on clips. Every output is stored at once, and reused until something that it depends on changes."""
 
 import functools
 import hashlib
@@ -31,28 +31,28 @@ from nuclear_diffusion.restore.run import prior_of
 from nuclear_diffusion.types import Mask
 
 Spectra = dict[str, list[list[float]]]
-"""Of `signal` and `background`: the singular values of the clip, then of each window, see `spectra`."""
+"""Singular values of `signal` and `background`: of the clip, then of each window, see `spectra`."""
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """The numbers of one candidate on one clip."""
+    """The scores of one candidate on one clip."""
 
     scores: Scores
     """With the masks' sizes in pixels and the motion levels."""
     seconds: float
-    """A frame; NaN for the input."""
+    """Per frame; NaN for the input."""
     compiled: bool
-    """Whether that time holds compilation."""
+    """Whether that time includes compilation."""
     histograms: dict[str, list[int]]
     """See `scores.histograms`."""
     spectra: Spectra
     """Empty for variations."""
     versions: dict[str, str]
-    """Of the packages that decide answers and numbers."""
+    """Of the packages that affect outputs and scores."""
 
 
 class Failure(NamedTuple):
-    """A clip that a candidate could not take."""
+    """A clip on which a candidate failed."""
 
     case: str
     method: str
@@ -61,14 +61,14 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """What came of all candidates on all clips.
+    """The results of all candidates on all clips.
 
     Attributes:
-        cases: clips that every candidate answered, in the order of the data set.
+        cases: clips on which no candidate failed, in the order of the data set.
         candidates: those of the tables first, then their variations.
         measured: by name of candidate and case.
-        failures: what was left out.
-        folder: where the answers are stored.
+        failures: clips left out.
+        folder: where the outputs are stored.
     """
 
     cases: tuple[Case, ...]
@@ -84,12 +84,12 @@ class Study:
 
     @property
     def answering(self) -> list[str]:
-        """The names of these without the input itself."""
+        """The names of `main` without the input."""
         return [one.name for one in self.main if one.name != HAZY]
 
     @property
     def focus(self) -> str:
-        """What the choice of patients looks at: Nuclear Diffusion where it is there, else the last method."""
+        """The method that patients are chosen by: Nuclear Diffusion if present, else the last method."""
         return "nuclear" if "nuclear" in self.answering else [HAZY, *self.answering][-1]
 
     @property
@@ -99,7 +99,7 @@ class Study:
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """Every number, one a row: see `statistics.COLUMNS`."""
+        """All scores as a tidy table: see `statistics.COLUMNS`."""
         rows = [
             (case.name, case.patient, one.name, number, score, value)
             for one in self.candidates
@@ -111,31 +111,31 @@ class Study:
 
     @property
     def main_frame(self) -> pd.DataFrame:
-        """The same of the candidates of the tables."""
+        """`frame` of the candidates of the tables."""
         return pick(self.frame, self.frame.method.isin([one.name for one in self.main]))
 
     def of(self, method: str) -> list[Measured]:
-        """The numbers of one candidate, clip by clip."""
+        """The scores of one candidate, clip by clip."""
         return [self.measured[method, case.name] for case in self.cases]
 
     def signal(self, method: str, case: Case) -> UInt8[ndarray, "frames height width"]:
-        """The answer of one of the `main` candidates."""
+        """The output of one of the `main` candidates."""
         one = next(one for one in self.main if one.name == method)
         return _answer(case, one, Store(self.folder)).signal
 
     def left_out(self) -> list[str]:
-        """One sentence for each clip that was left out, with the first reason."""
+        """One sentence per clip that was left out, with the first reason."""
         reasons = {failure.case: failure.reason for failure in reversed(self.failures)}
         return [f"{case} is left out: {reasons[case]}" for case in dict.fromkeys(f.case for f in self.failures)]
 
     def versions(self) -> dict[str, str]:
-        """The versions that made the answers; several where some were stored by others."""
+        """The package versions behind the outputs; stored outputs may have others."""
         every = [found.versions for found in self.measured.values()]
         names = dict.fromkeys(name for each in every for name in each)
         return {name: " and ".join(sorted({each[name] for each in every if name in each})) for name in names}
 
     def _scores(self, method: str, case: str) -> Scores:
-        """With the time, unless it holds compilation and there is another that does not."""
+        """With the time, unless it includes compilation and another clip's does not."""
         found = self.measured[method, case]
         if found.compiled and not all(other.compiled for other in self.of(method)):
             return found.scores
@@ -150,14 +150,13 @@ def run_study(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Study:
-    """Run every candidate on every clip, in `workers` processes, and measure the answers.
+    """Run every candidate on every clip, in `workers` processes, and score the outputs.
 
-    Answers and numbers are stored in `folder` (`Store`): a rerun computes what is missing. The numbers, but for the
-    seconds, do not depend on `workers`. A clip that cannot be read, or that a method cannot take, is left out of the
-    study and named in `failures`.
+    Outputs and scores are stored in `folder` (`Store`), so that a rerun computes only what is missing. The scores,
+    except the seconds, do not depend on `workers`. A clip that cannot be read, or on which a method fails, is left out
+    and listed in `failures`.
 
-    Raises:
-        InputError: no clip is left; and as `store.each`.
+    Raises `InputError` if no clip is left, and as `store.each`.
     """
     _read.cache_clear()
     _separated.cache_clear()
@@ -183,7 +182,7 @@ def run_study(
 
 
 def all_versions() -> dict[str, str]:
-    """The versions that decide answers and numbers."""
+    """The versions of the packages that affect outputs and scores."""
     return versions() | {name: version(name) for name in ("scipy", "scikit-image")}
 
 
@@ -201,7 +200,7 @@ def _attempt(task: _Task) -> Measured | Failure:
 
 
 def _measured(task: _Task) -> Measured:
-    """The numbers of one task, from disk where they are there."""
+    """The scores of one task, from disk if stored."""
     case, candidate, store = task
     loaded, frames_sha256, marks_sha256 = _read(case)
     about = {"frames": frames_sha256, "marks": marks_sha256, **candidate.configuration}
@@ -240,13 +239,13 @@ class _Answer(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def _separated(case: Case, method: Method, prior_sha256: str | None, size: int) -> Dehazed:
-    """The last separation of this process."""
+    """Separate a clip; the last result is cached."""
     prior = None if isinstance(method, Rpca) else _prior(method.prior, prior_sha256)
     return dehaze_clip(_read(case)[0].clip, method, prior, size=size)
 
 
 def _answer(case: Case, candidate: Candidate, store: Store) -> _Answer:
-    """The candidate's answer, from disk where it is there. Answers of variations are not kept."""
+    """The candidate's output, from disk if stored. Outputs of variations are not stored."""
     loaded, frames_sha256, _ = _read(case)
     clip, settings = loaded.clip, candidate.settings
     if settings is None:
@@ -279,7 +278,7 @@ def _answer(case: Case, candidate: Candidate, store: Store) -> _Answer:
 
 @functools.lru_cache(maxsize=1)
 def _read(case: Case) -> tuple[Loaded, str, str]:
-    """A case, the hash of its frames, and that of its numbers, masks and truth."""
+    """A case, the hash of its frames, and the hash of its numbers, masks and truth."""
     loaded = case.read()
     marks = hashlib.sha256(repr(loaded.numbers).encode())
     for number, regions in loaded.annotations.items():
@@ -294,7 +293,7 @@ def _read(case: Case) -> tuple[Loaded, str, str]:
 
 @functools.lru_cache(maxsize=4)
 def _prior(path: str, sha256: str | None) -> Prior | None:
-    """The weights with that hash; each process loads them once."""
+    """The prior with that hash; each process loads it once."""
     loaded = prior_of(Nuclear(prior=path))
     if loaded.sha256 != sha256:
         raise InputError(f"{path} changed while the study ran: run it again.")
@@ -305,7 +304,7 @@ _kinds: set[tuple[str, int]] = set()
 
 
 def _first_of_its_kind(method: str, frames: int) -> bool:
-    """Whether this process had not run `method` on a clip of that length before, and so had to compile."""
+    """Whether `method` compiled, because this process had not run it on a clip of that length before."""
     first = (method, frames) not in _kinds
     _kinds.add((method, frames))
     return first

@@ -1,7 +1,7 @@
-"""One look for all figures: print sizes, and colours, markers and lines that colour-blind readers can tell apart.
+"""The style of all figures: print sizes, and colours, markers and lines that colour-blind readers can tell apart.
 
-Colours are those of Okabe and Ito (2008), of two methods of one kind the second's darker, each with a marker and a line
-of its own, so that grey prints work too.
+Colours are from Okabe and Ito (2008), darker for the second of two similar methods. Each method also has its own marker
+and line, for grey prints.
 """
 
 import io
@@ -49,7 +49,7 @@ _STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 def look_of(method: str) -> Look:
-    """A method's look; grey for one that has none."""
+    """A method's look; grey for unknown methods."""
     return LOOKS.get(method, Look(method, "#7F7F7F", "*", ":"))
 
 
@@ -60,13 +60,13 @@ def title_of(method: str) -> str:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """While open, figures are made in the style."""
+    """Draw figures in this style."""
     with matplotlib.rc_context(fname=_STYLE):
         yield
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `path` as vector (.pdf) and picture (.png); the same figure gives the same bytes."""
+    """Write `path` as .pdf and .png; the same figure gives the same bytes."""
     for suffix, content in ((".pdf", pdf_bytes(figure)), (".png", png_bytes(figure))):
         with atomic(path.with_suffix(suffix)) as temporary:
             temporary.write_bytes(content)
@@ -78,7 +78,7 @@ def pdf_bytes(figure: Figure) -> bytes:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG, 200 dots an inch."""
+    """The figure as PNG, 200 dots per inch."""
     return _saved(figure, format="png", dpi=200)
 
 

@@ -1,4 +1,4 @@
-"""Tables for reading, on a page, in Markdown and in a terminal, all by the same code."""
+"""Tables for the report, Markdown and the terminal."""
 
 import math
 import os
@@ -32,7 +32,7 @@ class Table(NamedTuple):
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def console(self, title: str = "", bold: str = "") -> Console:
-        """For a terminal; the row called `bold` stands out."""
+        """For a terminal, with the row `bold` in bold."""
         table = Console(title=title, box=SIMPLE_HEAD, show_edge=False, padding=0)
         table.add_column("", no_wrap=True)
         for words in (heading.replace("[", "").replace("]", "").split() for heading in self.headings[1:]):
@@ -44,9 +44,9 @@ class Table(NamedTuple):
 
 
 def mean_table(summary: pd.DataFrame, *, over: str = "patients") -> Table:
-    """Means with 95 % intervals of `statistics.summarise`, one row a method: over `patients` or `frames`.
+    """Means with 95 % intervals of `statistics.summarise`, one row per method: over `patients` or `frames`.
 
-    A last column says how many frames there are.
+    Over frames, the last column is the number of frames.
     """
     frames = over == "frames"
     rows = []
@@ -58,7 +58,7 @@ def mean_table(summary: pd.DataFrame, *, over: str = "patients") -> Table:
 
 
 def patient_table(summary: pd.DataFrame) -> Table:
-    """Mean, median and quartiles over patients, one row a score and method."""
+    """Mean, median and quartiles over patients, one row per score and method."""
     rows = [
         [
             heading(score),
@@ -76,9 +76,9 @@ def patient_table(summary: pd.DataFrame) -> Table:
 
 
 def difference_table(found: pd.DataFrame, *, wide: bool = False) -> Table:
-    """The `statistics.differences`: one row a pair and score, with p values.
+    """`statistics.differences`: one row per pair and score, with p values.
 
-    `wide`: one row a pair, one column a score; * where the interval excludes 0.
+    `wide`: one row per pair, one column per score; * if the interval excludes 0.
     """
     known = [row for row in records(found) if row["patients"]]
     pairs = [f"{title_of(row['first'])} − {title_of(row['second'])}" for row in known]
@@ -102,10 +102,7 @@ def difference_table(found: pd.DataFrame, *, wide: bool = False) -> Table:
 
 
 def group_table(groups: Mapping[str, pd.DataFrame], scores: Sequence[str], *, before: str, after: str) -> Table:
-    """One row a group of patients, a tidy table each: the means of two methods, * where the interval excludes 0.
-
-    A mean over all patients can hide one kind on which a method fails.
-    """
+    """One row per group of patients (a tidy table each): the means of two methods, * if the interval excludes 0."""
     rows = []
     for title, frame in groups.items():
         found = {row["score"]: row for row in records(differences(frame, scores, [(after, before)]))}
@@ -118,7 +115,7 @@ def group_table(groups: Mapping[str, pd.DataFrame], scores: Sequence[str], *, be
 
 
 def heading(score: str) -> str:
-    """A score's name, unit and an arrow to better; the name itself where it is none of `SCORES`."""
+    """A score's title, unit and an arrow to better; `score` itself if it is not in `SCORES`."""
     if (known := SCORES.get(score)) is None:
         return score
     unit = f" [{known.unit}]" if known.unit else ""
@@ -126,13 +123,13 @@ def heading(score: str) -> str:
 
 
 def number(value: float, score: str = "") -> str:
-    """A value with the digits that its score deserves; a dash where undefined."""
+    """A value with its score's format; a dash if undefined."""
     digits = SCORES[score].digits if score in SCORES else ".3f"
     return f"{value:{digits}}" if math.isfinite(value) else "–"
 
 
 def _interval(row: Mapping[str, Any], name: str = "mean", star: bool = False) -> str:
-    """A value and its interval, where it has one."""
+    """A value and its interval, if any."""
     value, low, high = (number(row[name + end], row["score"]) for end in ("", "_low", "_high"))
     return value + (_star(row) if star else "") + ("" if low == "–" else f" [{low}, {high}]")
 
@@ -152,14 +149,14 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Indented strict JSON; null where a number is undefined or infinite."""
+    """Indented strict JSON; null for undefined or infinite numbers."""
     text = msgspec.json.format(msgspec.json.encode(value, enc_hook=lambda scalar: scalar.item()), indent=2)
     with atomic(path) as temporary:
         temporary.write_bytes(text + b"\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file that appears whole or not at all."""
+    """Write a text file atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -184,7 +181,7 @@ def listed(used: Mapping[str, str]) -> str:
 
 
 def made_with() -> str:
-    """The versions and the machine, without its name, for a table's caption."""
+    """Versions and type of machine, for a table's caption."""
     return (
         f"{listed(versions())}, Python {platform.python_version()} on {os.cpu_count()} CPU cores ({platform.machine()})"
     )

@@ -1,4 +1,4 @@
-"""From a data set to a settings file: what the command `tune` does, and all that it writes."""
+"""The command `tune`: from a data set to a settings file and a report."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,20 +38,20 @@ from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.restore.methods import Method, as_dict
 
 DEVELOPMENT, HELD_OUT = "development", "held-out"
-"""The two sides of the split; their patients are named in text files called so."""
+"""The two sides of the split, and the names of the text files that list their patients."""
 
 SHOWN = [score for score in EVALUATED if score != "seconds"]
-"""The scores of the report: times of settings that ran once, hours apart, cannot be compared."""
+"""The scores in the report. Times are left out, because runs hours apart cannot be compared."""
 
 
 class Tuned(NamedTuple):
-    """What came of it."""
+    """The result of `tune`."""
 
     settings: Method
     notes: tuple[str, ...]
-    """What of the data was not used, one sentence each."""
+    """One sentence for each part of the data that was not used."""
     left_out: bool
-    """Whether there was a clip that could not be taken."""
+    """Whether a clip failed."""
 
 
 def tune(
@@ -71,16 +71,16 @@ def tune(
     Args:
         dataset: clips without masks are left out.
         base: the method with its defaults.
-        folder: where to write; a search that was stopped there goes on.
-        trials: settings to measure.
-        share: of the patients to search on, in (0, 1); the others are measured at the end.
+        folder: where to write; an interrupted search there resumes.
+        trials: number of settings to try.
+        share: fraction of the patients to tune on, in (0, 1); the others are held out.
         seed: of the split and the search.
-        max_ks: highest KS_A to choose from; None: the default's.
-        command: what makes this report again.
-        progress_bar: makes a bar.
+        max_ks: highest KS_A allowed; None: the default's.
+        command: the command line that reproduces the report.
+        progress_bar: makes a progress bar.
 
     Raises:
-        InputError: as `run_study` and `search`; there are no two patients with masks; no setting is within `max_ks`.
+        InputError: as `run_study` and `search`; fewer than two patients have masks; no setting is within `max_ks`.
     """
     cases = [case for case in dataset.cases if case.masks]
     notes = [*dataset.notes, *(f"{case.name}: no masks, not used." for case in dataset.cases if not case.masks)]
@@ -104,7 +104,7 @@ def tune(
         lowest = min(point.ks_a for point in points)
         raise InputError(
             f"no setting reaches a KS_A of at most {limit:g} on the patients tuned on, the lowest is {lowest:.3f}: "
-            "raise --max-ks or --trials; the trials are kept."
+            "raise --max-ks or --trials; finished trials are kept."
         )
 
     candidates = list({one.name: one for one in (*first.candidates, chosen.candidate)}.values())
@@ -152,7 +152,7 @@ def tune(
 
 
 def portable(settings: Method) -> dict[str, Any]:
-    """What a settings file holds: the place of a prior does not depend on where the file is used."""
+    """The content of a settings file, with an absolute path to the prior."""
     values = as_dict(settings)
     if values.get("prior") is not None and values["prior"] not in SHIPPED:
         values["prior"] = str(Path(values["prior"]).resolve())
@@ -166,7 +166,7 @@ def compared(study: Study, default: Point, chosen: Point) -> pd.DataFrame:
 
 
 def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
-    """One row a setting, the default first: its strengths, its scores, whether it is on the front and the choice."""
+    """One row per setting, the default first: strengths, scores, whether it is on the Pareto front, and chosen."""
     front = {point.name for point in pareto_front(points)}
     return pd.DataFrame(
         {
@@ -183,7 +183,7 @@ def trials_table(points: list[Point], chosen: Point | None) -> pd.DataFrame:
 
 
 def score_table(means: pd.DataFrame, gains: pd.DataFrame) -> Table:
-    """Input, default and choice, and what the choice gains, in the scores that the data has."""
+    """Scores of input, default and choice, and the gain of the choice over the default."""
     known = means[means.method.eq("default") & means.patients.gt(0)].score
     shown = mean_table(pick(means, means.score.isin(known)))
     gained = difference_table(pick(gains, gains.score.isin(known)), wide=True)

@@ -5,7 +5,7 @@ Algorithm 1 with each gradient step replaced by the minimiser or mean that it ap
     lines 3-7    X <- E[X | Y, L] = D(Y - L, mu^(-1/2))          one denoiser pass: eq. 8 is Gaussian noise on X
     lines 9-10   L <- argmin gamma ||L||_* + mu/2 ||Y - X - L||^2, then L >= 0 because haze adds brightness
 
-Without the projection to L >= 0, no step lowers p(L | Y), the posterior of L with X integrated out.
+Each step raises or keeps p(L | Y), the posterior of L with X integrated out, except for the projection to L >= 0.
 """
 
 import equinox as eqx

@@ -9,7 +9,7 @@ It works in [-1, 1] on the network's own X_tau = alpha X_0 + sigma eps. With k f
     X_tau' = alpha' X_0 + sigma' eps - d loss / d X_tau
     L'     = L - d loss / d L
 
-starting from X_tau = alpha Y + sigma noise and L = 0. Differences from the paper's Algorithm 1 (details: docs/zea.md):
+starting from X_tau = alpha Y + sigma noise and L = 0. Differences from the paper's Algorithm 1:
 
 1. The misfit is the norm, not its square, and a single norm for all frames of a window: line 6's gradient does not
    shrink as the fit improves, and its length in X_0 is at most `omega` for any number of pixels.

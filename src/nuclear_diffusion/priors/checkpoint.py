@@ -115,7 +115,7 @@ def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePr
 
 
 def as_blind(prior: DiffusionPrior) -> DiffusionPrior:
-    """The same p(X) with a network that takes no hazy clip: an initial prior for training on clean frames alone."""
+    """The same p(X) with a network without the hazy input, as a start for training on clean frames only."""
     network = prior.network
     if not isinstance(network, UNet):
         raise ValueError(f"`prior` must hold a `UNet`, got {type(network).__name__}")

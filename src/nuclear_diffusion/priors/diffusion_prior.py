@@ -42,7 +42,7 @@ class DiffusionPrior(eqx.Module):
         c_skip  = d^2 / (sigma^2 + d^2)             c_in    = 1 / sqrt(sigma^2 + d^2)
         c_out   = sigma d / sqrt(sigma^2 + d^2)     c_noise = ln(sigma) / 4
 
-    The score of eq. 12 follows: grad log p(x; sigma) = (D(x; sigma) - x) / sigma^2.
+    The score of eq. 13 follows: grad log p(x; sigma) = (D(x; sigma) - x) / sigma^2.
 
     - `network`: one frame (height, width) and the scalar c_noise -> one frame. A haze-aware network has a third
       argument, the hazy clip's inputs (`SEEN`, height, width) in units of `scale`, 0 without a clip.

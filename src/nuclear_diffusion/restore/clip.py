@@ -104,7 +104,8 @@ def check_separable(clip: Clip, method: Method) -> None:
     """Raise `InputError` for a static clip if the method distinguishes haze from tissue by motion."""
     if method.moving and (clip.frames == clip.frames[0]).all():
         raise InputError(
-            f"{clip.source} does not move, all its frames are identical: give a moving clip or use --method mmse."
+            f"{clip.source} does not move (one frame, or identical frames): give a moving clip, or use --method mmse, "
+            "which needs at least 2 frames."
         )
 
 

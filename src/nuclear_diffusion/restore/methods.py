@@ -65,7 +65,7 @@ class Nuclear(_Settings, frozen=True):
 
     prior: PriorName = "echo"
     strength: Annotated[
-        float, arg(help="How much haze to remove, from 0 (none) to 1 (everything that may be haze).")
+        float, arg(help="How much haze to remove: 0 keeps the input, 1 removes everything that may be haze.")
     ] = 0.5
     samples: Annotated[
         int, arg(help="Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2.")
@@ -276,7 +276,7 @@ class Rpca(_Settings, frozen=True):
 
     lam: Annotated[
         float,
-        arg(help="Weight of the signal's L1 norm, in units of 1/sqrt(max(n, p)), n pixels in the sector, p frames."),
+        arg(help="Weight of the signal's L1 norm, relative to the usual 1/sqrt(max(n, p)): n pixels, p frames."),
     ] = 1.0
 
     moving: ClassVar[bool] = True

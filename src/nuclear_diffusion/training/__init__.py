@@ -1,1 +1,1 @@
-"""From clips to a prior, and to the verdict whether it is better than the one before."""
+"""Train a prior on clips, and report whether it is better than the previous one."""

@@ -1,6 +1,6 @@
-"""What training makes of a sample: other hearts, scanners and haze than its clips show.
+"""Augmentation of training samples: more hearts, scanners and haze than the clips contain.
 
-Every step draws from one generator in turn, so that a batch depends on its seed alone.
+All draws come from one generator, so that a batch depends only on its seed.
 """
 
 import functools
@@ -12,40 +12,41 @@ from PIL import Image
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, map_coordinates
 
 BRIGHT_SHARE = 0.5
-"""Of the augmented samples with haze; bright still patches are rare in simulation, and easy to tell by time."""
+"""Fraction of hazy samples that get bright still patches, which are rare in simulation."""
 
 FLOOR_SHARE = 0.3
-"""Of the augmented samples with haze that get speckle all over, clean and hazy alike, new in each frame: not haze."""
+"""Fraction of hazy samples whose clean and hazy frames get a noise floor, new at each moment: it is not haze."""
 
 TEXTURE_SHARE = 0.45
-"""Of the augmented samples with haze over which a texture of any grain is laid, still or moving."""
+"""Fraction of hazy samples that get an additional texture of any grain, still or moving."""
 
 GHOST_SHARE = 0.45
-"""Of the augmented samples with haze over which displaced copies of themselves are laid."""
+"""Fraction of hazy samples that get displaced copies of themselves."""
 
 SMOOTH_SHARE = 0.35
-"""Of the augmented samples with haze that are smoothed, clean and hazy alike, as coarser scanners show them."""
+"""Fraction of hazy samples whose clean and hazy frames are smoothed, as by a coarser scanner."""
 
 TONE_SHARE = 0.35
-"""Of the augmented samples with haze whose grey map is bent to an S or the reverse, clean and hazy alike."""
+"""Fraction of hazy samples whose clean and hazy frames get an S-shaped grey map or its reverse."""
 
 UNEVEN_SHARE = 0.35
-"""Of the augmented samples with haze that are made brighter here and darker there, clean and hazy alike."""
+"""Fraction of hazy samples whose clean and hazy frames get uneven gain."""
 
 BEND = 0.07
-"""At most so much of the side are hearts bent out of shape, root mean square."""
+"""Largest root mean square displacement when hearts are bent, as a fraction of the side."""
 
 MESH = 8
-"""Quadrilaterals a side in which they are."""
+"""Quadrilaterals per side of the mesh that bends them."""
 
 UNSPOILED_SHARE = 0.15
-"""Of the augmented samples with haze over which nothing more is laid: a clear picture has to stay as it is."""
+"""Fraction of hazy samples that get no added haze, so that a clear picture is kept as it is. The fractions with bright
+patches, texture and ghosts are of the others."""
 
 ISLAND_SHARE = 0.3
-"""Of the augmented samples with haze that get small moving pieces of tissue, clean and hazy alike, as muscles are."""
+"""Fraction of hazy samples whose clean and hazy frames get small moving pieces of tissue."""
 
 DIM_SHARE = 0.4
-"""Of the augmented samples whose near field is dimmed, so that bright tissue there is no rule."""
+"""Fraction of all samples whose near field is dimmed, so that bright tissue there is not the rule."""
 
 
 def augmented(
@@ -54,13 +55,14 @@ def augmented(
     length: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "planes h w"]:
-    """Other greys for all planes, and for hazy ones more haze; in [0, 1].
+    """Change the grey levels of all planes, and add haze to the hazy ones; in [0, 1].
 
-    `planes`, 0-255: a clean frame of the first of `moments` of a clip of `length`, and, if any, hazy ones of them all.
+    `planes`, 0-255: the clean frame of the first of `moments`, then, for pairs, the hazy frames of all. `length`: of
+    the clip.
     """
     if rng.random() < 0.5:
         planes = planes[..., ::-1]
-    # Gain and display gamma as a table: 256 powers instead of one for each pixel. Black stays black.
+    # Gain and display gamma from a table: 256 powers instead of one per pixel. Black stays black.
     gain, gamma = np.exp(rng.uniform(-0.2, 0.2)), np.exp(rng.uniform(-0.3, 0.3))
     grey = np.arange(256) / 255
     if len(planes) > 1 and rng.random() < TONE_SHARE:
@@ -70,7 +72,7 @@ def augmented(
     if rng.random() < DIM_SHARE:
         planes = _dim_near_field(planes, rng)
     if len(planes) == 1:
-        return planes  # p(X) alone is that of the frames as they are given
+        return planes  # without pairs, p(X) is that of the given frames
     if rng.random() < SMOOTH_SHARE:
         planes = gaussian_filter(planes, (0, *np.exp(rng.uniform(np.log(0.4), np.log(3.0), 2))), truncate=2.5)
     if rng.random() < UNEVEN_SHARE:
@@ -92,14 +94,14 @@ def augmented(
 
 
 def moved(planes: Shaped[np.ndarray, "planes h w"], rng: np.random.Generator) -> Shaped[np.ndarray, "planes h w"]:
-    """Move frames by up to 1/16 of their side and, half of the time, stretch and turn them; black comes in.
+    """Shift frames by up to 1/16 of their side and, half of the time, transform them; the border is black.
 
-    With their hazy ones by up to 25 % each way and 20 degrees, and bent: hearts of other shapes, seen from elsewhere.
-    Clean frames alone are scaled by up to 10 % and stay upright: what is learned from them is p(X) of such frames.
+    Pairs are stretched by up to 25 % each way, turned by up to 20 degrees, and bent. Clean frames alone are only
+    scaled, by up to 10 %, to keep their p(X).
     """
     height, width = planes.shape[1:]
     move = np.rint(rng.uniform(-1, 1, 2) * np.array([height, width]) / 16)
-    # Whole pixels half of the time, so that at least half of the frames keep their speckle unsmoothed.
+    # Whole pixels half of the time, so that these frames keep their speckle.
     method, back, bend = Image.Resampling.NEAREST, np.eye(2), 0.0
     if rng.random() < 0.5:
         method = Image.Resampling.BICUBIC
@@ -121,7 +123,7 @@ def moved(planes: Shaped[np.ndarray, "planes h w"], rng: np.random.Generator) ->
 def _turned_and_stretched(
     degrees: float, logarithms: tuple[float, float], rng: np.random.Generator
 ) -> Float[np.ndarray, "2 2"]:
-    """From a picture (x, y) back to one that is turned by up to `degrees` and stretched each way."""
+    """The inverse of a random rotation by up to `degrees` and a stretch along x and y."""
     angle, stretch = np.deg2rad(rng.uniform(-degrees, degrees)), np.exp(rng.uniform(*logarithms, 2))
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / stretch[:, None]
 
@@ -133,7 +135,7 @@ def _bent(
     bend: float,
     rng: np.random.Generator,
 ) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Pillow's mesh of quadrilaterals: x to `back` x + `corner`, displaced smoothly by about `bend` of the side."""
+    """Pillow's mesh for x -> `back` x + `corner` plus a smooth displacement of about `bend` of the side."""
     rows, columns = (np.rint(np.linspace(0, side, MESH + 1)).astype(int) for side in shape)
     knots = np.stack(np.meshgrid(columns, rows), axis=-1)
     noise = gaussian_filter(rng.standard_normal(knots.shape), (1.5, 1.5, 0))
@@ -151,7 +153,7 @@ def _bent(
 def _dim_near_field(
     planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """Less gain at the probe, in all planes alike, as scanners are set: a shift on the logarithmic grey scale."""
+    """Lower gain near the probe in all planes: a shift on the logarithmic grey scale."""
     height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     range_ = np.hypot(rows, columns - width / 2) / height
@@ -163,7 +165,7 @@ def _dim_near_field(
 def _with_uneven_gain(
     planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """Shadows and poor contact: smooth shifts on the logarithmic grey scale, in all planes alike."""
+    """Shadows and poor contact: the same smooth shifts on the logarithmic grey scale in all planes."""
     height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     shift = np.zeros((height, width), np.float32)
@@ -178,26 +180,26 @@ def _with_uneven_gain(
 def _brightened(
     planes: Float[np.ndarray, "planes h w"], shift: Float[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "planes h w"]:
-    """Another gain on the logarithmic grey scale, within the display's range; what is black stays black."""
+    """Add `shift` on the logarithmic grey scale, within the display's range; black stays black."""
     return np.where(planes > 0, np.clip(planes + shift, 1 / 255, 1), 0).astype(np.float32)
 
 
 def _with_noise_floor(
     planes: Float[np.ndarray, "planes h w"], moments: Shaped[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """Grey speckle all over the picture, the same in planes of the same moment; amplitudes add."""
+    """Add speckle all over the picture, the same in planes of the same moment; amplitudes add."""
     texture, beta = _speckle(planes.shape[1:], rng)
     level = rng.uniform(0.0, 0.5)
-    place = rng.integers(planes.shape[1], size=(moments.max() + 1, 2))  # far apart: as good as another draw
+    place = rng.integers(planes.shape[1], size=(moments.max() + 1, 2))  # a far shift acts as a new draw
     return _laid_over(planes, (level + np.roll(texture, tuple(place[k]), (0, 1)) for k in moments), beta)
 
 
 def _with_islands(
     planes: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """Two to six small bright pieces of tissue that move, the same in planes of the same time; amplitudes add.
+    """Add two to six small moving pieces of bright tissue, the same in planes of the same time; amplitudes add.
 
-    Their speckle moves with them and their edge is sharp, unlike haze's.
+    Unlike haze, their speckle moves with them and their edges are sharp.
     """
     height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -209,7 +211,7 @@ def _with_islands(
         y, x = rows - row, columns - column
         u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
         distance = np.hypot(u / axes[0], v / axes[1])
-        edge = np.minimum(0, (1 - distance) * axes.min()) * rng.uniform(0.1, 0.5)  # grey a pixel
+        edge = np.minimum(0, (1 - distance) * axes.min()) * rng.uniform(0.1, 0.5)  # grey per pixel
         piece = np.maximum(piece, rng.uniform(0.3, 0.8) + edge)
     piece = np.where(piece > -0.5, piece + texture, -1)
     reach, phase, pace = rng.uniform(-16, 16, 2), rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 1.5)
@@ -220,9 +222,9 @@ def _with_islands(
 def _with_ghost(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """One to three copies of each frame in other places, turned, stretched, mirrored or smeared; amplitudes add.
+    """Add one to three displaced copies of each frame, possibly turned, stretched, mirrored or smeared; amplitudes add.
 
-    Mostly weaker, all over or in a part of the picture, still or travelling.
+    They are mostly weaker, in all or a part of the picture, still or moving.
     """
     height, width = hazy.shape[1:]
     beta = rng.uniform(40, 80) * np.log(10) / 20
@@ -239,7 +241,7 @@ def _with_ghost(
 def _displaced(
     planes: Float[np.ndarray, "planes h w"], travel: Float[np.ndarray, "planes 2"], rng: np.random.Generator
 ) -> Iterable[Float[np.ndarray, "h w"]]:
-    """Each plane somewhere else, half of the time of another shape too; nothing where it does not reach."""
+    """Shift each plane and, half of the time, change its shape; -1 outside the shifted plane."""
     height, width = planes.shape[1:]
     back = np.eye(2)
     if rng.random() < 0.5:
@@ -257,13 +259,13 @@ def _displaced(
 def _with_texture(
     hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """A speckle texture of any grain in a part of the picture, still or travelling; the part may travel with it.
+    """Add a speckle texture of any grain, still or moving, in a part of the picture that may move too; amplitudes add.
 
-    Amplitudes add. `times` of the planes: of the whole clip's length, in [0, 1).
+    `times`: of the planes, as a fraction of the clip, in [0, 1).
     """
     texture, beta = _speckle(hazy.shape[1:], rng)
     level = rng.uniform(0.1, 0.75) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
-    reach = rng.random() * rng.uniform(-30, 30, 2)  # small steps are told from new grain, large ones are not
+    reach = rng.random() * rng.uniform(-30, 30, 2)  # large steps look like new grain
     shifts = np.rint(np.multiply.outer(_travel(times, rng), reach)).astype(int)
     if rng.random() < 0.5:  # along the beams
         beams = _beams(hazy.shape[1:])
@@ -276,7 +278,7 @@ def _with_texture(
 
 @functools.cache
 def _beams(shape: tuple[int, int]) -> Float[np.ndarray, "2 h w"]:
-    """Where a pixel lies in beam space, range and angle, in pixels: a quarter turn is as wide as the picture."""
+    """Range and angle of each pixel, in pixels: a quarter turn is as wide as the picture."""
     height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     side = columns - width / 2
@@ -287,12 +289,12 @@ def _beams(shape: tuple[int, int]) -> Float[np.ndarray, "2 h w"]:
 def _laid_over(
     planes: Float[np.ndarray, "planes h w"], clutter: Iterable[Float[np.ndarray, "h w"]], beta: float
 ) -> Float[np.ndarray, "planes h w"]:
-    """Clutter on each plane where there is a picture: grey a and b to log(exp(beta a) + exp(beta b)) / beta.
+    """Add clutter to each plane inside the picture: greys a and b give log(exp(beta a) + exp(beta b)) / beta.
 
-    Amplitudes add so on a logarithmic grey scale of R decibels with beta = R ln(10) / 20.
+    This adds amplitudes on a logarithmic grey scale of R decibels, with beta = R ln(10) / 20.
     """
     lit = _lit(planes)
-    # exponents stay below 15: nothing overflows, and single precision takes a tenth of the time
+    # exponents stay below 15, so float32 does not overflow; it takes a tenth of the time
     scale = np.float32(beta)
     out = [
         np.log(np.exp(scale * plane) + np.exp(scale * np.asarray(one, np.float32))) / scale
@@ -302,7 +304,7 @@ def _laid_over(
 
 
 def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Float[np.ndarray, "h w"], float]:
-    """Speckle of any grain around grey 0, and `_laid_over`'s beta."""
+    """Speckle of any grain around grey 0, and beta of `_laid_over`."""
     beta = rng.uniform(40, 80) * np.log(10) / 20
     grain = np.exp(rng.uniform(np.log(0.6), np.log(6), 2))
     noise = rng.standard_normal((2, *shape), np.float32)
@@ -312,7 +314,7 @@ def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Float[np
 
 
 def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
-    """How far from a random cloud, wedge, band or comb: 0 in its middle, 1 at its edge; the distance's square."""
+    """Squared distance from a random cloud, wedge, band or comb: 0 in its middle, 1 at its edge."""
     height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     if rng.random() < 0.35:
@@ -323,14 +325,14 @@ def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray
     else:
         along, (low, high) = np.arctan2(columns - width / 2, rows + 1), (-0.7, 0.7)
     distance, reach = along - rng.uniform(low, high), rng.uniform(0.03, 0.3)
-    if rng.random() < 0.5:  # many bands, or wedges, at equal distances
+    if rng.random() < 0.5:  # equally spaced bands or wedges
         period = np.exp(rng.uniform(np.log(0.05), np.log(0.3)))
         distance, reach = (distance + period / 2) % period - period / 2, period * rng.uniform(0.1, 0.3)
     return (distance / reach) ** 2
 
 
 def _travel(times: Float[np.ndarray, " planes"], rng: np.random.Generator) -> Float[np.ndarray, " planes"]:
-    """To and fro in [-1, 1], or no motion at all."""
+    """Oscillation in [-1, 1], or no motion."""
     if rng.random() < 0.4:
         return np.zeros(len(times))
     return np.sin(2 * np.pi * rng.uniform(0.2, 1.5) * times + rng.uniform(0, 2 * np.pi))
@@ -339,10 +341,10 @@ def _travel(times: Float[np.ndarray, " planes"], rng: np.random.Generator) -> Fl
 def _with_bright_clutter(
     hazy: Float[np.ndarray, "planes h w"], rng: np.random.Generator
 ) -> Float[np.ndarray, "planes h w"]:
-    """The same one to three still patches laid over all hazy frames, up to saturation, often at the probe.
+    """Add the same one to three still patches to all hazy frames, up to saturation, often at the probe.
 
-    Half of the time grey values add (eq. 8: Y = L + X), each patch a Gaussian; or else amplitudes add, each patch a
-    Gaussian in amplitude and so a paraboloid in grey.
+    Half of the time grey values add (eq. 8: Y = L + X) and each patch is a Gaussian. Otherwise amplitudes add, and
+    each patch is a Gaussian in amplitude, hence a paraboloid in grey.
     """
     height, width = hazy.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -378,5 +380,5 @@ def _with_bright_clutter(
 
 
 def _lit(planes: Float[np.ndarray, "planes h w"]) -> Bool[np.ndarray, "h w"]:
-    """Where there is a picture, black cavities inside it included."""
+    """The picture, including black cavities inside it."""
     return binary_fill_holes(binary_closing(planes.max(0) > 0, iterations=2)) | (planes.max(0) > 0)

@@ -1,4 +1,4 @@
-"""Frames to train a prior on, clean and hazy: read from files with haze laid over them, or from the simulator."""
+"""Training frames, clean and hazy: read from files, with simulated haze added, or from the simulator."""
 
 import dataclasses
 import hashlib
@@ -32,22 +32,22 @@ from nuclear_diffusion.training.data import Bank, pack_clips
 from nuclear_diffusion.types import Mask
 
 FEW_CLIPS = 4
-"""Clips for each process that reads them, at least; fewer are not worth its start."""
+"""Fewest clips per reading process; with fewer, starting the process does not pay."""
 
 LAYERS = 2
-"""Pairs of each short clip: haze laid over what the teacher makes of it, and over the clip as it is."""
+"""Pairs per short clip: haze is added to the dehazed clip, and to the clip itself."""
 
 CLEANING = 0.7
-"""Strength at which the teacher takes haze: light haze is easy to tell, and what is left is learned to be left."""
+"""Strength of the teacher's dehazing: above the default, because haze left in the target is learned as tissue."""
 
 LIMIT_GB = 2.0
-"""Gigabytes of frames that are kept for a run."""
+"""Limit on the frames cached for a run, in gigabytes."""
 
 VALIDATION_PATIENTS = 48
-"""Simulated patients of the development split that training is watched on, at most."""
+"""Most simulated patients of the development split for validation."""
 
 AHEAD = 64
-"""Simulated patients that are there before training starts, where the others are rendered beside it, at most."""
+"""Most simulated patients rendered before training starts, if the others are rendered during training."""
 
 
 def read_frames(
@@ -61,24 +61,23 @@ def read_frames(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Bank:
-    """The clips in `folder`, their sectors fitted to `size` x `size` pixels, black around them.
+    """The clips in `folder`, their sectors fitted to `size` x `size` pixels on black.
 
-    Without a `teacher` every frame as it is, for a prior of clean frames alone. With one, pairs for a prior that knows
-    haze: short clips (clips, moments, 2, size, size), see `short_clips` and `LAYERS`. "Clean" clips of real people hold
-    some haze; a prior that is trained to keep it dehazes worse than before. So the target is what `teacher`, a prior
-    that knows haze, makes of the frames at strength `CLEANING`.
+    Without a `teacher`: the frames, for an unconditional prior. With one: pairs of clean and hazy frames for a
+    haze-aware prior, as short clips (clips, moments, 2, size, size), see `short_clips` and `LAYERS`. Clean clips of
+    real people contain some haze, and a prior trained to keep it dehazes worse. So the clean frames are first dehazed
+    by `teacher`, a haze-aware prior, at strength `CLEANING`.
 
-    Some patients (`patient_of`) are set aside for validation, see `pack_clips`. Images that lie in the folder itself
-    and differ in their last number only are one clip. What cannot be read is left out, and `note` is told so in one
-    sentence. Of long clips fewer short ones are taken, evenly, so that all need at most `limit_gb` gigabytes. The
-    result is kept in the folder `cache` until a file, its date or a setting changes, so that a run that goes on later
-    does not read it again. Raises `InputError` for a folder in which nothing can be read, or too many clips.
+    Some patients (`patient_of`) are held out for validation (`pack_clips`). Images directly in the folder that differ
+    only in their last number form one clip. Unreadable clips are skipped and reported through `note`. Long clips are
+    thinned evenly, so that all frames fit into `limit_gb` gigabytes. The result is cached in the folder `cache` until
+    a file, its date or a setting changes. Raises `InputError` if nothing can be read, or there are too many clips.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
     run = None if cache is None else cache.resolve().parent
     if run is not None and folder.resolve().is_relative_to(run):
-        raise InputError(f"{folder} lies in the folder of the run, {run}: choose another output.")
+        raise InputError(f"{folder} is inside the folder of the run, {run}: choose another output folder.")
     sources = [source for source in find_clips(folder) if source.resolve() != run]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
@@ -89,13 +88,13 @@ def read_frames(
         if not kept.is_dir():
             bank, left_out = _read(sources, size, teacher, seed, limit_gb, progress)
             if note is not None:
-                note(f"{(bank.train.nbytes + bank.val.nbytes) / 1e9:.2f} GB of frames go to {cache}.")
+                note(f"Caching {(bank.train.nbytes + bank.val.nbytes) / 1e9:.2f} GB of frames in {cache}.")
             _keep(bank, left_out, kept)
         bank = Bank(np.load(kept / "train.npy", mmap_mode="r"), np.load(kept / "val.npy"))
         left_out = json.loads((kept / "left-out.json").read_text(encoding="utf-8"))
     for sentence in left_out:
         if note is not None:
-            note(f"left out: {sentence}")
+            note(f"Skipped: {sentence}")
     return bank
 
 
@@ -107,13 +106,13 @@ def _read(
     limit_gb: float,
     progress: Progress | None,
 ) -> tuple[Bank, list[str]]:
-    """The bank, and a sentence on each clip that is not in it."""
+    """The bank, and one sentence for each skipped clip."""
     unit = size**2 if teacher is None else LAYERS * MOMENTS * 2 * size**2
     each = int(limit_gb * 1e9 / len(sources) / unit)
     if each < 1:
         raise InputError(
             f"{len(sources)} clips need at least {len(sources) * unit / 1e9:.1f} GB of frames, more than "
-            f"{limit_gb:g} GB: raise --cache-gb, or give fewer clips."
+            f"{limit_gb:g} GB: raise --cache-gb or give fewer clips."
         )
     left_out: list[str] = []
     clips = list(_fitted(sources, size, teacher, seed, each, progress, left_out))
@@ -131,7 +130,7 @@ def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
 
 
 def _digest(folder: Path, cache: Path, size: int, teacher: DiffusionPrior | None, seed: int, limit_gb: float) -> str:
-    """What a bank depends on: names, sizes and dates of the files (but the run's own), settings, and our version."""
+    """Hash of what a bank depends on: names, sizes and dates of the files outside the run, settings, our version."""
     from nuclear_diffusion.version import __version__
 
     files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
@@ -158,7 +157,7 @@ def _fitted(
     progress: Progress | None,
     left_out: list[str],
 ) -> Iterator[tuple[str, UInt8[ndarray, "frames *moments_and_kinds size size"]]]:
-    """Each clip that can be read: at most `each` frames, or short clips; the rest is told in `left_out`."""
+    """At most `each` frames, or short clips, of each readable clip; the others are reported in `left_out`."""
     workers = min(os.cpu_count() or 1, len(sources) // FEW_CLIPS)
     with ExitStack() as stack:
         apply = map
@@ -166,7 +165,7 @@ def _fitted(
             pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
             stack.callback(pool.shutdown, cancel_futures=True)
             apply = pool.map
-        # not all at once: fitted clips that wait for their haze fill the memory
+        # in groups, because all fitted clips together would fill the memory
         groups = (sources[k : k + 2 * FEW_CLIPS] for k in range(0, len(sources), 2 * FEW_CLIPS))
         results = (fitted for group in groups for fitted in apply(_fit, group, [size] * len(group)))
         for done, (source, fitted) in enumerate(zip(sources, results, strict=True), start=1):
@@ -178,7 +177,7 @@ def _fitted(
                 indices = short_clips(len(fitted.frames))
                 chosen = fitted.frames[indices[_some(len(indices), each)]]
                 cleaned = np.stack([_cleaned(clip, teacher) for clip in chosen])
-                # the teacher may have missed haze, or taken tissue: half of the pairs have what it took in the input
+                # half of the inputs contain what the teacher removed, because it may have removed tissue or left haze
                 seeds = np.random.SeedSequence((seed, done)).generate_state(LAYERS * len(chosen))
                 laid = apply(
                     _hazy,
@@ -194,7 +193,7 @@ def _fitted(
 
 
 def _fit(source: Path, size: int) -> _Fitted | str:
-    """One clip on the prior's grid; a sentence instead, where it cannot be read."""
+    """One clip on the prior's grid, or the error if it is unreadable."""
     try:
         clip = read_video(source)
     except InputError as error:
@@ -218,14 +217,14 @@ def _bytes(frames: Float32[ndarray, "frames *any size"]) -> UInt8[ndarray, "fram
 
 
 def _some(count: int, most: int) -> Int[ndarray, " chosen"]:
-    """At most `most` of `count`, evenly chosen."""
+    """At most `most` of `count` indices, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def short_clips(frames: int) -> Int[ndarray, "clips moments"]:
-    """Frame numbers of clips of `MOMENTS` evenly spaced frames, each as long as the clip allows; none is in two.
+    """Frame numbers of disjoint clips of `MOMENTS` frames, spaced as widely as the clip allows.
 
-    A clip of fewer frames is walked to and fro until there are enough.
+    Shorter clips are played forwards and backwards until there are enough frames.
     """
     if frames < MOMENTS:
         there_and_back = [*range(frames), *range(frames - 2, 0, -1)]
@@ -245,9 +244,9 @@ def render_frames(
 ) -> Bank:
     """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
-    Short clips of clean and hazy frames, (patients, moments, 2, size, size), so that the prior also learns what haze
-    does. Validation is on patients of the development split. The frames are kept in the folder `cache`, so that a run
-    that goes on later does not render them again. Raises `InputError` where they need more than `limit_gb` gigabytes.
+    Pairs of clean and hazy frames as short clips (patients, moments, 2, size, size). Validation is on patients of the
+    development split. The frames are cached in the folder `cache`. Raises `InputError` if they need more than
+    `limit_gb` gigabytes.
     """
     train, watched = _room(patients, frames_per_patient, cache, size, limit_gb, note)
     total = train.count + watched.count
@@ -265,12 +264,11 @@ def render_ahead(
     progress: Progress | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[tuple[Bank, Callable[[], int]]]:
-    """As `render_frames`, but most patients are rendered while those that are there are used already.
+    """As `render_frames`, but most patients are rendered while the caller trains on the first ones.
 
-    Gives the bank and a function that says how many patients for training are there, counted from the first, and
-    raises what went wrong with the rendering. Those for validation and `AHEAD` others, a quarter where there are few,
-    are there from the start. What has not been rendered at the end of the block is given up: only a whole file is kept
-    in `cache`.
+    Yields the bank and a function that returns how many training patients have been rendered, from the first on, and
+    raises errors of the rendering. The validation patients and min(`AHEAD`, a quarter) of the training patients are
+    ready from the start. Rendering stops at the end of the block, and only a complete file is kept in `cache`.
     """
     train, watched = _room(patients, frames_per_patient, cache, size, limit_gb, note)
     first = min(AHEAD, max(1, patients // 4))
@@ -279,7 +277,7 @@ def render_ahead(
     if train.path.exists():
         yield Bank(np.load(train.path, mmap_mode="r"), val), lambda: patients
         return
-    part = train.path.with_name(f".{train.path.name}")  # until it is whole
+    part = train.path.with_name(f".{train.path.name}")  # until it is complete
     clips = np.lib.format.open_memmap(part, "w+", np.uint8, (patients, frames_per_patient, 2, size, size))
     done, stop = 0, threading.Event()
 
@@ -301,7 +299,7 @@ def render_ahead(
 
     try:
         with part.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)  # a full disk is told now, not by a crash
+            os.posix_fallocate(file.fileno(), 0, part.stat().st_size)  # a full disk raises now, not a crash later
         with ThreadPoolExecutor(1) as thread:
             filling = thread.submit(fill)
             try:
@@ -312,7 +310,7 @@ def render_ahead(
                 if progress is not None:
                     progress(total, total)
                 if note is not None and first < patients:
-                    note(f"{first} of {patients} patients are there; the others are rendered while the prior trains.")
+                    note(f"{first} of {patients} patients are ready; the others are rendered during training.")
                 yield Bank(clips, val), ready
             finally:
                 stop.set()
@@ -326,7 +324,7 @@ def render_ahead(
 
 @dataclasses.dataclass(frozen=True)
 class _Patients:
-    """Simulated patients of one split, and the file that holds their frames once they are rendered."""
+    """Simulated patients of one split, and the file for their frames."""
 
     split: str
     count: int
@@ -337,7 +335,7 @@ class _Patients:
     def rendered(
         self, progress: Progress | None, before: int, total: int
     ) -> UInt8[ndarray, "patients moments 2 size size"]:
-        """A memory map of the frames; `progress` is told of `before` patients more, of `total`."""
+        """Render if necessary; a memory map. `progress` receives the patients done plus `before`, and `total`."""
 
         def tell(done: int, _: int) -> None:
             if progress is not None:
@@ -355,16 +353,16 @@ class _Patients:
 def _room(
     patients: int, moments: int, cache: Path, size: int, limit_gb: float, note: Callable[[str], None] | None
 ) -> tuple[_Patients, _Patients]:
-    """Patients for training and those for validation, where there is room for their frames."""
+    """Patients for training and for validation; raises `InputError` if their frames exceed `limit_gb`."""
     watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
     needed = (patients + watched) * moments * 2 * size**2 / 1e9
     if needed > limit_gb:
         raise InputError(
-            f"{patients} patients need {needed:.2f} GB of frames, more than {limit_gb:g} GB: raise --cache-gb, or "
-            "render fewer --patients."
+            f"{patients} patients need {needed:.2f} GB of frames, more than {limit_gb:g} GB: raise --cache-gb or lower "
+            "--patients."
         )
     if note is not None:
-        note(f"{needed:.2f} GB of frames go to {cache}.")
+        note(f"Caching {needed:.2f} GB of frames in {cache}.")
     train, val = (
         _Patients(split, count, moments, size, cache / f"{split}-{count}x{moments}-{size}.npy")
         for split, count in (("train", patients), ("development", watched))

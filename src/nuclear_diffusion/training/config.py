@@ -1,4 +1,4 @@
-"""What a training run may be told."""
+"""Settings of a training run."""
 
 import dataclasses
 
@@ -8,22 +8,22 @@ from nuclear_diffusion.priors.unet import UNetConfig
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How to train. Lengths in optimiser steps unless said otherwise; noise in display intensity [0, 1].
+    """Settings of a training run: lengths in optimiser steps, noise in display intensity [0, 1].
 
-    - `steps`: length of the run; `minutes`: wall-clock budget; whichever ends first, and the learning rate
-      follows both.
-    - `batch`: frames a step; up to the fraction `halved_until` of the run four times as many, at half their size: a
-      young network learns what hearts and haze look like from more of them.
+    - `steps`: length of the run; `minutes`: wall-clock budget. The run ends at whichever comes first, and the learning
+      rate follows both.
+    - `batch`: frames per step. Before the fraction `halved_until` of the run, steps take four times as many frames at
+      half the size.
     - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
       gradient norm.
     - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
-    - `sigma_min`, `sigma_max`: range of noise, up to where a noisy frame does not even tell how bright a large region
-      is (noise of 10 does), for E[X | Y] is asked for there; `p_mean`, `p_std`: normal of ln sigma; `tail`: share of
-      the log-uniform.
-    - `shown`: share of the frames whose hazy version the network sees, where pairs are given.
-    - `augment`: flips, gain and gamma, shift and zoom; where pairs are given also turns, stretches, bends, grey maps,
-      uneven gain, smoothing and noise, in clean and hazy frames alike, and more kinds of haze in the hazy, or none.
-    - `mixed`: network in bfloat16; None: on a GPU only.
+    - `sigma_min`, `sigma_max`: range of noise levels. E[X | Y] is computed at `sigma_max`, which hides even the
+      brightness of a large region (10 does not). ln sigma is normal (`p_mean`, `p_std`), or with probability `tail`
+      uniform over the range.
+    - `shown`: fraction of the frames whose hazy version the network sees, if trained on pairs.
+    - `augment`: flips, gain and gamma, shift and zoom; for pairs also turns, stretches, bends, grey maps, uneven gain,
+      smoothing and noise, the same in clean and hazy frames, and more kinds of haze, or none, in the hazy frames.
+    - `mixed`: run the network in bfloat16; None: on a GPU only.
     """
 
     network: UNetConfig = dataclasses.field(default_factory=UNetConfig)

@@ -1,4 +1,4 @@
-"""Clips to one bank of 8-bit frames, and the bank to augmented batches."""
+"""Pack clips into one bank of 8-bit frames, and draw augmented batches from it."""
 
 import dataclasses
 import mmap
@@ -19,19 +19,18 @@ from nuclear_diffusion.priors.diffusion_prior import over_time
 from nuclear_diffusion.training.augmentation import augmented, moved
 
 BARE_SHARE = 0.3
-"""Of the augmented samples with haze that lose it, so that what is laid over them is all the haze, if any is."""
+"""Fraction of the augmented hazy samples that lose their own haze and keep only added haze, if any."""
 
 BRIEF_SHARE = 0.15
-"""Of the augmented samples that are cut to a few successive moments, down to a still: time tells little of them."""
+"""Fraction of the augmented samples cut to 1 to `BRIEF` successive moments, which show little motion."""
 
 BRIEF = 4
-"""At most so many moments."""
 
 
 class Bank(NamedTuple):
-    """Frames for training and, of other patients, for validation; 0-255.
+    """Frames for training and, from other patients, for validation; 0-255.
 
-    Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy ones.
+    Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy frames.
     """
 
     train: UInt8[np.ndarray, "frames *moments_and_kinds height width"]
@@ -44,11 +43,11 @@ def pack_clips(
     size: int = 256,
     val_every: int = 10,
 ) -> Bank:
-    """Fit clips to size x size without distortion; every `val_every`-th patient is kept for validation.
+    """Fit clips to size x size without distortion; every `val_every`-th patient is held out for validation.
 
-    `clips`: pairs of a patient's (or clip's) name and frames in [0, 1], or 0-255 if uint8; or one frame
-    (height, width), or short clips of clean and hazy frames (clips, moments, 2, height, width), alike for all; clips
-    under one name stay on one side of the split. Of two patients or more at least one is for validation.
+    `clips`: pairs of a patient's name and one frame (height, width), frames (frames, height, width), or short clips of
+    clean and hazy frames (clips, moments, 2, height, width), in [0, 1], or 0-255 if uint8. All of a patient's clips
+    are on one side of the split. With two or more patients, at least one is for validation.
 
     Raises InputError if there is no clip, or values are not finite or outside [0, 1].
     """
@@ -63,7 +62,7 @@ def pack_clips(
         fitting = clip.dtype == np.uint8 and clip.shape[-2:] == (size, size)
         packed.setdefault(patient, []).append(clip if fitting else _letterboxed(clip, size))
     if not packed:
-        raise InputError("There is nothing to train on: no clip and no image was given.")
+        raise InputError("There is nothing to train on: give at least one clip or image.")
     patients = list(packed)
     held_out = set(patients[val_every - 1 :: val_every]) or set(patients[1:][-1:])
     empty = packed[patients[0]][0][:0]
@@ -96,12 +95,11 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Augmented batches of `batch` frames; that of step k depends on (seed, k) alone.
+    """Augmented batches of `batch` frames; the batch of step k depends only on (seed, k).
 
-    `clips` holds clean frames (kinds = 1) or clean and hazy ones (kinds = 2). A sample is a clean frame, and with it
-    what a haze-aware network is shown: the hazy frame, those of the moments before and after, and mean, standard
-    deviation and minimum of the hazy clip over time, after the same augmentation. The first and the last moment are
-    their own neighbours.
+    `clips` holds clean frames (kinds = 1) or clean and hazy frames (kinds = 2). A sample is a clean frame and, for a
+    conditional denoiser, its inputs: the hazy frame, the frames before and after it, and mean, standard deviation and
+    minimum of the hazy clip over time, with the same augmentation. Missing neighbours are replaced by the frame itself.
     """
 
     clips: UInt8[np.ndarray, "clips moments kinds height width"]
@@ -111,7 +109,7 @@ class Batches:
 
     @property
     def file(self) -> Path | None:
-        """The .npy file that `clips` is the memory map of; None for frames in memory, or a part of a file."""
+        """The .npy file of the memory map `clips`; None for frames in memory, or for a part of a file."""
         clips = self.clips
         if not (isinstance(clips, np.memmap) and isinstance(clips.base, mmap.mmap)):
             return None
@@ -120,14 +118,14 @@ class Batches:
     def at(
         self, step: int, halved: bool = False, ready: int | None = None
     ) -> Float[np.ndarray, "batch planes height width"]:
-        """Frames in [0, 1], or four times as many at half their size, of the first `ready` clips (None: of all)."""
+        """Samples in [0, 1] from the first `ready` clips (None: all); `halved`: four times as many at half the size."""
         rng = np.random.default_rng((self.seed, step))
         among = len(self.clips) if ready is None else ready
         chosen = rng.integers(among, size=self.batch * (4 if halved else 1))
         return np.stack([self._sample(np.asarray(self.clips[i]), halved, rng) for i in chosen])
 
     def watched(self, count: int) -> Float[np.ndarray, "count planes height width"]:
-        """Whole frames of `count` clips, evenly chosen, as they are; of fewer if there are not as many."""
+        """Frames of at most `count` clips, evenly spaced, without augmentation."""
         chosen = np.linspace(0, len(self.clips) - 1, min(count, len(self.clips))).astype(int)
         over = np.arange(self.clips.shape[1])
         shown = (_moments(n % len(over), over, len(over)) for n in range(len(chosen)))
@@ -155,15 +153,15 @@ class Batches:
 def batch_of_file(
     file: Path, seed: int, batch: int, augment: bool, step: int, halved: bool, ready: int | None
 ) -> Float[np.ndarray, "batch planes height width"]:
-    """`Batches.at`, for a process that has not got the clips but the file that they are in.
+    """`Batches.at` in a process that reads the clips from their file.
 
-    In half precision, to a sixteenth of a grey level: the process that trains spends its time on taking batches over.
+    In float16 (rounded by at most a sixteenth of a grey level), because transfer limits the training process.
     """
     return Batches(np.load(file, mmap_mode="r"), seed, batch, augment).at(step, halved, ready).astype(np.float16)
 
 
 def batch_workers(count: int) -> ProcessPoolExecutor:
-    """Processes for `batch_of_file`, which leave the GPU alone, and Ctrl-C to their parent."""
+    """Processes for `batch_of_file` that do not use the GPU and ignore Ctrl-C."""
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
@@ -173,28 +171,25 @@ def _start_worker() -> None:
 
 
 def _moments(moment: int, over: Shaped[np.ndarray, " some"], count: int) -> Shaped[np.ndarray, " planes"]:
-    """`moment` of `count`, the ones before and after it (at an end itself), and those that time is told from."""
+    """`moment`, the ones before and after it (clipped to `count`), and the frames that temporal statistics are over."""
     return np.array([moment, max(moment - 1, 0), min(moment + 1, count - 1), *over])
 
 
 def _planes(
     clip: UInt8[np.ndarray, "moments kinds height width"], moments: Shaped[np.ndarray, " some"], *, hazy: bool = True
 ) -> UInt8[np.ndarray, "planes h w"]:
-    """The clean frame of the first of `moments`; where there are hazy ones, then those of all of them.
-
-    Clean ones in their place where not `hazy`.
-    """
+    """The clean frame of the first of `moments` and, for pairs, the hazy (or else clean) frames of all."""
     clean = clip[moments[0], :1]
     return clean if clip.shape[1] == 1 else np.concatenate([clean, clip[moments, int(hazy)]])
 
 
 def _shown(planes: Float[np.ndarray, "planes h w"]) -> Float[np.ndarray, "kinds h w"]:
-    """Clean frame, hazy frame, the ones before and after, and the hazy frames over time."""
+    """Clean frame, hazy frame, the ones before and after, and the temporal statistics of the hazy frames."""
     return planes if len(planes) == 1 else np.stack([*planes[:4], *over_time(planes[4:])])
 
 
 def _halved(planes: UInt8[np.ndarray, "planes height width"]) -> UInt8[np.ndarray, "planes h w"]:
-    """Mean of each 2 x 2 patch, rounded; an odd last line is left out."""
+    """Mean of each 2 x 2 patch, rounded; an odd last line is dropped."""
     height, width = (side // 2 for side in planes.shape[1:])
     patches = planes[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2)
     return ((patches.sum((2, 4), dtype=np.uint16) + 2) // 4).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The two pictures of a training run, as PNG bytes."""
+"""The two figures of a training run, as PNG bytes."""
 
 import io
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SHEET_SIGMAS = (0.03, 0.1, 0.3, 1.0)
 
 
 def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> bytes:
-    """Training loss, validation error by noise level and, where it was judged, what the prior gains; over steps."""
+    """Training loss, validation error by noise level and, with a judge, the prior's gain; over steps."""
     from matplotlib.figure import Figure
 
     judged = "gain" in rows[0]
@@ -37,14 +37,14 @@ def draw_curves(rows: Sequence[dict[str, str]], sigmas: Sequence[float]) -> byte
     for axis in last:
         axis.plot([int(row["step"]) for row in validated], [float(row["gain"]) for row in validated], ".-")
         axis.axhline(0, color="gray", lw=0.8)
-        axis.set(xlabel="step", ylabel="gCNR gained over the start at equal change of tissue")
+        axis.set(xlabel="step", ylabel="gCNR gain over the start at equal change of tissue")
     return _png(figure)
 
 
 def draw_samples(prior: DiffusionPrior, frames: Float[Array, "kinds height width"], key: PRNGKeyArray) -> bytes:
     """A clean frame, noisy and denoised at several noise levels, above a row of unconditional samples.
 
-    Where `frames` holds what is seen of the hazy clip too, the hazy frame and E[x0 | y] stand in the first column.
+    With the hazy inputs in `frames`, the first column also shows the hazy frame and E[x0 | y].
     """
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
-"""Whether a prior dehazes better than the one that training started from: what `train` watches and tells.
+"""Whether a prior dehazes better than the one that training started from: what `train` measures and reports.
 
-Two kinds of hazy clips are judged, by `front.gain`: simulated patients whose grey levels are mapped to those of the
-clips that are trained on, and hazy clips of one's own. Of each kind every second one chooses the weights that are
-kept; the others are looked at once, at the end, so that what is told was not chosen by. Of clips without masks only
-flicker is known, and they choose nothing.
+Two kinds of hazy clips are scored by `front.gain`: simulated patients whose grey levels are mapped to those of the
+training clips, and your own hazy clips. Every second patient of each kind chooses the weights; the verdict at the end
+is on the others, which did not (a single patient serves for both). Clips without masks are scored for flicker only and
+choose nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,17 +27,17 @@ from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 
 FIRST = 600_000
-"""Index of the first simulated patient in the development split: no table is of them."""
+"""Index of the first simulated patient in the development split; no table uses these patients."""
 
 HAZE = 4.0
-"""Factor on the haze of simulated patients: at that of the tables hardly anything is left to gain."""
+"""Factor on the haze of simulated patients, because little is left to gain at the haze of the tables."""
 
 FRAMES = 8
-"""Of each simulated patient."""
+"""Frames of each simulated patient."""
 
 
 class Kind(NamedTuple):
-    """Clips of one kind, and what the prior that training starts from makes of them."""
+    """Clips of one kind, and their scores with the prior that training starts from."""
 
     name: str
     clips: list[Regions]
@@ -45,12 +45,12 @@ class Kind(NamedTuple):
 
     @property
     def masked(self) -> bool:
-        """Whether septum and ventricle are known, in some clip."""
+        """Whether any clip has masks of septum and ventricle."""
         return _masked(self.start)
 
 
 class Judge:
-    """What a prior gains over the one that training starts from, on hazy clips of several kinds."""
+    """Measures a prior's gain over the one that training starts from, on several kinds of hazy clips."""
 
     def __init__(self, kinds: Mapping[str, Sequence[Regions]], start: Prior):
         self._chosen_by = [_kind(name, _every_second(clips, 0), start) for name, clips in kinds.items()]
@@ -62,9 +62,9 @@ class Judge:
         return ["gain", *(f"{kind.name}_{name}" for kind in self._chosen_by for name in NAMES)]
 
     def __call__(self, prior: Prior) -> dict[str, float]:
-        """`gain`, the mean over the kinds, by which weights are kept, and the scores of each kind at the default.
+        """`gain`, the mean over the kinds, which chooses the weights, and the scores of each kind.
 
-        Contrast is at equal change of tissue, mean over `LEVELS`; the rest at the default strength.
+        gCNR is the mean at equal change of tissue (`LEVELS`); the other scores are at the default strength.
         """
         found = [(kind, front_of(kind.clips, prior)) for kind in self._chosen_by]
         gains = [gain(front, kind.start).mean for kind, front in found if kind.masked]
@@ -74,7 +74,7 @@ class Judge:
         return scores
 
     def verdict(self, prior: Prior, name: str = "the start") -> list[str]:
-        """One sentence for each kind: better than `name`, worse, or not known, and by how much."""
+        """One sentence per kind: better than `name`, worse, or not clearly different, and by how much."""
         sentences = []
         for kind in self._told:
             front = front_of(kind.clips, prior)
@@ -84,7 +84,7 @@ class Judge:
 
 
 def _every_second(clips: Sequence[Regions], first: int) -> list[Regions]:
-    """The clips of every second patient: those of one patient are alike."""
+    """The clips of every second patient."""
     patients = list(dict.fromkeys(clip.patient for clip in clips))[first::2]
     return [clip for clip in clips if clip.patient in patients]
 
@@ -128,11 +128,11 @@ def simulated_like(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[Regions]:
-    """`count` hazy patients of the development split whose grey levels are distributed as those of `clean`.
+    """`count` hazy patients of the development split with the grey levels of `clean`.
 
-    One monotone grey map takes the quantiles of the simulated clean clips to those of `clean`, and is put on hazy and
-    clean frames alike; black stays black and white stays white. Haze is of the kinds of training, `HAZE` times as
-    strong as in the tables.
+    One monotone grey map takes the quantiles of the simulated clean clips to those of `clean`; it is applied to hazy
+    and clean frames, and keeps black and white. The haze is of the training kinds, `HAZE` times as strong as in the
+    tables.
     """
     patients = []
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
@@ -160,10 +160,10 @@ def _patient(index: int, size: int) -> SimulatedClip:
 
 
 def own_hazy(folder: Path, masks: Path | None = None, size: int = PRIOR_SIZE) -> list[Regions]:
-    """Hazy clips of one's own on the prior's grid: those with masks, or all that can be read where none has any.
+    """Your own hazy clips on the prior's grid: those with masks or, if there are no masks, all readable clips.
 
-    `masks` as in `find_dataset`; without it, masks beside the frames are found. Raises `InputError` where there is no
-    clip, or `masks` has no frame with both regions.
+    `masks` as in `find_dataset`; default: LabelMe files in `folder`. Raises `InputError` if there is no clip, or masks
+    are given but no frame has both regions.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of hazy clips to --hazy.")

@@ -1,11 +1,8 @@
-"""Training runs: batches to optimiser steps, with checkpoints, records and the choice of the best weights.
+"""Training runs: optimiser steps, checkpoints, records and the choice of the best weights.
 
-A run starts on frames of half their size, which cost a quarter, and ends on whole ones. Every random number of step k
-is derived from (seed, k), so a run that was killed and resumed ends with the same bits as one that was not, as long as
-its length is given in steps; a budget in minutes follows the clock.
-
-Beside a GPU the cores make the batches, and they are slower than it: a batch is used again while the next one is not
-there, so that there a run depends on the clock in any case.
+A run starts on frames of half the size, which cost a quarter, and ends at full size. The random numbers of step k
+depend only on (seed, k), so a resumed run is bit-identical to an uninterrupted one, if its length is in steps and not
+in minutes. On a GPU this does not hold: batches are made on the CPU, and a batch is used again until the next is ready.
 """
 
 import collections
@@ -59,21 +56,21 @@ VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VALIDATION_FRAMES = 16
 
 VALIDATION_SHARE = 0.1
-"""Of the time of a run beside a GPU that is given in minutes: at most so much is for validation."""
+"""Largest fraction of the time spent on validation, in a run on a GPU with a budget in minutes."""
 
 REUSED = 3
-"""At most so often is a batch used again, with other noise, while the next one is not there (Choi et al. 2019,
-arXiv 1907.05550); beside a GPU only."""
+"""On a GPU, how often a batch may be used again, with new noise, until the next is ready (Choi et al. 2019, arXiv
+1907.05550)."""
 
 FREE_CORES, MOST_WORKERS = 3, 32
-"""Beside a GPU, cores that are left to the process that trains, and processes that make batches at most."""
+"""On a GPU, cores left to the training process, and most processes that make batches."""
 
 FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
-"""Clean frames (frames, height, width), or short clips (clips, moments, 2, height, width) of clean and hazy; 0-255."""
+"""Clean frames (frames, height, width), or clips of clean and hazy frames (clips, moments, 2, height, width); 0-255."""
 
 
 class Judge(Protocol):
-    """Scores a prior at what it is for; weights are kept by the score named `gain`, higher is better."""
+    """Scores a prior at its task; the weights with the highest score `gain` are kept."""
 
     @property
     def columns(self) -> Sequence[str]:
@@ -86,23 +83,23 @@ class Judge(Protocol):
 
 
 class Progress(NamedTuple):
-    """What the progress callback is told every `log_every` steps and after each validation."""
+    """What the progress callback receives every `log_every` steps and after each validation."""
 
     step: int
     fraction: float
-    """Of the run, in [0, 1], by steps or by minutes, whichever is further."""
+    """Fraction of the run, in [0, 1], by steps or by minutes, whichever is larger."""
     seconds: float
-    """Spent training, resumed runs included."""
+    """Training time, including earlier parts of a resumed run."""
     images_per_second: float
     """Training frames since the last call."""
     loss: float
     lr: float
     validation: dict[str, float] | None
-    """What was just measured of the averaged network, by column of loss.csv; None in between."""
+    """Validation results by column of loss.csv; None between validations."""
 
 
 class TrainResult(NamedTuple):
-    """End of a run: the best prior by validation, and whether the run was asked to stop before its end."""
+    """The best prior by validation, and whether the run was interrupted."""
 
     prior: DiffusionPrior
     step: int
@@ -110,7 +107,7 @@ class TrainResult(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """What the next step needs: weights, their moving average, the optimiser's moments, the number of steps done."""
+    """The state of the optimisation: weights, their moving average, the optimiser's moments, steps done."""
 
     network: UNet
     average: UNet
@@ -119,10 +116,7 @@ class TrainState(NamedTuple):
 
 
 def beside_gpu() -> bool:
-    """Whether the cores are free for rendering and for batches, because a GPU trains.
-
-    With NUCLEAR_DIFFUSION_BESIDE_GPU=1 in the environment all is done as if one did, for tests where there is none.
-    """
+    """Whether training runs on a GPU, so that the CPU cores are free; NUCLEAR_DIFFUSION_BESIDE_GPU=1 simulates it."""
     return jax.default_backend() != "cpu" or os.environ.get("NUCLEAR_DIFFUSION_BESIDE_GPU") == "1"
 
 
@@ -139,25 +133,26 @@ def train(
     ready: Callable[[], int] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
-    """Train a prior on clean frames, 0-255, and write it with its records into the folder `out`.
+    """Train a prior and write it with its records into the folder `out`.
 
-    From short clips (clips, moments, 2, height, width) of clean and hazy frames the prior also learns what haze does
-    and how it shows over time; see `DiffusionPrior.given`.
-    `frames` may be a memory map. `val_frames`: frames of other patients; without them some of `frames` are
-    watched, and over-fitting goes unseen. `resume`: go on from `out`/checkpoint.safetensors if there is one.
-    `init`: a prior to start from, or where it is (`load_trained`); its architecture, intensities and noise range stay.
-    `judge`: what the prior is for, measured at each validation; without it, denoising errors choose the weights.
-    `ready`: how many of `frames`, counted from the first, are there by now, where they are filled in while the run goes
-    on; None: all. Mean and standard deviation are those of what is there when the run starts.
+    Args:
+        frames: clean frames (frames, height, width), or clips of clean and hazy frames (clips, moments, 2, height,
+            width) for a conditional denoiser (`DiffusionPrior.given`); uint8, possibly a memory map.
+        seed: of the weights, the batches and the noise.
+        val_frames: frames of other patients; without them, validation is on `frames` and cannot show overfitting.
+        resume: from `out`/checkpoint.safetensors, if it exists.
+        init: a prior to start from, or its path (`load_trained`). Its architecture, intensities and noise range are
+            kept. At each validation, the mean of its weights and the new ones competes too: training on a few clips
+            makes a prior worse on others, and the mean is often better than either (Wortsman et al. 2022, arXiv
+            2109.01903).
+        judge: chooses the weights at each validation; without it, denoising errors do.
+        ready: returns how many of `frames`, from the first on, are filled in yet; None: all. Mean and standard
+            deviation are of the frames ready at the start.
 
-    With `init`, the weights half way back to it compete at each validation: a prior that is trained on a few clips
-    loses what it could do on others, and the mean of both is often better than either (Wortsman et al. 2022, arXiv
-    2109.01903).
+    Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume), loss.csv,
+    loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second stops at once.
 
-    Writes prior.safetensors (moving average, best by validation), checkpoint.safetensors (exact resume),
-    loss.csv, loss.png, samples.png, log.json. The first Ctrl-C saves and returns, the second stops at once.
-
-    Raises InputError for frames of another kind, or a checkpoint of another run.
+    Raises InputError for unusable frames, or a checkpoint of another run.
     """
     config = TrainConfig() if config is None else config
     frames = _checked(frames, "frames")
@@ -179,7 +174,7 @@ def train(
         network = cast(UNet, prior.network)
         if network.config.haze_aware and frames.shape[2] != 2:
             raise InputError(
-                "The prior to start from has learned haze and needs hazy frames to go on: give pairs, or no `init`."
+                "The initial prior is haze-aware and needs pairs of clean and hazy frames: give pairs, or no `init`."
             )
         config = dataclasses.replace(
             config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
@@ -194,7 +189,7 @@ def train(
     source = Batches(frames, seed, config.batch, config.augment)
     watched = jnp.asarray(dataclasses.replace(source, clips=monitored).watched(VALIDATION_FRAMES))
     if init is not None and int(state.step) == 0:
-        run.record(0, 0.0, math.nan, run.validate(state, watched, 0))  # training may only improve on it
+        run.record(0, 0.0, math.nan, run.validate(state, watched, 0))  # the prior to improve on
 
     key = _key(seed + 1)
     step = int(state.step)
@@ -202,7 +197,7 @@ def train(
     saved_at = told_at = time.monotonic()
     images = 0
     fraction = run.fraction(step)
-    prior = run.prior  # of a run that goes on, with its mean and scale
+    prior = run.prior  # a resumed run has its own mean and scale
     with _stop_on_signal() as stop, _prefetched(source, step, run) as batches:
         while fraction < 1 and not stop.is_set():
             lr = run.lr(step)
@@ -210,7 +205,7 @@ def train(
             state, loss = _take_step(state, batch, key, lr, prior.mean, prior.scale, config)
             losses.append(loss)
             if len(losses) > 1:
-                losses[-2].block_until_ready()  # at most two steps are under way: the clock is that of the network
+                losses[-2].block_until_ready()  # at most two steps in flight, so that the clock measures the network
             images += len(batch)
             step += 1
             fraction = run.fraction(step)
@@ -221,7 +216,7 @@ def train(
             mean_loss = float(jnp.mean(jnp.stack(losses)))
             losses.clear()
             if not math.isfinite(mean_loss):
-                raise RuntimeError(f"the loss is {mean_loss} at step {step}: resume with a smaller `lr`")
+                raise RuntimeError(f"The loss is {mean_loss} at step {step}: resume with a smaller `lr`.")
             rate = images / max(time.monotonic() - told_at, 1e-9)
             errors = None
             if validates:
@@ -247,7 +242,7 @@ def _limits(config: TrainConfig) -> tuple[float, float, int, bool]:
 
 
 def _key(seed: int) -> PRNGKeyArray:
-    """A key of XLA's own generator: several times faster to compile and to run on a CPU than JAX's default."""
+    """A key of XLA's own generator, which compiles and runs several times faster on a CPU than JAX's default."""
     return jax.random.key(seed, impl="rbg")
 
 
@@ -257,23 +252,23 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Clipped gradients to Muon's direction for convolutions, Adam's for the rest; the step multiplies by its rate.
+    """Gradient clipping, then Muon for convolutions and Adam for the rest; `_take_step` scales the result.
 
-    Muon (Jordan et al. 2024) makes a kernel's update orthogonal, as a matrix from what a site sees to its channels.
+    Muon (Jordan et al. 2024) makes a kernel's update orthogonal, as a matrix from input patch to output channels.
     """
     muon = optax.contrib.muon(-1.0, consistent_rms=0.2, adam_b2=0.99, muon_weight_dimension_numbers=_as_matrices)
     return optax.chain(optax.clip_by_global_norm(config.clip), muon)
 
 
 def _as_matrices(weights: optax.Params) -> Any:
-    """Which axes of a kernel are rows and which are columns; None for what is no kernel."""
+    """The axes of a kernel that form rows and columns; None for other arrays."""
     kernel = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
     return jax.tree.map(lambda w: kernel if w.ndim == 4 else None, weights)
 
 
 @partial(jax.jit, static_argnames="config")
 def _first_state(network: UNet, config: TrainConfig) -> TrainState:
-    """Before the first step. A step gives its state's memory away, so weights and average must not share theirs."""
+    """The initial state. `_take_step` donates its memory, so weights and average must not share theirs."""
     weights, average = (jax.tree.map(jnp.copy, network) for _ in range(2))
     moments = _optimizer(config).init(cast(optax.Params, network))
     return TrainState(weights, average, moments, jnp.zeros((), jnp.int32))
@@ -289,10 +284,7 @@ def _take_step(
     scale: float | Scalar,
     config: TrainConfig,
 ) -> tuple[TrainState, Scalar]:
-    """One step of the optimiser, and of the moving average; the loss beside the new state.
-
-    All in float32; only the network computes in bfloat16 where `mixed`.
-    """
+    """One step of the optimiser and of the moving average, in float32 (the network in bfloat16 if `mixed`)."""
     frames = frames.astype(jnp.float32)
     level_key, noise_key, haze_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
     sigma = sample_sigma(level_key, len(frames), config)
@@ -347,11 +339,11 @@ class _Run:
 
     @property
     def seconds(self) -> float:
-        """Spent training, earlier parts of a resumed run included."""
+        """Training time, including earlier parts of a resumed run."""
         return self.seconds_before + time.monotonic() - self.started
 
     def fraction(self, step: int) -> float:
-        """Of the run, by steps or by the clock, whichever is further."""
+        """Fraction of the run, by steps or by the clock, whichever is larger."""
         by_clock = 0.0 if self.config.minutes is None else self.seconds / (60 * self.config.minutes)
         return max(step / self.config.steps, by_clock)
 
@@ -366,14 +358,14 @@ class _Run:
         )
 
     def averaged(self, state: TrainState, share: float = 1.0) -> DiffusionPrior:
-        """The prior with the averaged weights, or only a `share` of the way from the start to them."""
+        """The prior with the averaged weights, or with a fraction `share` of the way from the start to them."""
         network = state.average
         if share < 1:
             network = jax.tree.map(lambda a, b: (1 - share) * a + share * b, self.prior.network, network)
         return dataclasses.replace(self.prior, network=network)
 
     def validates(self, step: int) -> bool:
-        """Whether to validate after this step: beside a GPU only if `VALIDATION_SHARE` of the minutes will do."""
+        """Whether to validate after this step: on a GPU, only within `VALIDATION_SHARE`."""
         if step % self.config.validate_every != 0:
             return False
         if self.config.minutes is None or not beside_gpu():
@@ -383,10 +375,7 @@ class _Run:
     def validate(
         self, state: TrainState, watched: Float[Array, "batch kinds height width"], step: int
     ) -> dict[str, float]:
-        """Errors of the averaged network, with fixed noise, and what the judge says; keeps the best prior.
-
-        That with the highest gain, or without a judge the lowest errors. `share`: how far it is from the start.
-        """
+        """Validate the averaged network, also half way from the start, and save it if it is the best so far."""
         started = time.monotonic()
         shares = (1.0,) if self.start is None or step == 0 else (0.5, 1.0)
         loss, found, prior = min((self._measured(state, watched, share) for share in shares), key=lambda one: one[0])
@@ -402,10 +391,10 @@ class _Run:
     def _measured(
         self, state: TrainState, watched: Float[Array, "batch kinds height width"], share: float
     ) -> tuple[float, dict[str, float], DiffusionPrior]:
-        """What weights are kept by, lower is better; all that is measured; and the prior."""
+        """The criterion for keeping weights (lower is better), the denoising errors and scores, and the prior."""
         prior, clean = self.averaged(state, share), watched[:, 0]
         found = {f"rmse_{s:g}": float(_denoising_error(prior, clean, jnp.float32(s))) for s in VALIDATION_SIGMAS}
-        # what dehazing asks for counts as much as all the noise levels together
+        # the error of the posterior mean counts as much as all noise levels together
         loss = sum(map(math.log, found.values())) / len(found)
         if prior.haze_aware:
             found["rmse_hazy"] = float(_error_given(prior, clean, watched[:, 1:]))
@@ -423,7 +412,7 @@ class _Run:
         (self.out / "loss.csv").write_text(",".join(self.columns) + "\n")
 
     def record(self, step: int, lr: float, loss: float, errors: dict[str, float] | None) -> None:
-        """Append one row to loss.csv, and to TensorBoard's file where there is one."""
+        """Append one row to loss.csv, and to TensorBoard's file if it is installed."""
         names = self.columns[4:]
         measured = [""] * len(names) if errors is None else [f"{errors[name]:.6f}" for name in names]
         row = [str(step), f"{self.seconds:.1f}", f"{lr:.3g}", f"{loss:.6f}", *measured]
@@ -439,7 +428,7 @@ class _Run:
             return list(csv.DictReader(file))
 
     def save(self, state: TrainState) -> None:
-        """Write the checkpoint, from which `restore` goes on exactly."""
+        """Write the checkpoint for `restore`."""
         metadata = {
             "format": CHECKPOINT_FORMAT,
             "run": json.dumps(self._identity()),
@@ -451,15 +440,15 @@ class _Run:
         _write(self.checkpoint_path, save(tensors, metadata))
 
     def restore(self, template: TrainState) -> TrainState:
-        """Read the checkpoint; rows that were logged after it are dropped, for they will be logged again."""
+        """Read the checkpoint, and drop later rows of the log, which will be logged again."""
         tensors, metadata = read_safetensors(self.checkpoint_path)
         own = json.loads(metadata["run"]) if metadata.get("format") == CHECKPOINT_FORMAT else {}
-        if self.start is None and own:  # they are those of the frames that were there when the run started
+        if self.start is None and own:  # the frames that are ready now may give another mean
             self.prior = dataclasses.replace(self.prior, mean=own["mean"], scale=own["scale"])
         if own != self._identity():
             raise InputError(
-                f"{self.checkpoint_path} is of a run with another network, start, seed or data, or was judged by other "
-                "clips: choose another folder, or do not resume."
+                f"{self.checkpoint_path} is from a run with another network, start, seed or data, or judged by other "
+                "clips: choose another folder."
             )
         state = fill_arrays(template, tensors, str(self.checkpoint_path))
         self.seconds_before, self.best = float(metadata["seconds"]), float(metadata["best"])
@@ -501,14 +490,14 @@ class _Run:
         _write(self.out / "log.json", (json.dumps(log, indent=2) + "\n").encode())
 
     def _identity(self) -> dict[str, Any]:
-        """What must not change between a run and its resumption. The length may: a run can be prolonged."""
+        """What must not change when a run resumes; its length may."""
         network = json.loads(json.dumps(dataclasses.asdict(self.config.network)))
         own = {"seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
         return {"network": network, **own, "start": self.start, "frames": self.frames, "judged": self.columns[4:]}
 
 
 def _board(folder: Path) -> Any | None:
-    """A writer of TensorBoard files, where a library for it is installed."""
+    """A writer of TensorBoard files, if a library for it is installed."""
     for module, name in (("tensorboardX", "SummaryWriter"), ("tensorboard.summary", "Writer")):
         if importlib.util.find_spec(module.split(".")[0]) is not None:
             return getattr(importlib.import_module(module), name)(str(folder))
@@ -530,11 +519,7 @@ def _error_given(prior: DiffusionPrior, clean: Frames, seen: Float[Array, "batch
 
 @contextmanager
 def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Float[np.ndarray, "b k h w"]]]:
-    """Batches from step `first` on, made ahead: in a thread where the cores are the network's, else in processes.
-
-    Threads would wait for each other beside a GPU: making a batch is many short calls. Frames that are in no file, of
-    which no process can have its own memory map, are left to threads.
-    """
+    """Batches from step `first` on, made in advance by the workers of `_makers`."""
     pool, at, workers, reused = _makers(batches)
     waiting: collections.deque[Future] = collections.deque()
 
@@ -559,7 +544,11 @@ def _prefetched(batches: Batches, first: int, run: _Run) -> Iterator[Iterator[Fl
 
 
 def _makers(batches: Batches) -> tuple[Executor, Callable[..., np.ndarray], int, int]:
-    """What makes batches: a pool, its function of step, halved and ready, workers, and how often one is used again."""
+    """A pool, its function of (step, halved, ready), the number of workers, and how often a batch is used again.
+
+    One thread on a CPU, processes on a GPU, because threads would block each other there. Frames in memory need
+    threads, because processes cannot share them.
+    """
     if not beside_gpu():
         return ThreadPoolExecutor(1), batches.at, 1, 0
     cores = os.cpu_count() or 1
@@ -573,7 +562,7 @@ def _makers(batches: Batches) -> tuple[Executor, Callable[..., np.ndarray], int,
 
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
-    """An event set by the first SIGINT or SIGTERM; the second acts as usual. Main thread only, else never set."""
+    """An event set by the first SIGINT or SIGTERM; the second acts as usual. Only in the main thread."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -597,7 +586,7 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
 
 def _digest(frames: FrameBank) -> str:
-    """SHA-256 of the bank's shape and of its first frames, which are there from the start, to tell sets apart."""
+    """SHA-256 of the bank's shape and its first frames, which are ready from the start."""
     some = frames[: min(16, max(1, len(frames) // 4))]
     return hashlib.sha256(repr(frames.shape).encode() + np.ascontiguousarray(some).tobytes()).hexdigest()
 
@@ -605,9 +594,9 @@ def _digest(frames: FrameBank) -> str:
 def _checked(frames: FrameBank, name: str) -> UInt8[np.ndarray, "clips moments kinds height width"]:
     if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 5 and frames.shape[2] in (1, 2))):
         raise InputError(
-            f"`{name}` must be uint8 of shape (frames, height, width), or (clips, moments, 2, height, width) with hazy "
-            f"versions, got {frames.dtype} of shape {frames.shape}: pack clips with `pack_clips`."
+            f"`{name}` must be uint8 of shape (frames, height, width), or of pairs (clips, moments, 2, height, width), "
+            f"got {frames.dtype} of shape {frames.shape}: pack clips with `pack_clips`."
         )
     if len(frames) == 0 or not np.any(frames[:: max(1, len(frames) // 512)]):
-        raise InputError(f"`{name}` holds no picture: every frame is black, or there is none.")
+        raise InputError(f"`{name}` holds no picture (no frames, or only black ones): give other clips.")
     return frames[:, None, None] if frames.ndim == 3 else frames

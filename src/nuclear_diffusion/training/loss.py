@@ -4,9 +4,8 @@
     lambda(sigma) = (sigma^2 + d^2) / (sigma d)^2 = 1 / c_out^2,   d = the data's standard deviation
 
 Differences from the source:
-1. ln sigma is a mixture: EDM's normal, and a log-uniform tail over the whole range, so that no noise level that
-   a sampler may ask for goes untrained.
-2. The noise levels of one batch are stratified, which lowers the variance of the loss.
+1. ln sigma is a mixture of EDM's normal and a uniform over the whole range, so that every noise level is trained.
+2. The noise levels of a batch are stratified, which lowers the variance of the loss.
 """
 
 import math
@@ -22,10 +21,10 @@ from nuclear_diffusion.types import Scalar
 Frames = Float[Array, "batch height width"]
 
 HIGH_SHARE = 0.7
-"""Of the frames whose hazy version is seen: those with a noise level of 0.3 or more."""
+"""Fraction of the frames with a hazy version that get a noise level of 0.3 or more."""
 
 BLANK_SHARE = 0.75
-"""Of these: those that are hidden altogether, see `DiffusionPrior.given`."""
+"""Fraction of these whose noisy frame is hidden, see `Posterior.mean`."""
 
 
 def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:
@@ -47,8 +46,8 @@ def score_matching_loss(
 ) -> Scalar:
     """Mean over frames and pixels of lambda(sigma) (D(x0 + sigma n; sigma) - x0)^2; about 1 where F = 0.
 
-    With `seen` of the hazy clip, D is E[x0 | x, y] instead of E[x0 | x]. At an infinite sigma the network is shown
-    nothing of x, not even noise, and D is E[x0 | y].
+    With the hazy inputs `seen`, D is E[x0 | x, y] instead of E[x0 | x]. At an infinite sigma x is replaced by its mean,
+    and D is the posterior mean E[x0 | y].
     """
     blank = jnp.isinf(sigma)[:, None, None]
     sigma = jnp.minimum(sigma, prior.sigma_max)
@@ -66,10 +65,10 @@ def show_haze(
     nothing: float | Scalar,
     config: TrainConfig,
 ) -> tuple[Float[Array, "batch seen height width"], Float[Array, " batch"]]:
-    """What is seen of the hazy clip for a share of the batch, `nothing` for the rest, and their noise levels.
+    """The hazy inputs for a fraction `shown` of the batch, `nothing` (the mean) for the rest, and the noise levels.
 
-    `nothing` is the mean intensity. `HIGH_SHARE` of those that see it get a high noise level: there is little left to
-    see but it; `BLANK_SHARE` of them an infinite one.
+    `HIGH_SHARE` of the frames with hazy inputs get a high noise level, so that the network must use these inputs;
+    `BLANK_SHARE` of them get an infinite one.
     """
     shown, high, level, blank = jax.random.uniform(key, (4, len(hazy)))
     low_end, high_end = math.log(min(0.3, config.sigma_max)), math.log(config.sigma_max)

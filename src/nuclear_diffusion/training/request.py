@@ -1,4 +1,4 @@
-"""What may be asked of a training run: the options of the command `train`. Light: no JAX."""
+"""The options of the command `train`; imports no JAX."""
 
 import dataclasses
 from pathlib import Path
@@ -9,61 +9,62 @@ from tyro.conf import Positional, arg
 from nuclear_diffusion.errors import require
 
 SIMULATOR = "simulator"
-"""In place of a folder: the package's own echo simulator."""
+"""Selects the package's echo simulator instead of a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A training run."""
+    """The options of a training run."""
 
     data: Annotated[
         Positional[str],
         arg(metavar="DATA", help="Folder of clean clips or images, or the word 'simulator'."),
     ]
-    output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of the run, new or to be resumed.")]
+    output: Annotated[Path, arg(aliases=["-o"], metavar="RUN", help="Folder of a new run, or of one to resume.")]
     blind: Annotated[
         bool,
         arg(
-            help="Train p(X) on clean frames alone, as in the paper: a prior for the methods paper, zea and mmse that "
-            "knows nothing of haze."
+            help="Train an unconditional prior p(X) on clean frames only, as in the paper, for the methods paper, zea "
+            "and mmse."
         ),
     ] = False
     hazy: Annotated[
         Path | None,
         arg(
             metavar="DIR",
-            help="Hazy clips of your own that the prior is judged on; with --masks they choose its weights too.",
-            help_behavior_hint="(default: simulated patients alone)",
+            help="Your own hazy clips to evaluate the prior on. If they have masks, they also help to choose its "
+            "weights.",
+            help_behavior_hint="(default: simulated patients only)",
         ),
     ] = None
     masks: Annotated[
         Path | None,
         arg(
             metavar="DIR",
-            help="Masks named as the frames: PNG, 255 septum and 128 ventricle, or LabelMe JSON.",
-            help_behavior_hint="(default: noisy_roi, else beside the frames)",
+            help="Folder of masks with the frames' file names: PNG (septum 255, ventricle 128) or LabelMe JSON.",
+            help_behavior_hint="(default: LabelMe JSON files in --hazy)",
         ),
     ] = None
-    patients: Annotated[int, arg(help="Simulated patients to render (simulator only).")] = 1500
+    patients: Annotated[int, arg(help="Number of simulated patients (simulator only).")] = 1500
     minutes: Annotated[
         float | None,
-        arg(metavar="FLOAT", help="Wall-clock budget.", help_behavior_hint="(default: none)"),
+        arg(metavar="FLOAT", help="Wall-clock budget in minutes.", help_behavior_hint="(default: none)"),
     ] = None
     steps: Annotated[
         int | None,
         arg(
             metavar="INT",
-            help="Length of the run in optimiser steps, where the minutes do not end it.",
-            help_behavior_hint="(default: 20000, or 4000 where a prior is the start)",
+            help="Length of the run in optimiser steps, unless --minutes ends it earlier.",
+            help_behavior_hint="(default: 20000, or 4000 from an existing prior)",
         ),
     ] = None
-    batch: Annotated[int, arg(help="Frames a step.")] = 5
+    batch: Annotated[int, arg(help="Frames per step.")] = 5
     learning_rate: Annotated[
         float | None,
         arg(
             metavar="FLOAT",
             help="Peak learning rate.",
-            help_behavior_hint="(default: 0.005, or 0.001 where a prior is the start)",
+            help_behavior_hint="(default: 0.005, or 0.001 from an existing prior)",
         ),
     ] = None
     init: Annotated[
@@ -71,27 +72,25 @@ class Request:
         arg(
             metavar="echo|none|PATH",
             help="Prior to start from; none: random weights.",
-            help_behavior_hint="(default: echo, but none for the simulator without --blind)",
+            help_behavior_hint="(default: echo; none with --widths, or for the simulator without --blind)",
         ),
     ] = None
     widths: Annotated[
         tuple[int, ...] | None,
         arg(
             metavar="INT...",
-            help="Channels of a new network's levels, finest first; a prior to start from has its own.",
+            help="Channels of each level of a new network, finest first.",
             help_behavior_hint="(default: 40 64 96 128)",
         ),
     ] = None
     size: Annotated[int, arg(help="Height and width of the training frames in pixels.")] = 256
-    cache_gb: Annotated[float, arg(help="Gigabytes of frames that may be kept in RUN while it trains.")] = 2.0
-    keep_cache: Annotated[
-        bool, arg(help="Keep these frames at the end, for another run on them.", help_behavior_hint="")
-    ] = False
+    cache_gb: Annotated[float, arg(help="Limit on the frames cached in RUN during training, in gigabytes.")] = 2.0
+    keep_cache: Annotated[bool, arg(help="Keep the cached frames for another run.", help_behavior_hint="")] = False
     seed: Annotated[int, arg(help="Random seed of the weights, the noise and the haze.")] = 0
 
     @property
     def folder(self) -> Path | None:
-        """Folder of the clips; None for the simulator's."""
+        """Folder of the clips; None for the simulator."""
         return None if self.data == SIMULATOR else Path(self.data)
 
     @property
@@ -102,7 +101,7 @@ class Request:
         return None if init == "none" else init
 
     def check(self) -> None:
-        """Raise `InputError` for values that cannot be used."""
+        """Raise `InputError` for unusable values."""
         for name in ("patients", "size", "steps", "minutes", "batch", "learning_rate", "cache_gb"):
             value = getattr(self, name)
             flag = f"--{name.replace('_', '-')}"
@@ -111,9 +110,9 @@ class Request:
         require(min(self.widths or (1,)) > 0, f"--widths must be positive numbers, got {self.widths}.")
         require(
             not self.widths or self.init in (None, "none"),
-            "--widths is for a new network, --init starts from one that has its own: leave out one.",
+            "--widths is for a new network, but --init has its own: remove one of them.",
         )
         require(
             self.masks is None or self.hazy is not None,
-            "--masks are those of hazy clips: name their folder with --hazy, or leave it out.",
+            "--masks needs hazy clips: add --hazy or remove --masks.",
         )

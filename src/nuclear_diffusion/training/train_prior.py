@@ -1,4 +1,4 @@
-"""Training from clips to a verdict: what the command `train` does."""
+"""The command `train`: collect frames, train, evaluate."""
 
 import os
 import shutil
@@ -24,14 +24,14 @@ from nuclear_diffusion.training.loop import Progress, beside_gpu, train
 from nuclear_diffusion.training.request import Request
 
 STEPS, MORE_STEPS = 20_000, 4_000
-"""Length of a run from random weights, and of one that starts from a prior: about five hours and one on two cores."""
+"""Length of a run from random weights and from a prior: about five hours and one hour on two cores."""
 
 VALIDATE_EVERY, VALIDATE_MORE = 500, 200
-"""Steps between validations, which take up to a minute: of a run from random weights, whose best weights are mostly
-its last, and of one that starts from a prior."""
+"""Steps between validations, which take up to a minute, from random weights and from a prior. From random weights the
+last weights are usually the best."""
 
 JUDGED = 48
-"""Simulated patients that the prior is judged on; no more than are to be rendered for training."""
+"""Simulated patients to evaluate on, at most as many as `patients`."""
 
 SHIPPED = "echo"
 
@@ -44,18 +44,18 @@ class Trained(NamedTuple):
 
     step: int
     frames: int
-    """To learn from."""
+    """Number of training frames."""
     verdict: list[str]
-    """Sentences: whether the prior is better than the one before."""
+    """Sentences that say whether the prior is better than the previous one."""
     interrupted: bool
 
 
 def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]) -> Trained:
-    """Collect frames, train, judge.
+    """Collect frames, train, and compare the new prior with the previous one.
 
-    Clean clips of one's own are first dehazed by the prior that training starts from (the shipped one, where it starts
-    from none), and then paired with simulated haze; see `read_frames`. The new prior is judged against the same
-    prior on hazy clips that are not trained on. Raises `InputError` for what cannot be read or does not fit together.
+    The previous prior is the one that training starts from, or the shipped one. It dehazes your own clean clips, which
+    are then paired with simulated haze (`read_frames`). Both priors are compared on hazy clips outside the training
+    set. Raises `InputError` for unreadable clips or options that contradict each other.
     """
     start = None if request.start is None else load_trained(request.start)
     if start is not None and request.blind:
@@ -63,7 +63,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
     blind = request.blind or (start is not None and not start.haze_aware)
     before = None if blind else start or load_trained(SHIPPED)
     if blind and request.hazy is not None:
-        raise InputError("A blind prior is not judged by dehazing: leave out --hazy and --masks.")
+        raise InputError("An unconditional prior is not evaluated on hazy clips: remove --hazy and --masks.")
     own = None if request.hazy is None else own_hazy(request.hazy, request.masks, request.size)
     cache = request.output / "cache"
     afresh = start is None
@@ -102,7 +102,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         name = request.start or SHIPPED
         verdict = judge.verdict(result.prior, name)
         if prior_hash(result.prior) == prior_hash(before):
-            verdict = [f"No weights of this run were better than {name}: they are {name}'s. Go on using {name}."]
+            verdict = [f"No weights of this run were better than {name}: prior.safetensors is a copy of {name}."]
         (request.output / "verdict.txt").write_text("\n".join(verdict) + "\n", encoding="utf-8")
     if not request.keep_cache:
         shutil.rmtree(cache, ignore_errors=True)
@@ -113,7 +113,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
 def _frames(
     request: Request, teacher: DiffusionPrior | None, cache: Path, progress_bar: Bar, note: Callable[[str], None]
 ) -> Iterator[tuple[Bank, Callable[[], int] | None]]:
-    """What to learn from, and where it is rendered meanwhile, beside a GPU, how many patients are there."""
+    """The training frames, and `ready` of `train` if patients are rendered during training on a GPU."""
     about: dict[str, Any] = {"cache": cache, "size": request.size, "limit_gb": request.cache_gb, "note": note}
     if request.folder is not None:
         with progress_bar("reading clips") as progress:
@@ -121,7 +121,7 @@ def _frames(
         yield bank, None
         return
     bar = "rendering simulated patients"
-    if teacher is not None and beside_gpu():  # a blind prior is trained on a copy of all clean frames
+    if teacher is not None and beside_gpu():  # a blind prior trains on a copy of all clean frames
         with ExitStack() as first:
             progress = first.enter_context(progress_bar(bar))
             with render_ahead(request.patients, MOMENTS, progress=progress, **about) as (bank, ready):
@@ -140,9 +140,9 @@ def _judge(
     own: list[Regions] | None,
     progress_bar: Bar,
 ) -> Judge:
-    """Judges by patients that look like `clips`, and by clips of one's own."""
+    """A judge on simulated patients that look like `clips`, and on the user's own hazy clips."""
     some = np.linspace(0, len(clips) - 1, min(64, len(clips))).astype(int)
-    with progress_bar("rendering patients to judge by") as progress:
+    with progress_bar("rendering patients for evaluation") as progress:
         kinds = {
             "simulated": simulated_like(
                 clips[some][:, :, 0],
@@ -162,7 +162,6 @@ def _clean_only(frames: UInt8[ndarray, "..."]) -> UInt8[ndarray, "frames size si
 
 
 def _words(state: Progress) -> str:
-    """What a line of the log says of a run."""
     words = f"step {state.step}, loss {state.loss:.4f}, {state.images_per_second:.1f} images/s"
     gained = (state.validation or {}).get("gain")
-    return words if gained is None else f"{words}, gCNR gained {gained:+.3f}"
+    return words if gained is None else f"{words}, gCNR gain {gained:+.3f}"
