@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import av
 import h5py
 import numpy as np
 import pydicom.examples
@@ -358,22 +357,16 @@ def arrays(folder) -> dict[str, np.ndarray]:
         return {name: file[name][...] for name in file}
 
 
-def decoded(path):
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)]).astype(float)
-
-
 def assert_same_result(one, other):
-    """The same bits and the same report, but for the seconds, and videos that look alike."""
+    """The same bits and the same report, but for the seconds."""
     held, expected = arrays(one), arrays(other)
     assert held.keys() == expected.keys()
     for name in held:
         np.testing.assert_array_equal(held[name], expected[name])
     reports = [json.loads((folder / "report.json").read_text()) | {"seconds": 0} for folder in (one, other)]
     assert reports[0] == reports[1]
-    for video in ("signal.mp4", "background.mp4", "comparison.mp4"):  # an encoder's threads may change a few bits
-        shown, wanted = (decoded(folder / video) for folder in (one, other))
-        np.testing.assert_allclose(shown, wanted, atol=4)
+    for video in one.glob("*.mp4"):
+        assert video.read_bytes() == (other / video.name).read_bytes()
     assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
 
 

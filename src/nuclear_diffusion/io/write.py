@@ -76,11 +76,13 @@ def _write_movie(path: Path, frames: UInt8[ndarray, "frames height width *rgb"],
     pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2)] + [(0, 0)] * (frames.ndim - 3)
     frames = np.pad(frames, pad, mode="edge")  # 4:2:0 chroma needs even sides
     h264 = "libx264" in av.codecs_available
-    options = {"crf": "14", "preset": "fast"} if h264 else {"qscale": "2", "qmin": "1"}
+    # x264's macroblock tree gives other bits from run to run, and so does another number of threads
+    options = {"crf": "14", "preset": "fast", "x264-params": "mbtree=0"} if h264 else {"qscale": "2", "qmin": "1"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264" if h264 else "mpeg4", rate=_rate(fps), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1
         if not h264:
             stream.bit_rate = 8 * frames[0].size * max(1, round(fps))
         for frame in frames:

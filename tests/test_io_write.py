@@ -210,3 +210,16 @@ def test_mistakes_are_value_errors(tmp_path, frames, fps, says):
     with pytest.raises(ValueError, match=says):
         write_video(tmp_path / "clip.mp4", frames, fps)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_clip_is_the_same_bytes(tmp_path, seed):
+    """Whatever the memory held before that the encoder uses; the sides are no multiple of its 16 pixels."""
+    rng = np.random.default_rng(seed)
+    frames = np.clip(rng.rayleigh(0.2, (5, 56, 144)), 0, 1)
+    seen = set()
+    for _ in range(10):
+        _ = [rng.integers(0, 255, size, np.uint8) for size in rng.integers(1000, 3_000_000, 3)]
+        write_video(tmp_path / "clip.mp4", frames, 20.0)
+        seen.add((tmp_path / "clip.mp4").read_bytes())
+    assert len(seen) == 1
