@@ -1,7 +1,7 @@
 """The methods, each a frozen class with settings, their defaults and help, and `separate`.
 
 A method is set on the command line or in a settings file and stored in every report. To add one, write a class and add
-it to `Method`. JAX is imported when a method runs, so that help is fast.
+it to `Method` and `MethodName`. JAX is imported when a method runs, so that help is fast.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     def name(self) -> MethodName:
         """The method's name on the command line."""
         return cast(MethodName, self.__struct_config__.tag)
+
+    @property
+    def prior_name(self) -> str | None:
+        """The setting `prior`; None for a method without a prior."""
+        return getattr(self, "prior", None)
 
 
 class Nuclear(_Settings, frozen=True):
