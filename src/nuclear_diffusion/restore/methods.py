@@ -75,7 +75,7 @@ class Nuclear(_Settings, frozen=True):
     samples: Annotated[
         int, arg(help="Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2.")
     ] = 0
-    seed: Seed = 0
+    seed: Annotated[int, arg(help="Random seed of --samples.")] = 0
 
     moving: ClassVar[bool] = True
     draws_mu: ClassVar[float] = 10.0
