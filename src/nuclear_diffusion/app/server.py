@@ -274,7 +274,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
 
 def sheet(folder: Path) -> list[dict[str, Any]]:
     """One entry for each finished result directly in a folder."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted(folder.iterdir()):
         if not _is_result(path):
             continue
@@ -283,7 +283,7 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
         except InputError as error:
             found.append({"name": path.name, "path": str(path), "problem": str(error)})
             continue
-        entry = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
+        entry: dict[str, Any] = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
         for name in ("haze_energy_removed", "bright_tissue_lost", "flicker", "seconds", "frames"):
             entry[name] = report.get(name)
         found.append(entry)

@@ -256,7 +256,8 @@ export class Player extends EventTarget {
     for (const panel of this.panels()) {
       const place = this.place(panel);
       this._image(context, panel[0], place, place.x, place.width);
-      this._label(context, panel[0], place, ratio);
+      const wiped = this.view === "wipe" && this.film.hasResult;
+      this._label(context, panel[0], place, ratio, wiped);
     }
     if (this.view === "wipe" && this.film.hasResult) this._wipe(context, ratio);
     this.dispatchEvent(new CustomEvent("drawn", { detail: context }));
@@ -273,14 +274,17 @@ export class Player extends EventTarget {
     context.restore();
   }
 
-  _label(context, what, place, ratio) {
+  _label(context, what, place, ratio, right = false) {
     context.font = `${13 * ratio}px system-ui, sans-serif`;
     context.textBaseline = "top";
     context.fillStyle = "#e6e6e6";
     context.shadowColor = "#000";
     context.shadowBlur = 4 * ratio;
     const names = { input: "input", result: "result", haze: "haze removed" };
-    context.fillText(names[what] ?? VIEWS[what].toLowerCase(), place.x + 8 * ratio, 8 * ratio);
+    context.textAlign = right ? "right" : "left";
+    const x = right ? place.x + place.width - 8 * ratio : place.x + 8 * ratio;
+    context.fillText(names[what] ?? VIEWS[what].toLowerCase(), x, 8 * ratio);
+    context.textAlign = "left";
     context.shadowBlur = 0;
   }
 

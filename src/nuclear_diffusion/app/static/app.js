@@ -173,7 +173,7 @@ function tellFacts() {
     [dt.textContent, dd.textContent] = [term, words];
     return [dt, dd];
   }));
-  $("fps").value = clip.fps;
+  $("fps").value = Number(clip.fps.toFixed(3));
 }
 
 async function correct(change) {

@@ -26,6 +26,18 @@ export function mmode(film, what, [[x0, y0], [x1, y1]]) {
   return image;
 }
 
+const strips = new Map(); // what -> {key, canvas}: made anew only for another line, film or strength
+function strip(film, what, line) {
+  const key = `${line} ${what === "input" ? "" : film.strength}`;
+  const kept = strips.get(what);
+  if (kept?.key === key && kept.film === film) return kept.canvas;
+  const image = mmode(film, what, line);
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  strips.set(what, { key, film, canvas });
+  return canvas;
+}
+
 /** M-mode of input and result side by side, with the present moment marked. */
 export function drawLines(canvas, player, line) {
   if (canvas.hidden || line === null) return;
@@ -34,11 +46,8 @@ export function drawLines(canvas, player, line) {
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
   whats.forEach((what, k) => {
-    const image = mmode(player.film, what, line);
-    const strip = new OffscreenCanvas(image.width, image.height);
-    strip.getContext("2d").putImageData(image, 0, 0);
     const [left, wide] = [(k * width) / whats.length, width / whats.length - 4 * ratio];
-    context.drawImage(strip, left, 0, wide, height);
+    context.drawImage(strip(player.film, what, line), left, 0, wide, height);
     context.fillStyle = "#f0e442";
     context.fillRect(left + ((player.frame + 0.5) / player.film.frames) * wide, 0, ratio, height);
     context.fillStyle = "#e6e6e6";
