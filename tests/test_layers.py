@@ -18,7 +18,7 @@ LAYERS = [
     {"restore"},
     {"view"},
     {"measure"},
-    {"training", "app"},
+    {"training", "app", "napari"},
     {"cli"},
     {"__main__"},
 ]
