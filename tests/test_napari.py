@@ -76,7 +76,7 @@ def test_the_widget_dehazes_turns_and_scores(tmp_path, monkeypatch):
 
     application = QApplication.instance() or QApplication([])
     viewer = ViewerModel()
-    clip, share = made_result(tmp_path / "result")
+    clip, _ = made_result(tmp_path / "result")
     data, look, _ = clip_layer(clip)
     viewer.add_image(data, **look)
     widget = DehazeWidget(viewer)  # pyright: ignore[reportArgumentType]
