@@ -51,6 +51,7 @@ class Told(eqx.Module):
         return Told(self.keeps, self.adds, observed)
 
     def mean(self):
+        assert self.observed is not None
         return self.keeps * self.observed + self.adds
 
     def denoise(self, x, sigma):

@@ -6,15 +6,14 @@ from typing import Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
-from numpy import ndarray
+from jaxtyping import PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.progress import listening
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.types import Video, VideoLike
 
 P = TypeVar("P")
 """The type of p(L) that a sampler takes."""
@@ -40,7 +39,7 @@ class Sampler(Protocol[P]):
 
 
 def sample(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     sampler: Sampler[P],
     *,
@@ -96,7 +95,7 @@ def sample(
     )
 
 
-def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:
+def check_video(video: VideoLike) -> Video:
     """`video` as float32; raises `InputError` if it cannot be separated."""
     given = np.asarray(video)
     if not np.issubdtype(given.dtype, np.floating):

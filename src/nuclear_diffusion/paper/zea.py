@@ -33,7 +33,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
@@ -42,7 +42,7 @@ from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.types import Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
@@ -241,7 +241,7 @@ def zea_windows(frames: int, size: int, overlap: int = 0) -> list[range]:
 
 
 def separate_as_zea(
-    video: Video | Float[np.ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     key: PRNGKeyArray,

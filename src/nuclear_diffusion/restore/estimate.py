@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy import ndarray
 
 from nuclear_diffusion.paper.em import EM
 from nuclear_diffusion.paper.nuclear_norm import slowly_varying
@@ -33,7 +32,7 @@ from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
 from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.render import STRENGTH, render
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.types import Video, VideoLike
 
 WINDOW, OVERLAP = 60, 8
 """Frames estimated together (one or two heartbeats), and frames shared by neighbouring windows."""
@@ -59,7 +58,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     completion: Completion | None = None,
@@ -99,7 +98,7 @@ def estimate(
 
 
 def separate(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     strength: float = STRENGTH,
