@@ -1,7 +1,7 @@
 """Run a sampler such as Algorithm 1 on a clip, window by window, each with a warm start from the last (SeqDiff)."""
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ P = TypeVar("P")
 """The type of p(L) that a sampler takes."""
 
 
+@runtime_checkable
 class Sampler(Protocol[P]):
     """Separates one window, as `Algorithm1` does."""
 

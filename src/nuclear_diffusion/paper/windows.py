@@ -12,6 +12,9 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.types import Video, VideoLike
 
+Part = Float[Array | ndarray, "size height width"]
+"""A window of a clip, or the result for it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -61,7 +64,7 @@ class Windows:
             total[start : start + self.size] += triangle
         return np.stack([triangle / total[start : start + self.size] for start in self.starts])
 
-    def merge(self, parts: Sequence[VideoLike] | Float[Array | ndarray, "windows size height width"]) -> Video:
+    def merge(self, parts: Sequence[Part] | Float[Array | ndarray, "windows size height width"]) -> Video:
         """Merge the results for all windows into one clip, cross-faded where they overlap; the inverse of `split`."""
         if len(parts) != len(self):
             raise ValueError(f"`parts` must hold {len(self)} windows, got {len(parts)}.")

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Features = Float[Array, "batch height width channels"]
-"""Channels last, which is several times faster than channels first in XLA's CPU convolutions."""
+Features = Float[Array, "batch _ _ _"]
+"""(batch, height, width, channels): channels last, several times faster than first in XLA's CPU convolutions."""
 
 Kernel = Float[Array, "size size c_in c_out"]
 
