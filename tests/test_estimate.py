@@ -542,6 +542,7 @@ def test_one_blind_pass_is_the_denoiser():
         (np.zeros((3, 0, 4)), "shape"),
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_unusable_videos_are_refused(video, reason):
     for refused in (
         lambda: estimate(video, Told()),

@@ -157,6 +157,7 @@ def test_nothing_visible_gives_everything():
     assert find_sector(clip).all()
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_mistakes_are_value_errors():
     with pytest.raises(ValueError, match="`frames` must be"):
         find_sector(np.zeros((64, 64), np.float32))

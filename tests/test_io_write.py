@@ -207,6 +207,7 @@ def test_unknown_suffix(tmp_path):
         (np.zeros((2, 4, 4)), np.inf, "`fps` must be positive"),
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_mistakes_are_value_errors(tmp_path, frames, fps, says):
     with pytest.raises(ValueError, match=says):
         write_video(tmp_path / "clip.mp4", frames, fps)

@@ -301,6 +301,7 @@ def test_an_empty_region_is_refused(score):
         lambda: metrics.bright_lost(np.zeros((8, 8)), np.zeros((8, 8)), truth=np.zeros((2, 8, 8))),
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_images_that_cannot_be_compared_are_refused(score):
     with pytest.raises(ValueError, match=r"must|needs|holds NaN"):
         score()

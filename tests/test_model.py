@@ -204,6 +204,7 @@ def test_impossible_gamma_is_refused(gamma):
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.5), (-1.0, 0.0), (), ((1.0,),)])
+@pytest.mark.usefixtures("wrong_types")
 def test_weights_without_an_exact_prox_are_refused(weights):
     with pytest.raises(ValueError, match="weights"):
         NuclearNorm(1.0, weights)

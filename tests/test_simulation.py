@@ -185,6 +185,7 @@ def test_splits_never_share_a_patient():
         {"findings": ["stone"]},
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         simulate(seed=0, **setting)
