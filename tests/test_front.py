@@ -120,6 +120,7 @@ def test_the_same_resamples_are_taken_of_both_and_on_every_call():
     assert found.high == pytest.approx(0.01)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_fronts_of_other_clips_are_refused_and_one_clip_has_no_interval():
     with pytest.raises(ValueError, match="12"):
         gain(some_fronts(12), some_fronts(11))

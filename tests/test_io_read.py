@@ -16,7 +16,7 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from nuclear_diffusion.errors import InputError
