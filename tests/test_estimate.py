@@ -302,7 +302,8 @@ def test_black_holds_no_haze():
 
 def test_a_share_of_haze_is_what_is_missing_of_the_input():
     y, x = jnp.array([0.8, 0.8, 0.8, 0.8, 0.0]), jnp.array([0.8, 0.6, 0.0, 0.9, 0.0])
-    np.testing.assert_allclose(haze_share(y, x), [0, 0.25, 1, 0, 0], atol=1e-6)
+    found = haze_share(y[:, None, None], x[:, None, None])
+    np.testing.assert_allclose(found.ravel(), [0, 0.25, 1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("brightness", "share"), [(0.2, 0.9), (0.5, 0.5), (0.9, 0.3)])
