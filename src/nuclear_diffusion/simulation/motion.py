@@ -12,17 +12,17 @@ import numpy as np
 from .anatomy import Anatomy, Leaflet
 
 
-def _rise(x: np.ndarray, start: float, stop: float) -> np.ndarray:
+def _rise(x: float | np.ndarray, start: float, stop: float) -> float | np.ndarray:
     """0 before `start`, 1 after `stop`, with a raised cosine between."""
     return 0.5 - 0.5 * np.cos(np.pi * np.clip((x - start) / (stop - start), 0, 1))
 
 
-def contraction(phase: np.ndarray) -> np.ndarray:
+def contraction(phase: float | np.ndarray) -> float | np.ndarray:
     """Contraction in [0, 1] at `phase` in [0, 1) from the R wave: systole, rapid filling, diastasis, atrial kick."""
     return _rise(phase, 0.02, 0.35) - 0.75 * _rise(phase, 0.42, 0.58) - 0.25 * _rise(phase, 0.85, 0.99)
 
 
-def opening(phase: np.ndarray, diastolic: bool) -> np.ndarray:
+def opening(phase: float | np.ndarray, diastolic: bool) -> float | np.ndarray:
     """Opening of a valve in [0, 1] at `phase` of the cardiac cycle."""
     if diastolic:
         early = _rise(phase, 0.42, 0.48) * (1 - 0.7 * _rise(phase, 0.56, 0.68))
