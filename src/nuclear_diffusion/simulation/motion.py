@@ -12,17 +12,17 @@ import numpy as np
 from .anatomy import Anatomy, Leaflet
 
 
-def _rise(x: float | np.ndarray, start: float, stop: float) -> float | np.ndarray:
+def _rise(x: np.ndarray, start: float, stop: float) -> np.ndarray:
     """0 before `start`, 1 after `stop`, with a raised cosine between."""
     return 0.5 - 0.5 * np.cos(np.pi * np.clip((x - start) / (stop - start), 0, 1))
 
 
-def contraction(phase: float | np.ndarray) -> float | np.ndarray:
+def contraction(phase: np.ndarray) -> np.ndarray:
     """Contraction in [0, 1] at `phase` in [0, 1) from the R wave: systole, rapid filling, diastasis, atrial kick."""
     return _rise(phase, 0.02, 0.35) - 0.75 * _rise(phase, 0.42, 0.58) - 0.25 * _rise(phase, 0.85, 0.99)
 
 
-def opening(phase: float | np.ndarray, diastolic: bool) -> float | np.ndarray:
+def opening(phase: np.ndarray, diastolic: bool) -> np.ndarray:
     """Opening of a valve in [0, 1] at `phase` of the cardiac cycle."""
     if diastolic:
         early = _rise(phase, 0.42, 0.48) * (1 - 0.7 * _rise(phase, 0.56, 0.68))
@@ -97,14 +97,14 @@ class Motion:
 
     def move(self, points: np.ndarray, modes: Modes, time: float) -> np.ndarray:
         """Positions (n, 2) in cm at `time` seconds of material points with rest positions `points`."""
-        squeeze = float(contraction(np.array(self.cycle(time))))
+        squeeze = float(contraction(np.array([self.cycle(time)]))[0])
         breath = np.sin(2 * np.pi * time / self.breathing[2])
         shift = squeeze * np.array(self.swing) + breath * np.array(self.breathing[:2])
         return points + squeeze * (self.shortening * modes.inward + self.descent * modes.base) + modes.heart * shift
 
     def leaflet(self, valve: Leaflet, hinge: np.ndarray, along: np.ndarray, time: float) -> np.ndarray:
         """Positions (n, 2) at `time` of points at fractions `along` in [0, 1] of a leaflet hinged at `hinge`."""
-        open_ = float(opening(np.array(self.cycle(time)), valve.diastolic))
+        open_ = float(opening(np.array([self.cycle(time)]), valve.diastolic)[0])
         angle = valve.closed + open_ * (valve.opened - valve.closed)
         bend = angle + 0.5 * (along - 0.5) * (1 - 0.5 * open_)  # leaflets are curved, most when closed
         return hinge + valve.length * along[:, None] * np.stack([np.sin(bend), np.cos(bend)], axis=1)
