@@ -4,11 +4,12 @@ import jaxtyping
 import pytest
 
 RESTORE = ("background", "clip", "draws", "estimate", "folder", "one_pass", "pictures", "render", "run")
-"""All but `methods`, which imports the names in its annotations for type checkers only."""
+"""All but `methods`, which imports the names in its annotations for type checkers only. Nor is `cli` checked, as tyro
+builds its dataclasses with `tyro.MISSING`."""
 
 jaxtyping.install_import_hook(
     [
-        *(f"nuclear_diffusion.{name}" for name in ("cli", "io", "measure", "metrics", "paper", "priors")),
+        *(f"nuclear_diffusion.{name}" for name in ("io", "measure", "metrics", "paper", "priors")),
         *(f"nuclear_diffusion.{name}" for name in ("simulation", "training")),
         *(f"nuclear_diffusion.restore.{name}" for name in RESTORE),
     ],
