@@ -33,7 +33,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
@@ -249,7 +249,7 @@ def separate_as_zea(
     sampler: Zea | None = None,
     window: int = ZEA_WINDOW,
     overlap: int = 0,
-    noise: Sequence[Video] | None = None,
+    noise: Sequence[Float[Array, "_ height width"]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Separation:
     """Separate a clip as zea does: `sample` with the sampler `Zea`, but with zea's windows.
