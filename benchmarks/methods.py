@@ -24,7 +24,7 @@ from nuclear_diffusion.measure.style import LOOKS
 from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
 from nuclear_diffusion.priors.protocol import knows_haze
 from nuclear_diffusion.restore.clip import dehaze_clip
-from nuclear_diffusion.restore.methods import Method, Mmse, Paper, Rpca, Zea, as_dict, from_dict
+from nuclear_diffusion.restore.methods import Method, Mmse, Paper, Zea, as_dict, from_dict
 
 PEERS: dict[str, Paper | Zea] = {"paper": Paper(steps=25), "zea": Zea(steps=25)}
 """With 25 steps, because 500 would take days on two CPU cores."""
@@ -82,7 +82,7 @@ class Methods:
     def methods(self) -> dict[str, Method]:
         """The methods in the order of the table."""
         every = {**METHODS, **PEERS} if self.peers else METHODS
-        chosen = {name: every[name] for name in LOOKS if name in every}
+        chosen = {name: every[name] for name in [*LOOKS, *every] if name in every}
         if self.blind is None:
             return chosen
         return {
@@ -193,18 +193,14 @@ def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, dict[
     return found | {"clean": score(simulated, simulated.clean) | none}
 
 
-def _prior_name(method: Method) -> str | None:
-    return None if isinstance(method, Rpca) else method.prior
-
-
 def _prior_names(methods: Mapping[str, Method]) -> list[str]:
-    names = (_prior_name(method) for method in methods.values())
+    names = (method.prior_name for method in methods.values())
     return sorted({name for name in names if name is not None}, key=lambda name: name != "echo")
 
 
 def _identified(method: Method) -> dict[str, Any]:
     """A method's settings with the hash of its prior in place of the name."""
-    name = _prior_name(method)
+    name = method.prior_name
     return as_dict(method) | ({} if name is None else {"prior": prior_named(name).sha256})
 
 

@@ -139,3 +139,9 @@ def test_the_readme_says_what_it_must():
     assert "Research use only" in text
     assert "trained on pairs of simulated hazy and clean clips" in text
     assert "The paper's prior knows clean frames only" in text
+
+
+def test_the_readme_has_the_command_that_runs_the_tests():
+    """The one that CI runs, too."""
+    assert "python -m pytest -n 2" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "python -m pytest -n 2" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

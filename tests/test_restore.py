@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import equinox as eqx
 import h5py
@@ -38,7 +39,18 @@ from nuclear_diffusion.restore.folder import (
     result_folder,
     write_result,
 )
-from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea, as_dict, from_dict
+from nuclear_diffusion.restore.methods import (
+    METHODS,
+    Aware,
+    MethodName,
+    Mmse,
+    Nuclear,
+    Paper,
+    Rpca,
+    Zea,
+    as_dict,
+    from_dict,
+)
 from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
@@ -285,6 +297,10 @@ def test_a_setting_of_another_method_is_refused(method, name):
         method(**{name: 1})
     with pytest.raises(InputError, match=name):
         from_dict(as_dict(method()) | {name: 1})
+
+
+def test_the_command_line_knows_every_method():
+    assert set(get_args(MethodName)) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -103,9 +103,7 @@ def choose(
     for name in wanted:
         if name != HAZY:
             method = with_settings(own.get(name, known[name]), **replaced)
-            found.append(
-                Candidate(name, method, None if isinstance(method, Rpca) else prior_sha256(method.prior), size)
-            )
+            found.append(Candidate(name, method, method.prior_name and prior_sha256(method.prior_name), size))
     return found
 
 

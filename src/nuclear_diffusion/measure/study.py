@@ -26,7 +26,7 @@ from nuclear_diffusion.measure.store import Store, each
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Dehazed, Progress, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import fingerprint, versions
-from nuclear_diffusion.restore.methods import Method, Nuclear, Rpca
+from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.run import prior_of
 from nuclear_diffusion.types import Mask
 
@@ -240,7 +240,7 @@ class _Answer(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def _separated(case: Case, method: Method, prior_sha256: str | None, size: int) -> Dehazed:
     """Separate a clip; the last result is cached."""
-    prior = None if isinstance(method, Rpca) else _prior(method.prior, prior_sha256)
+    prior = None if method.prior_name is None else _prior(method.prior_name, prior_sha256)
     return dehaze_clip(_read(case)[0].clip, method, prior, size=size)
 
 

@@ -1,7 +1,7 @@
 """The methods, each a frozen class with settings, their defaults and help, and `separate`.
 
 A method is set on the command line or in a settings file and stored in every report. To add one, write a class and add
-it to `Method`. JAX is imported when a method runs, so that help is fast.
+it to `Method` and `MethodName`. JAX is imported when a method runs, so that help is fast.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         """The method's name on the command line."""
         return cast(MethodName, self.__struct_config__.tag)
 
+    @property
+    def prior_name(self) -> str | None:
+        """The setting `prior`; None for a method without a prior."""
+        return getattr(self, "prior", None)
+
 
 class Nuclear(_Settings, frozen=True):
     """Nuclear Diffusion: remove the haze fraction, estimated with a diffusion prior and a low-rank background."""
@@ -70,7 +75,7 @@ class Nuclear(_Settings, frozen=True):
     samples: Annotated[
         int, arg(help="Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2.")
     ] = 0
-    seed: Seed = 0
+    seed: Annotated[int, arg(help="Random seed of --samples.")] = 0
 
     moving: ClassVar[bool] = True
     draws_mu: ClassVar[float] = 10.0

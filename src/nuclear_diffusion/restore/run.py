@@ -12,7 +12,7 @@ from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import identity, read_h5, read_report, result_folder, versions, write_result
-from nuclear_diffusion.restore.methods import Method, Nuclear, Rpca, from_dict
+from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict
 
 
 class Outcome(NamedTuple):
@@ -33,9 +33,9 @@ class LoadedPrior(NamedTuple):
 
 def prior_of(method: Method) -> LoadedPrior:
     """Load the prior that a method uses. Raises `InputError` if it cannot be loaded."""
-    if isinstance(method, Rpca):
+    if method.prior_name is None:
         return LoadedPrior(None, None)
-    prior = load_prior(method.prior)
+    prior = load_prior(method.prior_name)
     return LoadedPrior(prior, prior_hash(prior))
 
 
