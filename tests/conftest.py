@@ -19,7 +19,7 @@ jaxtyping.install_import_hook(
 
 @pytest.fixture
 def wrong_types():
-    """For a test of what a function says to arguments that its annotations forbid: they are not enforced."""
+    """For arguments that the annotations forbid: to test what a function says to them, or as simple stand-ins."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

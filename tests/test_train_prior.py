@@ -46,7 +46,7 @@ def clips_of(*numbers: int) -> list[Clip]:
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch, wrong_types):
     """Numbers stand for clips and priors: contrast is that of the prior's number, plus the change of tissue.
 
     Which clips were looked at, and by what prior, is kept.
