@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+from nuclear_diffusion.paper.nuclear_norm import Background
 from nuclear_diffusion.paper.progress import listening, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Windows
@@ -83,7 +83,7 @@ def draw_signal(
 
 def step_background(
     key: PRNGKeyArray,
-    background: NuclearNorm,
+    background: Background,
     low_rank: Video,
     target: Video,
     precision: float | Scalar,
@@ -144,7 +144,7 @@ class SplitGibbs(eqx.Module):
 
     @eqx.filter_jit
     def __call__(
-        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Posterior:
         """Sample one window `y` (frames, height, width) in [0, 1]; L starts at `start` (default 0) plus noise."""
         aware = knows_haze(prior)
@@ -177,7 +177,7 @@ class SplitGibbs(eqx.Module):
         return Posterior(kept, kept.mean(axis=0), spread, backgrounds[self.warm_up :].mean(axis=0), accepted)
 
     def draw_background(
-        self, key: PRNGKeyArray, background: NuclearNorm, low_rank: Video, target: Video
+        self, key: PRNGKeyArray, background: Background, low_rank: Video, target: Video
     ) -> tuple[Video, Scalar]:
         """`moves` steps from `low_rank`; also returns the acceptance rate."""
 
@@ -191,7 +191,7 @@ class SplitGibbs(eqx.Module):
 def sample_posterior(
     video: Video | Float[ndarray, "frames height width"],
     prior: Prior,
-    background: NuclearNorm,
+    background: Background,
     *,
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
