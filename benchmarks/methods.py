@@ -68,7 +68,7 @@ class Methods:
 
     @property
     def name(self) -> str:
-        """The command, with suffixes for development patients and a blind prior."""
+        """The command, with suffixes for development patients and an unconditional prior."""
         return self.command + "-development" * (self.split == "development") + "-blind" * (self.blind is not None)
 
     @property
@@ -76,7 +76,7 @@ class Methods:
         """The kind of patients and the methods."""
         what = "Algorithm 1 and zea's method beside the others" if self.peers else "The methods side by side"
         whose = "development patients" if self.split == "development" else "test patients"
-        blind = "; mmse, paper and zea with a blind prior" if self.blind else ""
+        blind = "; mmse, paper and zea with an unconditional prior" if self.blind else ""
         return f"{what} on simulated {whose}: {KINDS[self.kind].about}{blind}."
 
     def methods(self) -> dict[str, Method]:

@@ -18,13 +18,13 @@ from PIL import Image
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure import figures, style
-from nuclear_diffusion.measure.candidates import Candidate, strength_of
+from nuclear_diffusion.measure.candidates import Candidate
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded
 from nuclear_diffusion.measure.report import Results, write_tables
 from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.study import Measured, Study
 from nuclear_diffusion.measure.tables import mean_table, patient_table
-from nuclear_diffusion.restore.methods import METHODS, Rpca
+from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.simulation import write_dataset
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -208,11 +208,6 @@ def test_curves_follow_the_strength(study):
     drawn = [line.get_xydata() for line in figures.draw_tradeoff(study).axes[0].lines]
     expected = np.array([[0.125, 0.49], [0.25, 0.58], [0.5, 0.76]])
     assert any(data.shape == (3, 2) and np.allclose(data, expected) for data in drawn)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_strength_of_each_method_has_a_symbol_in_the_figure(method):
-    assert strength_of(METHODS[method]()) in {None, *figures.SYMBOLS}
 
 
 def test_boxes_show_every_patient_and_the_mean_over_frames(study):

@@ -29,9 +29,6 @@ METHODS: dict[str, Method] = {
 }
 """The methods compared in the demo and the benchmarks, besides the hazy input and the clean clip."""
 
-STRENGTHS = ("lam", "sigma", "strength", "mu", "gamma")
-"""Settings that control how strongly a method acts; the first of these that a method has is varied."""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -131,5 +128,5 @@ def with_settings(method: Method, **values: Any) -> Method:
 
 
 def strength_of(method: Method | None) -> str | None:
-    """The name of the method's strength, see `STRENGTHS`; None if it has none."""
-    return next((name for name in STRENGTHS if hasattr(method, name)), None)
+    """The name of the method's strength, the first of its `strengths`; None if it has none."""
+    return None if method is None else next(iter(method.strengths), None)

@@ -34,6 +34,9 @@ from nuclear_diffusion.measure.tables import heading, number
 BINS, FRAMES_A_BIN = 12, 8
 """Bins of motion in Fig. 2, as in the paper; fewer if a bin would have less than this mean number of frames."""
 
+SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}
+"""Settings whose letter is Greek."""
+
 FOLLOWED = 3
 """Number of largest singular values shown over time."""
 
@@ -311,11 +314,12 @@ def draw_tradeoff(study: Study) -> Figure:
                 axes.plot(
                     xs, ys, color=look.color, linestyle=look.line, linewidth=1, marker=look.marker, markersize=2.5
                 )
-                reached = f"{SYMBOLS[curve.setting]} = {curve.values[-1]:.3g}"
+                symbol = SYMBOLS.get(curve.setting, curve.setting)
+                reached = f"{symbol} = {curve.values[-1]:.3g}"
                 axes.annotate(
                     reached, (xs[-1], ys[-1]), xytext=(3, 3), textcoords="offset points", fontsize=6, color=look.color
                 )
-                title += f", {SYMBOLS[curve.setting]} from {curve.values[0]:.3g}"
+                title += f", {symbol} from {curve.values[0]:.3g}"
             x, y = (patient_mean(study.frame, method.name, score) for score in ("ks_a", "gcnr"))
             up, across = (np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (y, x))
             axes.errorbar(
@@ -364,9 +368,6 @@ def _label_tradeoff(figure: Figure, axes: Axes) -> None:
     axes.margins(0.08)
     axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-
-
-SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "strength": "strength"}
 
 
 def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " levels"] | None:
