@@ -89,7 +89,7 @@ class Ablation:
         usual = development(self.frames, self.share, self.kinds)
         few = development(self.long_frames, self.share, self.kinds)
         few = [about for about in few if about["patient"] < LONG.get(about["kind"], 0)]
-        shared = {"sha256": prior_named(self.prior).sha256, "variants": variants.REVISION}
+        shared = {"sha256": prior_named(self.prior).sha256}
         jobs = [about | shared | {"table": table} for table in TABLES for about in (few if table == "long" else usual)]
         measured = functools.partial(measure, prior=self.prior)
         done = completed(self.output / "finished" / "ablation", jobs, measured, self.workers)

@@ -21,6 +21,18 @@ RESULTS = Path(__file__).parent / "results"
 """Tables of the shipped prior; tables of earlier priors are in the Git history."""
 
 
+TRIALS = RESULTS / "finished" / "trials"
+"""Where tables go that are smaller than those of the documents."""
+
+
+def is_trial(table: Any, default: Any) -> bool:
+    """Whether a `tables.Table` has fewer or shorter clips or fewer methods than the command makes by default."""
+    smaller = ("patients", "frames", "long_frames", "share", "minutes")
+    return bool(getattr(table, "only", ())) or any(
+        getattr(table, name) < getattr(default, name) for name in smaller if hasattr(table, name)
+    )
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """How a table was made; `NAME.json` beside `NAME.md`."""
 

@@ -18,9 +18,10 @@ from benchmarks.methods import DEFAULTS, PEERS
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
 from benchmarks.patients import KINDS, Loaded
-from benchmarks.record import RESULTS, command_line
+from benchmarks.record import RESULTS, TRIALS, command_line
 from benchmarks.strengths import Strengths
 from benchmarks.tables import TABLES
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure import store
 from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.paper.gaussian import Gaussian
@@ -169,6 +170,32 @@ def test_a_look_at_strengths_begins_at_the_input(tmp_path, small):
     look.run()
     assert (tmp_path / "strengths.md").read_text() == text
     assert len(small) == 1
+
+
+def test_a_trial_does_not_overwrite_the_documents(monkeypatch):
+    written = []
+    monkeypatch.setattr(methods.Methods, "run", lambda self: written.append(self.output))
+    monkeypatch.setattr(index.Index, "run", lambda self: written.append("index"))
+    for options in (["--patients", "2"], ["--frames", "3"], ["--only", "rpca"]):
+        assert main(["unseen", *options]) == 0
+    assert written == [TRIALS] * 3
+    assert main(["unseen", "--patients", "300"]) == 0
+    assert written[3:] == [RESULTS, "index"]
+
+
+def test_development_patients_are_the_same_in_every_command():
+    chosen = dataclasses.replace(DEFAULTS["unseen"], split="development")
+    expected = [about["patient"] for about in patients.development(10, kinds=("unseen",))]
+    assert list(chosen.positions()) == expected
+    assert list(DEFAULTS["unseen"].positions()) == list(range(720, 960))
+    assert list(dataclasses.replace(chosen, first=3, patients=2).positions()) == [3, 4]
+
+
+def test_one_method_can_be_measured_alone():
+    chosen = dataclasses.replace(DEFAULTS["unseen"], only=("rpca",)).methods()
+    assert list(chosen) == ["rpca", "nuclear"]
+    with pytest.raises(InputError, match="--only names rpcaa"):
+        dataclasses.replace(DEFAULTS["unseen"], only=("rpcaa",)).methods()
 
 
 def test_a_command_is_told_without_paths():

@@ -186,7 +186,9 @@ def test_patients_are_chosen_by_their_gain(study):
     chosen = {one.rule: (one.case.name, round(one.gain, 6)) for one in figures.choose_patients(study)}
     assert chosen == {"median": ("cem", 0.2), "best": ("bob", 0.4), "worst": ("dot", -0.1)}
     two = figures.choose_patients(replace(study, cases=study.cases[:2]))
-    assert [(one.rule, one.case.name) for one in two] == [("median", "ann"), ("best", "bob")]
+    assert [(one.rule, one.case.name) for one in two] == [("best", "bob"), ("worst", "ann")]
+    (one,) = figures.choose_patients(replace(study, cases=study.cases[:1]))
+    assert (one.rule, one.case.name) == ("only patient", "ann")
 
 
 def test_the_inset_lies_midway_between_the_regions_within_the_frame():

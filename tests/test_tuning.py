@@ -393,7 +393,10 @@ def test_bad_flags_are_one_sentence_before_any_work(flags, word, data, out, caps
 def test_without_optuna_the_command_says_what_to_install(data, out, capsys, monkeypatch):
     monkeypatch.setattr("nuclear_diffusion.measure.find_spec", lambda name: None if name == "optuna" else name)
     assert tune(data, out) == 2
-    assert "tune needs optuna, which is not installed: python -m pip install optuna." in capsys.readouterr().err
+    assert (
+        "tune needs optuna, which is not installed: python -m pip install 'nuclear-diffusion[tune]'."
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("kept", "word"), [("patient-1-*", "at least two patients"), ("*", "septum and ventricle")])

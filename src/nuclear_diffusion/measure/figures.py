@@ -141,19 +141,17 @@ class Chosen(NamedTuple):
 def choose_patients(study: Study) -> list[Chosen]:
     """The median, best and worst patient by the gain in gCNR of the method in focus.
 
-    The lower median for an even number; with fewer than three patients, those there are. Patients without a gCNR are
-    not chosen; the first clip of each is shown.
+    The lower median for an even number; of two patients the best and the worst. Patients without a gCNR are not chosen;
+    the first clip of each is shown.
     """
     means = patient_means(study.frame, "gcnr")
     ranked = (means[study.focus] - means[HAZY]).dropna().sort_values(kind="stable", ascending=True)
     if ranked.empty:
         return [Chosen("first patient", study.cases[0], math.nan)]
-    found: dict[Any, Chosen] = {}
-    for rule, place in {"median": (len(ranked) - 1) // 2, "best": -1, "worst": 0}.items():
-        patient = ranked.index[place]
-        case = next(case for case in study.cases if case.patient == patient)
-        found.setdefault(patient, Chosen(rule, case, float(ranked.iloc[place])))
-    return list(found.values())
+    rules = {"median": (len(ranked) - 1) // 2, "best": -1, "worst": 0}
+    rules = {1: {"only patient": 0}, 2: {"best": -1, "worst": 0}}.get(len(ranked), rules)
+    first = {case.patient: case for case in reversed(study.cases)}
+    return [Chosen(rule, first[ranked.index[at]], float(ranked.iloc[at])) for rule, at in rules.items()]
 
 
 def shown_frame(loaded: Loaded) -> int:

@@ -26,7 +26,8 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.restore.methods import Progress
 
 REVISION = 1
-"""Part of every key: raise it when a code change affects any output or score, so that everything is recomputed."""
+"""Part of every key: raise it when a code change affects any output or score, also of a variant in the benchmarks, so
+that everything is recomputed."""
 
 
 class Store(NamedTuple):
