@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import msgspec
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, write
 from nuclear_diffusion.measure.tables import Table as Markdown
-from nuclear_diffusion.measure.tables import listed, write_json, write_text
+from nuclear_diffusion.measure.tables import listed, write_json
 from nuclear_diffusion.restore.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -103,10 +103,9 @@ def machine() -> str:
 
 def save(output: Path, record: Record, page: str, picture: bytes | None = None) -> None:
     """Write the page of a table, its record, and its picture, if any."""
-    write_text(output / f"{record.table}.md", page)
+    write(output / f"{record.table}.md", page)
     if picture is not None:
-        with atomic(output / f"{record.table}.png") as temporary:
-            temporary.write_bytes(picture)
+        write(output / f"{record.table}.png", picture)
     write_json(output / f"{record.table}.json", record)
 
 

@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import write
 from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea
 
 COLUMN, PAGE = 3.5, 7.16
@@ -70,8 +70,7 @@ def styled() -> Iterator[None]:
 def save(figure: Figure, path: Path) -> None:
     """Write `path` as .pdf and .png; the same figure gives the same bytes."""
     for suffix, content in ((".pdf", pdf_bytes(figure)), (".png", png_bytes(figure))):
-        with atomic(path.with_suffix(suffix)) as temporary:
-            temporary.write_bytes(content)
+        write(path.with_suffix(suffix), content)
 
 
 def pdf_bytes(figure: Figure) -> bytes:

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background
-from nuclear_diffusion.paper.progress import listening
+from nuclear_diffusion.paper.progress import listening, part_of
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.protocol import Prior
@@ -77,12 +77,7 @@ def sample(
     parts: list[Separation] = []
     for index, part in enumerate(windows.split(y)):
         start = part if index == 0 else windows.warm_start(index, parts[-1].signal, part)
-
-        def tell(step: int, before: int = index * sampler.steps) -> None:
-            if progress is not None:
-                progress(before + step, total)
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sampler.steps, total)):
             result = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=start)
             parts.append(jax.block_until_ready(result))
     if progress is not None:

@@ -37,7 +37,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
-from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
@@ -281,12 +281,7 @@ def separate_as_zea(
     sums, counts, trace = [jnp.zeros_like(y)] * 2, jnp.zeros((len(y), 1, 1)), jnp.zeros(sampler.steps)
     for index, frames in enumerate(windows):
         part = slice(frames.start, frames.stop)
-
-        def tell(step: int, before: int = index * sampler.steps) -> None:
-            if progress is not None:
-                progress(before + step, total)
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sampler.steps, total)):
             found = sampler.sample(
                 y[part],
                 prior,

@@ -28,7 +28,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.paper.nuclear_norm import Background
-from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.flow import draw_from
@@ -222,12 +222,7 @@ def sample_posterior(
     sweeps = sampler.warm_up + sampler.draws
     parts: list[Posterior] = []
     for index, (part, first) in enumerate(zip(windows.split(y), firsts, strict=True)):
-
-        def tell(sweep: int, before: int = index * sweeps) -> None:
-            if progress is not None:
-                progress(before + sweep, sweeps * len(windows))
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sweeps, sweeps * len(windows))):
             found = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=first)
             parts.append(jax.block_until_ready(found))
     if progress is not None:

@@ -103,12 +103,7 @@ class Nuclear(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """`estimate`, then render at `strength`."""
         from nuclear_diffusion.restore.estimate import separate
@@ -164,12 +159,7 @@ class Paper(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Run `Algorithm1` window by window."""
         import jax
@@ -217,12 +207,7 @@ class Zea(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Run zea's sampler on zea's windows."""
         import jax
@@ -257,12 +242,7 @@ class Mmse(_Settings, frozen=True):
         _check_positive(self, "sigma")
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """D(Y, sigma), frame by frame."""
         from nuclear_diffusion.restore.one_pass import mmse
@@ -280,12 +260,7 @@ class Aware(_Settings, frozen=True):
     strengths: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """E[X | Y]."""
         from nuclear_diffusion.restore.one_pass import posterior_mean
@@ -308,12 +283,7 @@ class Rpca(_Settings, frozen=True):
         _check_positive(self, "lam")
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Principal component pursuit of the whole clip."""
         from nuclear_diffusion.paper.rpca import robust_pca
