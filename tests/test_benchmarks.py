@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import index, methods, patients, strengths
+from benchmarks import ablation, index, methods, patients, strengths, variants
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.finished import completed
 from benchmarks.methods import DEFAULTS, PEERS
@@ -196,6 +196,21 @@ def test_one_method_can_be_measured_alone():
     assert list(chosen) == ["rpca", "nuclear"]
     with pytest.raises(InputError, match="--only names rpcaa"):
         dataclasses.replace(DEFAULTS["unseen"], only=("rpcaa",)).methods()
+
+
+def test_one_variant_can_be_scored_alone(tmp_path, small, monkeypatch, capsys):
+    shares = {variants.DEFAULT: 0.5, "half": 0.25, "none": 0.0}
+    tables = {"backgrounds": list(shares), "others": [], "long": []}
+    monkeypatch.setattr(ablation, "TABLES", tables)
+    monkeypatch.setattr(ablation, "prior_named", PRIORS.__getitem__)
+    monkeypatch.setattr(ablation, "on_clip", lambda clip, names, _: {n: shares[n] * clip.frames for n in names})
+    options = ["--kinds", "seen", "--share", "0.01", "--frames", "2", "--output", str(tmp_path)]
+    assert main(["ablation", *options, "--only", "half"]) == 0
+    with (tmp_path / "ablation.csv").open() as file:
+        rows = {row["variant"] for row in csv.DictReader(file) if row["table"] == "backgrounds"}
+    assert rows == {variants.DEFAULT, "half"}
+    assert main(["ablation", *options, "--only", "halves"]) == 2
+    assert "--only names halves" in capsys.readouterr().err
 
 
 def test_a_command_is_told_without_paths():

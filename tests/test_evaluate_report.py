@@ -393,7 +393,7 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, mo
     monkeypatch.setattr("nuclear_diffusion.measure.find_spec", lambda name: None if name != "joblib" else name)
     assert main(["evaluate", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
     said = "error: evaluate needs jinja2 and statsmodels, which are not installed: "
-    assert capsys.readouterr().err == said + "python -m pip install jinja2 statsmodels.\n"
+    assert capsys.readouterr().err == said + "python -m pip install 'nuclear-diffusion[evaluate]'.\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,9 @@ BINS, FRAMES_A_BIN = 12, 8
 
 SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}
 """Settings whose letter is Greek."""
+
+WHOLE = -0.03, 1.03
+"""Limits of a KS axis, so that marks at 0 and 1 are drawn whole."""
 
 FOLLOWED = 3
 """Number of largest singular values shown over time."""
@@ -106,7 +110,7 @@ def draw_motion(study: Study) -> Figure | None:
         lower.set_xticks(range(len(edges)), [f"{edge:.1f}" for edge in edges], rotation=45)
         grid(upper)
         upper.set_ylabel("KS of septum ↓")
-        upper.set_ylim(0, 1.08 * upper.get_ylim()[1])
+        upper.set_ylim(WHOLE[0], 1.08 * upper.get_ylim()[1])
         lower.set(xlabel="motion level PSNR($y_t$, $y_{t-1}$) [dB]: moving ← → still", ylabel="frames")
         still = np.isinf(_motion(study).value).sum()
         if still:
@@ -181,7 +185,7 @@ def draw_comparison(study: Study, chosen: Sequence[Chosen]) -> Figure:
     columns = len(names) + any(one.case.truth is not None for one in chosen)
     side = min(PAGE / columns, 1.7)
     with styled():
-        figure = Figure(figsize=(side * columns, (2 * side + 0.55) * len(chosen)))
+        figure = Figure(figsize=(side * columns, (2 * side + 0.67) * len(chosen)))
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0, hspace=0)  # pyright: ignore
         parts: Any = figure.subfigures(len(chosen), 1, squeeze=False)
         for part, one in zip(parts[:, 0], chosen, strict=True):
@@ -197,7 +201,8 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
     pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
     if loaded.truth is not None:
         pictures[CLEAN] = loaded.truth[place]
-    part.suptitle(f"{one.rule.capitalize()}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
+    gain = f" (gCNR {one.gain:+.3f} by {title_of(study.focus)})" if math.isfinite(one.gain) else ""
+    part.suptitle(f"{one.rule.capitalize()}{gain}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
     rows = part.subplots(2, columns, squeeze=False)
     for axes in rows.flat:
         axes.set_axis_off()
@@ -207,7 +212,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
             axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         corner, size = (inset[1].start - 0.5, inset[0].start - 0.5), inset[0].stop - inset[0].start
         whole.add_patch(Rectangle(corner, size, size, fill=False, color="white", linewidth=0.6))
-        whole.set_title(title_of(name), fontsize=min(8, 11 - columns / 2))
+        whole.set_title(fill(title_of(name), 14), fontsize=min(8, 11 - columns / 2))
         if name == HAZY and shown in loaded.annotations:
             outline(whole, loaded, shown)
         if name != CLEAN:
@@ -265,7 +270,7 @@ def draw_boxes(study: Study) -> Figure:
             axes.set_xlim(-0.6, len(names) - 0.4)
             axes.set_ylabel(heading(score))
             if score != "gcnr":
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(*WHOLE)
             grid(axes)
     return figure
 
