@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
 
 import equinox as eqx
 import h5py
@@ -42,7 +41,6 @@ from nuclear_diffusion.restore.folder import (
 from nuclear_diffusion.restore.methods import (
     METHODS,
     Aware,
-    MethodName,
     Mmse,
     Nuclear,
     Paper,
@@ -297,10 +295,6 @@ def test_a_setting_of_another_method_is_refused(method, name):
         method(**{name: 1})
     with pytest.raises(InputError, match=name):
         from_dict(as_dict(method()) | {name: 1})
-
-
-def test_the_command_line_knows_every_method():
-    assert set(get_args(MethodName)) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -57,9 +57,8 @@ OfMethod = Annotated[
     MethodName,
     arg(
         name="method",
-        help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one denoiser "
-        "pass. aware: posterior mean of the conditional denoiser. rpca: robust PCA. Each method has its own settings, "
-        "listed by 'dehaze --method NAME --help'.",
+        help=" ".join(f"{name}: {(kind.__doc__ or '').splitlines()[0]}" for name, kind in METHODS.items())
+        + " Each method has its own settings, listed by 'dehaze --method NAME --help'.",
     ),
 ]
 
