@@ -47,7 +47,7 @@ def find_sectors(frames: Float32[ndarray, "frames height width"], region: Mask |
             pixels of each region, which are searched separately; default: one region, the whole frame.
 
     Returns:
-        Disjoint masks (h, w), in reading order; a whole region if the image fills it or none is found there.
+        Disjoint masks (h, w); a whole region if the image fills it or none is found there.
 
     Raises:
         InputError: the region is empty.
@@ -71,7 +71,7 @@ def find_sectors(frames: Float32[ndarray, "frames height width"], region: Mask |
         for window in _images(opened, part):
             mask = _image(small, opened, part & window, shape, factor)
             found.append(allowed if mask is None else mask & allowed)
-                allowed = allowed & ~found[-1]
+            allowed = allowed & ~found[-1]
     return found
 
 
@@ -208,7 +208,7 @@ def _one_image(first: _Block, second: _Block) -> bool:
 
 
 def _chosen(blocks: list[_Block]) -> list[_Block]:
-    """Blocks that are images, in reading order, without strips of Doppler, M-mode or ECG, bars and logos."""
+    """Blocks that are images, without strips of Doppler, M-mode or ECG, bars and logos."""
     blocks = sorted(blocks, key=lambda block: (block.box[0, 0], block.box[1, 0]))
     sectors = [block for block in blocks if block.sector is not None]
     if sectors:
