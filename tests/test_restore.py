@@ -77,7 +77,7 @@ def make_clip(*, frames: int = 6, color: bool = False, seed: int = 0) -> Clip:
     video = np.where(fan(), np.clip(video, 0, 1), 0)
     video[:, 5:8, 4:9] = 0.8
     video = np.rint(255 * video).astype(np.uint8)
-    rgb = np.stack([video, 3 * video // 4, video // 2], axis=-1) if color else None  # sepia
+    rgb = np.stack([video, video - video // 4, video // 2], axis=-1) if color else None  # sepia
     luma = video if rgb is None else rgb @ np.array([0.299, 0.587, 0.114])
     return Clip((luma / 255).astype(np.float32), 25.0, rgb, fan(), "fan", Path("fan.npz"))
 

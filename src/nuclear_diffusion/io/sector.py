@@ -1,18 +1,20 @@
 """Find the ultrasound images in a frame, without strips of Doppler and ECG, text, colour bars and traces."""
 
 from itertools import permutations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy import ndarray
+from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 from skimage.draw import polygon2mask
 from skimage.measure import label
 from skimage.transform import downscale_local_mean
 
-from nuclear_diffusion.errors import require
+from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.types import Mask
 
@@ -87,10 +89,26 @@ def split_sectors(mask: Mask) -> list[Mask]:
     """
     mask = np.asarray(mask, bool)
     require(bool(mask.any()), "The sector is empty: mark the pixels of the image in white.")
-    kept = np.where(_pieces(mask, 0.05), label(mask), 0)
+    kept = np.asarray(label(mask)) * _pieces(mask, 0.05)
     nearest = ndimage.distance_transform_edt(kept == 0, return_distances=False, return_indices=True)
     owner = np.where(mask, kept[tuple(np.asarray(nearest))], 0)
     return [owner == number for number in np.unique(owner[owner > 0])]
+
+
+def read_sector(path: Path) -> Mask:
+    """Read a sector (h, w) from a grey image: True where it is brighter than half its brightest value.
+
+    Raises `InputError` if the file is not an image, or black.
+    """
+    try:
+        with Image.open(path) as image:
+            picture = np.asarray(image if image.mode.startswith("I") else image.convert("L"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: check the path.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: give a PNG that is white in the sector.") from error
+    require(picture.max() > 0, f"{path} is black: give an image that is white in the sector.")
+    return picture > picture.max() / 2
 
 
 def apex_below(mask: Mask) -> bool:
@@ -132,6 +150,7 @@ class _Block(NamedTuple):
     window: _Box
     hull: Float[ndarray, "vertices 2"]
     sector: "_Sector | None"
+    below: bool  # whether the apex is, and the sector that of the hull turned over
     moves: bool
 
     @property
@@ -160,10 +179,10 @@ def _images(opened: Float[ndarray, "frames height width"], part: Mask) -> list[M
     def block(window: _Box) -> _Block:
         inside = (pieces > 0) & _filled(window, part.shape)
         hull = _hull(inside)
-        sector, _ = _oriented(hull, len(part))
+        sector, below = _oriented(hull, len(part))
         boxed = ConvexHull(hull).volume / np.prod(np.ptp(hull, axis=0))
         moves = (changing & inside).sum() > 0.05 * inside.sum()
-        return _Block(window, hull, sector if boxed < _PIE else None, bool(moves))
+        return _Block(window, hull, sector if boxed < _PIE else None, below, bool(moves))
 
     blocks = [block(window) for window in windows]
     while pair := next((pair for pair in permutations(blocks, 2) if _one_image(*pair)), None):
@@ -199,7 +218,8 @@ def _one_image(first: _Block, second: _Block) -> bool:
     if first.box[0, 1] <= second.box[0, 0]:  # above each other
         if first.sector is None:
             return bool(np.abs(first.box[1] - second.box[1]).max() < 0.03 * np.ptp(first.box[1]))
-        return second.sector is None and first.sector.continues(second.hull)
+        own = second.sector is not None and (second.below or second.sector.row > first.box[0, 1])
+        return not own and not first.below and first.sector.continues(second.hull)
     if first.box[1, 1] <= second.box[1, 0] and first.sector is None and second.sector is None:
         whole = joint[ConvexHull(joint).vertices]
         sector = _sector(whole)

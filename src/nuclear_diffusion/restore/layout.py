@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float32
 from numpy import ndarray
 from scipy import ndimage
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Fit, find_sectors
 from nuclear_diffusion.io.sector import split_sectors
 from nuclear_diffusion.io.strokes import find_strokes
@@ -34,8 +35,14 @@ class Layout:
     def find(cls, clip: Clip, size: int, sector: Mask | None = None) -> "Layout":
         """The layout of a clip, or of about 48 frames picked from it; `sector` (h, w) if it is known.
 
-        Raises `InputError` for a clip without an ultrasound image, or an empty sector.
+        Raises `InputError` for a clip without an ultrasound image, or a sector that is empty or of another size.
         """
+        if sector is not None and sector.shape != clip.shape[1:]:
+            (height, width), (_, rows, columns) = sector.shape, clip.shape
+            raise InputError(
+                f"The sector is for frames of {height} x {width} pixels, and {clip.source} has {rows} x {columns}: "
+                "give one of the clip's size."
+            )
         sectors = find_sectors(clip.frames, clip.region) if sector is None else split_sectors(sector)
         whole = np.logical_or.reduce(sectors)
         strokes = find_strokes(clip.frames) & whole
