@@ -14,7 +14,7 @@ _SHARP, _SHARPEST = 0.15, 0.3  # height above what is around: of every pixel of 
 _STILL = 3 / 255  # largest change of a burned-in pixel
 _COMPRESSED = 0.25  # the same, relative to its height, in lossy files
 _WIDEST = 96  # strokes per side of the frame
-_SMALLEST = 6  # pixels
+_VISIBLE = 2.0  # pixels times height, of the smallest mark
 
 
 def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
@@ -39,6 +39,7 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
     width = 2 * -(-max(low.shape) // (2 * _WIDEST)) + 1
     above = low - ndimage.grey_opening(low, size=(width, width))
     labels = np.asarray(label((above > _SHARP) & (high - low <= np.maximum(_STILL, _COMPRESSED * above))))
-    counts = (np.bincount(labels[where], minlength=labels.max() + 1) for where in (labels > 0, above > _SHARPEST))
-    long, sharp = (count >= _SMALLEST for count in counts)
-    return np.asarray(ndimage.binary_dilation((long & sharp)[labels] & (labels > 0), np.ones((3, 3))), bool)
+    numbers = np.arange(labels.max() + 1)
+    seen = np.asarray(ndimage.sum_labels(above, labels, numbers)) > _VISIBLE
+    sharp = np.asarray(ndimage.maximum(above, labels, numbers)) > _SHARPEST
+    return np.asarray(ndimage.binary_dilation((seen & sharp)[labels] & (labels > 0), np.ones((3, 3))), bool)
