@@ -26,6 +26,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.levels import Levels
 from nuclear_diffusion.types import Mask
 
 DEFAULT_FPS = 30.0
@@ -46,6 +47,8 @@ class Clip:
         region: the rectangle of the ultrasound image from the DICOM tags, else None.
         name: file or folder name without suffix.
         source: the path as given.
+        files: the file of each frame, if each has its own, else None.
+        levels: how the input stores intensity, if known.
     """
 
     frames: Float32[ndarray, "frames height width"]
@@ -54,6 +57,8 @@ class Clip:
     region: Mask | None
     name: str
     source: Path
+    files: tuple[Path, ...] | None = None
+    levels: Levels | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         return np.array(self.frames, dtype=dtype, copy=copy)
