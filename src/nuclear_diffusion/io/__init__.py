@@ -2,7 +2,20 @@
 
 from nuclear_diffusion.io.fit import Fit
 from nuclear_diffusion.io.read import Clip, read_frames, read_video
+from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.sector import find_sector
-from nuclear_diffusion.io.write import KINDS, open_writer, write_video
+from nuclear_diffusion.io.write import KINDS, Writer, check_kind, open_writer, write_video
 
-__all__ = ["KINDS", "Clip", "Fit", "find_sector", "open_writer", "read_frames", "read_video", "write_video"]
+__all__ = [
+    "KINDS",
+    "Clip",
+    "Fit",
+    "Recording",
+    "Writer",
+    "check_kind",
+    "find_sector",
+    "open_writer",
+    "read_frames",
+    "read_video",
+    "write_video",
+]

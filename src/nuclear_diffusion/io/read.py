@@ -118,7 +118,9 @@ def _clip(path: Path, reader: Callable[[Path], "_Decoded"], kind: str) -> Clip:
         ) from error
     frames, color = _intensity(path, decoded.pixels, decoded.white)
     fps = decoded.fps if decoded.fps and np.isfinite(decoded.fps) and decoded.fps > 0 else DEFAULT_FPS
-    return Clip(frames, float(fps), color, decoded.region, _name(path), path)
+    white = _white(path, decoded.pixels) if decoded.white is None else decoded.white
+    levels = Levels(decoded.pixels.dtype, 0, white)
+    return Clip(frames, float(fps), color, decoded.region, _name(path), path, levels=levels)
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], _Decoded], str]:

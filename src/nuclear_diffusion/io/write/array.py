@@ -1,5 +1,6 @@
 """Write arrays with their levels as they are: NumPy, TIFF, HDF5, zea's HDF5 and zarr."""
 
+import dataclasses
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import tifffile
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from numpy.lib import format as npy
 
@@ -77,13 +78,18 @@ def write_zea(path: Path, target: Target) -> Iterator[Append]:
     with h5py.File(path, "w") as file:
         file.attrs.update(zea_version="0.1.8", description=NOTICE)
         image = file.create_group("data/image")
-        values = _dataset(image, "values", target, EIGHT_BITS.dtype)
+        values = _dataset(image, "values", dataclasses.replace(target, shape=target.shape[:3]), EIGHT_BITS.dtype)
         values.attrs.update(unit="–", description="Map pixel values.")
         image.create_dataset("timestamps", data=(np.arange(target.shape[0]) / target.fps).astype(np.float32))
         image["timestamps"].attrs["unit"] = "s"
         image.create_dataset("start_time_offset", data=np.float32(0))
         image["start_time_offset"].attrs["unit"] = "s"
-        yield _filler(values, EIGHT_BITS.store)
+        yield _filler(values, _grey)
+
+
+def _grey(block: Shaped[ndarray, "frames height width *rgb"]) -> UInt8[ndarray, "frames height width"]:
+    stored = EIGHT_BITS.store(block)
+    return stored if stored.ndim == 3 else np.rint(stored @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
 
 
 @contextmanager

@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from jaxtyping import Shaped, UInt
 from numpy import ndarray
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.tag import Tag
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     RLELossless,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
@@ -55,6 +59,8 @@ _LOSSY = {
     "1.2.840.10008.1.2.4.108": "ISO_23008_2",
 }
 """Lossy transfer syntaxes, and their values of LossyImageCompressionMethod."""
+
+_NATIVE = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 
 # What describes the input's pixel values and does not hold for the output's.
 _OF_THE_INPUTS_PIXELS = (
@@ -123,16 +129,17 @@ def write_dicom(path: Path, target: Target) -> Iterator[Append]:
     an Ultrasound Multi-frame Image without a patient.
     """
     headers = dicom_headers(target)
+    if target.anonymize:
+        for header in headers:
+            anonymize(header)
     dataset = _derived(headers, target) if headers else _new(target)
-    source_syntax = headers[0].file_meta.get("TransferSyntaxUID") if headers and headers[0].file_meta else None
-    compressed = source_syntax is not None and source_syntax.is_compressed
+    compressed = bool(headers) and _syntax(headers[0]) not in _NATIVE
     levels = _describe_pixels(dataset, headers[0] if headers else None, target)
     _provenance(dataset, headers, target)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = RLELossless if compressed else ExplicitVRLittleEndian
-    samples, frame_bytes = dataset.SamplesPerPixel, int(np.prod(target.shape[1:3])) * levels.dtype.itemsize
-    frame_bytes *= samples
-    if not compressed and target.shape[0] * frame_bytes > 2**32 - 2:
+    samples = dataset.SamplesPerPixel
+    if int(np.prod(target.shape[:3])) * samples * levels.dtype.itemsize > 2**32 - 2:
         raise InputError(f"{path.name} would be larger than the 4 GB that DICOM can hold: write another format.")
     packed: list[bytes] = []
     with tempfile.TemporaryFile(dir=path.parent) as native:
@@ -157,6 +164,11 @@ def write_dicom(path: Path, target: Target) -> Iterator[Append]:
         dataset.save_as(path, enforce_file_format=True)
 
 
+def _syntax(header: Dataset) -> str:
+    """The transfer syntax; without a file header, the default one."""
+    return str(getattr(header, "file_meta", {}).get("TransferSyntaxUID", ImplicitVRLittleEndian))
+
+
 def _rle(frame: UInt[ndarray, "height width *rgb"], dataset: Dataset) -> bytes:
     return RLELosslessEncoder.encode(
         frame,
@@ -175,8 +187,6 @@ def _rle(frame: UInt[ndarray, "height width *rgb"], dataset: Dataset) -> bytes:
 def _derived(headers: list[Dataset], target: Target) -> Dataset:
     """The input's header without what holds only for its own pixels."""
     dataset = copy.deepcopy(headers[0])
-    if target.anonymize:
-        anonymize(dataset)
     dataset.remove_private_tags()
     for keyword in _OF_THE_INPUTS_PIXELS:
         if keyword in dataset:
@@ -184,11 +194,10 @@ def _derived(headers: list[Dataset], target: Target) -> Dataset:
     for group in range(0x6000, 0x6020, 2):
         if (group, 0x0010) in dataset and (group, 0x3000) not in dataset:  # in bits of the pixels that are gone
             del dataset[group : group + 1]
-    syntax = headers[0].file_meta.get("TransferSyntaxUID", "") if headers[0].file_meta else ""
-    if str(syntax) in _LOSSY:
+    if (method := _LOSSY.get(_syntax(headers[0]))) is not None:
         dataset.LossyImageCompression = "01"
         if "LossyImageCompressionMethod" not in dataset:
-            dataset.LossyImageCompressionMethod = _LOSSY[str(syntax)]
+            dataset.LossyImageCompressionMethod = method
     dataset.SOPClassUID = _RETIRED.get(dataset.SOPClassUID, dataset.SOPClassUID)
     if len(headers) > 1 and dataset.SOPClassUID == UltrasoundImageStorage:
         dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
@@ -209,13 +218,13 @@ def _timing(dataset: Dataset, target: Target, files: int) -> None:
         "FrameTime": "FrameTime" in dataset,
         "FrameTimeVector": len(dataset.get("FrameTimeVector") or ()) == frames,
     }
-    pointed = [pydicom.datadict.keyword_for_tag(tag) for tag in np.atleast_1d(pointer)] if pointer is not None else []
+    pointed = [keyword_for_tag(tag) for tag in np.atleast_1d(pointer)] if pointer is not None else []
     if not (pointed and files == 1 and all(fits.get(name, name in dataset) for name in pointed)):
         if fits["FrameTimeVector"]:
-            dataset.FrameIncrementPointer = pydicom.tag.Tag("FrameTimeVector")
+            dataset.FrameIncrementPointer = Tag("FrameTimeVector")
         elif dataset.SOPClassUID != UltrasoundImageStorage:
             dataset.FrameTime = _decimal(1000 / target.fps)
-            dataset.FrameIncrementPointer = pydicom.tag.Tag("FrameTime")
+            dataset.FrameIncrementPointer = Tag("FrameTime")
     if "FrameTimeVector" in dataset and not fits["FrameTimeVector"]:
         del dataset.FrameTimeVector
     if frames > 1 or "NumberOfFrames" in dataset or dataset.SOPClassUID != UltrasoundImageStorage:
@@ -236,7 +245,7 @@ def _new(target: Target) -> Dataset:
     dataset.SeriesDescription = "dehazed"
     dataset.NumberOfFrames = target.shape[0]
     dataset.FrameTime = _decimal(1000 / target.fps)
-    dataset.FrameIncrementPointer = pydicom.tag.Tag("FrameTime")
+    dataset.FrameIncrementPointer = Tag("FrameTime")
     dataset.CineRate = dataset.RecommendedDisplayFrameRate = max(1, round(target.fps))
     dataset.BurnedInAnnotation = "YES"  # what a picture shows is not known
     if target.anonymize:
@@ -288,9 +297,6 @@ def _provenance(dataset: Dataset, headers: list[Dataset], target: Target) -> Non
     purpose = codes.cid7202.SourceImageForImageProcessingOperation
     references = []
     for header in headers:
-        if target.anonymize:
-            header = copy.deepcopy(header)
-            anonymize(header)
         reference = Dataset()
         reference.ReferencedSOPClassUID = header.SOPClassUID
         reference.ReferencedSOPInstanceUID = header.SOPInstanceUID

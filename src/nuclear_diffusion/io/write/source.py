@@ -20,6 +20,12 @@ def input_file(target: Target) -> Path | None:
     return first if first.is_file() else None
 
 
+def is_dicom(file: Path) -> bool:
+    """Whether a file says that it is DICOM."""
+    with file.open("rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
+
+
 def dicom_headers(target: Target) -> list[pydicom.Dataset]:
     """The data sets of the input's files without their pixels, or none if the input is not DICOM."""
     first = input_file(target)

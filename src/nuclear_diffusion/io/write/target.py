@@ -1,6 +1,5 @@
 """What is written: the clip's size, rate and levels, and the clip that it was made from."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,11 +38,3 @@ class Target:
     def colored(self) -> bool:
         """Whether frames are RGB."""
         return len(self.shape) == 4
-
-    def frame(self, number: int) -> "Target":
-        """Frame `number` as a clip of its own, made from that frame's file."""
-        source = self.source
-        if source is not None and source.files is not None:
-            file = source.files[number]
-            source = dataclasses.replace(source, source=file, files=(file,))
-        return dataclasses.replace(self, shape=(1, *self.shape[1:]), source=source)
