@@ -1,11 +1,11 @@
 """The command line: exit codes, one sentence for what the user can mend, and what is left on the disk."""
 
+import functools
 import json
 import pickle
 import shutil
 import subprocess
 import sys
-from functools import partial
 
 import h5py
 import numpy as np
@@ -671,8 +671,8 @@ def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
 
     monkeypatch.setattr(run, "load_prior", lambda name: load_prior(tiny_prior))
     monkeypatch.setattr(demo, "FRAMES", 8)
-    monkeypatch.setattr(demo, "simulate", partial(demo.simulate, size=64))
-    monkeypatch.setattr(comparison, "dehaze_clip", partial(core.dehaze_clip, size=64))
+    monkeypatch.setattr(demo, "simulate", functools.partial(demo.simulate, size=64))
+    monkeypatch.setattr(comparison, "dehaze_clip", functools.partial(core.dehaze_clip, size=64))
     assert main(["demo", "-o", str(out)]) == 0
     printed = capsys.readouterr().out
     for file in ("real/comparison.mp4", "real/summary.png", "simulated/methods.mp4", "simulated/methods.png"):
