@@ -136,6 +136,7 @@ def test_sixty_large_frames_take_seconds():
     assert time.perf_counter() - start < 15
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_mistakes_are_value_errors():
     with pytest.raises(ValueError, match="`mask` must be"):
         Fit.to_prior(np.zeros((20, 20), bool))

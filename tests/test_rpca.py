@@ -92,7 +92,7 @@ def test_lagrangian_form_meets_the_kkt_conditions(lam, gamma, mu):
 def test_lagrangian_form_has_the_cost_of_plain_alternation():
     background, signal = low_rank_plus_sparse(frames=10, side=8)
     y, lam, mu = (background + signal).reshape(10, -1), 0.15, 2.0
-    low = np.zeros_like(y)
+    x = low = np.zeros_like(y)
     for _ in range(3000):
         x = shrink(y - low, lam / mu)
         low = shrink_spectrum(y - x, 1 / mu)
@@ -130,10 +130,10 @@ def test_float64_stays_inside():
 def test_new_settings_do_not_recompile():
     y = np.random.default_rng(0).random((4, 5, 5))
     robust_pca(y, 0.3)
-    compiled = rpca._augmented_lagrangian._cache_size()
+    compiled = rpca._augmented_lagrangian._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
     robust_pca(y, jnp.asarray(0.2))
     robust_pca(y, 0.25, tol=1e-5)
-    assert rpca._augmented_lagrangian._cache_size() == compiled
+    assert rpca._augmented_lagrangian._cache_size() == compiled  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("settings", [{"lam": 0.0}, {"lam": -1.0}, {"tol": 0.0}, {"max_iter": 0}, {"lam": np.nan}])

@@ -86,8 +86,9 @@ def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     assert seen == [(1, 2), (2, 2)]
     assert pairs.train.dtype == np.uint8
     assert pairs.train.shape == (LAYERS * (len(clean.train) // 8), 8, 2, 64, 64)
-    np.testing.assert_array_equal(*(half[:, :, 0] for half in np.split(pairs.train, LAYERS)))
-    assert not np.array_equal(*(half[:, :, 1] for half in np.split(pairs.train, LAYERS)))
+    one, other = np.split(pairs.train, LAYERS)
+    np.testing.assert_array_equal(one[:, :, 0], other[:, :, 0])
+    assert not np.array_equal(one[:, :, 1], other[:, :, 1])
     for short in pairs.train:  # where the teacher sees no haze each target is one of the clip's frames
         assert all((clean.train == frame).all((1, 2)).any() for frame in short[:, 0])
     added = pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]
@@ -234,6 +235,8 @@ def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
         assert "3 of 12 patients are ready" in notes[1]
         assert (bank.val == 200).all()
         assert (bank.train[:3, 0, 0, 0, 0] == [1, 2, 3]).all()
+        assert isinstance(bank.train, np.memmap)
+        assert bank.train.filename is not None
         mapped = np.load(bank.train.filename, mmap_mode="r")  # as another process sees them
         renderer.until = 12
         assert eventually(lambda: ready() == 12)

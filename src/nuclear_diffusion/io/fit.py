@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from PIL import Image
 from scipy import ndimage
@@ -28,7 +28,7 @@ class Fit:
         top, left, side: the window, in pixels of the clip; `top` and `left` may be negative.
     """
 
-    mask: Mask
+    mask: Bool[ndarray, "size size"]
     source: Mask
     top: int
     left: int

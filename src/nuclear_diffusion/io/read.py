@@ -188,7 +188,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _intensity(
-    path: Path, pixels: Shaped[ndarray, "frames height width *rgb"], white: float | None
+    path: Path, pixels: Shaped[ndarray, "..."], white: float | None
 ) -> tuple[Float32[ndarray, "frames height width"], UInt8[ndarray, "frames height width 3"] | None]:
     """Stored values to intensity in [0, 1], and 8-bit RGB where the channels differ."""
     if pixels.ndim == 4 and pixels.shape[-1] == 1:
