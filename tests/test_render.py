@@ -1,4 +1,4 @@
-"""From a share of haze to a picture: a ramp between two limits, and a product."""
+"""From a haze fraction to a picture: a ramp between two limits, and a product."""
 
 import numpy as np
 import pytest

@@ -167,24 +167,16 @@ def test_a_method_without_a_strength_is_refused():
         search_space(Candidate("aware", METHODS["aware"]()))
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "aware"])
+@pytest.mark.parametrize("method", [method for method in METHODS if METHODS[method].strengths])
 def test_every_number_is_searched_around_its_default(method):
     base = Candidate(method, METHODS[method]())
     space, middle = search_space(base), centre(base)
-    strengths = {
-        "nuclear": {"strength"},
-        "paper": {"mu", "gamma"},
-        "zea": {"gamma"},
-        "mmse": {"sigma"},
-        "rpca": {"lam"},
-    }
-    assert set(space) == strengths[method]
+    assert set(space) == set(METHODS[method].strengths)
     for name, distribution in space.items():
         assert middle[name] == getattr(METHODS[method](), name)
         assert isinstance(distribution, FloatDistribution)
         assert distribution.log
-        low, high = {"lam": (1 / 4, 8), "strength": (1 / 10, 2)}.get(name, (1 / 8, 8))
-        expected = np.array([low, high]) * middle[name]
+        expected = np.array(METHODS[method].strengths[name]) * middle[name]
         np.testing.assert_allclose([distribution.low, distribution.high], expected, rtol=1e-3)
         for end in expected:
             value: dict[str, Any] = {name: float(end)}
@@ -410,7 +402,10 @@ def test_bad_flags_are_one_sentence_before_any_work(flags, word, data, out, caps
 def test_without_optuna_the_command_says_what_to_install(data, out, capsys, monkeypatch):
     monkeypatch.setattr("nuclear_diffusion.measure.find_spec", lambda name: None if name == "optuna" else name)
     assert tune(data, out) == 2
-    assert "tune needs optuna, which is not installed: python -m pip install optuna." in capsys.readouterr().err
+    assert (
+        "tune needs optuna, which is not installed: python -m pip install 'nuclear-diffusion[tune]'."
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(("kept", "word"), [("patient-1-*", "at least two patients"), ("*", "septum and ventricle")])

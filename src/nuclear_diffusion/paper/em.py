@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from nuclear_diffusion.checks import require_positive
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm, slowly_varying
+from nuclear_diffusion.paper.nuclear_norm import Background, slowly_varying
 from nuclear_diffusion.paper.progress import report
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
@@ -31,7 +31,7 @@ class EM(eqx.Module):
 
     mu: float | Scalar = 10.0
     steps: int = eqx.field(static=True, default=4)
-    background: NuclearNorm | None = None
+    background: Background | None = None
 
     def __check_init__(self):
         require_positive("mu", self.mu)
