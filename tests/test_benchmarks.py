@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -26,6 +27,7 @@ from nuclear_diffusion.measure import store
 from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, patient_seed, simulate
 
 BENCHMARKS = RESULTS.parent
@@ -55,6 +57,7 @@ def small(monkeypatch):
     monkeypatch.setattr(patients, "simulate", small_patient)
     for module in (methods, strengths):
         monkeypatch.setattr(module, "prior_named", PRIORS.__getitem__)
+        monkeypatch.setattr(module, "dehaze_clip", functools.partial(dehaze_clip, size=32))
     return seeds
 
 
@@ -93,6 +96,7 @@ def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, mon
     assert len(asked) == 4
 
 
+@pytest.mark.slow
 def test_a_table_goes_on_where_it_stopped_and_is_written_with_its_record(tmp_path, monkeypatch, small):
     table = dataclasses.replace(DEFAULTS["unseen"], patients=2, first=4, split="development", frames=2, output=tmp_path)
     whole = patients.simulate
