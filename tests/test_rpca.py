@@ -92,7 +92,7 @@ def test_lagrangian_form_meets_the_kkt_conditions(lam, gamma, mu):
 def test_lagrangian_form_has_the_cost_of_plain_alternation():
     background, signal = low_rank_plus_sparse(frames=10, side=8)
     y, lam, mu = (background + signal).reshape(10, -1), 0.15, 2.0
-    low = np.zeros_like(y)
+    x = low = np.zeros_like(y)
     for _ in range(3000):
         x = shrink(y - low, lam / mu)
         low = shrink_spectrum(y - x, 1 / mu)

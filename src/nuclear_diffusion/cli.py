@@ -86,6 +86,23 @@ class Dehaze(Generic[M]):
             help_behavior_hint="(default: none)",
         ),
     ] = None
+    sector: Annotated[
+        Path | None,
+        arg(
+            metavar="PNG",
+            help="Grey image of the frames' size, white where the ultrasound image is; separate pieces are separate "
+            "images.",
+            help_behavior_hint="(default: found in each clip)",
+        ),
+    ] = None
+    sector_from: Annotated[
+        Path | None,
+        arg(
+            metavar="CLIP",
+            help="Another clip or result of the same scanner and frame size, to take the sector from.",
+            help_behavior_hint="(default: found in each clip)",
+        ),
+    ] = None
     overwrite: Annotated[bool, arg(help="Replace existing results made with other settings, weights or frames.")] = (
         False
     )
@@ -95,9 +112,10 @@ class Dehaze(Generic[M]):
         if not self.clips:
             raise InputError("Name at least one clip.")
 
-        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, prior_of
+        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, known_sector, prior_of
 
         check_writable(self.output)
+        sector = known_sector(self.sector, self.sector_from)
         loaded = prior_of(self.method)
         failed = 0
         names = folder_names(self.clips)
@@ -109,6 +127,7 @@ class Dehaze(Generic[M]):
                         self.output / name,
                         self.method,
                         loaded,
+                        sector=sector,
                         overwrite=self.overwrite,
                         progress=progress,
                     )

@@ -2,7 +2,7 @@
 
 from nuclear_diffusion.io.fit import Fit
 from nuclear_diffusion.io.read import Clip, read_frames, read_video
-from nuclear_diffusion.io.sector import find_sector
+from nuclear_diffusion.io.sector import find_sector, find_sectors
 from nuclear_diffusion.io.write import write_video
 
-__all__ = ["Clip", "Fit", "find_sector", "read_frames", "read_video", "write_video"]
+__all__ = ["Clip", "Fit", "find_sector", "find_sectors", "read_frames", "read_video", "write_video"]

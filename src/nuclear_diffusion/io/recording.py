@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclear_diffusion.io.read import Clip, read_video
+from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.types import Mask
 
 
@@ -27,7 +28,7 @@ class Recording:
     shape: tuple[int, int, int]
     fps: float
     colored: bool
-    region: Mask | None
+    region: Mask | Regions | None
     name: str
     source: Path
     decode: Callable[[int], Iterator[Clip]]

@@ -54,7 +54,7 @@ class Store(NamedTuple):
     def arrays(self, name: str, about: Any) -> dict[str, ndarray] | None:
         """Stored arrays by name, or None."""
         try:
-            with np.load(self._path(name, about, "npz")) as stored:
+            with self._path(name, about, "npz").open("rb") as file, np.load(file) as stored:
                 found = dict(stored)
                 return found if str(found.pop("key")) == digest(about) else None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

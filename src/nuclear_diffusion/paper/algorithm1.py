@@ -138,7 +138,7 @@ class Algorithm1(eqx.Module):
             )
 
     @classmethod
-    def paper(cls, *, steps: int = 500, mu: float = 2.0, relaxation: float = 1.9) -> "Algorithm1":
+    def paper(cls, *, steps: int = 500, mu: float | Scalar = 2.0, relaxation: float | Scalar = 1.9) -> "Algorithm1":
         """The paper's settings, for use with `PAPER_GAMMA` and `PAPER_WINDOW`, with equal steps s_x = s_l.
 
         The paper does not give the step sizes. `relaxation` is mu (s_x + s_l), which must be below 2 to converge; the

@@ -37,7 +37,9 @@ class Gaussian(eqx.Module):
         """-log p(X) up to a constant: precision/2 ||X - mean||^2."""
         return (self.precision * (signal - self.mean) ** 2).sum() / 2
 
-    def prox(self, v: Video, step: float | Scalar = 1.0) -> Video:
+    def prox(
+        self, v: Float[Array, "*batch height width"], step: float | Float[Array, "..."] = 1.0
+    ) -> Float[Array, "*batch height width"]:
         """argmin_X  step * precision/2 ||X - mean||^2 + 1/2 ||X - v||^2."""
         return (v + step * self.precision * self.mean) / (1 + step * self.precision)
 

@@ -1,7 +1,7 @@
 """p(L): what a background must offer, and the low-rank background (eq. 9)."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ NOISE = 0.02
 """Standard deviation of the white noise that `slowly_varying` suppresses; display intensity or haze fraction."""
 
 
+@runtime_checkable
 class Background(Protocol):
     """p(L) ~ exp(-f(L)). Solvers use what they need: `EM`, robust PCA and `Completion` only the prox.
 

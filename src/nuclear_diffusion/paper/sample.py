@@ -1,13 +1,12 @@
 """Run a sampler such as Algorithm 1 on a clip, window by window, each with a warm start from the last (SeqDiff)."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
-from numpy import ndarray
+from jaxtyping import PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background
@@ -15,9 +14,10 @@ from nuclear_diffusion.paper.progress import listening, part_of
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.types import Video, VideoLike
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Separates one window, as `Algorithm1` does."""
 
@@ -38,7 +38,7 @@ class Sampler(Protocol):
 
 
 def sample(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     sampler: Sampler,
     *,
@@ -89,7 +89,7 @@ def sample(
     )
 
 
-def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:
+def check_video(video: VideoLike) -> Video:
     """`video` as float32; raises `InputError` if it cannot be separated."""
     given = np.asarray(video)
     if not np.issubdtype(given.dtype, np.floating):

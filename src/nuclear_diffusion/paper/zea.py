@@ -42,7 +42,7 @@ from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.types import Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
@@ -241,7 +241,7 @@ def zea_windows(frames: int, size: int, overlap: int = 0) -> list[range]:
 
 
 def separate_as_zea(
-    video: Video | Float[np.ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     key: PRNGKeyArray,
@@ -249,7 +249,7 @@ def separate_as_zea(
     sampler: Zea | None = None,
     window: int = ZEA_WINDOW,
     overlap: int = 0,
-    noise: Sequence[Video] | None = None,
+    noise: Sequence[Float[Array, "_ height width"]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Separation:
     """Separate a clip as zea does: `sample` with the sampler `Zea`, but with zea's windows.

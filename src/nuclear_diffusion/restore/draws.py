@@ -24,7 +24,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.paper.nuclear_norm import Background
@@ -33,7 +32,7 @@ from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.types import Scalar, Video, VideoLike
 
 
 class Posterior(NamedTuple):
@@ -189,13 +188,13 @@ class SplitGibbs(eqx.Module):
 
 
 def sample_posterior(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     background: Background,
     *,
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
-    start: Video | Float[ndarray, "frames height width"] | None = None,
+    start: VideoLike | None = None,
     window: int = 15,
     overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,

@@ -1,18 +1,23 @@
 """From files to result folders: names of results, existing results, and dehazing or rendering one clip."""
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import read_video
+from nuclear_diffusion.io import find_sector, read_video
+from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import identity, read_h5, read_report, result_folder, versions, write_result
 from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict
+from nuclear_diffusion.types import Mask
 
 
 class Outcome(NamedTuple):
@@ -69,37 +74,59 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
 
 
+def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
+    """The sector in a `picture`, or of an `other` clip or result of the same scanner; None if neither is given.
+
+    Raises `InputError` if both are given, or no sector can be read.
+    """
+    if picture is not None and other is not None:
+        raise InputError("--sector and --sector-from both say where the sector is: remove one of them.")
+    if picture is not None:
+        return read_sector(picture)
+    if other is None:
+        return None
+    stored = other / "result.h5" if other.is_dir() else other
+    if stored.name == "result.h5" and stored.is_file():
+        return read_h5(stored)[1].sector
+    clip = read_video(other)
+    return find_sector(clip.frames, clip.region)
+
+
 def dehaze_file(
     source: Path,
     folder: Path,
     method: Method,
     loaded: LoadedPrior,
     *,
+    sector: Mask | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Dehaze one source (a file or a folder of images) into the result folder `folder`.
 
-    An existing result of the same clip, settings and weights is kept. Any other result is replaced only with
+    `sector` (h, w) replaces the sector that would be found; see `known_sector`. An existing result of the same clip,
+    sector, settings and weights is kept. Any other result is replaced only with
     `overwrite`, once the new one is complete; if only the strength differs, it is just rendered again.
     """
     clip = read_video(source)
     check_separable(clip, method)
+    sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
     finished = read_report(folder)
     if finished is not None:
-        wanted = identity(clip, method, loaded.sha256)
+        wanted = identity(clip, method, loaded.sha256, sector_sha256)
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
             return Outcome(folder, finished, skipped=True)
         if not overwrite:
             raise InputError(
-                f"{folder} holds a result with another clip, settings or weights: add --overwrite to replace it."
+                f"{folder} holds a result with another clip, sector, settings or weights: add --overwrite to replace "
+                "it."
             )
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
                 return render_result(folder, method.strength)
     with result_folder(folder) as partial:
-        dehazed = dehaze_clip(clip, method, loaded.prior, progress=progress)
-        report = write_result(partial, clip, dehazed, method, loaded.sha256)
+        dehazed = dehaze_clip(clip, method, loaded.prior, sector=sector, progress=progress)
+        report = write_result(partial, clip, dehazed, method, loaded.sha256, sector_sha256=sector_sha256)
     return Outcome(folder, report, skipped=False)
 
 
@@ -138,5 +165,5 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
     with result_folder(place if output is None else output) as partial:
-        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by)
+        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by, finished.get("sector_sha256"))
     return Outcome(folder if output is None else output, report, skipped=False)

@@ -23,7 +23,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -69,6 +69,7 @@ FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
 """Clean frames (frames, height, width), or clips of clean and hazy frames (clips, moments, 2, height, width); 0-255."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Scores a prior at its task; the weights with the highest score `gain` are kept."""
 
