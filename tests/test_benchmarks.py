@@ -141,8 +141,8 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
     table.run()
     text = (tmp_path / "peers-blind.md").read_text()
     priors = dict(re.findall(r"^- (.*?): `.*`; prior `(\w+)`$", text, flags=re.MULTILINE))
-    blind = ("Unconditional denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
-    aware = ("Conditional denoiser", "Nuclear Diffusion")
+    blind = ("MMSE denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
+    aware = ("Posterior mean", "Nuclear Diffusion")
     assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)
     assert f"echo `{'e' * 16}`, blind `{'b' * 16}`" in text
     assert "--frames 2 --blind PATH`" in text
