@@ -12,7 +12,7 @@ from nuclear_diffusion.version import __version__
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
     from nuclear_diffusion.errors import InputError
-    from nuclear_diffusion.io import Clip, find_sector, read_video, write_video
+    from nuclear_diffusion.io import Clip, find_sector, open_writer, read_video, write_video
     from nuclear_diffusion.paper.algorithm1 import Algorithm1
     from nuclear_diffusion.paper.em import EM
     from nuclear_diffusion.paper.gaussian import Gaussian
@@ -53,7 +53,7 @@ _HOME = {
     "restore.estimate": ["Estimate", "estimate", "separate"],
     "restore.one_pass": ["mmse", "posterior_mean"],
     "restore.render": ["render"],
-    "io": ["Clip", "find_sector", "read_video", "write_video"],
+    "io": ["Clip", "find_sector", "open_writer", "read_video", "write_video"],
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
     "training.loop": ["train"],
@@ -88,6 +88,7 @@ __all__ = [
     "methods",
     "metrics",
     "mmse",
+    "open_writer",
     "posterior_mean",
     "read_video",
     "render",
