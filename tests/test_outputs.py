@@ -67,7 +67,7 @@ def test_a_missing_kind_is_made_from_the_result(tmp_path, clip):
 def test_another_strength_is_rendered_with_its_kinds(tmp_path):
     """From the finished estimate; `render` leaves such a result alone, for it does not have the input's header."""
     write_video(tmp_path / "clip.npz", hazy(), 20.0)
-    folder, prior = tmp_path / "out", LoadedPrior(Gaussian(0.3, 0.1), None)
+    folder, prior = tmp_path / "out", LoadedPrior(Gaussian(20.0, 0.1), None)
     outputs = Outputs(("dicom",))
     dehaze_file(tmp_path / "clip.npz", folder, Nuclear(), prior, outputs=outputs)
     with pytest.raises(InputError, match=r"also holds signal\.dcm: dehaze with --write and --overwrite"):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.paper.em import EM
     from nuclear_diffusion.paper.gaussian import Gaussian
     from nuclear_diffusion.paper.laplace import Laplace
-    from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+    from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
     from nuclear_diffusion.paper.rpca import robust_pca
     from nuclear_diffusion.paper.sample import sample
     from nuclear_diffusion.paper.separation import Separation
@@ -40,7 +40,7 @@ _HOME = {
     "paper.em": ["EM"],
     "paper.gaussian": ["Gaussian"],
     "paper.laplace": ["Laplace"],
-    "paper.nuclear_norm": ["NuclearNorm"],
+    "paper.nuclear_norm": ["Background", "NuclearNorm"],
     "paper.rpca": ["robust_pca"],
     "paper.sample": ["sample"],
     "paper.separation": ["Separation"],
@@ -65,6 +65,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "EM",
     "Algorithm1",
+    "Background",
     "Clip",
     "Completion",
     "Dehazed",

@@ -57,9 +57,8 @@ OfMethod = Annotated[
     MethodName,
     arg(
         name="method",
-        help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one denoiser "
-        "pass. aware: posterior mean of the conditional denoiser. rpca: robust PCA. Each method has its own settings, "
-        "listed by 'dehaze --method NAME --help'.",
+        help=" ".join(f"{name}: {(kind.__doc__ or '').splitlines()[0]}" for name, kind in METHODS.items())
+        + " Each method has its own settings, listed by 'dehaze --method NAME --help'.",
     ),
 ]
 
@@ -87,6 +86,23 @@ class Dehaze(Generic[M]):
             help_behavior_hint="(default: none)",
         ),
     ] = None
+    sector: Annotated[
+        Path | None,
+        arg(
+            metavar="PNG",
+            help="Grey image of the frames' size, white where the ultrasound image is; separate pieces are separate "
+            "images.",
+            help_behavior_hint="(default: found in each clip)",
+        ),
+    ] = None
+    sector_from: Annotated[
+        Path | None,
+        arg(
+            metavar="CLIP",
+            help="Another clip or result of the same scanner and frame size, to take the sector from.",
+            help_behavior_hint="(default: found in each clip)",
+        ),
+    ] = None
     overwrite: Annotated[bool, arg(help="Replace existing results made with other settings, weights or frames.")] = (
         False
     )
@@ -108,10 +124,11 @@ class Dehaze(Generic[M]):
             raise InputError("Name at least one clip.")
 
         from nuclear_diffusion.restore.outputs import Outputs
-        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, prior_of
+        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, known_sector, prior_of
 
         outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)
         check_writable(self.output)
+        sector = known_sector(self.sector, self.sector_from)
         loaded = prior_of(self.method)
         failed = 0
         names = folder_names(self.clips)
@@ -124,6 +141,7 @@ class Dehaze(Generic[M]):
                         self.method,
                         loaded,
                         outputs=outputs,
+                        sector=sector,
                         overwrite=self.overwrite,
                         progress=progress,
                     )

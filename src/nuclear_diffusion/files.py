@@ -47,6 +47,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write(path: str | Path, content: str | bytes) -> None:
+    """Write a text (UTF-8) or bytes with `atomic`."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def _unwritable(path: Path, error: OSError) -> InputError:
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     return InputError(f"Cannot write {path} ({reason}): choose another output or free some space.")

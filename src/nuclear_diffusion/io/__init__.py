@@ -3,7 +3,7 @@
 from nuclear_diffusion.io.fit import Fit
 from nuclear_diffusion.io.read import Clip, read_frames, read_video
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.io.sector import find_sector
+from nuclear_diffusion.io.sector import find_sector, find_sectors
 from nuclear_diffusion.io.write import KINDS, Writer, check_kind, open_writer, write_video
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Writer",
     "check_kind",
     "find_sector",
+    "find_sectors",
     "open_writer",
     "read_frames",
     "read_video",

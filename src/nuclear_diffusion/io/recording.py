@@ -9,6 +9,7 @@ import numpy as np
 
 from nuclear_diffusion.io.levels import Levels
 from nuclear_diffusion.io.read import Clip, read_video
+from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.types import Mask
 
 
@@ -31,7 +32,7 @@ class Recording:
     shape: tuple[int, int, int]
     fps: float
     colored: bool
-    region: Mask | None
+    region: Mask | Regions | None
     name: str
     source: Path
     decode: Callable[[int], Iterator[Clip]]
