@@ -14,6 +14,7 @@ from nuclear_diffusion import cli
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Recording, open_writer, write_video
 from nuclear_diffusion.io.levels import EIGHT_BITS
+from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.restore.methods import Nuclear, Rpca
 from nuclear_diffusion.restore.outputs import Outputs, open_outputs
 from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, render_result
