@@ -168,6 +168,7 @@ def found(share: float, monkeypatch, mean: float = 0.3, haze: float = 0.25):
 
 @pytest.mark.parametrize("size", [48, 64, 150])
 @pytest.mark.parametrize(("strength", "kept"), [(0.0, 1.0), (0.5, 0.75), (1.0, 0.125)])
+@pytest.mark.usefixtures("wrong_types")
 def test_a_share_dims_every_pixel_and_channel_alike_at_the_clips_own_resolution(monkeypatch, size, strength, kept):
     found(0.35, monkeypatch)
     clip = make_clip(color=True)
@@ -415,6 +416,7 @@ def test_draws_give_maps_of_mean_and_spread(tmp_path):
     np.testing.assert_array_equal(arrays["draws_mean"], dehazed.draws_mean)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_a_standard_deviation_is_never_negative(monkeypatch):
     """Though what is between pixels of 0 and 1 is interpolated by a cubic, which overshoots."""
     clip = make_clip()

@@ -140,8 +140,8 @@ class Dehaze(Generic[M]):
                         self.output / name,
                         self.method,
                         loaded,
-                        outputs=outputs,
                         sector=sector,
+                        outputs=outputs,
                         overwrite=self.overwrite,
                         progress=progress,
                     )

@@ -109,8 +109,8 @@ def dehaze_file(
     method: Method,
     loaded: LoadedPrior,
     *,
-    outputs: Outputs | None = None,
     sector: Mask | None = None,
+    outputs: Outputs | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -124,9 +124,9 @@ def dehaze_file(
     outputs = outputs or Outputs()
     clip = read_video(source)
     check_separable(clip, method)
+    sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
     if outputs.flat:
         return _dehaze_flat(clip, folder, method, loaded, outputs, sector, overwrite, progress)
-    sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
     finished = read_report(folder)
     if finished is not None:
         wanted = identity(clip, method, loaded.sha256, sector_sha256)
