@@ -14,9 +14,10 @@ from nuclear_diffusion import cli
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Recording, open_writer, write_video
 from nuclear_diffusion.io.levels import EIGHT_BITS
-from nuclear_diffusion.restore.methods import Rpca
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.restore.methods import Nuclear, Rpca
 from nuclear_diffusion.restore.outputs import Outputs, open_outputs
-from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file
+from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, render_result
 
 RPCA = Rpca()
 NO_PRIOR = LoadedPrior(None, None)
@@ -62,6 +63,20 @@ def test_a_missing_kind_is_made_from_the_result(tmp_path, clip):
     np.testing.assert_array_equal(pydicom.dcmread(folder / "signal.dcm").pixel_array, signal_of(folder))
     assert (folder / "result.h5").stat().st_mtime_ns == before
     assert dehaze_file(clip, folder, RPCA, NO_PRIOR).skipped
+
+
+def test_another_strength_is_rendered_with_its_kinds(tmp_path):
+    """From the finished estimate; `render` leaves such a result alone, for it does not have the input's header."""
+    write_video(tmp_path / "clip.npz", hazy(), 20.0)
+    folder, prior = tmp_path / "out", LoadedPrior(Gaussian(20.0, 0.1), None)
+    outputs = Outputs(("dicom",))
+    dehaze_file(tmp_path / "clip.npz", folder, Nuclear(), prior, outputs=outputs)
+    with pytest.raises(InputError, match=r"also holds signal\.dcm: dehaze with --write and --overwrite"):
+        render_result(folder, 0.9)
+    assert "signal.dcm" not in {path.name for path in render_result(folder, 0.9, tmp_path / "new").folder.iterdir()}
+    dehaze_file(tmp_path / "clip.npz", folder, Nuclear(strength=0.9), prior, outputs=outputs, overwrite=True)
+    np.testing.assert_array_equal(pydicom.dcmread(folder / "signal.dcm").pixel_array, signal_of(folder))
+    np.testing.assert_array_equal(signal_of(folder), signal_of(tmp_path / "new"))
 
 
 def test_flat_outputs_have_the_inputs_name(tmp_path, clip):
