@@ -242,11 +242,10 @@ def _read_png_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=["PNG"]) as image:
                 size = image.height, image.width
-                if size == tuple(shape):  # else nothing is decoded
-                    values = np.asarray(image.convert("L"))
+                values = np.asarray(image.convert("L")) if size == tuple(shape) else None
     except Exception as error:  # Pillow raises anything on damaged files
         raise InputError(f"{path} cannot be read as a PNG image: it is damaged; export it again.") from error
-    if size != tuple(shape):
+    if values is None:
         raise InputError(f"{path} is {_size(size)} pixels, its frame {_size(shape)}: draw it on the frame itself.")
     annotation = Annotation(values == SEPTUM, values == VENTRICLE)
     if values.any() and not (annotation.septum.any() or annotation.ventricle.any()):

@@ -127,7 +127,7 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
         "sigma_min": repr(float(prior.sigma_min)),
         "sigma_max": repr(float(prior.sigma_max)),
         "info": json.dumps(dict(info or {})),
-        "sha256": _digest(tensors),
+        "sha256": tensors_hash(tensors),
     }
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors, metadata))
@@ -205,7 +205,7 @@ def _load(path: Path) -> DiffusionPrior:
             f"{path} is not a plausible prior ({error}): give weights made by this version's `train`."
         ) from error
     require_finite(path, tensors)
-    if metadata.get("sha256", known := _digest(tensors)) != known:
+    if metadata.get("sha256", known := tensors_hash(tensors)) != known:
         raise InputError(f"{path} is damaged (its weights have another hash than when it was written): copy it again.")
     template = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
     network = fill_arrays(template, tensors, str(path))
@@ -235,7 +235,7 @@ def require_finite(source: Path | str, tensors: Mapping[str, np.ndarray]) -> Non
             )
 
 
-def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+def tensors_hash(tensors: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of names, shapes, types and bytes."""
     digest = hashlib.sha256()
     for name, array in sorted(tensors.items()):
