@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
-from benchmarks.fuzzing.pool import GOOD, MEMORY_LIMIT, OUTCOMES, SECONDS, Found, campaign
+from benchmarks.fuzzing.child import OUTCOMES
+from benchmarks.fuzzing.pool import GOOD, MEMORY_LIMIT, SECONDS, Found, campaign
 from benchmarks.fuzzing.seeds import SEEDS
 from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.cli import progress_bar

@@ -1,17 +1,16 @@
 """Damaged files of every readable format end in a result or in one sentence; the campaign notices when they do not."""
 
-import os
-import signal
-import time
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import fuzz
-from benchmarks.fuzzing import child, pool
-from benchmarks.fuzzing.child import MEMORY, READ, REFUSED, TRACEBACK
+from benchmarks.fuzzing import child
+from benchmarks.fuzzing.child import CRASH, HANG, MEMORY, OUTCOMES, READ, REFUSED, TRACEBACK
 from benchmarks.fuzzing.mutations import mutated
-from benchmarks.fuzzing.pool import CRASH, GOOD, HANG, OUTCOMES, Child, Found, campaign, readable
+from benchmarks.fuzzing.pool import GOOD, Child, Found, campaign, readable
 from benchmarks.fuzzing.seeds import SEEDS, bombs
 from nuclear_diffusion.errors import InputError
 
@@ -25,7 +24,7 @@ def test_no_damaged_file_is_more_than_a_sentence(seeds, files, tmp_path):
     found = campaign(seeds, files, seed=7, workers=2, keep=tmp_path)
     assert len(found) == files
     assert {each.format for each in found} >= {"npy", "dicom", "mha"} or seeds is OUR_OWN
-    assert [line for line in fuzz.listed(found)] == []
+    assert fuzz.listed(found) == []
 
 
 @pytest.mark.slow
@@ -66,38 +65,52 @@ def test_outcomes_are_told_apart(readers, monkeypatch, tmp_path):
     assert child.outcome("fail", tmp_path)[1].startswith("ZeroDivisionError at test_fuzz.py")
 
 
-STUB = """
-import json, os, signal, sys, time
-for line in sys.stdin:
-    name = json.loads(line)[0]
-    if name == "die": os.kill(os.getpid(), signal.SIGSEGV)
-    if name == "wait": time.sleep(60)
-    print(json.dumps(["read", str(os.getpid())]), flush=True)
+GOING_WRONG = """
+import os, signal, time
+from benchmarks.fuzzing import child
+from nuclear_diffusion.errors import InputError
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def spin(_):
+    while True:
+        pass
+
+def sleep(_):
+    time.sleep(60)
+
+def hoard(_):
+    return bytes(1 << 30)
+
+def pid(_):
+    raise InputError(str(os.getpid()))
+
+child.LOADERS = {each.__name__: each for each in (die, spin, sleep, hoard, pid)}
+child._warm_up = lambda: None
+child.main(0.3, 1 << 28)
 """
 
 
-def test_a_child_that_dies_or_waits_is_replaced(monkeypatch, tmp_path):
-    started = pool.subprocess.Popen
+@pytest.fixture
+def asked(monkeypatch):
+    """The answers of a child whose loaders go wrong, asked for them one after the other."""
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: start([command[0], "-c", GOING_WRONG], **how))
+    reader = Child()
+    yield lambda *names: [reader.read(name, Path("/")) for name in names]
+    reader.close()
 
-    def stub(command, **how):
-        return started([command[0], "-c", STUB], **how)
 
-    monkeypatch.setattr(pool.subprocess, "Popen", stub)
-    reader = Child(seconds=1.0)
-    try:
-        first, second = (reader.read(name, tmp_path) for name in ("settings", "settings"))
-        assert first == second
-        assert reader.read("die", tmp_path) == (CRASH, signal.Signals.SIGSEGV.name)
-        begin = time.monotonic()
-        assert reader.read("wait", tmp_path)[0] == HANG
-        assert time.monotonic() - begin < 30
-        after = reader.read("settings", tmp_path)
-        assert after[0] == READ
-        assert after != first
-    finally:
-        reader.close()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(after[1]), 0)
+def test_a_process_that_dies_spins_sleeps_or_hoards_is_noticed_and_replaced(asked):
+    first, again, died, second, spun, third, slept, hoarded = asked(
+        "pid", "pid", "die", "pid", "spin", "pid", "sleep", "hoard"
+    )
+    assert first == again
+    assert died == (CRASH, "SIGKILL")
+    assert len({first, second, third}) == 3
+    assert spun[0] == slept[0] == HANG
+    assert hoarded[0] == MEMORY
 
 
 @pytest.mark.parametrize("number", range(40))
@@ -114,7 +127,11 @@ def test_most_damages_change_the_file():
 
 
 def test_the_page_counts_and_the_list_names_what_went_wrong(tmp_path):
-    found = [Found(0, "npy", "read", ""), Found(1, "npy", "refused", "no."), Found(2, "npy", "hang", "longer", tmp_path)]
+    found = [
+        Found(0, "npy", "read", ""),
+        Found(1, "npy", "refused", "no."),
+        Found(2, "npy", "hang", "longer", tmp_path),
+    ]
     fuzz.Fuzz(files=3, output=tmp_path).write(found)
     page = (tmp_path / "fuzz.md").read_text()
     assert "| npy | 1 | 1 | 0 | 0 | 1 | 0 | 0 |" in page

@@ -97,5 +97,5 @@ def test_pipes_folders_large_and_missing_files_are_refused(tmp_path):
 def test_memory_is_refused_before_it_is_used():
     assert 1 << 28 < total_memory() < 1 << 50
     require_memory(1e6, "This", "do less")
-    with pytest.raises(InputError, match="This needs at least 1,000,000 GB of memory.*: do less"):
+    with pytest.raises(InputError, match=r"This needs at least 1,000,000 GB of memory.*: do less"):
         require_memory(1e15, "This", "do less")

@@ -3,19 +3,28 @@
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import numpy as np
 
 from benchmarks.fuzzing.seeds import ABOUT, SHAPE, VALUE, frames
 from nuclear_diffusion.errors import InputError
 
-READ, REFUSED, TRACEBACK, MEMORY, WRONG = "read", "refused", "traceback", "memory", "wrong"
-"""Outcomes of one file; `pool` adds two more. Wrong: accepted, but nobody can use it, or another answer."""
+READ, REFUSED, TRACEBACK, CRASH, HANG, MEMORY, WRONG = OUTCOMES = (
+    "read",
+    "refused",
+    "traceback",
+    "crash",
+    "hang",
+    "memory",
+    "wrong",
+)
+"""Outcomes of one file; the first two are good. Wrong: accepted, but nobody can use it, or another answer."""
 
 SLOWEST, FASTEST = 1e-2, 1e5
 """Frame rates that can be written to a movie."""
@@ -133,28 +142,50 @@ def _place(error: BaseException) -> str:
     return f"{type(error).__name__} at {', '.join(places)}: {' '.join(str(error).split())[:120]}"
 
 
-def main(memory: int) -> None:
-    """Answer lines of JSON, [loader, path]; at most `memory` bytes more than now may be mapped."""
+def main(seconds: float, memory: int) -> None:
+    """Answer lines of JSON, [loader, path], in a forked process, which is forked again when a file ends it.
+
+    A file may take `seconds` of processor time, or six times as long asleep, and `memory` bytes more than now.
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     silence = os.open(os.devnull, os.O_WRONLY)  # libraries print
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     _warm_up()
+    answers.write("ready\n")
+    while (process := os.fork()) != 0:
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if code == 0:  # nothing more to read
+            return
+        late = code in (-signal.SIGPROF, -signal.SIGALRM)
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        answers.write(json.dumps([HANG, f"longer than {seconds:g} s"] if late else [CRASH, name]) + "\n")
+    _answer(answers, seconds, memory)
+    os._exit(0)
+
+
+def _answer(answers: TextIO, seconds: float, memory: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for line in sys.stdin:
-        asked: list[Any] = json.loads(line)
-        answers.write(json.dumps(outcome(asked[0], Path(asked[1]))) + "\n")
+    while line := os.read(0, 1 << 16):  # one line, as the parent waits for the answer
+        asked: list[str] = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # their signals end the process, in the midst of a library too
+        signal.setitimer(signal.ITIMER_REAL, 6 * seconds)
+        found = outcome(asked[0], Path(asked[1]))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers.write(json.dumps(found) + "\n")
 
 
 def _warm_up() -> None:
     """Import all that reads."""
     import nuclear_diffusion.io
     import nuclear_diffusion.measure.datasets
+    import nuclear_diffusion.measure.store
     import nuclear_diffusion.priors.checkpoint
     import nuclear_diffusion.restore.folder  # noqa: F401
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(float(sys.argv[1]), int(sys.argv[2]))

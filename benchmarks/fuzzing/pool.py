@@ -2,9 +2,7 @@
 
 import json
 import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,23 +14,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.fuzzing.child import MEMORY, READ, REFUSED, TRACEBACK, WRONG
+from benchmarks.fuzzing.child import READ, REFUSED
 from benchmarks.fuzzing.mutations import mutated
 from benchmarks.fuzzing.seeds import Seed
 
-CRASH, HANG = "crash", "hang"
-OUTCOMES = (READ, REFUSED, TRACEBACK, CRASH, HANG, MEMORY, WRONG)
-"""All outcomes of a file; the first two are good."""
 GOOD = (READ, REFUSED)
 
 SECONDS = 10.0
-"""Longest time for one file."""
+"""Longest processor time for one file."""
 
 MEMORY_LIMIT = 2 << 30
 """Most memory that reading a small file may map, bytes."""
 
-STARTING = 300.0
-"""Longest time for a child to start, seconds."""
+ONE_THREAD = {"JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Environment of a child: it forks, and each thread would map memory of its own."""
 
 
 class Found(NamedTuple):
@@ -47,68 +42,36 @@ class Found(NamedTuple):
 
 
 class Child:
-    """A process that reads files one after the other; it is replaced when it dies or is stopped."""
+    """A process that reads files one after the other."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY_LIMIT):
-        self.seconds, self.memory = seconds, memory
-        self._process: subprocess.Popen[str] | None = None
-
-    def read(self, loader: str, path: Path) -> tuple[str, str]:
-        """The outcome and its detail. A file that takes too long gets a second try, for a busy machine."""
-        answer = self._ask(loader, path)
-        return self._ask(loader, path) if answer[0] == HANG else answer
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-    def _ask(self, loader: str, path: Path) -> tuple[str, str]:
-        if self._process is None:
-            self._process = self._started()
-        asked, answers = self._process.stdin, self._process.stdout
-        assert asked is not None
-        assert answers is not None
-        try:
-            asked.write(json.dumps([loader, str(path)]) + "\n")
-            asked.flush()
-        except BrokenPipeError:
-            return self._died()
-        if not select.select([answers], [], [], self.seconds)[0]:
-            self.close()
-            return HANG, f"longer than {self.seconds:g} s"
-        line = answers.readline()
-        if not line:
-            return self._died()
-        found, detail = json.loads(line)
-        return found, detail
-
-    def _died(self) -> tuple[str, str]:
-        assert self._process is not None
-        code = self._process.wait()
-        self.close()
-        return CRASH, signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-    def _started(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.fuzzing.child", str(self.memory)],
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.fuzzing.child", str(seconds), str(memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
-            # one arena, because each maps 64 MB
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **ONE_THREAD},
         )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(["settings", os.devnull]) + "\n")  # answered once all is imported
-        process.stdin.flush()
-        if not select.select([process.stdout], [], [], STARTING)[0] or not process.stdout.readline():
-            process.kill()
-            raise RuntimeError("a child does not start: run `python -m benchmarks.fuzzing.child 0` to see why.")
-        return process
+        if self._line() != "ready\n":
+            raise RuntimeError("a child does not start: run `python -m benchmarks.fuzzing.child 10 0` to see why.")
+
+    def read(self, loader: str, path: Path) -> tuple[str, str]:
+        """The outcome and its detail."""
+        asked = self._process.stdin
+        assert asked is not None
+        asked.write(json.dumps([loader, str(path)]) + "\n")
+        asked.flush()
+        found, detail = json.loads(self._line())
+        return found, detail
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 def readable(seeds: Sequence[Seed], folder: Path, child: Child) -> dict[Seed, Path]:
@@ -141,16 +104,16 @@ def campaign(
     """
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
-        local, children = threading.local(), []
+        local, children = threading.local(), list[Child]()
 
         def child() -> Child:
             if not hasattr(local, "child"):
-                local.child = Child(seconds, memory)
+                local.child = spare.pop() if spare else Child(seconds, memory)
                 children.append(local.child)
             return local.child
 
-        first = child()
-        made = list(readable(seeds, folder, first).items())
+        spare = [Child(seconds, memory)]
+        made = list(readable(seeds, folder, spare[0]).items())
 
         def one(number: int) -> Found:
             each, original = made[number % len(made)]

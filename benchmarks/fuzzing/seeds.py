@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import equinox as eqx
 import h5py
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pydicom
 import pydicom.datadict
@@ -190,7 +192,9 @@ def _prior(hashed: bool) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         path = folder / "prior.safetensors"
         config = UNetConfig(widths=(2, 4), blocks=1, embedding=4, fine=1)
-        network = UNet(config, key=jax.random.key(0))
+        rng = np.random.default_rng(0)
+        shapes = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
+        network = jax.tree.map(lambda each: jnp.asarray(rng.normal(0, 0.1, each.shape).astype(np.float32)), shapes)
         save_prior(path, DiffusionPrior(network, 0.2, 0.2, 0.002, 80.0, config.stride), {"step": 3}, half=False)
         if not hashed:  # else every damage to the weights is noticed by their hash
             from nuclear_diffusion.priors.checkpoint import read_safetensors
