@@ -205,10 +205,10 @@ def _load(path: Path) -> DiffusionPrior:
             f"{path} is not a plausible prior ({error}): give weights made by this version's `train`."
         ) from error
     require_finite(path, tensors)
-    if metadata.get("sha256", known := tensors_hash(tensors)) != known:
-        raise InputError(f"{path} is damaged (its weights have another hash than when it was written): copy it again.")
     template = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
     network = fill_arrays(template, tensors, str(path))
+    if metadata.get("sha256", known := tensors_hash(tensors)) != known:
+        raise InputError(f"{path} is damaged (its weights have another hash than when it was written): copy it again.")
     return DiffusionPrior(
         network, numbers.mean, numbers.scale, numbers.sigma_min, numbers.sigma_max, config.stride, config.haze_aware
     )
