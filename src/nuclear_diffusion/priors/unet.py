@@ -47,7 +47,7 @@ class UNetConfig:
         levels, widest = 8, 4096
         require(
             0 < len(self.widths) <= levels and min(self.widths) > 0 and max(self.widths) <= widest,
-            f"`widths` must name 1 to {levels} widths between 1 and {widest}, got {self.widths}.",
+            f"`widths` must name 1 to {levels} widths between 1 and {widest}, got {self.widths[: levels + 1]}.",
         )
         require(self.embedding % 2 == 0, f"`embedding` must be even (sines and cosines), got {self.embedding}.")
 
