@@ -24,12 +24,13 @@ import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, write
 from nuclear_diffusion.restore.methods import Progress
 from nuclear_diffusion.text import read_json, require_file
 
 REVISION = 1
-"""Part of every key: raise it when a code change affects any output or score, so that everything is recomputed."""
+"""Part of every key: raise it when a code change affects any output or score, also of a variant in the benchmarks, so
+that everything is recomputed."""
 
 
 LARGEST = 1 << 36
@@ -53,8 +54,7 @@ class Store(NamedTuple):
                 return entry.value
         value = json.loads(json.dumps(compute()))
         text = json.dumps({"key": key, "sha256": _hash(value), "value": value})
-        with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write(path, text)
         return value
 
     def arrays(self, name: str, about: Any) -> dict[str, ndarray] | None:
@@ -65,7 +65,7 @@ class Store(NamedTuple):
             with zipfile.ZipFile(path) as stored:
                 if sum(each.file_size for each in stored.infolist()) > LARGEST:
                     return None
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 found = dict(stored)
                 key, sha256 = str(found.pop("key")), str(found.pop("sha256"))
                 return found if key == digest(about) and sha256 == _hash_arrays(found) else None

@@ -11,7 +11,7 @@ from numpy import ndarray
 from PIL import Image
 
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, write
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.text import read_json
 
@@ -71,8 +71,7 @@ def write_dataset(
                 "fps": hazy.fps,
                 "patient_seed": hazy.seed,
             }
-            with atomic(record) as path:
-                path.write_text(json.dumps(about, indent=2))
+            write(record, json.dumps(about, indent=2))
         if progress is not None:
             progress(number, clips)
 

@@ -24,6 +24,7 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.io.find import find_clips, patient_of
 from nuclear_diffusion.memory import require_memory
+from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
@@ -365,15 +366,11 @@ class _Patients:
         self, progress: Progress | None, before: int, total: int
     ) -> UInt8[ndarray, "patients moments 2 size size"]:
         """Render if necessary; a memory map. `progress` receives the patients done plus `before`, and `total`."""
-
-        def tell(done: int, _: int) -> None:
-            if progress is not None:
-                progress(before + done, total)
-
         shape = (self.count, self.moments, 2, self.size, self.size)
         cached = _frames_in(self.path)
         if cached is None or cached.shape != shape:
             require_memory(math.prod(shape), f"{self.count} patients of {self.size} x {self.size} pixels", "give fewer")
+            tell = part_of(progress, before, total)
             frames = frame_bank(
                 self.count, self.moments, split=self.split, size=self.size, workers=os.cpu_count() or 1, progress=tell
             )
