@@ -12,7 +12,7 @@ from nuclear_diffusion.version import __version__
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
     from nuclear_diffusion.errors import InputError
-    from nuclear_diffusion.io import Clip, find_sector, read_video, write_video
+    from nuclear_diffusion.io import Clip, find_sector, open_writer, read_video, write_video
     from nuclear_diffusion.paper.algorithm1 import Algorithm1
     from nuclear_diffusion.paper.em import EM
     from nuclear_diffusion.paper.gaussian import Gaussian
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
+    from nuclear_diffusion.view.show import show
 
 _HOME = {
     "paper.algorithm1": ["Algorithm1"],
@@ -53,10 +54,11 @@ _HOME = {
     "restore.estimate": ["Estimate", "estimate", "separate"],
     "restore.one_pass": ["mmse", "posterior_mean"],
     "restore.render": ["render"],
-    "io": ["Clip", "find_sector", "read_video", "write_video"],
+    "io": ["Clip", "find_sector", "open_writer", "read_video", "write_video"],
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
     "training.loop": ["train"],
+    "view.show": ["show"],
     "errors": ["InputError"],
 }
 _MODULES = {"methods": "restore.methods", "metrics": "metrics"}
@@ -88,6 +90,7 @@ __all__ = [
     "methods",
     "metrics",
     "mmse",
+    "open_writer",
     "posterior_mean",
     "read_video",
     "render",
@@ -97,6 +100,7 @@ __all__ = [
     "save_prior",
     "separate",
     "separate_as_zea",
+    "show",
     "simulate",
     "train",
     "write_video",

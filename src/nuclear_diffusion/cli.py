@@ -106,14 +106,27 @@ class Dehaze(Generic[M]):
     overwrite: Annotated[bool, arg(help="Replace existing results made with other settings, weights or frames.")] = (
         False
     )
+    write: Annotated[
+        str,
+        arg(
+            metavar="KINDS",
+            help="Also write the dehazed clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea or "
+            "zarr; several separated by commas.",
+            help_behavior_hint="(default: only the result folder)",
+        ),
+    ] = ""
+    flat: Annotated[bool, arg(help="Write only what --write names, under the input's name; no result folders.")] = False
+    anonymize: Annotated[bool, arg(help="Remove patient data from DICOM headers; text in the picture stays.")] = False
 
     def run(self) -> int:
         """Dehaze every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
 
+        from nuclear_diffusion.restore.outputs import Outputs
         from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, known_sector, prior_of
 
+        outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)
         check_writable(self.output)
         sector = known_sector(self.sector, self.sector_from)
         loaded = prior_of(self.method)
@@ -128,6 +141,7 @@ class Dehaze(Generic[M]):
                         self.method,
                         loaded,
                         sector=sector,
+                        outputs=outputs,
                         overwrite=self.overwrite,
                         progress=progress,
                     )
@@ -135,7 +149,9 @@ class Dehaze(Generic[M]):
                 report_error(error)
                 failed += 1
                 continue
-            if outcome.skipped:
+            if outcome.skipped and self.flat:
+                print(f"{outcome.folder}: skipped, exists; --overwrite replaces it")
+            elif outcome.skipped:
                 print(f"{outcome.folder}: skipped, already done with the same settings")
             else:
                 print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")
@@ -419,6 +435,29 @@ class Demo:
         return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class App:
+    """Look at clips in a browser, dehaze them, turn the strength and see the picture change. Local: 127.0.0.1 only."""
+
+    paths: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="[CLIP|FOLDER|RESULT...]", help="Clips and results to open, and folders to open them from."),
+    ] = ()
+    port: Annotated[int, arg(help="Port; 0 takes a free one.")] = 0
+    no_browser: Annotated[bool, arg(help="Only print the address, with its token.")] = False
+
+    def run(self) -> int:
+        """Serve the page until Ctrl-C."""
+        from nuclear_diffusion.measure import require_modules
+
+        require_modules("app", "starlette", "uvicorn")
+
+        from nuclear_diffusion.app.server import serve
+
+        serve(self.paths, port=self.port, browser=not self.no_browser)
+        return 0
+
+
 Command = (
     Annotated[Dehaze[Nuclear], subcommand("dehaze")]
     | Annotated[Render, subcommand("render")]
@@ -427,6 +466,7 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Tune, subcommand("tune")]
     | Annotated[Demo, subcommand("demo")]
+    | Annotated[App, subcommand("app")]
 )
 
 

@@ -26,6 +26,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.levels import Levels
 from nuclear_diffusion.io.regions import Regions, dicom_regions
 from nuclear_diffusion.types import Mask
 
@@ -48,6 +49,8 @@ class Clip:
             give each pixel (0: none); None for all.
         name: file or folder name without suffix.
         source: the path as given.
+        files: the file of each frame, if each has its own, else None.
+        levels: how the input stores intensity, if known.
     """
 
     frames: Float32[ndarray, "frames height width"]
@@ -56,6 +59,8 @@ class Clip:
     region: Mask | Regions | None
     name: str
     source: Path
+    files: tuple[Path, ...] | None = None
+    levels: Levels | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         return np.array(self.frames, dtype=dtype, copy=copy)
@@ -115,7 +120,9 @@ def _clip(path: Path, reader: Callable[[Path], "_Decoded"], kind: str) -> Clip:
         ) from error
     frames, color = _intensity(path, decoded.pixels, decoded.white)
     fps = decoded.fps if decoded.fps and np.isfinite(decoded.fps) and decoded.fps > 0 else DEFAULT_FPS
-    return Clip(frames, float(fps), color, decoded.region, _name(path), path)
+    white = _white(path, decoded.pixels) if decoded.white is None else decoded.white
+    levels = Levels(decoded.pixels.dtype, 0, white)
+    return Clip(frames, float(fps), color, decoded.region, _name(path), path, levels=levels)
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], _Decoded], str]:

@@ -19,6 +19,7 @@ from nuclear_diffusion.io import Clip, write_video
 from nuclear_diffusion.metrics import bright_lost
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
+from nuclear_diffusion.restore.outputs import NAMES
 from nuclear_diffusion.restore.pictures import caption, draw_summary, side_by_side
 
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
@@ -45,7 +46,7 @@ def result_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.iterdir():
+        for file in (file for file in partial.rglob("*") if file.is_file()):
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         if folder.exists():
@@ -68,7 +69,8 @@ def read_report(folder: Path) -> dict[str, Any] | None:
         return None
     with contextlib.suppress(OSError, ValueError):
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        if {file.name for file in folder.iterdir()} - {SPREAD} == set(FILES) and isinstance(report, dict):
+        present = {file.name for file in folder.iterdir() if file.name[0] != "."}
+        if set(FILES) <= present <= {*FILES, SPREAD, *NAMES} and isinstance(report, dict):
             return report
     raise InputError(f"{folder} exists and is not a finished result: move it or choose another -o.")
 
