@@ -77,8 +77,21 @@ def test_burned_in_text_stays_bit_for_bit_and_is_hidden_from_the_prior(even_haze
     assert even_haze[0].max() < 0.9  # bicubic overshoot of speckle
 
 
-def test_tissue_has_no_strokes():
+def test_tissue_and_haze_that_hardly_changes_are_no_strokes():
     assert not find_strokes(tissue().astype(np.float32) / 255).any()
+    rng = np.random.default_rng(0)
+    haze = rng.rayleigh(0.25, (HEIGHT, WIDTH)) + 0.01 * rng.random((FRAMES, HEIGHT, WIDTH))
+    assert not find_strokes(np.clip(haze, 0, 0.98).astype(np.float32)).any()
+
+
+def test_text_in_a_lossy_file_is_found():
+    """Compression changes it by some grey levels."""
+    text, rng = letters(), np.random.default_rng(0)
+    clip = np.where(text > 0, text, np.concatenate([tissue(0), tissue(1)])) / 255
+    found = find_strokes(np.clip(clip + rng.uniform(-0.02, 0.02, clip.shape), 0, 1).astype(np.float32))
+    solid = text > 200
+    assert found[solid].mean() > 0.95
+    assert found.sum() < 5 * solid.sum()
 
 
 @pytest.mark.parametrize("frames", [1, 3])

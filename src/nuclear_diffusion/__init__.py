@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
+    from nuclear_diffusion.view.show import show
 
 _HOME = {
     "paper.algorithm1": ["Algorithm1"],
@@ -57,6 +58,7 @@ _HOME = {
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
     "training.loop": ["train"],
+    "view.show": ["show"],
     "errors": ["InputError"],
 }
 _MODULES = {"methods": "restore.methods", "metrics": "metrics"}
@@ -98,6 +100,7 @@ __all__ = [
     "save_prior",
     "separate",
     "separate_as_zea",
+    "show",
     "simulate",
     "train",
     "write_video",

@@ -234,7 +234,7 @@ class Mmse(_Settings, frozen=True):
     prior: PriorName = "echo"
     sigma: Annotated[float, arg(help="Noise level assumed by the denoiser, for intensity in [0, 1].")] = 0.1
 
-    title: ClassVar[str] = "Unconditional denoiser"
+    title: ClassVar[str] = "MMSE denoiser"
     moving: ClassVar[bool] = False
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1 / 8, 8.0)}
 
@@ -255,7 +255,7 @@ class Aware(_Settings, frozen=True):
 
     prior: PriorName = "echo"
 
-    title: ClassVar[str] = "Conditional denoiser"
+    title: ClassVar[str] = "Posterior mean"
     moving: ClassVar[bool] = False
     strengths: ClassVar[dict[str, tuple[float, float]]] = {}
 
