@@ -309,6 +309,9 @@ class Unpickled:
         return (exec, ("raise SystemExit('unpickled')",))
 
 
+UNREADABLE = "cannot be read|not a whole|no plain NumPy array|without pixel"
+
+
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     """A path and what its message must say, by name."""
     noise = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
@@ -331,9 +334,9 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
         "text.mha",
         "text.dcm",
     ):
-        add(name, "cannot be read|not a whole|no plain NumPy array|without pixel").write_text("this is not a video\n" * 40)
+        add(name, UNREADABLE).write_text("this is not a video\n" * 40)
     for name in ("void.mp4", "void.npy", "void.npz", "void.tif", "void.h5", "void.mha", "void.dcm"):
-        add(name, "cannot be read|not a whole|no plain NumPy array|without pixel").touch()
+        add(name, UNREADABLE).touch()
     add("notes.txt", "of no known kind").write_text("words")
     for name, values, says in (
         ("none.npy", noise[:0], "no frames"),

@@ -114,6 +114,6 @@ def _check_order(path: Path, array: Any, order: str) -> None:
         return
     words, other = ("height, width, frames", "HWT") if letters == "THW" else ("frames, height, width", "THW")
     raise InputError(
-        f"{path} has shape {tuple(array.shape)}, which looks like ({words}): type --axes {other}, or --axes {letters} if "
-        "it is not."
+        f"{path} has shape {tuple(array.shape)}, which looks like ({words}): type --axes {other}, or --axes {letters} "
+        "if it is not."
     )

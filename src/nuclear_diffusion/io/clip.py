@@ -9,6 +9,7 @@ from jaxtyping import Float32, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.io.levels import Levels
 from nuclear_diffusion.types import Mask
 
 
@@ -23,6 +24,8 @@ class Clip:
         region: the rectangle of the ultrasound image from the DICOM tags, else None.
         name: file or folder name without suffix.
         source: the path as given.
+        files: the file of each frame, if each has its own, else None.
+        levels: how the input stores intensity, if known.
         notes: what was assumed or left out while reading, in sentences.
     """
 
@@ -32,6 +35,8 @@ class Clip:
     region: Mask | None
     name: str
     source: Path
+    files: tuple[Path, ...] | None = None
+    levels: Levels | None = None
     notes: tuple[str, ...] = ()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:

@@ -86,8 +86,8 @@ def check_size(path: Path, shape: Sequence[int], itemsize: int, max_bytes: int |
     size, limit = math.prod(int(side) for side in shape) * itemsize, memory_limit(max_bytes)
     if size > limit:
         raise InputError(
-            f"{path} declares {_sides(shape)} values, {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} GB: "
-            "cut it, or raise the limit."
+            f"{path} declares {_sides(shape)} values, {size / 1e9:.1f} GB, more than the limit of {limit / 1e9:.1f} "
+            "GB: cut it, or raise the limit."
         )
 
 

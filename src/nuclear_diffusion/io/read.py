@@ -11,12 +11,12 @@ from nuclear_diffusion.io.recording import DEFAULT_FPS, Recording, open_clip, re
 def read_video(path: str | Path | Frames, reading: Reading | None = None) -> Clip:
     """Read a clip in any supported format, scaled to [0, 1].
 
-    DICOM, movies, GIF, TIFF, images, NumPy, HDF5 (zea, our results, or one array), MATLAB, zarr, NIfTI, NRRD, MetaImage,
-    recognised by content, or a folder of numbered frames. To select one of several clips in a folder, give a pattern
-    (`folder/patient-3-*.png`) or one of `find_clips(folder)`.
+    DICOM, movies, GIF, TIFF, images, NumPy, HDF5 (zea, our results, or one array), MATLAB, zarr, NIfTI, NRRD and
+    MetaImage, recognised by content, or a folder of numbered frames. To select one of several clips in a folder, give a
+    pattern (`folder/patient-3-*.png`) or one of `find_clips(folder)`.
 
     Black and white are those of the format where it states them (DICOM window, ImageJ's display range); else 8-bit
-    values are divided by 255, 16-bit values by 65535, floats by 1 or 255 by their range. What was assumed is in `notes`.
+    values are divided by 255, 16-bit values by 65535, floats by 1 or 255 by their range. `notes` say what was assumed.
 
     Args:
         path: a file, a folder, a pattern, or `Frames`.

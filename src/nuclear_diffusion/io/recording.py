@@ -1,7 +1,7 @@
 """A clip of any length, decoded block by block."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Clip, Reading, usable_rate
 from nuclear_diffusion.io.formats import Frames, name_of, open_stored
 from nuclear_diffusion.io.guard import check_size, guarded, memory_limit
+from nuclear_diffusion.io.levels import EIGHT_BITS, Levels
 from nuclear_diffusion.io.stored import Picture, Stored
 from nuclear_diffusion.io.values import COLOR_SPREAD, Survey, brightness, choose_range, color, survey
 from nuclear_diffusion.types import Mask
@@ -29,7 +30,7 @@ class Recording:
         name: as in `Clip`.
         source: the path as given.
         decode: called with a length, decodes the clip in consecutive blocks of at most this many frames.
-        notes: as in `Clip`.
+        files, levels, notes: as in `Clip`.
         kind: the format in words.
         axes: the order of the stored axes.
         range: the stored values of black and white.
@@ -43,6 +44,8 @@ class Recording:
     name: str
     source: Path
     decode: Callable[[int], Iterator[Clip]]
+    files: tuple[Path, ...] | None = None
+    levels: Levels | None = None
     notes: tuple[str, ...] = ()
     kind: str = "an array"
     axes: str = "THW"
@@ -70,10 +73,20 @@ class Recording:
             for start in range(0, len(clip), length):
                 part = slice(start, start + length)
                 color = None if clip.color is None else clip.color[part]
-                yield Clip(clip.frames[part], clip.fps, color, clip.region, clip.name, clip.source, clip.notes)
+                yield replace(clip, frames=clip.frames[part], color=color, files=clip.files and clip.files[part])
 
-        colored = clip.color is not None
-        return cls(clip.shape, clip.fps, colored, clip.region, clip.name, clip.source, decode, clip.notes)
+        return cls(
+            clip.shape,
+            clip.fps,
+            clip.color is not None,
+            clip.region,
+            clip.name,
+            clip.source,
+            decode,
+            clip.files,
+            clip.levels,
+            clip.notes,
+        )
 
 
 def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Recording:
@@ -83,25 +96,25 @@ def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Re
     further on is found when it is decoded.
     """
     reading = reading or Reading()
-    source, stored = _open(path, reading)
+    name, source, stored = _open(path, reading)
     found = survey(source, stored, reading, guarded(source, stored.kind, stored.frames), whole=False)
 
     def again() -> Iterator[Picture]:
         return guarded(source, stored.kind, stored.frames)
 
-    return _recording(path, source, stored, reading, found, again)
+    return _recording(name, source, stored, reading, found, again)
 
 
 def read_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Clip:
     """Read a clip at once, decoding it only once; the same values as `open_clip(path).read()`."""
     reading = reading or Reading()
-    source, stored = _open(path, reading)
+    name, source, stored = _open(path, reading)
     held = _hold(source, guarded(source, stored.kind, stored.frames), reading.max_bytes)
     found = survey(source, stored, reading, held, whole=True)
-    return _recording(path, source, stored, reading, found, lambda: iter(held)).read()
+    return _recording(name, source, stored, reading, found, lambda: iter(held)).read()
 
 
-def _open(path: "str | Path | Frames", reading: Reading) -> tuple[Path, Stored]:
+def _open(path: "str | Path | Frames", reading: Reading) -> tuple[str, Path, Stored]:
     path = path if isinstance(path, Frames) else Path(path)
     source = path.folder if isinstance(path, Frames) else path
     stored = open_stored(path, reading)
@@ -110,7 +123,7 @@ def _open(path: "str | Path | Frames", reading: Reading) -> tuple[Path, Stored]:
         check_size(source, stored.shape, size, memory_limit(reading.max_bytes) // 8)
     if stored.count == 0:
         raise InputError(f"{source} holds no frames: give a clip.")
-    return source, stored
+    return name_of(path), source, stored
 
 
 def _hold(source: Path, pictures: Iterable[Picture], max_bytes: int | None) -> Sequence[Picture]:
@@ -124,7 +137,7 @@ def _hold(source: Path, pictures: Iterable[Picture], max_bytes: int | None) -> S
 
 
 def _recording(
-    path: "str | Path | Frames",
+    name: str,
     source: Path,
     stored: Stored,
     reading: Reading,
@@ -136,39 +149,42 @@ def _recording(
     notes = (*stored.notes, *stored.found(), *rate, *notes)
     spread = found.spread / (1 if found.dtype is None else abs(scale.white - scale.black))
     colored = spread > COLOR_SPREAD
-    count, name = found.count, name_of(path)
-    assert found.shape is not None
+    count, shape = found.count, found.shape
+    levels = EIGHT_BITS if found.dtype is None or found.dtype.kind == "b" else Levels(found.dtype, *scale)
 
     def decode(length: int) -> Iterator[Clip]:
         frames = iter(pictures())
         for start in range(0, count, length):
             size = min(length, count - start)
-            values = np.empty((size, *found.shape), np.float32)
-            rgb = np.empty((size, *found.shape, 3), np.uint8) if colored else None
+            values = np.empty((size, *shape), np.float32)
+            rgb = np.empty((size, *shape, 3), np.uint8) if colored else None
             for index in range(size):
                 picture = next(frames, None)
                 if picture is None:
                     raise InputError(f"{source} is cut short: {start + index} of {count} frames; export it again.")
-                if picture.shape[:2] != found.shape:
+                if picture.shape[:2] != shape:
                     raise InputError(f"{source} mixes frames of different sizes: crop them to one size.")
                 if rgb is None:
                     values[index] = brightness(picture, scale)
                 else:
                     values[index], rgb[index] = color(picture, scale)
-            yield Clip(values, fps, rgb, stored.region, name, source, notes)
+            files = stored.files and stored.files[start : start + size]
+            yield Clip(values, fps, rgb, stored.region, name, source, files, levels, notes)
 
     return Recording(
-        (count, *found.shape),
+        (count, *shape),
         fps,
         colored,
         stored.region,
         name,
         source,
         decode,
+        stored.files,
+        levels,
         notes,
         stored.kind,
         stored.axes,
-        tuple(scale),
+        scale,
         reading.max_bytes,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ class Stored:
         range: the values that the format shows as black and white, or None.
         full: the lowest and highest value that the pixels' bits can hold, if that is not the dtype's.
         decibel: whether values below 0 are dB, with the range -60 to 0 (zea).
-        region: as in `Clip`.
+        region, files: as in `Clip`.
         axes: the order of the stored axes.
         notes: as in `Clip`.
         found: called after a whole pass: notes on what decoding met.
@@ -75,6 +76,7 @@ class Stored:
     full: Range | None = None
     decibel: bool = False
     region: Mask | None = None
+    files: tuple[Path, ...] | None = None
     axes: str = "THW"
     notes: tuple[str, ...] = ()
     found: Callable[[], tuple[str, ...]] = tuple

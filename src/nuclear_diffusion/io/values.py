@@ -26,7 +26,7 @@ class Survey:
     """What a pass over the frames has found."""
 
     count: int = 0
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, int] = (0, 0)
     dtype: np.dtype | None = None
     low: float = np.inf
     high: float = -np.inf
@@ -38,10 +38,10 @@ class Survey:
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float) -> None:
         """Take a frame into account. Raises `InputError` if it does not fit the others."""
-        if self.shape not in (None, picture.shape[:2]):
-            listed = ", ".join(f"{h} x {w}" for h, w in sorted({self.shape, picture.shape[:2]}))  # pyright: ignore
+        if self.count and picture.shape[:2] != self.shape:
+            listed = ", ".join(f"{height} x {width}" for height, width in sorted({self.shape, picture.shape[:2]}))
             raise InputError(f"{path} mixes frames of different sizes ({listed}): crop them to one size.")
-        if self.shape is None:
+        if not self.count:
             height, width = self.shape = picture.shape[:2]  # pyright: ignore[reportAttributeAccessIssue]
             if min(height, width) < MIN_SIDE:
                 raise InputError(f"{path} has frames of {height} x {width} pixels: give at least {MIN_SIDE} per side.")
@@ -75,9 +75,11 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
     found = Survey()
     told = reading.db or ((0, reading.white) if reading.white else stored.range)
     for picture in pictures:
-        eight = not isinstance(picture, ndarray) or picture.dtype in (np.uint8, np.bool_)
-        span = 1 if not isinstance(picture, ndarray) else abs(told[1] - told[0]) if told else 255 if eight else np.inf
-        ranged = not eight and (told is None or picture.dtype.kind == "f")
+        span, ranged = 1.0, False
+        if isinstance(picture, ndarray):
+            eight = picture.dtype == np.uint8 or picture.dtype.kind == "b"
+            span = abs(told[1] - told[0]) if told else 255 if eight else np.inf
+            ranged = not eight and (told is None or picture.dtype.kind == "f")
         found.add(path, picture, ranged, enough=COLOR_SPREAD * span)
         whole = whole or stored.count is None or ranged
         if not whole and found.varied and (stored.channels == 1 or found.spread > COLOR_SPREAD * span):

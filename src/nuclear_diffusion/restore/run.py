@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import read_video
+from nuclear_diffusion.io import Reading, read_video
+from nuclear_diffusion.io.find import Source, name_of
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
@@ -39,14 +40,12 @@ def prior_of(method: Method) -> LoadedPrior:
     return LoadedPrior(prior, prior_hash(prior))
 
 
-def folder_names(sources: Sequence[Path]) -> list[str]:
-    """A result name for each source: its file name without suffix, numbered where two would clash."""
+def folder_names(sources: Sequence[Source]) -> list[str]:
+    """A result name for each source: its name without suffix as typed, numbered where two would clash."""
     taken: set[str] = set()
     names = []
     for source in sources:
-        path = source.resolve()
-        stem = path.name if path.is_dir() else path.stem
-        stem = stem.replace("*", "").strip(".-_ ") or "clip"
+        stem = name_of(source).strip(".-_ ") or "clip"
         name, number = stem, 1
         while name.lower() in taken:  # some file systems ignore case
             number += 1
@@ -70,20 +69,21 @@ def check_writable(folder: Path) -> None:
 
 
 def dehaze_file(
-    source: Path,
+    source: Source,
     folder: Path,
     method: Method,
     loaded: LoadedPrior,
     *,
+    reading: Reading | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Dehaze one source (a file or a folder of images) into the result folder `folder`.
+    """Dehaze one source (a file or a folder of images), read as `reading` says, into the result folder `folder`.
 
     An existing result of the same clip, settings and weights is kept. Any other result is replaced only with
     `overwrite`, once the new one is complete; if only the strength differs, it is just rendered again.
     """
-    clip = read_video(source)
+    clip = read_video(source, reading)
     check_separable(clip, method)
     finished = read_report(folder)
     if finished is not None:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
-from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
@@ -78,7 +78,7 @@ def read_frames(
     run = None if cache is None else cache.resolve().parent
     if run is not None and folder.resolve().is_relative_to(run):
         raise InputError(f"{folder} is inside the folder of the run, {run}: choose another output folder.")
-    sources = [source for source in find_clips(folder) if source.resolve() != run]
+    sources = [source for source in find_clips(folder) if isinstance(source, Frames) or source.resolve() != run]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
     if cache is None:
@@ -99,7 +99,7 @@ def read_frames(
 
 
 def _read(
-    sources: list[Path],
+    sources: Sequence[Source],
     size: int,
     teacher: DiffusionPrior | None,
     seed: int,
@@ -149,7 +149,7 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(
-    sources: list[Path],
+    sources: Sequence[Source],
     size: int,
     teacher: DiffusionPrior | None,
     seed: int,
@@ -192,7 +192,7 @@ def _fitted(
                 progress(done, len(sources))
 
 
-def _fit(source: Path, size: int) -> _Fitted | str:
+def _fit(source: Source, size: int) -> _Fitted | str:
     """One clip on the prior's grid, or the error if it is unreadable."""
     try:
         clip = read_video(source)

@@ -2,12 +2,12 @@
 
 import gzip
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from natsort import natsorted
+from natsort import natsorted, ns
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
@@ -61,6 +61,8 @@ class Frames:
     folder: Path
     files: tuple[Path, ...]
 
+
+S = TypeVar("S", Path, "Path | Frames")
 
 Source = Path | Frames
 """A clip on disk: a file, a folder, a pattern such as `folder/patient-3-*.png`, or files of a frame each."""
@@ -134,7 +136,7 @@ def find_clips(folder: Path) -> list[Source]:
     Raises:
         InputError: the folder holds the same frames twice, in two formats.
     """
-    entries = [path for path in natsorted(folder.iterdir(), key=lambda path: path.name) if path.name[0] != "."]
+    entries = _sorted(path for path in folder.iterdir() if path.name[0] != ".")
     files = [path for path in entries if path.is_file()]
     used: set[Path] = {path for path in files if path.suffix.lower() in (".raw", ".zraw")}  # the data of an MHD
     found: list[Source] = []
@@ -158,33 +160,50 @@ def find_clips(folder: Path) -> list[Source]:
             found.append(folder / pattern)
             used |= set(members)
     _refuse_twice(folder, series, found)
-    return natsorted([*found, *(path for path in entries if path not in used)], key=lambda source: source.name)
+    return _sorted([*found, *(path for path in entries if path not in used)])
+
+
+def _sorted(sources: Iterable[S]) -> list[S]:
+    """In numerical order of their names."""
+    return natsorted(sources, key=lambda source: source.name, alg=ns.PATH)
 
 
 def _only_clip(folder: Path, reading: Reading) -> Stored:
-    """The one clip in a folder; lone pictures beside a numbered series are no frames."""
-    clips = [source for source in find_clips(folder) if _may_be_clip(source)]
-    series = [source for source in clips if isinstance(source, Frames) or ("*" in source.name and _several(source))]
-    pictures = [source for source in clips if source not in series and _is_picture(source)]
-    others = [source for source in clips if source not in series and source not in pictures]
-    candidates = [*series, *others]
-    if not candidates and pictures:  # names without numbers
-        singles = [file for source in pictures for file in (_matching(source) if "*" in source.name else [source])]
-        return _series(folder, natsorted(singles, key=lambda path: path.name), reading)
-    if not candidates:
+    """The one clip in a folder."""
+    clips = clips_in(folder)
+    if not clips:
         raise InputError(f"{folder} holds no images and no clip: give a folder of PNG frames, or a video file.")
-    if len(candidates) > 1:
-        first = candidates[0]
+    if len(clips) > 1:
+        first = clips[0]
         where = first.folder if isinstance(first, Frames) else first
-        raise InputError(f"{folder} holds {len(candidates)} clips: name one of them, as in {where}.")
-    return open_stored(candidates[0], reading)
+        raise InputError(f"{folder} holds {len(clips)} clips: name one of them, as in {where}.")
+    (only,) = clips
+    return _series(folder, only.files, reading) if isinstance(only, Frames) else open_stored(only, reading)
+
+
+def clips_in(folder: Path) -> list[Source]:
+    """The clips in a folder by itself: lone pictures beside a series or a clip are none; pictures alone are one."""
+    found = [source for source in find_clips(folder) if may_be_clip(source)]
+    pictures = [source for source in found if isinstance(source, Path) and is_picture(source) and not _several(source)]
+    clips = [source for source in found if source not in pictures]
+    if clips or not pictures:
+        return clips
+    return [Frames(name_of(folder), folder, tuple(_sorted(file for one in pictures for file in _matching(one))))]
+
+
+def one_clip(folder: Path) -> bool:
+    """Whether a folder is one clip: a zarr store, a series of frames, or a folder with one clip and no subfolders."""
+    if zarrs.is_store(folder):
+        return True
+    inner = any(path.is_dir() and path.name[0] != "." and not zarrs.is_store(path) for path in folder.iterdir())
+    return not inner and len(clips_in(folder)) == 1
 
 
 def _refuse_twice(folder: Path, series: dict[str, list[Path]], found: list[Source]) -> None:
     """Raise `InputError` if two series of images differ in nothing but their format."""
     seen: dict[str, str] = {}
     for pattern, members in series.items():
-        if folder / pattern in found and len(members) > 1 and _is_picture(members[0]):
+        if folder / pattern in found and len(members) > 1 and is_picture(members[0]):
             base = Path(pattern).stem
             if base in seen:
                 raise InputError(
@@ -209,11 +228,11 @@ def _stem(path: Path) -> str:
     return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
 
 
-def _is_picture(source: Source) -> bool:
+def is_picture(source: Source) -> bool:
     return isinstance(source, Path) and source.suffix.lower() in images.FRAME_SUFFIXES
 
 
-def _may_be_clip(source: Source) -> bool:
+def may_be_clip(source: Source) -> bool:
     """Whether a folder's entry is of a kind that can be read, by its name or beginning."""
     if isinstance(source, Frames) or "*" in source.name:
         return True
@@ -225,12 +244,12 @@ def _may_be_clip(source: Source) -> bool:
         return any(known.begins(head(source)) or source.suffix.lower() in known.suffixes for known in FORMATS)
 
 
-def _several(pattern: Path) -> bool:
-    return len(_matching(pattern)) > 1
+def _several(source: Path) -> bool:
+    return "*" in source.name and len(_matching(source)) > 1
 
 
 def _holds_one_frame(path: Path) -> bool:
-    if _is_picture(path) and path.suffix.lower() not in (".tif", ".tiff"):
+    if is_picture(path) and path.suffix.lower() not in (".tif", ".tiff"):
         return True
     if path.suffix.lower() in movie.SUFFIXES:
         return False
@@ -242,11 +261,13 @@ def _holds_one_frame(path: Path) -> bool:
 
 def _matching(pattern: Path) -> list[Path]:
     """The files that match a pattern, in numerical order."""
+    if "*" not in pattern.name:
+        return [pattern]
     wanted = re.compile(".*".join(re.escape(part) for part in pattern.name.split("*")), re.DOTALL)
     if not _is_folder(pattern.parent):
         raise InputError(f"{pattern.parent} is not a folder: check the path.")
     listed = [path for path in pattern.parent.iterdir() if path.name[0] != "." and wanted.fullmatch(path.name)]
-    return natsorted([path for path in listed if path.is_file()], key=lambda path: path.name)
+    return _sorted(path for path in listed if path.is_file())
 
 
 def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
@@ -280,7 +301,7 @@ def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
 
     kind = "images" if first.kind == "an image" else f"frames in {first.kind}"
     channels = max((stored.channels or 0 for stored in opened), default=0) or None
-    return first.but(kind=kind, frames=frames, count=len(opened), channels=channels)
+    return first.but(kind=kind, frames=frames, count=len(opened), channels=channels, files=tuple(files))
 
 
 def files_of(files: Sequence[Path]) -> Frames:

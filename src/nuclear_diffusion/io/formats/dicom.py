@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -12,8 +13,11 @@ import pydicom
 from jaxtyping import Shaped
 from numpy import ndarray
 from pydicom import uid
+from pydicom.datadict import keyword_for_tag
 from pydicom.encaps import generate_fragments, parse_basic_offsets, parse_fragments
-from pydicom.pixels import get_decoder
+from pydicom.filereader import read_file_meta_info
+from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, convert_color_space
 
 from nuclear_diffusion.errors import InputError
@@ -149,10 +153,9 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         syntax = uid.UID(str(meta.get("TransferSyntaxUID") or _guessed_syntax(dataset)))
         data: bytes | None = None
         if syntax == uid.DeflatedExplicitVRLittleEndian:
-            data = _inflated(path, meta, memory_limit(reading.max_bytes))
+            data = _inflated(path, memory_limit(reading.max_bytes))
             stream: BinaryIO = io.BytesIO(data)
             dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True)
-            dataset.file_meta = meta
             start, syntax, file_size = stream.tell(), uid.ExplicitVRLittleEndian, len(data)
         else:
             stream, file_size = file, path.stat().st_size
@@ -200,16 +203,10 @@ def _guessed_syntax(dataset: pydicom.Dataset) -> str:
     return uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
 
 
-def _inflated(path: Path, meta: pydicom.Dataset, limit: int) -> bytes:
+def _inflated(path: Path, limit: int) -> bytes:
     """The deflated part of a file."""
     with path.open("rb") as file:
-        file.seek(132)
-        from pydicom.filereader import read_file_meta_info
-
-        del meta
-        file.seek(0)
-        known = read_file_meta_info(path)
-        file.seek(132 + 12 + int(known.FileMetaInformationGroupLength))
+        file.seek(132 + 12 + int(read_file_meta_info(path).FileMetaInformationGroupLength))
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         data = inflater.decompress(file.read(), limit)
         if inflater.unconsumed_tail:
@@ -230,16 +227,13 @@ def _decode(path: Path, pixels: _Pixels, *, raw: bool, count: int) -> Iterator[S
         decoder = get_decoder(pixels.syntax)
         plugin = "pillow" if pixels.syntax == uid.JPEGBaseline8Bit else ""
         with _open(path, pixels) as file:
-            done = 0
-            for frame, _ in decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options):
+            items = decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options)
+            for frame, _ in islice(items, count):
                 yield frame
-                done += 1
-                if done == count:
-                    return
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
-            f"{path} has pixel data that cannot be decoded (transfer syntax {pixels.syntax.name}), it is damaged or its "
-            "compression is not supported: export it uncompressed or as JPEG."
+            f"{path} has pixel data that cannot be decoded (transfer syntax {pixels.syntax.name}), it is damaged or "
+            "its compression is not supported: export it uncompressed or as JPEG."
         ) from error
 
 
@@ -247,18 +241,13 @@ def _count(path: Path, pixels: _Pixels, notes: list[str]) -> int:
     """The number of frames, from the bytes; what the tag says instead is noted."""
     stated = pixels.dataset.get("NumberOfFrames")
     expected = int(stated) if stated is not None and str(stated).strip() else None
-    whole = True
     if pixels.syntax.is_encapsulated:
         with _open(path, pixels) as file:
             offsets = parse_basic_offsets(file)
             begin = file.tell()
             fragments, _ = parse_fragments(file)
-            file.seek(0, io.SEEK_END)
-            size = file.tell()
             file.seek(begin)
             firsts = sum(fragment[:16].startswith(_SOI) for fragment in generate_fragments(file))
-            file.seek(max(0, size - 8))
-            whole = file.read(8)[:4] == b"\xfe\xff\xdd\xe0" or size > pixels.start
         if offsets:
             held = len(offsets)
         elif pixels.syntax == uid.RLELossless:
@@ -287,7 +276,6 @@ def _count(path: Path, pixels: _Pixels, notes: list[str]) -> int:
         return held
     if held < expected:
         raise InputError(f"{path} is cut short: {held} of {expected} frames; export it again.")
-    del whole
     notes.append(f"The tag NumberOfFrames says {expected}, but {held} frames are stored.")
     return held
 
@@ -320,10 +308,8 @@ def _photometric(path: Path, pixels: _Pixels, notes: list[str]) -> str:
 
 
 def _display(dataset: pydicom.Dataset, bits: int, signed: bool, inverted: bool) -> tuple[bool, Range | None, Range]:
-    """How grey values are shown: whether by tables, else the stored values of black and white, and those of the bits."""
+    """How grey is shown: whether by tables, else the stored values of black and white, and those of the bits."""
     full = Range(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else Range(0, 2**bits - 1)
-    if "PixelData" not in dataset and "BitsStored" not in dataset:
-        return False, None, full
     if (
         dataset.get("ModalityLUTSequence")
         or dataset.get("VOILUTSequence")
@@ -407,10 +393,8 @@ def _directory(path: Path, dataset: pydicom.Dataset) -> str:
 def dicom_rate(dataset: pydicom.Dataset) -> float | None:
     """Frames per second: from the tag that FrameIncrementPointer names, else frame times (ms), else display rates."""
     pointer = dataset.get("FrameIncrementPointer")
-    tags = (
-        [pointer] if pointer is not None and not isinstance(pointer, (list, pydicom.multival.MultiValue)) else pointer
-    )
-    names = [pydicom.datadict.keyword_for_tag(tag) for tag in tags or ()]
+    tags = pointer if isinstance(pointer, MultiValue) else [] if pointer is None else [pointer]
+    names = [keyword_for_tag(tag) for tag in tags]
     for name in (*names, "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate"):
         value = dataset.get(name) if name else None
         if value is None:

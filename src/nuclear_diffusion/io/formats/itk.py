@@ -72,10 +72,8 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
         text = file.read(2**20)
     end = re.search(rb"\r?\n\r?\n", text)
     header = text[: end.start() if end else len(text)].decode("latin-1")
-    fields = dict(
-        (name.strip().lower(), value.strip())
-        for name, _, value in (line.partition(":") for line in header.splitlines()[1:] if not line.startswith("#"))
-    )
+    lines = (line.partition(":") for line in header.splitlines()[1:] if not line.startswith("#"))
+    fields = {name.strip().lower(): value.strip() for name, _, value in lines}
     dims = _integer(path, fields, "dimension")
     sizes = [_to_int(path, word, "sizes") for word in fields.get("sizes", "").split()]
     kind = fields.get("type", "").lower()
@@ -95,9 +93,8 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
             raise InputError(f"{path} is cut short: export it again.")
     elif encoding not in ("ascii", "text", "txt", "hex", "bzip2", "bz2"):
         raise InputError(f"{path} is encoded as {encoding}: give raw or gzip.")
-    rate = None
     kinds = fields.get("kinds", "").split()
-    return _read(path, "NRRD", reading, sizes[0] if dims >= 3 and _first_is_color(sizes, kinds) else 1, rate)
+    return _read(path, "NRRD", reading, sizes[0] if dims >= 3 and _first_is_color(sizes, kinds) else 1)
 
 
 def _first_is_color(sizes: list[int], kinds: list[str]) -> bool:

@@ -85,8 +85,9 @@ class _Movie:
             rate = stream.average_rate or stream.guessed_rate
             kind = f"a movie ({container.format.name.split(',')[0]}, {about.name})"
             first = next(iter(self._decoded(container, stream)), None)
-            scale, pixels = _range_of(first[0]) if first else None, _aspect(stream)
-            notes = [] if first is None else _seen(first[0], pixels)
+            if first is None or first[0] is None:
+                raise InputError(f"{self.path} holds no frames: give a clip.")
+            scale, notes = _range_of(first[0]), _seen(first[0], _aspect(stream))
         return Stored(
             kind,
             self.frames,
@@ -152,7 +153,7 @@ class _Picture:
     def spread(self) -> float:
         """Largest difference between the channels of a pixel, in [0, 1]."""
         name = self.frame.format.name
-        if name.startswith("gray") or len(self.frame.format.components) == 1 and not name.startswith("pal"):
+        if name.startswith("gray") or (len(self.frame.format.components) == 1 and not name.startswith("pal")):
             return 0.0
         if not _is_yuv(self.frame):
             rgb = self.rgb()
@@ -199,7 +200,8 @@ def _plane(frame: VideoFrame, index: int) -> Shaped[ndarray, "height width"]:
     plane = frame.planes[index]
     deep = frame.format.components[0].bits > 8
     dtype = np.dtype(np.uint8) if not deep else np.dtype(">u2" if frame.format.name.endswith("be") else "<u2")
-    lines = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype.itemsize)
+    data: Any = memoryview(plane)  # pyright: ignore[reportArgumentType]
+    lines = np.frombuffer(data, dtype).reshape(-1, plane.line_size // dtype.itemsize)
     return lines[: plane.height, : plane.width]
 
 
@@ -209,7 +211,7 @@ def _is_yuv(frame: VideoFrame) -> bool:
 
 
 def _full(frame: VideoFrame) -> bool:
-    return frame.format.name.startswith(("yuvj", "gray")) and frame.color_range != 1 or frame.color_range == 2
+    return (frame.format.name.startswith(("yuvj", "gray")) and frame.color_range != 1) or frame.color_range == 2
 
 
 def _unit(frame: VideoFrame) -> int:

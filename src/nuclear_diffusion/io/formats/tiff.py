@@ -33,7 +33,7 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
     _check_pages(path)
     with tifffile.TiffFile(path) as tiff:
         series = _series(path, tiff)
-        page = tiff.pages[0]
+        page: Any = tiff.pages[0]
         shape, order = tuple(int(side) for side in series.shape), series.axes
         dtype = np.dtype(series.dtype)
         fps, scale, notes = _metadata(tiff, dtype, page)
@@ -109,7 +109,7 @@ def _series(path: Path, tiff: tifffile.TiffFile) -> Any:
 
 
 def _letters(path: Path, order: str, shape: tuple[int, ...], named: str | None) -> str:
-    """tifffile's axes as T, H, W, C, and 1 for those of length 1."""
+    """Tifffile's axes as T, H, W, C, and 1 for those of length 1."""
     if named is not None and len(named) == len(shape):
         return named
     letters = ["1"] * len(order)
