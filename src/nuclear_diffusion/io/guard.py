@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -94,10 +95,10 @@ def check_size(path: Path, shape: Sequence[int], itemsize: int, max_bytes: int |
 def check_file(path: Path) -> None:
     """Raise `InputError` unless `path` is a regular file that may be read."""
     try:
-        if not path.exists():
-            raise InputError(f"{path} does not exist: check the path.")
-        if not path.is_file():
+        if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path} is neither a file nor a folder: give a video file or a folder of images.")
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: check the path.") from error
     except OSError as error:  # a link to itself, a name that is too long
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path} cannot be opened ({reason}): check the path.") from error

@@ -56,10 +56,8 @@ def draw(seen: Seen, path: Path) -> None:
     from PIL import Image
     from scipy.ndimage import binary_erosion
 
-    frame = (
-        np.repeat(seen.part.frames[0][..., None], 3, axis=-1) if seen.part.color is None else seen.part.color[0] / 255
-    )
-    picture = np.rint(255 * frame).astype(np.uint8)
-    picture[seen.sector & ~np.asarray(binary_erosion(seen.sector))] = 255, 160, 0
+    grey = np.rint(255 * seen.part.frames[0]).astype(np.uint8)
+    picture = np.stack([grey] * 3, axis=-1) if seen.part.color is None else seen.part.color[0].copy()
+    picture[seen.sector & ~np.asarray(binary_erosion(seen.sector), bool)] = 255, 160, 0
     with atomic(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

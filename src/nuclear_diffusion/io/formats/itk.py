@@ -63,7 +63,7 @@ def open_metaimage(path: Path, reading: Reading) -> Stored:
         _check_deflated(data, start, expected)
     elif data.stat().st_size - start < expected:
         raise InputError(f"{path} is cut short: export it again.")
-    return _read(path, "MetaImage", reading, channels)
+    return _read(path, "MetaImage", reading)
 
 
 def open_nrrd(path: Path, reading: Reading) -> Stored:
@@ -93,13 +93,7 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
             raise InputError(f"{path} is cut short: export it again.")
     elif encoding not in ("ascii", "text", "txt", "hex", "bzip2", "bz2"):
         raise InputError(f"{path} is encoded as {encoding}: give raw or gzip.")
-    kinds = fields.get("kinds", "").split()
-    return _read(path, "NRRD", reading, sizes[0] if dims >= 3 and _first_is_color(sizes, kinds) else 1)
-
-
-def _first_is_color(sizes: list[int], kinds: list[str]) -> bool:
-    named = kinds[:1] and kinds[0].lower() not in ("domain", "space", "time")
-    return sizes[0] in (3, 4) and (bool(named) or len(sizes) > 3)
+    return _read(path, "NRRD", reading)
 
 
 def open_nifti(path: Path, reading: Reading) -> Stored:
@@ -109,7 +103,7 @@ def open_nifti(path: Path, reading: Reading) -> Stored:
     limit = memory_limit(reading.max_bytes)
     with gzip.open(path) if packed else path.open("rb") as file:
         header = file.read(544)
-    sizes, bits, offset, step, units, channels, pair = _nifti_header(path, header)
+    sizes, bits, offset, step, units, pair, whole = _nifti_header(path, header)
     check_size(path, sizes, max(1, bits // 8), reading.max_bytes)
     expected = math.prod(sizes) * bits // 8
     if pair:
@@ -122,39 +116,39 @@ def open_nifti(path: Path, reading: Reading) -> Stored:
         raise InputError(f"{path} is cut short: export it again.")
     second = {8: 1.0, 16: 1e-3, 24: 1e-6}.get(units & 0x38)
     fps = 1 / (step * second) if second and step > 0 and len(sizes) > 3 else None
-    return _read(path, "NIfTI", reading, channels, fps, "NiftiImageIO")
+    return _read(path, "NIfTI", reading, fps, "NiftiImageIO", whole)
 
 
-def _nifti_header(path: Path, header: bytes) -> tuple[list[int], int, int, float, int, int, bool]:
-    """Sizes, bits a voxel, offset of the data, time step, units, channels, and whether the data are in another file."""
+def _nifti_header(path: Path, header: bytes) -> tuple[list[int], int, int, float, int, bool, str | None]:
+    """Sizes, bits a voxel, offset of the data, time step, units, whether the data are in another file, and the
+    integer type of values that are stored without a scale.
+    """
     if len(header) < 348:
         raise InputError(f"{path} is cut short: export it again.")
-    two = header[4:8] in (b"n+2\0", b"ni2\0")
+    if header[4:8] in (b"n+2\0", b"ni2\0"):
+        raise InputError(f"{path} is NIfTI-2, which is not supported: save it as NIfTI-1.")
     order = "<" if struct.unpack("<i", header[:4])[0] in (348, 540) else ">"
-    if two:
-        dims = struct.unpack(f"{order}8q", header[16:80])
-        code, bits = struct.unpack(f"{order}2h", header[12:16])
-        offset, steps = struct.unpack(f"{order}q", header[168:176])[0], struct.unpack(f"{order}8d", header[104:168])
-        units, pair = struct.unpack(f"{order}i", header[500:504])[0], header[4:8] == b"ni2\0"
-    else:
-        dims = struct.unpack(f"{order}8h", header[40:56])
-        code, bits = struct.unpack(f"{order}2h", header[70:74])
-        offset, steps = int(struct.unpack(f"{order}f", header[108:112])[0]), struct.unpack(f"{order}8f", header[76:108])
-        units, pair = header[123], header[344:348] == b"ni1\0"
+    dims = struct.unpack(f"{order}8h", header[40:56])
+    code, bits = struct.unpack(f"{order}2h", header[70:74])
+    steps = struct.unpack(f"{order}8f", header[76:108])
+    start, slope, intercept = struct.unpack(f"{order}3f", header[108:120])
+    offset = int(start) if 0 <= start < 2**40 else -1
     known = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 2304: 32}
     sizes = [int(side) for side in dims[1 : 1 + max(0, min(int(dims[0]), 7))]]
-    if not 2 <= dims[0] <= 5 or min(sizes) < 1 or known.get(code) != bits or not 0 <= offset < 2**40:
+    if not 2 <= dims[0] <= 5 or min(sizes) < 1 or known.get(code) != bits or offset < 0:
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
-    return sizes, bits, offset, float(steps[4]), int(units), {128: 3, 2304: 4}.get(code, 1), pair
+    plain = (slope in (0, 1) and intercept == 0) or math.isnan(slope)
+    kinds = {2: "u1", 4: "i2", 8: "i4", 256: "i1", 512: "u2", 768: "u4"}
+    pair = header[344:348] == b"ni1\0"
+    return sizes, bits, offset, float(steps[4]), header[123], pair, kinds.get(code) if plain else None
 
 
 def _read(path: Path, kind: str, reading: Reading, channels: int, fps: float | None = None, reader: str = "") -> Stored:
     """The array behind a header that was checked."""
     image = _load(path, reader)
     array: ndarray = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() == 1 and channels > 1 and array.shape[-1] != channels:
-        channels = 1
-    del channels
+    if dtype is not None:  # ITK scales by 1 in floats
+        array = array.astype(dtype, copy=False)
     return of_array(path, kind, array, named=reading.axes, fps=fps)
 
 
