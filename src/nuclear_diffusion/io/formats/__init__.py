@@ -62,6 +62,8 @@ class Frames:
     files: tuple[Path, ...]
 
 
+_NOT_DICOM = {suffix for known in FORMATS if known.kind != "DICOM" for suffix in known.suffixes}
+
 S = TypeVar("S", Path, "Path | Frames")
 
 Source = Path | Frames
@@ -142,7 +144,7 @@ def find_clips(folder: Path) -> list[Source]:
     found: list[Source] = []
     slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
     for path in files:
-        if path.suffix.lower() in ("", ".dcm", ".dicom", ".ima") or path.suffix[1:].isdigit():
+        if path.suffix.lower() not in _NOT_DICOM:
             about = dicom.series_of(path)
             if about is not None:
                 slices.setdefault(about.series, []).append((about.number, path))

@@ -143,7 +143,9 @@ def _nifti_header(path: Path, header: bytes) -> tuple[list[int], int, int, float
     return sizes, bits, offset, float(steps[4]), header[123], pair, kinds.get(code) if plain else None
 
 
-def _read(path: Path, kind: str, reading: Reading, channels: int, fps: float | None = None, reader: str = "") -> Stored:
+def _read(
+    path: Path, kind: str, reading: Reading, fps: float | None = None, reader: str = "", dtype: str | None = None
+) -> Stored:
     """The array behind a header that was checked."""
     image = _load(path, reader)
     array: ndarray = sitk.GetArrayFromImage(image)
