@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ def format_of(path: Path) -> Format | None:
         try:
             with gzip.open(path) as file:
                 inner = file.read(512)
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, zlib.error):
             inner = b""
         if itk.begins_nifti(inner):
             return next(known for known in FORMATS if known.kind == "NIfTI")
