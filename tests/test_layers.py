@@ -16,8 +16,9 @@ LAYERS = [
     {"paper"},
     {"io", "simulation"},
     {"restore"},
+    {"view"},
     {"measure"},
-    {"training"},
+    {"training", "app", "napari"},
     {"cli"},
     {"__main__"},
 ]

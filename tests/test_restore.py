@@ -2,34 +2,23 @@
 
 import dataclasses
 import json
-import threading
-import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import get_args
 
-import equinox as eqx
 import h5py
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec import structs
-from PIL import Image
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, Fit, read_video, write_video
-from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.io import Clip, Fit, read_video
 from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, PAPER_WINDOW
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.rpca import robust_pca
 from nuclear_diffusion.paper.separation import Separation
-from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
 from nuclear_diffusion.restore.draws import Posterior
-from nuclear_diffusion.restore.estimate import Estimate, estimate
+from nuclear_diffusion.restore.estimate import Estimate
 from nuclear_diffusion.restore.folder import (
     FILES,
     fingerprint,
@@ -42,7 +31,6 @@ from nuclear_diffusion.restore.folder import (
 from nuclear_diffusion.restore.methods import (
     METHODS,
     Aware,
-    MethodName,
     Mmse,
     Nuclear,
     Paper,
@@ -54,9 +42,6 @@ from nuclear_diffusion.restore.methods import (
 from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
-from nuclear_diffusion.training import clips as frames_module
-from nuclear_diffusion.training.clips import CLEANING, LAYERS, read_frames, render_ahead, render_frames, short_clips
-from nuclear_diffusion.training.data import Bank
 
 HEIGHT, WIDTH = 90, 120
 RPCA = Rpca()
@@ -77,15 +62,16 @@ def make_clip(*, frames: int = 6, color: bool = False, seed: int = 0) -> Clip:
     video = np.where(fan(), np.clip(video, 0, 1), 0)
     video[:, 5:8, 4:9] = 0.8
     video = np.rint(255 * video).astype(np.uint8)
-    rgb = np.stack([video, video // 2, 255 - video], axis=-1) if color else None
-    return Clip(video.astype(np.float32) / 255, 25.0, rgb, fan(), "fan", Path("fan.npz"))
+    rgb = np.stack([video, video - video // 4, video // 2], axis=-1) if color else None  # sepia
+    luma = video if rgb is None else rgb @ np.array([0.299, 0.587, 0.114])
+    return Clip((luma / 255).astype(np.float32), 25.0, rgb, fan(), "fan", Path("fan.npz"))
 
 
 def separated(haze: float):
     """A stand-in for the separation that finds the same haze everywhere."""
 
     def separate(self, frames, prior=None, *, mask=None, progress=None):
-        return Separation(frames - haze, np.full_like(frames, haze), np.zeros(1))
+        return Separation(frames - haze, jnp.full_like(frames, haze), jnp.zeros(1))
 
     return separate
 
@@ -107,7 +93,8 @@ def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
     np.testing.assert_allclose(dehazed.background[:, inside], 0.125, atol=1e-6)
 
 
-def test_haze_comes_off_all_channels_alike(monkeypatch):
+def test_a_clip_in_colour_keeps_its_hue(monkeypatch):
+    """All channels are dimmed by the factor of the luma, where subtracting the haze from each would turn the hue."""
     monkeypatch.setattr(Rpca, "separate", separated(0.125))
     clip = make_clip(color=True)
     dehazed = dehaze_clip(clip, RPCA, size=64)
@@ -115,7 +102,10 @@ def test_haze_comes_off_all_channels_alike(monkeypatch):
     assert dehazed.color is not None
     original = clip.color.astype(np.float32) / 255
     inside = dehazed.sector
-    np.testing.assert_allclose(dehazed.color[:, inside], np.clip(original[:, inside] - 0.125, 0, 1), atol=1e-6)
+    luma = clip.frames[:, inside]
+    dimmed = np.clip(luma - 0.125, 0, 1) / np.maximum(luma, 1e-9)
+    assert (dimmed > 0).mean() > 0.5
+    np.testing.assert_allclose(dehazed.color[:, inside], original[:, inside] * dimmed[..., None], atol=1e-5)
     np.testing.assert_array_equal(dehazed.color[:, ~inside], original[:, ~inside])
 
 
@@ -158,23 +148,27 @@ def found(share: float, monkeypatch, mean: float = 0.3, haze: float = 0.25):
     """Let `estimate` find the same everywhere, and nobody ask the prior."""
 
     def estimate(frames, prior, *, progress=None):
-        return Estimate(*(np.full_like(frames, value) for value in (mean, share, haze)), np.zeros(1))
+        return Estimate(*(jnp.full_like(frames, value) for value in (mean, share, haze)), trace=jnp.zeros(1))
 
     monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate", estimate)
 
 
 @pytest.mark.parametrize("size", [48, 64, 150])
 @pytest.mark.parametrize(("strength", "kept"), [(0.0, 1.0), (0.5, 0.75), (1.0, 0.125)])
+@pytest.mark.usefixtures("wrong_types")
 def test_a_share_dims_every_pixel_and_channel_alike_at_the_clips_own_resolution(monkeypatch, size, strength, kept):
     found(0.35, monkeypatch)
     clip = make_clip(color=True)
     dehazed = dehaze_clip(clip, Nuclear(strength=strength), object(), size=size)  # pyright: ignore
     inside = dehazed.sector
-    color = clip.color.astype(np.float32) / 255  # pyright: ignore
+    assert clip.color is not None
+    color = clip.color.astype(np.float32) / 255
     for now, before in ((dehazed.signal, clip.frames), (dehazed.color, color)):
+        assert now is not None
         np.testing.assert_allclose(now[:, inside], kept * before[:, inside], atol=1e-6)
         np.testing.assert_array_equal(now[:, ~inside], before[:, ~inside])
     for part, value in ((dehazed.share, 0.35), (dehazed.mean, 0.3), (dehazed.background, 0.25)):
+        assert part is not None
         assert part.dtype == np.float32
         np.testing.assert_allclose(part[:, inside], value, atol=1e-6)
         np.testing.assert_array_equal(part[:, ~inside], 0)
@@ -190,8 +184,9 @@ def test_an_estimate_rendered_again_is_the_clip_dehazed_at_that_strength(color):
     for one, other in zip(again, whole, strict=True):
         if not isinstance(one, float):  # the seconds
             np.testing.assert_array_equal(one, other)
+    assert whole.share is not None
     np.testing.assert_array_equal(whole.signal, render(clip.frames, whole.share, 0.9))
-    assert whole.share.max() > 0.2  # pyright: ignore
+    assert whole.share.max() > 0.2
 
 
 def test_what_holds_no_share_cannot_be_rendered():
@@ -207,6 +202,8 @@ def test_no_chance_is_in_the_estimate_and_the_seed_decides_the_draws():
         for one in (again, other):
             np.testing.assert_array_equal(getattr(first, name), getattr(one, name))
     np.testing.assert_array_equal(first.draws_mean, again.draws_mean)
+    assert first.draws_mean is not None
+    assert other.draws_mean is not None
     assert not np.array_equal(first.draws_mean, other.draws_mean)
 
 
@@ -293,10 +290,6 @@ def test_a_setting_of_another_method_is_refused(method, name):
         from_dict(as_dict(method()) | {name: 1})
 
 
-def test_the_command_line_knows_every_method():
-    assert set(get_args(MethodName)) == set(METHODS)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_is_known_by_its_name_and_is_json(method):
     made = METHODS[method]()
@@ -318,7 +311,7 @@ def test_the_papers_defaults_are_the_papers():
 
 def held_by(path):
     with h5py.File(path) as file:
-        return {name: file[name][...] for name in file}, dict(file.attrs)
+        return {name: np.asarray(file[name]) for name in file}, dict(file.attrs)
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -336,7 +329,7 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     if color:
         np.testing.assert_array_equal(arrays["input_color"], clip.color)
         np.testing.assert_array_equal(arrays["signal_color"], dehazed.color)
-    assert json.loads(attributes["configuration"]) == as_dict(settings)
+    assert json.loads(str(attributes["configuration"])) == as_dict(settings)
     assert attributes["fps"] == clip.fps
 
     assert json.loads((tmp_path / "report.json").read_text()) == report
@@ -410,6 +403,7 @@ def test_draws_give_maps_of_mean_and_spread(tmp_path):
     np.testing.assert_array_equal(arrays["draws_mean"], dehazed.draws_mean)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_a_standard_deviation_is_never_negative(monkeypatch):
     """Though what is between pixels of 0 and 1 is interpolated by a cubic, which overshoots."""
     clip = make_clip()
@@ -418,7 +412,8 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
     spread[:, ::4, ::4] = 1
     assert fit.backward(spread).min() < -0.01
     found(0.5, monkeypatch)
-    draws = Posterior(spread[None], 0 * spread, spread, spread, np.ones(1))
+    deviation = jnp.asarray(spread)
+    draws = Posterior(deviation[None], 0 * deviation, deviation, deviation, jnp.ones(1))
     monkeypatch.setattr(Nuclear, "draw", lambda *args, **rest: draws)
     dehazed = dehaze_clip(clip, Nuclear(samples=2), object(), size=32)  # pyright: ignore
     assert dehazed.draws_deviation is not None
@@ -494,362 +489,3 @@ def test_an_output_within_a_file_is_refused_and_nothing_is_made(tmp_path):
         check_writable(tmp_path / "file" / "out")
     check_writable(tmp_path / "a" / "b")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-# frames to train on
-
-
-class Keeps(eqx.Module):
-    """A haze-aware network for which a share of every grey level is tissue and the rest is haze."""
-
-    kept: jax.Array
-
-    def __call__(self, x, c_noise, seen):
-        return self.kept * (seen[0] * SCALE + MEAN) / SCALE - MEAN / SCALE
-
-
-MEAN, SCALE = 0.2, 0.25
-
-
-def teacher_that_keeps(share: float) -> DiffusionPrior:
-    """E[X | Y] = share Y: with no noise too small for its output to count."""
-    return DiffusionPrior(Keeps(jnp.float32(share)), MEAN, SCALE, 1e-4, 1e4, haze_aware=True)
-
-
-@pytest.fixture
-def _thin_air(monkeypatch):
-    """The haze that is laid over clips is none."""
-    monkeypatch.setattr("nuclear_diffusion.training.clips.lay_haze", lambda clip, sector, *, seed, fps: clip)
-
-
-def two_clips(folder: Path, length: int = 9) -> Path:
-    for seed, name in enumerate(("one", "two")):
-        write_video(folder / f"{name}.npz", make_clip(frames=length, seed=seed).frames, 25)
-    return folder
-
-
-def test_a_teacher_that_keeps_a_share_keeps_it():
-    clip = np.random.default_rng(0).uniform(0, 1, (3, 16, 16)).astype(np.float32)
-    for share in (0.0, 0.5, 1.0):
-        mean = teacher_that_keeps(share).given(jnp.asarray(clip)).mean()
-        np.testing.assert_allclose(mean, share * clip, atol=1e-6)
-
-
-def test_a_folder_of_clips_becomes_one_bank(tmp_path):
-    clip = make_clip(frames=17)
-    two_clips(tmp_path, 17)
-    clean = read_frames(tmp_path, size=64)
-    assert clean.train.dtype == np.uint8
-    assert len(clean.train) + len(clean.val) == 2 * len(clip.frames)
-    assert clean.train.shape[1:] == (64, 64)
-
-    seen = []
-    pairs = read_frames(
-        tmp_path, size=64, teacher=teacher_that_keeps(1), seed=3, progress=lambda *counts: seen.append(counts)
-    )
-    assert seen == [(1, 2), (2, 2)]
-    assert pairs.train.dtype == np.uint8
-    assert pairs.train.shape == (LAYERS * (len(clean.train) // 8), 8, 2, 64, 64)
-    np.testing.assert_array_equal(*(half[:, :, 0] for half in np.split(pairs.train, LAYERS)))
-    assert not np.array_equal(*(half[:, :, 1] for half in np.split(pairs.train, LAYERS)))
-    for short in pairs.train:  # where the teacher sees no haze each target is one of the clip's frames
-        assert all((clean.train == frame).all((1, 2)).any() for frame in short[:, 0])
-    added = pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]
-    assert (added.max((1, 2, 3)) > 20).all()
-    assert (added.mean((1, 2, 3)) > 0).all()
-    again, other = (read_frames(tmp_path, size=64, teacher=teacher_that_keeps(1), seed=seed) for seed in (3, 4))
-    np.testing.assert_array_equal(again.train, pairs.train)
-    np.testing.assert_array_equal(other.train[:, :, 0], pairs.train[:, :, 0])
-    assert not np.array_equal(other.train[:, :, 1], pairs.train[:, :, 1])
-
-
-@pytest.mark.usefixtures("_thin_air")
-@pytest.mark.parametrize("kept", [1.0, 0.5, 0.0])
-def test_the_target_lacks_what_the_teacher_takes_for_haze(kept, tmp_path):
-    """Haze is laid over the target first and then over the clip itself; where it is none, these are what is left."""
-    two_clips(tmp_path, 8)
-    clip = read_frames(tmp_path, size=32).train
-    target, over_target, over_clip = dehazed_and_hazy(read_frames(tmp_path, size=32, teacher=teacher_that_keeps(kept)))
-    np.testing.assert_array_equal(over_target, target)
-    np.testing.assert_array_equal(over_clip, clip)
-    if kept == 1:
-        np.testing.assert_array_equal(target, clip)
-    else:
-        assert (target <= clip).all()
-        bright = clip > 20
-        assert (target[bright] < clip[bright]).mean() > 0.8
-        assert target.mean() < (0.75 if kept else 0.4) * clip.mean()
-        fitted = clip / np.float32(255)
-        share = np.asarray(estimate(fitted, teacher_that_keeps(kept)).share)
-        np.testing.assert_allclose(target / np.float32(255), render(fitted, share, CLEANING), atol=0.02)
-
-
-def dehazed_and_hazy(bank: Bank) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a bank of one short clip: target, what haze over it gave, and what haze over the clip gave."""
-    (first, second) = bank.train
-    np.testing.assert_array_equal(first[:, 0], second[:, 0])
-    return first[:, 0], first[:, 1], second[:, 1]
-
-
-@pytest.mark.usefixtures("_thin_air")
-def test_of_long_clips_some_short_ones_are_taken_evenly(tmp_path):
-    """Four of eight at half of the room that all need; the first and the last are among them, and gaps are alike."""
-    two_clips(tmp_path, 64)
-    every = read_frames(tmp_path, size=32, teacher=teacher_that_keeps(1))
-    assert every.train.shape == every.val.shape == (LAYERS * 8, 8, 2, 32, 32)
-    needed = (every.train.nbytes + every.val.nbytes) / 1e9
-    some = read_frames(tmp_path, size=32, teacher=teacher_that_keeps(1), limit_gb=0.51 * needed)
-    assert some.train.shape == some.val.shape == (LAYERS * 4, 8, 2, 32, 32)
-    chosen = [int(np.flatnonzero((every.train[:8] == short).all((1, 2, 3, 4)))[0]) for short in some.train[:4]]
-    assert (chosen[0], chosen[-1]) == (0, 7)
-    assert set(np.diff(chosen)) <= {2, 3}
-    assert (some.train.nbytes + some.val.nbytes) / 1e9 <= 0.51 * needed
-
-
-def test_of_clean_frames_alone_some_are_taken_evenly(tmp_path):
-    two_clips(tmp_path, 30)
-    every = read_frames(tmp_path, size=32)
-    some = read_frames(tmp_path, size=32, limit_gb=2 * 10.5 * 32**2 / 1e9)
-    assert some.train.shape == some.val.shape == (10, 32, 32)
-    chosen = [int(np.flatnonzero((every.train == frame).all((1, 2)))[0]) for frame in some.train]
-    assert (chosen[0], chosen[-1]) == (0, 29)
-    assert set(np.diff(chosen)) <= {3, 4}
-
-
-@pytest.mark.parametrize("kept", [None, 1.0])
-def test_clips_that_need_more_room_than_there_is_are_refused(kept, tmp_path, monkeypatch):
-    """Before any is read: one frame of each clip, or one short clip with its hazy layers, is the least."""
-    two_clips(tmp_path)
-    monkeypatch.setattr("nuclear_diffusion.training.clips.read_video", lambda *_: pytest.fail("a clip was read"))
-    least = 2 * 32**2 * (1 if kept is None else LAYERS * 8 * 2) / 1e9
-    teacher = None if kept is None else teacher_that_keeps(kept)
-    with pytest.raises(InputError, match="--cache-gb") as caught:
-        read_frames(tmp_path, size=32, teacher=teacher, limit_gb=0.99 * least)
-    assert str(caught.value).startswith("2 clips need")
-    assert str(caught.value).count("\n") == 0
-    with pytest.raises(pytest.fail.Exception, match="was read"):
-        read_frames(tmp_path, size=32, teacher=teacher, limit_gb=1.01 * least)
-
-
-def test_patients_that_need_more_room_than_there_is_are_not_rendered(tmp_path, monkeypatch):
-    """40 patients and 2 to watch, of 8 moments, clean and hazy."""
-    needed = 42 * 8 * 2 * 32**2 / 1e9
-    rendered: list[tuple[str, int]] = []
-
-    def frame_bank(count, moments, *, split, size, workers, progress):
-        rendered.append((split, count))
-        both = [np.full((count, moments, size, size), grey, np.uint8) for grey in (30, 90)]
-        return np.stack(both, axis=2)
-
-    monkeypatch.setattr("nuclear_diffusion.training.clips.frame_bank", frame_bank)
-    with pytest.raises(InputError, match="--cache-gb") as caught:
-        render_frames(40, 8, tmp_path / "cache", size=32, limit_gb=0.99 * needed)
-    assert "40 patients" in str(caught.value)
-    assert not rendered
-    assert not (tmp_path / "cache").exists()
-    notes: list[str] = []
-    bank = render_frames(40, 8, tmp_path / "cache", size=32, limit_gb=1.01 * needed, note=notes.append)
-    assert rendered == [("train", 40), ("development", 2)]
-    assert bank.train.nbytes + bank.val.nbytes == pytest.approx(1e9 * needed)
-    assert (bank.train[:, :, 0] == 30).all()  # clean first
-    assert (bank.train[:, :, 1] == 90).all()
-    assert len(notes) == 1
-    assert str(tmp_path / "cache") in notes[0]
-
-
-@pytest.fixture
-def renderer(monkeypatch):
-    """Patient k has grey k + 1; those from `until` on are rendered when `until` is raised, or not, after an error."""
-    told = SimpleNamespace(until=3, error=None, closed=False)
-
-    def rendered_patients(count, moments, *, size, workers):
-        try:
-            for k in range(count):
-                while k >= told.until:
-                    if told.error is not None:
-                        raise told.error
-                    time.sleep(0.01)
-                yield np.full((moments, 2, size, size), k + 1, np.uint8)
-        finally:
-            told.closed = True
-
-    def frame_bank(count, moments, *, split, size, workers, progress):
-        assert split == "development"
-        return np.full((count, moments, 2, size, size), 200, np.uint8)
-
-    monkeypatch.setattr(frames_module, "rendered_patients", rendered_patients)
-    monkeypatch.setattr(frames_module, "frame_bank", frame_bank)
-    return told
-
-
-def eventually(condition) -> bool:
-    for _ in range(500):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
-    whole = tmp_path / "train-12x2-8.npy"
-    notes: list[str] = []
-    with render_ahead(12, 2, tmp_path, size=8, note=notes.append) as (bank, ready):
-        assert ready() == 3
-        assert "3 of 12 patients are ready" in notes[1]
-        assert (bank.val == 200).all()
-        assert (bank.train[:3, 0, 0, 0, 0] == [1, 2, 3]).all()
-        mapped = np.load(bank.train.filename, mmap_mode="r")  # as another process sees them
-        renderer.until = 12
-        assert eventually(lambda: ready() == 12)
-        assert (mapped[:, 0, 0, 0, 0] == np.arange(1, 13)).all()
-        assert not whole.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {whole.name, "development-1x2-8.npy"}
-    renderer.until = 0  # nothing is rendered any more
-    with render_ahead(12, 2, tmp_path, size=8) as (bank, ready):
-        assert ready() == 12
-        assert (bank.train[:, 0, 0, 0, 0] == np.arange(1, 13)).all()
-
-
-@pytest.mark.parametrize("interrupt", [None, KeyboardInterrupt()])
-def test_what_is_not_rendered_at_the_end_is_never_taken_for_whole(interrupt, renderer, tmp_path):
-    """Whether the run has ended or was interrupted; the renderer is stopped first."""
-
-    def use() -> None:
-        with render_ahead(12, 2, tmp_path, size=8) as (_, ready):
-            renderer.until = 5
-            assert eventually(lambda: ready() == 5)
-            threading.Timer(0.1, setattr, (renderer, "until", 6)).start()  # the one that is under way
-            if interrupt is not None:
-                raise interrupt
-
-    if interrupt is None:
-        use()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            use()
-    assert renderer.closed
-    assert [path.name for path in tmp_path.iterdir()] == ["development-1x2-8.npy"]
-
-
-@pytest.mark.parametrize("until", [2, 4])
-def test_an_error_of_the_renderer_is_raised_where_the_frames_are_used(until, renderer, tmp_path):
-    renderer.until, renderer.error = until, RuntimeError("a renderer died")
-
-    def use() -> None:
-        with render_ahead(12, 2, tmp_path, size=8) as (_, ready):
-            assert until > 3  # else too few are there to begin
-            eventually(lambda: ready() > 12)
-
-    with pytest.raises(RuntimeError, match="a renderer died"):
-        use()
-    assert [path.name for path in tmp_path.iterdir()] == ["development-1x2-8.npy"]
-
-
-@given(st.integers(1, 200))
-def test_short_clips_are_evenly_spaced_and_never_share_a_frame(frames):
-    chosen = short_clips(frames)
-    assert chosen.shape[1] == 8
-    assert set(chosen.ravel()) <= set(range(frames))
-    if frames < 8:
-        assert set(chosen.ravel()) == set(range(frames))
-        assert np.abs(np.diff(chosen)).max() <= 1
-    else:
-        assert len(set(chosen.ravel())) == chosen.size > frames - 8
-        steps = np.diff(chosen)
-        assert steps.max() - steps.min() <= 1
-        assert chosen[0, -1] - chosen[0, 0] >= 7 * frames // 8 - 1  # over the whole clip
-
-
-def test_numbered_images_are_one_clip_a_series(tmp_path):
-    names = ["patient-1-4C-frame-1.png", "patient-1-4C-frame-10.png", "patient-2-4C-frame-1.png"]
-    names += ["patient-2-4C-frame-2.png", "loop.mp4", "loop2.mp4", ".hidden"]
-    for name in names:
-        (tmp_path / name).touch()
-    found = [path.name for path in find_clips(tmp_path)]
-    assert found == ["loop.mp4", "loop2.mp4", "patient-1-4C-frame-*.png", "patient-2-4C-frame-*.png"]
-
-
-def test_what_cannot_be_read_is_left_out_with_a_note(tmp_path):
-    write_video(tmp_path / "one.npz", make_clip(frames=9).frames, 25)
-    (tmp_path / "README.txt").write_text("what lies here")
-    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "patient-5-4C-frame-1.png")
-    notes: list[str] = []
-    bank = read_frames(tmp_path, size=32, note=notes.append)
-    assert len(bank.train) + len(bank.val) == 9
-    assert len(notes) == 2
-    assert "README.txt" in notes[0]
-    assert "patient-5-4C-frame" in notes[1]  # one frame is no clip
-    for path in tmp_path.glob("*[gz]"):
-        path.unlink()
-    with pytest.raises(InputError, match="README"):
-        read_frames(tmp_path, size=32)
-
-
-def test_a_run_that_goes_on_does_not_read_its_clips_again(tmp_path, monkeypatch):
-    data, cache = two_clips(tmp_path / "data"), tmp_path / "run" / "cache"
-    (data / "README.txt").write_text("what lies here")
-    notes: list[str] = []
-    teacher = teacher_that_keeps(0.5)
-    about = {"size": 32, "teacher": teacher, "seed": 1}
-    first = read_frames(data, **about, cache=cache, note=notes.append)
-    np.testing.assert_array_equal(first.train, read_frames(data, **about).train)
-
-    def untouched(*_):
-        raise AssertionError("read again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("nuclear_diffusion.training.clips.read_video", untouched)
-        again = read_frames(data, **about, cache=cache, note=notes.append)
-        np.testing.assert_array_equal(again.train, first.train)
-        np.testing.assert_array_equal(again.val, first.val)
-        size, left_out, left_out_again = notes
-        assert str(cache) in size
-        assert "README.txt" in left_out
-        assert left_out == left_out_again
-        for change in ({"seed": 2}, {"size": 64}, {"teacher": None}, {"teacher": teacher_that_keeps(1)}):
-            with pytest.raises(AssertionError, match="read again"):
-                read_frames(data, **{**about, **change}, cache=cache)
-        write_video(data / "two.npz", make_clip(frames=9, seed=7).frames, 25)
-        with pytest.raises(AssertionError, match="read again"):
-            read_frames(data, **about, cache=cache)
-    assert not np.array_equal(read_frames(data, **about, cache=cache).val, first.val)
-
-
-def test_one_patient_alone_has_no_validation_also_when_kept(tmp_path):
-    write_video(tmp_path / "data" / "one.npz", make_clip(frames=9).frames, 25)
-    for _ in range(2):
-        bank = read_frames(tmp_path / "data", size=32, teacher=teacher_that_keeps(1), cache=tmp_path / "run" / "cache")
-        assert bank.val.shape == (0, 8, 2, 32, 32)
-        assert len(bank.train) == LAYERS
-
-
-def test_a_run_in_the_folder_of_its_clips_is_none_of_them(tmp_path):
-    two_clips(tmp_path)
-    run = tmp_path / "run"
-    notes: list[str] = []
-    for content in ("first", "second"):
-        bank = read_frames(tmp_path, size=32, cache=run / "cache", note=notes.append)
-        assert len(bank.train) == len(bank.val) == 9
-        (run / "log.json").write_text(content)
-    assert len(notes) == 1
-    assert "GB of frames" in notes[0]
-    assert len(list((run / "cache").glob("frames-*"))) == 1
-
-
-def test_all_clips_of_a_patient_are_on_one_side(tmp_path):
-    assert patient_of("patient-3-4C-frame-*.png") == patient_of("patient-3-2C-frame-*.png") == "patient-3"
-    assert patient_of("patient-13.npz") == "patient-13"
-    assert patient_of("loop.mp4") == "loop.mp4"
-    for number in range(1, 4):
-        for view in ("2C", "4C"):
-            frames = np.full((8, 32, 32), 60 * number, np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None]
-            for k, frame in enumerate(frames):
-                Image.fromarray(frame).save(tmp_path / f"patient-{number}-{view}-frame-{k}.png")
-    bank = read_frames(tmp_path, size=32)
-    assert len(bank.val) == 16
-    assert not {*np.unique(bank.val) // 60} & {*np.unique(bank.train) // 60}
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no clips"):
-        read_frames(tmp_path)

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io.levels import Levels
+from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.types import Mask
 
 
@@ -21,7 +22,8 @@ class Clip:
         frames: (t, h, w), in [0, 1], black = 0; for colour input the Rec. 601 luma.
         fps: frames per second; 30 if the file does not say.
         color: (t, h, w, 3) RGB if the input is in colour, else None.
-        region: the rectangle of the ultrasound image from the DICOM tags, else None.
+        region: pixels that may belong to an ultrasound image: a mask, or the number of the region that the DICOM tags
+            give each pixel (0: none); None for all.
         name: file or folder name without suffix.
         source: the path as given.
         files: the file of each frame, if each has its own, else None.
@@ -32,7 +34,7 @@ class Clip:
     frames: Float32[ndarray, "frames height width"]
     fps: float
     color: UInt8[ndarray, "frames height width 3"] | None
-    region: Mask | None
+    region: Mask | Regions | None
     name: str
     source: Path
     files: tuple[Path, ...] | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
+from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.types import Mask
 
 
@@ -75,7 +76,7 @@ class Stored:
     range: Range | None = None
     full: Range | None = None
     decibel: bool = False
-    region: Mask | None = None
+    region: Mask | Regions | None = None
     files: tuple[Path, ...] | None = None
     axes: str = "THW"
     notes: tuple[str, ...] = ()

@@ -1,26 +1,24 @@
 """Run a sampler such as Algorithm 1 on a clip, window by window, each with a warm start from the last (SeqDiff)."""
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
-from numpy import ndarray
+from jaxtyping import PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.paper.progress import listening
+from nuclear_diffusion.paper.nuclear_norm import Background
+from nuclear_diffusion.paper.progress import listening, part_of
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import Video
-
-P = TypeVar("P")
-"""The type of p(L) that a sampler takes."""
+from nuclear_diffusion.types import Video, VideoLike
 
 
-class Sampler(Protocol[P]):
+@runtime_checkable
+class Sampler(Protocol):
     """Separates one window, as `Algorithm1` does."""
 
     @property
@@ -28,24 +26,24 @@ class Sampler(Protocol[P]):
         """Denoiser passes per window."""
         ...
 
-    def background_for(self, shape: tuple[int, int, int]) -> P:
+    def background_for(self, shape: tuple[int, int, int]) -> Background:
         """The default p(L) for a window of `shape` = (frames, height, width)."""
         ...
 
     def __call__(
-        self, y: Video, prior: Prior, background: P, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
         """Separate the window `y` (frames, height, width); X starts at `start` (warm start) or at `y`."""
         ...
 
 
 def sample(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
-    sampler: Sampler[P],
+    sampler: Sampler,
     *,
     key: PRNGKeyArray,
-    background: P | None = None,
+    background: Background | None = None,
     window: int = 15,
     overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -79,12 +77,7 @@ def sample(
     parts: list[Separation] = []
     for index, part in enumerate(windows.split(y)):
         start = part if index == 0 else windows.warm_start(index, parts[-1].signal, part)
-
-        def tell(step: int, before: int = index * sampler.steps) -> None:
-            if progress is not None:
-                progress(before + step, total)
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sampler.steps, total)):
             result = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=start)
             parts.append(jax.block_until_ready(result))
     if progress is not None:
@@ -96,7 +89,7 @@ def sample(
     )
 
 
-def check_video(video: Video | Float[ndarray, "frames height width"]) -> Float[Array, "frames height width"]:
+def check_video(video: VideoLike) -> Video:
     """`video` as float32; raises `InputError` if it cannot be separated."""
     given = np.asarray(video)
     if not np.issubdtype(given.dtype, np.floating):

@@ -24,16 +24,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
-from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.nuclear_norm import Background
+from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Windows
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.types import Scalar, Video, VideoLike
 
 
 class Posterior(NamedTuple):
@@ -83,7 +82,7 @@ def draw_signal(
 
 def step_background(
     key: PRNGKeyArray,
-    background: NuclearNorm,
+    background: Background,
     low_rank: Video,
     target: Video,
     precision: float | Scalar,
@@ -144,7 +143,7 @@ class SplitGibbs(eqx.Module):
 
     @eqx.filter_jit
     def __call__(
-        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Posterior:
         """Sample one window `y` (frames, height, width) in [0, 1]; L starts at `start` (default 0) plus noise."""
         aware = knows_haze(prior)
@@ -177,7 +176,7 @@ class SplitGibbs(eqx.Module):
         return Posterior(kept, kept.mean(axis=0), spread, backgrounds[self.warm_up :].mean(axis=0), accepted)
 
     def draw_background(
-        self, key: PRNGKeyArray, background: NuclearNorm, low_rank: Video, target: Video
+        self, key: PRNGKeyArray, background: Background, low_rank: Video, target: Video
     ) -> tuple[Video, Scalar]:
         """`moves` steps from `low_rank`; also returns the acceptance rate."""
 
@@ -189,13 +188,13 @@ class SplitGibbs(eqx.Module):
 
 
 def sample_posterior(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
-    background: NuclearNorm,
+    background: Background,
     *,
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
-    start: Video | Float[ndarray, "frames height width"] | None = None,
+    start: VideoLike | None = None,
     window: int = 15,
     overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -222,12 +221,7 @@ def sample_posterior(
     sweeps = sampler.warm_up + sampler.draws
     parts: list[Posterior] = []
     for index, (part, first) in enumerate(zip(windows.split(y), firsts, strict=True)):
-
-        def tell(sweep: int, before: int = index * sweeps) -> None:
-            if progress is not None:
-                progress(before + sweep, sweeps * len(windows))
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sweeps, sweeps * len(windows))):
             found = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=first)
             parts.append(jax.block_until_ready(found))
     if progress is not None:

@@ -19,6 +19,7 @@ from nuclear_diffusion.io import Clip, write_video
 from nuclear_diffusion.metrics import bright_lost
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
+from nuclear_diffusion.restore.outputs import NAMES
 from nuclear_diffusion.restore.pictures import caption, draw_summary, side_by_side
 
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
@@ -45,7 +46,7 @@ def result_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.iterdir():
+        for file in (file for file in partial.rglob("*") if file.is_file()):
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         if folder.exists():
@@ -68,7 +69,8 @@ def read_report(folder: Path) -> dict[str, Any] | None:
         return None
     with contextlib.suppress(OSError, ValueError):
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        if {file.name for file in folder.iterdir()} - {SPREAD} == set(FILES) and isinstance(report, dict):
+        present = {file.name for file in folder.iterdir() if file.name[0] != "."}
+        if set(FILES) <= present <= {*FILES, SPREAD, *NAMES} and isinstance(report, dict):
             return report
     raise InputError(f"{folder} exists and is not a finished result: move it or choose another -o.")
 
@@ -81,9 +83,14 @@ def fingerprint(clip: Clip) -> str:
     return digest.hexdigest()
 
 
-def identity(clip: Clip, method: Method, prior_sha256: str | None) -> dict[str, Any]:
-    """What identifies a result: the clip's frames, the settings and the weights."""
-    return {"input_sha256": fingerprint(clip), "prior_sha256": prior_sha256, "settings": as_dict(method)}
+def identity(clip: Clip, method: Method, prior_sha256: str | None, sector_sha256: str | None = None) -> dict[str, Any]:
+    """What identifies a result: the clip's frames, the sector if it was given, the settings and the weights."""
+    return {
+        "input_sha256": fingerprint(clip),
+        "sector_sha256": sector_sha256,
+        "prior_sha256": prior_sha256,
+        "settings": as_dict(method),
+    }
 
 
 def write_result(
@@ -93,12 +100,14 @@ def write_result(
     method: Method,
     prior_sha256: str | None,
     made_by: dict[str, str] | None = None,
+    sector_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Write all `FILES` into `folder`, and `SPREAD` if there are posterior samples; return the report.
 
-    `made_by`: the versions that separated the clip, if not the current ones.
+    `made_by`: the versions that separated the clip, if not the current ones. `sector_sha256`: of the sector, if it was
+    given.
     """
-    report = make_report(clip, dehazed, method, prior_sha256)
+    report = make_report(clip, dehazed, method, prior_sha256, sector_sha256)
     report["versions"] = made_by or report["versions"]
     write_h5(folder / "result.h5", clip, dehazed, report)
     seen = clip.frames if clip.color is None else clip.color / np.float32(255)
@@ -120,7 +129,9 @@ def write_result(
     return report
 
 
-def make_report(clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str | None) -> dict[str, Any]:
+def make_report(
+    clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str | None, sector_sha256: str | None = None
+) -> dict[str, Any]:
     """Sizes, time, settings and amount of haze removed, as JSON values."""
     frames, height, width = clip.frames.shape
     seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
@@ -137,8 +148,9 @@ def make_report(clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str 
         "seconds": round(dehazed.seconds, 3),
         "haze_energy_removed": removed / energy if energy else 0.0,
         "bright_tissue_lost": lost if math.isfinite(lost) else None,
-        **identity(clip, method, prior_sha256),
+        **identity(clip, method, prior_sha256, sector_sha256),
         "versions": versions(),
+        "notes": list(clip.notes),
         "notice": "Research use only, not a medical device.",
     }
 

@@ -1,14 +1,18 @@
 """The methods, each a frozen class with settings, their defaults and help, and `separate`.
 
-A method is set on the command line or in a settings file and stored in every report. To add one, write a class and add
-it to `Method` and `MethodName`. JAX is imported when a method runs, so that help is fast.
+A method is set on the command line or in a settings file and stored in every report. JAX is imported when a method
+runs, so that help is fast.
+
+To add a method, write a class and add it to `Method`: `dehaze`, `evaluate` and `tune` then know its name, help,
+settings and strengths. Two more places are optional: its colour in `measure.style.LOOKS` (else grey), and
+`measure.candidates.METHODS` to compare it in the demo and the benchmarks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -31,8 +35,6 @@ Frames = Float32[ndarray, "frames size size"]
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
-MethodName = Literal["nuclear", "paper", "zea", "mmse", "aware", "rpca"]
-
 PriorName = Annotated[
     str,
     arg(
@@ -50,14 +52,22 @@ Overlap = Annotated[int, arg(help="Frames shared by neighbouring windows.")]
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag=str.lower):
     """Base of all methods. The JSON of a method is its name and settings, as in `{"method": "rpca", "lam": 1.0}`.
 
-    Every method has `moving`, whether it distinguishes haze from tissue by motion and so refuses a static clip, and
-    `separate`, which takes frames on the prior's grid and the sector's `mask` (default: the whole frame).
+    Every method has `separate`, which takes frames on the prior's grid and the sector's `mask` (default: the whole
+    frame). The first line of its docstring is its help.
     """
 
+    title: ClassVar[str]
+    """Its name in tables and figures."""
+    moving: ClassVar[bool] = True
+    """Whether it distinguishes haze from tissue by motion and so refuses a static clip."""
+    strengths: ClassVar[dict[str, tuple[float, float]]]
+    """Settings that control how strongly it acts, each with the range that `tune` searches, in multiples of the
+    default; the first is the one that `evaluate --strengths` varies."""
+
     @property
-    def name(self) -> MethodName:
+    def name(self) -> str:
         """The method's name on the command line."""
-        return cast(MethodName, self.__struct_config__.tag)
+        return str(self.__struct_config__.tag)
 
     @property
     def prior_name(self) -> str | None:
@@ -66,7 +76,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
 
 class Nuclear(_Settings, frozen=True):
-    """Nuclear Diffusion: remove the haze fraction, estimated with a diffusion prior and a low-rank background."""
+    """Nuclear Diffusion removes the haze fraction estimated with a diffusion prior and a low-rank background."""
 
     prior: PriorName = "echo"
     strength: Annotated[
@@ -77,7 +87,8 @@ class Nuclear(_Settings, frozen=True):
     ] = 0
     seed: Annotated[int, arg(help="Random seed of --samples.")] = 0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "Nuclear Diffusion"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"strength": (1 / 10, 2.0)}
     draws_mu: ClassVar[float] = 10.0
     """Precision mu (eq. 8) for posterior samples, 1 / intensity^2."""
     draws_window: ClassVar[tuple[int, int]] = (15, 2)
@@ -92,12 +103,7 @@ class Nuclear(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """`estimate`, then render at `strength`."""
         from nuclear_diffusion.restore.estimate import separate
@@ -144,7 +150,8 @@ class Paper(_Settings, frozen=True):
     overlap: Overlap = 0
     seed: Seed = 0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "Algorithm 1"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"mu": (1 / 8, 8.0), "gamma": (1 / 8, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "mu", "gamma", "steps", "window")
@@ -152,12 +159,7 @@ class Paper(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Run `Algorithm1` window by window."""
         import jax
@@ -195,7 +197,8 @@ class Zea(_Settings, frozen=True):
     ] = "on"
     seed: Seed = 0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "zea"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"gamma": (1 / 8, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "gamma", "steps", "window")
@@ -204,12 +207,7 @@ class Zea(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Run zea's sampler on zea's windows."""
         import jax
@@ -236,18 +234,15 @@ class Mmse(_Settings, frozen=True):
     prior: PriorName = "echo"
     sigma: Annotated[float, arg(help="Noise level assumed by the denoiser, for intensity in [0, 1].")] = 0.1
 
+    title: ClassVar[str] = "MMSE denoiser"
     moving: ClassVar[bool] = False
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1 / 8, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "sigma")
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """D(Y, sigma), frame by frame."""
         from nuclear_diffusion.restore.one_pass import mmse
@@ -256,19 +251,16 @@ class Mmse(_Settings, frozen=True):
 
 
 class Aware(_Settings, frozen=True):
-    """The posterior mean of a haze-aware prior (one trained on pairs of hazy and clean clips), in one pass."""
+    """One pass of the conditional denoiser of a haze-aware prior: the posterior mean of the tissue."""
 
     prior: PriorName = "echo"
 
+    title: ClassVar[str] = "Posterior mean"
     moving: ClassVar[bool] = False
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """E[X | Y]."""
         from nuclear_diffusion.restore.one_pass import posterior_mean
@@ -277,25 +269,21 @@ class Aware(_Settings, frozen=True):
 
 
 class Rpca(_Settings, frozen=True):
-    """Robust principal component analysis: a sparse signal and a low-rank background, without a learned prior."""
+    """Robust PCA finds a sparse signal and a low-rank background, without a learned prior."""
 
     lam: Annotated[
         float,
         arg(help="Weight of the signal's L1 norm, relative to the usual 1/sqrt(max(n, p)): n pixels, p frames."),
     ] = 1.0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "Robust PCA"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"lam": (1 / 4, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "lam")
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Principal component pursuit of the whole clip."""
         from nuclear_diffusion.paper.rpca import robust_pca
@@ -309,6 +297,11 @@ Method = Nuclear | Paper | Zea | Mmse | Aware | Rpca
 
 METHODS: dict[str, type[Method]] = {kind.__name__.lower(): kind for kind in get_args(Method)}
 """The methods by name."""
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]  # the choices on the command line
 
 _decoder = msgspec.json.Decoder(Method)
 

@@ -1,19 +1,35 @@
 """From files to result folders: names of results, existing results, and dehazing or rendering one clip."""
 
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Reading, read_video
+from nuclear_diffusion.io import Clip, Reading, find_sector, read_video
 from nuclear_diffusion.io.find import Source, name_of
+from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
-from nuclear_diffusion.restore.folder import identity, read_h5, read_report, result_folder, versions, write_result
+from nuclear_diffusion.restore.folder import (
+    FILES,
+    identity,
+    make_report,
+    read_h5,
+    read_report,
+    result_folder,
+    versions,
+    write_result,
+)
 from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict
+from nuclear_diffusion.restore.outputs import NAMES, Outputs, write_outputs
+from nuclear_diffusion.restore.pictures import caption
+from nuclear_diffusion.types import Mask
 
 
 class Outcome(NamedTuple):
@@ -68,6 +84,24 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
 
 
+def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
+    """The sector in a `picture`, or of an `other` clip or result of the same scanner; None if neither is given.
+
+    Raises `InputError` if both are given, or no sector can be read.
+    """
+    if picture is not None and other is not None:
+        raise InputError("--sector and --sector-from both say where the sector is: remove one of them.")
+    if picture is not None:
+        return read_sector(picture)
+    if other is None:
+        return None
+    stored = other / "result.h5" if other.is_dir() else other
+    if stored.name == "result.h5" and stored.is_file():
+        return read_h5(stored)[1].sector
+    clip = read_video(other)
+    return find_sector(clip.frames, clip.region)
+
+
 def dehaze_file(
     source: Source,
     folder: Path,
@@ -75,32 +109,69 @@ def dehaze_file(
     loaded: LoadedPrior,
     *,
     reading: Reading | None = None,
+    sector: Mask | None = None,
+    outputs: Outputs | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Dehaze one source (a file or a folder of images), read as `reading` says, into the result folder `folder`.
 
-    An existing result of the same clip, settings and weights is kept. Any other result is replaced only with
-    `overwrite`, once the new one is complete; if only the strength differs, it is just rendered again.
+    `sector` (h, w) replaces the sector that would be found; see `known_sector`. An existing result of the same clip,
+    sector, settings and weights is kept. Any other result is replaced only with `overwrite`, once the new one is
+    complete; if only the strength differs, it is just rendered again. `outputs` are added to the result, or written in
+    its place if they are flat.
     """
+    outputs = outputs or Outputs()
     clip = read_video(source, reading)
     check_separable(clip, method)
+    sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
+    if outputs.flat:
+        return _dehaze_flat(clip, folder, method, loaded, outputs, sector, overwrite, progress)
     finished = read_report(folder)
     if finished is not None:
-        wanted = identity(clip, method, loaded.sha256)
+        wanted = identity(clip, method, loaded.sha256, sector_sha256)
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
-            return Outcome(folder, finished, skipped=True)
+            missing = outputs.paths(folder)
+            if missing:
+                _, dehazed = read_h5(folder / "result.h5")
+                write_outputs(missing, clip, dehazed, caption(method), anonymize=outputs.anonymize)
+            return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
             raise InputError(
-                f"{folder} holds a result with another clip, settings or weights: add --overwrite to replace it."
+                f"{folder} holds a result with another clip, sector, settings or weights: add --overwrite to replace "
+                "it."
             )
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
-                return render_result(folder, method.strength)
+                return render_result(folder, method.strength, outputs=outputs, source=clip)
     with result_folder(folder) as partial:
-        dehazed = dehaze_clip(clip, method, loaded.prior, progress=progress)
-        report = write_result(partial, clip, dehazed, method, loaded.sha256)
+        dehazed = dehaze_clip(clip, method, loaded.prior, sector=sector, progress=progress)
+        report = write_result(partial, clip, dehazed, method, loaded.sha256, sector_sha256=sector_sha256)
+        write_outputs(outputs.paths(partial), clip, dehazed, caption(method), anonymize=outputs.anonymize)
     return Outcome(folder, report, skipped=False)
+
+
+def _dehaze_flat(
+    clip: Clip,
+    folder: Path,
+    method: Method,
+    loaded: LoadedPrior,
+    outputs: Outputs,
+    sector: Mask | None,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Outcome:
+    """Dehaze a clip and write `outputs` alone, beside `folder` and under its name."""
+    paths = outputs.flat_paths(folder.parent, folder.name, clip)
+    first = next(iter(paths.values()))
+    where = first[0] if len(first) == 1 else folder.parent
+    if not overwrite:
+        paths = {kind: files for kind, files in paths.items() if not all(file.exists() for file in files)}
+    if not paths:
+        return Outcome(where, {}, skipped=True)
+    dehazed = dehaze_clip(clip, method, loaded.prior, sector=sector, progress=progress)
+    write_outputs(paths, clip, dehazed, caption(method), anonymize=outputs.anonymize)
+    return Outcome(where, make_report(clip, dehazed, method, loaded.sha256), skipped=False)
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -114,10 +185,19 @@ def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) 
     return alike and wanted["settings"]["method"] == "nuclear" and finished["settings"] != wanted["settings"]
 
 
-def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
+def render_result(
+    folder: Path,
+    strength: float,
+    output: Path | None = None,
+    *,
+    outputs: Outputs | None = None,
+    source: Clip | None = None,
+) -> Outcome:
     """Render a result of method nuclear at another strength, in place or into the new folder `output`.
 
-    Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is invalid.
+    `outputs` are added, with the header of the input `source`. Raises `InputError` if `folder` holds no such result,
+    `output` exists or is inside it, or the strength is invalid, and for a result in place that holds
+    other outputs, whose headers would be lost.
     """
     place = folder.resolve()
     try:
@@ -128,6 +208,11 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
         raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
     if output is not None and (output.exists() or place in output.resolve().parents):
         raise InputError(f"{output} exists or is inside the result: choose another -o.")
+    others = sorted(NAMES.intersection(file.name for file in place.iterdir()) - set(FILES))
+    if output is None and source is None and others:
+        raise InputError(
+            f"{folder} also holds {', '.join(others)}: use dehaze with --write and --overwrite, or add -o."
+        )
     try:
         if finished["settings"]["method"] != "nuclear":
             raise InputError(f"{folder} is a result of {finished['settings']['method']}: give a result of nuclear.")
@@ -138,5 +223,8 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
     with result_folder(place if output is None else output) as partial:
-        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by)
+        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by, finished.get("sector_sha256"))
+        if outputs is not None:
+            paths = outputs.paths(partial)
+            write_outputs(paths, source or clip, dehazed, caption(method), anonymize=outputs.anonymize)
     return Outcome(folder if output is None else output, report, skipped=False)

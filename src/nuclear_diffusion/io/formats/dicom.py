@@ -24,10 +24,9 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats import movie
 from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.regions import dicom_regions
 from nuclear_diffusion.io.stored import Picture, Range, Stored
-from nuclear_diffusion.types import Mask
 
-_VIDEO = ("1.2.840.10008.1.2.4.10",)  # MPEG-2, MPEG-4 and HEVC are 1.2.840.10008.1.2.4.100 to .108
 _UNDEFINED = 0xFFFFFFFF
 _SOI = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
 _GREY = 8 / 255
@@ -87,7 +86,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     pixels = _find(path, reading)
     dataset = pixels.dataset
     notes: list[str] = []
-    region = dicom_region(dataset, (int(dataset.Rows), int(dataset.Columns)))
+    region = dicom_regions(dataset, (int(dataset.Rows), int(dataset.Columns)))
     fps = dicom_rate(dataset)
     if _is_video(pixels.syntax):
         stored = movie.open_stream(path, _video(path, pixels), reading)
@@ -406,28 +405,3 @@ def dicom_rate(dataset: pydicom.Dataset) -> float | None:
         elif number := _number(value, None):
             return 1000 / number if name == "FrameTime" else number if name.endswith("Rate") else None
     return None
-
-
-def dicom_region(dataset: pydicom.Dataset, shape: tuple[int, int]) -> Mask | None:
-    """The largest 2-D tissue (else colour-flow) region of PS3.3 C.8.5.5 that lies within the frame.
-
-    A rectangle that exceeds the frame is ignored: the file was resized after acquisition.
-    """
-    height, width = shape
-    found: list[tuple[bool, int, tuple[slice, slice]]] = []
-    for region in dataset.get("SequenceOfUltrasoundRegions") or ():
-        if region.get("RegionSpatialFormat") != 1 or region.get("RegionDataType") not in (1, 2):
-            continue
-        names = ("MinX0", "MinY0", "MaxX1", "MaxY1")
-        corners = [region.get(f"RegionLocation{name}") for name in names]
-        if any(corner is None for corner in corners):
-            continue
-        left, top, right, bottom = (int(corner) for corner in corners)
-        if 0 <= left < right <= width and 0 <= top < bottom <= height:
-            inside = slice(top, bottom + 1), slice(left, right + 1)
-            found.append((region.RegionDataType == 1, (right - left) * (bottom - top), inside))
-    if not found:
-        return None
-    mask = np.zeros((height, width), bool)
-    mask[max(found, key=lambda item: item[:2])[2]] = True
-    return mask
