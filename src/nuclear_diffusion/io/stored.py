@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -20,6 +20,7 @@ class Range(NamedTuple):
     white: float
 
 
+@runtime_checkable
 class Planes(Protocol):
     """A movie's frame, converted late: a grey movie is its luma plane, untouched by a conversion to RGB."""
 
