@@ -225,7 +225,8 @@ def _decode(path: Path, pixels: _Pixels, *, raw: bool, count: int) -> Iterator[S
     try:
         decoder = get_decoder(pixels.syntax)
         plugin = "pillow" if pixels.syntax == uid.JPEGBaseline8Bit else ""
-        with _open(path, pixels) as file:
+        with _open(path, pixels) as stream:
+            file: Any = stream
             items = decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options)
             for frame, _ in islice(items, count):
                 yield frame
