@@ -11,7 +11,7 @@ PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
     {"errors", "types", "version"},
-    {"checks", "files"},
+    {"checks", "files", "memory", "text"},
     {"metrics", "priors"},
     {"paper"},
     {"io", "simulation"},
