@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -153,7 +153,7 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         data: bytes | None = None
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             data = _inflated(path, memory_limit(reading.max_bytes))
-            stream: BinaryIO = io.BytesIO(data)
+            stream: io.BufferedIOBase = io.BytesIO(data)
             dataset = pydicom.dcmread(stream, force=True, stop_before_pixels=True)
             start, syntax, file_size = stream.tell(), uid.ExplicitVRLittleEndian, len(data)
         else:
@@ -213,9 +213,9 @@ def _inflated(path: Path, limit: int) -> bytes:
         return data
 
 
-def _open(path: Path, pixels: _Pixels) -> BinaryIO:
+def _open(path: Path, pixels: _Pixels) -> io.BufferedIOBase:
     """The file, at the start of the pixel data's value."""
-    file: BinaryIO = path.open("rb") if pixels.data is None else io.BytesIO(pixels.data)
+    file: io.BufferedIOBase = path.open("rb") if pixels.data is None else io.BytesIO(pixels.data)
     file.seek(pixels.start)
     return file
 
@@ -225,7 +225,8 @@ def _decode(path: Path, pixels: _Pixels, *, raw: bool, count: int) -> Iterator[S
     try:
         decoder = get_decoder(pixels.syntax)
         plugin = "pillow" if pixels.syntax == uid.JPEGBaseline8Bit else ""
-        with _open(path, pixels) as file:
+        with _open(path, pixels) as stream:
+            file: Any = stream
             items = decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options)
             for frame, _ in islice(items, count):
                 yield frame

@@ -4,7 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import av.error
@@ -61,7 +61,7 @@ def open_stream(path: Path, data: bytes, reading: Reading) -> Stored:
     return _Movie(path, data, reading).stored()
 
 
-def _container(file: BinaryIO) -> Any:
+def _container(file: io.BufferedIOBase) -> Any:
     return av.open(file, "r", options={"format_whitelist": DEMUXERS})
 
 
@@ -72,7 +72,7 @@ class _Movie:
         self.path, self.data, self.reading = path, data, reading
         self.notes: tuple[str, ...] = ()
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedIOBase:
         return self.path.open("rb") if self.data is None else io.BytesIO(self.data)
 
     def stored(self) -> Stored:
