@@ -46,9 +46,9 @@ def _small(monkeypatch):
     """Separate at 32 pixels a side rather than 256."""
 
     def dehaze_small(*args, **kwargs):
-        return core.dehaze_clip(*args, **kwargs, size=32)
+        return core.dehaze_recording(*args, **kwargs, size=32)
 
-    monkeypatch.setattr(run, "dehaze_clip", dehaze_small)
+    monkeypatch.setattr(run, "dehaze_recording", dehaze_small)
 
 
 def assert_refused(capsys, code, *words):
@@ -374,7 +374,7 @@ def assert_same_result(one, other):
 def blind(monkeypatch):
     """A prior known in closed form in place of the shipped one; how often it was loaded and the clip estimated."""
     asked: list[str] = []
-    from nuclear_diffusion.restore.estimate import estimate
+    from nuclear_diffusion.restore.estimate import estimate_parts
 
     def prior_of(settings):
         asked.append("prior")
@@ -382,10 +382,10 @@ def blind(monkeypatch):
 
     def counted(*args, **rest):
         asked.append("estimate")
-        return estimate(*args, **rest)
+        return estimate_parts(*args, **rest)
 
     monkeypatch.setattr(run, "prior_of", prior_of)
-    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate", counted)
+    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate_parts", counted)
     return asked
 
 

@@ -121,6 +121,8 @@ class Dehaze(Generic[M]):
                 print(f"{outcome.folder}: skipped, already done with the same settings")
             else:
                 print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")
+                for sentence in outcome.report.get("notes", ()):
+                    print(f"note: {name}: {sentence}", file=sys.stderr)
         return FAILED if failed else 0
 
 
@@ -425,7 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # help, or arguments that tyro cannot parse
         return stop.code if isinstance(stop.code, int) else FAILED
     except KeyboardInterrupt:
-        print("\nInterrupted. Results that were finished are kept.", file=sys.stderr)
+        print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         return STOPPED
     except Exception as error:
         report_error(error)

@@ -1,5 +1,7 @@
 """Write videos to files atomically."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,23 +74,48 @@ def _rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1000) or Fraction(1, 1000)
 
 
+Put = Callable[[Shaped[ndarray, "frames height width *rgb"]], None]
+"""Takes the next frames, grey or RGB, floats in [0, 1] or uint8."""
+
+
+@contextmanager
+def open_movie(path: str | Path, fps: float) -> Iterator[Put]:
+    """Write a movie a few frames at a time: yields a function that takes the next frames.
+
+    `path` appears when the block ends without an error. Formats and errors as in `write_video`.
+    """
+    with atomic(path) as temporary, _encoding(temporary, fps) as put:
+        yield lambda frames: put(_bytes(np.asarray(frames)))
+
+
 def _write_movie(path: Path, frames: UInt8[ndarray, "frames height width *rgb"], fps: float) -> None:
-    pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2)] + [(0, 0)] * (frames.ndim - 3)
-    frames = np.pad(frames, pad, mode="edge")  # 4:2:0 chroma needs even sides
+    with _encoding(path, fps) as put:
+        put(frames)
+
+
+@contextmanager
+def _encoding(path: Path, fps: float) -> Iterator[Callable[[UInt8[ndarray, "frames height width *rgb"]], None]]:
     h264 = "libx264" in av.codecs_available
     # x264's macroblock tree gives other bits from run to run, and so does another number of threads
     options = {"crf": "14", "preset": "fast", "x264-params": "mbtree=0"} if h264 else {"qscale": "2", "qmin": "1"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264" if h264 else "mpeg4", rate=_rate(fps), options=options)
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        if not h264:
-            stream.bit_rate = 8 * frames[0].size * max(1, round(fps))
-        for frame in frames:
-            rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=-1)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-            container.mux(stream.encode(picture))
+
+        def put(frames: UInt8[ndarray, "frames height width *rgb"]) -> None:
+            pad = [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2)] + [(0, 0)] * (frames.ndim - 3)
+            frames = np.pad(frames, pad, mode="edge")  # 4:2:0 chroma needs even sides
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = frames.shape[1:3]
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.thread_count = 1
+                if not h264:
+                    stream.bit_rate = 8 * frames[0].size * max(1, round(fps))
+            for frame in frames:
+                rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=-1)
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+                container.mux(stream.encode(picture))
+
+        yield put
         container.mux(stream.encode(None))
 
 

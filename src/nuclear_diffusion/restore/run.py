@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import read_video
+from nuclear_diffusion.io.recording import open_clip
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
-from nuclear_diffusion.restore.folder import identity, read_h5, read_report, result_folder, versions, write_result
-from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict
+from nuclear_diffusion.restore.clip import Piece, check_separable, dehaze_recording, rendered
+from nuclear_diffusion.restore.finished import finished_windows
+from nuclear_diffusion.restore.folder import (
+    About,
+    identity,
+    open_result,
+    read_report,
+    result_folder,
+    versions,
+    write_result,
+)
+from nuclear_diffusion.restore.frames import held, survey
+from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, from_dict
 
 
 class Outcome(NamedTuple):
@@ -83,11 +93,11 @@ def dehaze_file(
     An existing result of the same clip, settings and weights is kept. Any other result is replaced only with
     `overwrite`, once the new one is complete; if only the strength differs, it is just rendered again.
     """
-    clip = read_video(source)
-    check_separable(clip, method)
-    finished = read_report(folder)
+    recording = held(open_clip(source))
+    seen = survey(recording)
+    check_separable(recording, seen, method)
+    finished, wanted = read_report(folder), identity(seen.sha256, method, loaded.sha256)
     if finished is not None:
-        wanted = identity(clip, method, loaded.sha256)
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
             return Outcome(folder, finished, skipped=True)
         if not overwrite:
@@ -97,9 +107,11 @@ def dehaze_file(
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
                 return render_result(folder, method.strength)
-    with result_folder(folder) as partial:
-        dehazed = dehaze_clip(clip, method, loaded.prior, progress=progress)
-        report = write_result(partial, clip, dehazed, method, loaded.sha256)
+    about = About(method, loaded.sha256, seen.sha256, tuple(seen.notes))
+    estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
+    with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
+        pieces = dehaze_recording(recording, seen, method, loaded.prior, progress=progress, kept=kept)
+        report = write_result(partial, recording, seen.sector, pieces, about)
     return Outcome(folder, report, skipped=False)
 
 
@@ -132,11 +144,17 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
         if finished["settings"]["method"] != "nuclear":
             raise InputError(f"{folder} is a result of {finished['settings']['method']}: give a result of nuclear.")
         method = from_dict({**finished["settings"], "strength": strength})
-        clip, found = read_h5(place / "result.h5")
-        dehazed = rendered(clip, found._replace(seconds=float(finished["seconds"])), strength)
-        prior_sha256, made_by = finished["prior_sha256"], dict(finished["versions"])
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        about = About(
+            method,
+            finished["prior_sha256"],
+            finished["input_sha256"],
+            tuple(finished.get("notes", ())),
+            dict(finished["versions"]),
+            float(finished["seconds"]),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
-    with result_folder(place if output is None else output) as partial:
-        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by)
+    with open_result(place / "result.h5") as result, result_folder(place if output is None else output) as partial:
+        pieces = (Piece(clip, rendered(clip, dehazed, strength)) for clip, dehazed in result.pieces())
+        report = write_result(partial, result.recording, result.sector, pieces, about)
     return Outcome(folder if output is None else output, report, skipped=False)
