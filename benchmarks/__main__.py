@@ -1,5 +1,6 @@
 """The command line of the benchmarks: `python -m benchmarks TABLE`."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import tyro
 
 from benchmarks.index import Index
 from benchmarks.pictures import Pictures
-from benchmarks.record import RESULTS
+from benchmarks.record import RESULTS, TRIALS, is_trial
 from benchmarks.tables import TABLES, Table
 from nuclear_diffusion.errors import InputError
 
@@ -15,7 +16,7 @@ COMMANDS = {each.command: each for each in (*TABLES, Pictures(), Index())}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a table in `benchmarks/results` brings the index page up to date."""
+    """Run one command; a table in `benchmarks/results` updates the index page; trials go elsewhere."""
     chosen = tyro.cli(
         tyro.extras.subcommand_type_from_defaults(
             COMMANDS,
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Make one of the tables of the documents. Interrupted runs resume.",
         args=arguments,
     )
+    if isinstance(chosen, Table) and chosen.output == RESULTS and is_trial(chosen, COMMANDS[chosen.command]):
+        chosen = dataclasses.replace(chosen, output=TRIALS)
     try:
         chosen.run()
         if isinstance(chosen, Table):

@@ -33,7 +33,7 @@ from benchmarks.patients import (
 )
 from benchmarks.record import RESULTS, record_of, save, save_numbers
 from benchmarks.variants import DEFAULT, TABLES
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io import Clip, Fit, find_sector
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.statistics import differences, summarise, tidy
@@ -76,6 +76,12 @@ class Ablation:
     frames: Annotated[int, arg(help="Frames of each patient.")] = 12
     long_frames: Annotated[int, arg(help="Frames of the long clips, on which windows are compared too.")] = 40
     share: Annotated[float, arg(help="Fraction of the patients of each kind, at least one.")] = 1.0
+    only: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="VARIANT...", help="Score only these rows, beside the default.", help_behavior_hint="(default: all)"
+        ),
+    ] = ()
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior; it must be haze-aware.")] = "echo"
     workers: Annotated[int, arg(help="Worker processes.")] = 1
     output: Annotated[Path, arg(help="Folder for the tables, their numbers and the finished patients.")] = RESULTS
@@ -89,7 +95,7 @@ class Ablation:
         usual = development(self.frames, self.share, self.kinds)
         few = development(self.long_frames, self.share, self.kinds)
         few = [about for about in few if about["patient"] < LONG.get(about["kind"], 0)]
-        shared = {"sha256": prior_named(self.prior).sha256, "variants": variants.REVISION}
+        shared = {"sha256": prior_named(self.prior).sha256} | ({"only": self.only} if self.only else {})
         jobs = [about | shared | {"table": table} for table in TABLES for about in (few if table == "long" else usual)]
         measured = functools.partial(measure, prior=self.prior)
         done = completed(self.output / "finished" / "ablation", jobs, measured, self.workers)
@@ -100,6 +106,8 @@ class Ablation:
             {DEFAULT: known[DEFAULT], **scores}
             for known, scores in zip(found["backgrounds"], found["others"], strict=True)
         ]
+        known = {name for of_table in found.values() for each in of_table for name in each}
+        require(known >= {*self.only}, f"--only names {', '.join({*self.only} - known)}: no table has such a row.")
         scores = {table: scores_of(of_table) for table, of_table in found.items() if of_table}
         self.write_numbers(jobs, scores)
         record = record_of(self, {self.prior: shared["sha256"]})
@@ -161,6 +169,8 @@ def measure(about: dict[str, Any], prior: str) -> dict[str, list[dict[str, float
     strengths = [STRENGTH, *(() if about["table"] == "long" else STRENGTHS)]
     found = {}
     for name, share in shares.items():
+        if name not in (DEFAULT, *about.get("only", shares)):
+            continue
         found[name] = gains(simulated, *(render(hazy.frames, share, strength) for strength in strengths))
         found[name][0]["clean_lost"] = clean_lost(simulated, render(clean.frames, of_clean[name]))
     return found

@@ -9,7 +9,7 @@ import msgspec
 
 from benchmarks.record import RESULTS, Record, markdown
 from benchmarks.tables import TABLES, Table
-from nuclear_diffusion.measure.tables import write_text
+from nuclear_diffusion.files import write
 
 PAGE = Path(__file__).parent / "README.md"
 
@@ -25,7 +25,7 @@ class Index:
 
     def run(self) -> None:
         """Write the page."""
-        write_text(PAGE, page(TABLES))
+        write(PAGE, page(TABLES))
 
 
 def records(folder: Path = RESULTS) -> list[Record]:

@@ -13,7 +13,18 @@ import pandas as pd
 from tyro.conf import Suppress, arg
 
 from benchmarks.finished import completed
-from benchmarks.patients import ABOUT, COLUMNS, KINDS, KindName, Split, clean_clip, clean_lost, patient, prior_named
+from benchmarks.patients import (
+    ABOUT,
+    COLUMNS,
+    DEVELOPMENT,
+    KINDS,
+    KindName,
+    Split,
+    clean_clip,
+    clean_lost,
+    patient,
+    prior_named,
+)
 from benchmarks.record import RESULTS, record_of, save, save_numbers
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.measure.candidates import METHODS
@@ -41,7 +52,17 @@ class Methods:
 
     kind: Suppress[KindName] = "seen"
     peers: Suppress[bool] = False
-    patients: Annotated[int, arg(help="Number of patients.")] = 24
+    only: Annotated[
+        tuple[str, ...],
+        arg(
+            metavar="METHOD...",
+            help="Measure only these methods, beside the hazy input, Nuclear Diffusion and the clean clip.",
+            help_behavior_hint="(default: all)",
+        ),
+    ] = ()
+    patients: Annotated[
+        int, arg(help="Number of patients; --split development alone has those of the other commands, from the first.")
+    ] = 24
     first: Annotated[
         int,
         arg(help="Position of the first patient; raise it for patients that no earlier table used."),
@@ -68,7 +89,7 @@ class Methods:
 
     @property
     def name(self) -> str:
-        """The command, with suffixes for development patients and a blind prior."""
+        """The command, with suffixes for development patients and an unconditional prior."""
         return self.command + "-development" * (self.split == "development") + "-blind" * (self.blind is not None)
 
     @property
@@ -76,13 +97,16 @@ class Methods:
         """The kind of patients and the methods."""
         what = "Algorithm 1 and zea's method beside the others" if self.peers else "The methods side by side"
         whose = "development patients" if self.split == "development" else "test patients"
-        blind = "; mmse, paper and zea with a blind prior" if self.blind else ""
+        blind = "; mmse, paper and zea with an unconditional prior" if self.blind else ""
         return f"{what} on simulated {whose}: {KINDS[self.kind].about}{blind}."
 
     def methods(self) -> dict[str, Method]:
         """The methods in the order of the table."""
         every = {**METHODS, **PEERS} if self.peers else METHODS
-        chosen = {name: every[name] for name in [*LOOKS, *every] if name in every}
+        unknown = [name for name in self.only if name not in every]
+        require(not unknown, f"--only names {', '.join(unknown)}: choose from {', '.join(every)}.")
+        wanted = {*self.only, "nuclear"} if self.only else every
+        chosen = {name: every[name] for name in [*LOOKS, *every] if name in every and name in wanted}
         if self.blind is None:
             return chosen
         return {
@@ -91,6 +115,13 @@ class Methods:
             else method
             for name, method in chosen.items()
         }
+
+    def positions(self) -> range:
+        """Of the patients in their split."""
+        usual = DEFAULTS[self.command]
+        if self.split == "development" and (self.first, self.patients) == (usual.first, usual.patients):
+            return range(DEVELOPMENT[self.kind])
+        return range(self.first, self.first + self.patients)
 
     def run(self) -> None:
         """Measure the patients that are missing and write the table."""
@@ -103,7 +134,7 @@ class Methods:
         names = {prior_named(name).sha256: name for name in _prior_names(methods)}
         settings = {name: _identified(method) for name, method in methods.items()}
         about = {"kind": self.kind, "split": self.split, "frames": self.frames, "settings": settings}
-        positions = range(self.first, self.first + self.patients)
+        positions = self.positions()
         abouts = [about | {"patient": k, "clip": KINDS[self.kind].clip(k)} for k in positions]
         measured = functools.partial(measure, priors=names)
         found = completed(self.output / "finished" / self.name, abouts, measured, self.workers)

@@ -39,6 +39,9 @@ TITLES = {"a4c": "four-chamber", "a2c": "two-chamber", "plax": "long axis", "psa
 DEMO = 3
 """The development patient in the README: an illustration, not a result."""
 
+GAIN = 4
+"""How much brighter `demo` shows the removed haze."""
+
 FIRST, OTHER = 400, 501
 """Development patients in `unseen`: the first one on the left, and the one on the right."""
 
@@ -53,7 +56,7 @@ class Pictures:
     which: Annotated[
         Positional[tuple[Picture, ...]],
         arg(
-            help="demo: a real and a simulated clip dehazed. contact_sheet: simulated frames beside a real one. "
+            help="demo: a simulated and a real clip dehazed. contact_sheet: simulated frames beside a real one. "
             "unseen: the haze, views and scanners that training never uses."
         ),
     ] = EVERY
@@ -72,7 +75,7 @@ class Pictures:
 
 
 def demo() -> Figure:
-    """The picture that the README opens with: a real clip above a simulated one, whose truth is known."""
+    """The picture that the README opens with: a simulated clip, with its truth, above a real one with less haze."""
     prior = nd.load_prior("echo")
     real = nd.read_video(examples.get_path("ybr_color"))
     found = dehaze_clip(real, Nuclear(), prior)
@@ -80,20 +83,31 @@ def demo() -> Figure:
     box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
     moment = 16
     shown = [frames[moment][box] for frames in (real.frames, found.signal, real.frames - found.signal)]
-    gain = 0.9 / np.percentile(shown[0], 99.5)  # the clip is dim; all three pictures alike
-    top = [np.clip(picture * gain, 0, 1) for picture in shown]
+    real_row = [*brightened(*shown[:2]), np.clip(GAIN * brightened(shown[0], shown[2])[1], 0, 1)]
 
     patient = simulate(seed=patient_seed("development", DEMO), frames=24, view="a4c", overlay=False)
     signal = dehaze_clip(as_clip(patient), Nuclear(), prior).signal
-    bottom = [frames[moment] for frames in (patient.hazy, signal, patient.clean)]
+    simulated_row = brightened(*(frames[moment] for frames in (patient.hazy, signal, patient.clean)))
 
     figure = Figure(figsize=(10.5, 7.2), layout="constrained", facecolor="black")
-    titles = ["real clip", "dehazed", "haze removed", "simulated clip", "dehazed", "truth"]
-    for axes, picture, title in zip(figure.subplots(2, 3).flat, top + bottom, titles, strict=True):
+    titles = [
+        "simulated clip with haze",
+        "dehazed",
+        "truth",
+        "real clip",
+        "dehazed",
+        f"haze removed, {GAIN} x brighter",
+    ]
+    for axes, picture, title in zip(figure.subplots(2, 3).flat, simulated_row + real_row, titles, strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         axes.set_title(title, color="white", fontsize=13)
         axes.set_axis_off()
     return figure
+
+
+def brightened(*pictures: ndarray) -> list[ndarray]:
+    """The pictures, all as much brighter as the first needs to reach white."""
+    return [np.clip(picture * 0.9 / np.percentile(pictures[0], 99.5), 0, 1) for picture in pictures]
 
 
 def contact_sheet() -> Figure:

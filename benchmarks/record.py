@@ -12,13 +12,25 @@ from typing import Any
 import jax
 import msgspec
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, write
 from nuclear_diffusion.measure.tables import Table as Markdown
-from nuclear_diffusion.measure.tables import listed, write_json, write_text
+from nuclear_diffusion.measure.tables import listed, write_json
 from nuclear_diffusion.restore.folder import versions
 
 RESULTS = Path(__file__).parent / "results"
 """Tables of the shipped prior; tables of earlier priors are in the Git history."""
+
+
+TRIALS = RESULTS / "finished" / "trials"
+"""Where tables go that are smaller than those of the documents."""
+
+
+def is_trial(table: Any, default: Any) -> bool:
+    """Whether a `tables.Table` has fewer or shorter clips or fewer methods than the command makes by default."""
+    smaller = ("patients", "frames", "long_frames", "share", "minutes")
+    return bool(getattr(table, "only", ())) or any(
+        getattr(table, name) < getattr(default, name) for name in smaller if hasattr(table, name)
+    )
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,10 +103,9 @@ def machine() -> str:
 
 def save(output: Path, record: Record, page: str, picture: bytes | None = None) -> None:
     """Write the page of a table, its record, and its picture, if any."""
-    write_text(output / f"{record.table}.md", page)
+    write(output / f"{record.table}.md", page)
     if picture is not None:
-        with atomic(output / f"{record.table}.png") as temporary:
-            temporary.write_bytes(picture)
+        write(output / f"{record.table}.png", picture)
     write_json(output / f"{record.table}.json", record)
 
 

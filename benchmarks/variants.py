@@ -16,9 +16,6 @@ from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.estimate import double, estimate, estimate_from, halve, haze_share, over_speckle, steady
 from nuclear_diffusion.types import Video
 
-REVISION = 1
-"""Raise it when a variant changes, so that finished patients are measured again."""
-
 DEFAULT, STEADY, STILL = "default", "no completion: h, made steady", "L does not vary"
 UNSTEADY = "without the last `steady`"
 """Names of rows that the code refers to."""

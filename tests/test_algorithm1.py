@@ -162,7 +162,7 @@ def test_ddim_keeps_the_priors_variance_and_fresh_noise_loses_half():
     for renoise in (ddim, fresh_noise):
         sampler = Algorithm1(1.0, 0.0, 0.0, sigmas=jnp.asarray(sigmas, jnp.float32), renoise=renoise)
         spread[renoise] = float(sampler(y, Gaussian(1 / v), NuclearNorm(), key=jax.random.key(2)).signal.var())
-    variance = sigmas[0] ** 2
+    variance = estimate = sigmas[0] ** 2
     for sigma, sigma_next in pairwise(sigmas):
         estimate = (v / (v + sigma**2)) ** 2 * variance
         variance = estimate + sigma_next**2

@@ -34,7 +34,7 @@ def test_halved_frames_are_the_rounded_means_of_their_patches(shape):
     """By SciPy's uniform filter in double precision; a mean that ends on one half is rounded up."""
     planes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     planes[0, :2, :4] = [[0, 1, 255, 255], [1, 0, 255, 253]]
-    means = uniform_filter(planes.astype(float), (1, 2, 2), origin=(0, -1, -1))[:, : shape[1] // 2 * 2 : 2, ::2]
+    means = uniform_filter(planes.astype(float), 2, origin=-1, axes=(1, 2))[:, : shape[1] // 2 * 2 : 2, ::2]
     found = data._halved(planes)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.floor(means[:, :, : shape[2] // 2] + 0.5))

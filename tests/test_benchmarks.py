@@ -11,16 +11,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import index, methods, patients, strengths
+from benchmarks import ablation, index, methods, patients, strengths, variants
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.finished import completed
 from benchmarks.methods import DEFAULTS, PEERS
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
 from benchmarks.patients import KINDS, Loaded
-from benchmarks.record import RESULTS, command_line
+from benchmarks.record import RESULTS, TRIALS, command_line
 from benchmarks.strengths import Strengths
 from benchmarks.tables import TABLES
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure import store
 from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.paper.gaussian import Gaussian
@@ -140,8 +141,8 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
     table.run()
     text = (tmp_path / "peers-blind.md").read_text()
     priors = dict(re.findall(r"^- (.*?): `.*`; prior `(\w+)`$", text, flags=re.MULTILINE))
-    blind = ("One blind pass", "Algorithm 1, 25 steps", "zea, 25 steps")
-    aware = ("One haze-aware pass", "Nuclear Diffusion")
+    blind = ("Unconditional denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
+    aware = ("Conditional denoiser", "Nuclear Diffusion")
     assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)
     assert f"echo `{'e' * 16}`, blind `{'b' * 16}`" in text
     assert "--frames 2 --blind PATH`" in text
@@ -169,6 +170,47 @@ def test_a_look_at_strengths_begins_at_the_input(tmp_path, small):
     look.run()
     assert (tmp_path / "strengths.md").read_text() == text
     assert len(small) == 1
+
+
+def test_a_trial_does_not_overwrite_the_documents(monkeypatch):
+    written = []
+    monkeypatch.setattr(methods.Methods, "run", lambda self: written.append(self.output))
+    monkeypatch.setattr(index.Index, "run", lambda self: written.append("index"))
+    for options in (["--patients", "2"], ["--frames", "3"], ["--only", "rpca"]):
+        assert main(["unseen", *options]) == 0
+    assert written == [TRIALS] * 3
+    assert main(["unseen", "--patients", "300"]) == 0
+    assert written[3:] == [RESULTS, "index"]
+
+
+def test_development_patients_are_the_same_in_every_command():
+    chosen = dataclasses.replace(DEFAULTS["unseen"], split="development")
+    expected = [about["patient"] for about in patients.development(10, kinds=("unseen",))]
+    assert list(chosen.positions()) == expected
+    assert list(DEFAULTS["unseen"].positions()) == list(range(720, 960))
+    assert list(dataclasses.replace(chosen, first=3, patients=2).positions()) == [3, 4]
+
+
+def test_one_method_can_be_measured_alone():
+    chosen = dataclasses.replace(DEFAULTS["unseen"], only=("rpca",)).methods()
+    assert list(chosen) == ["rpca", "nuclear"]
+    with pytest.raises(InputError, match="--only names rpcaa"):
+        dataclasses.replace(DEFAULTS["unseen"], only=("rpcaa",)).methods()
+
+
+def test_one_variant_can_be_scored_alone(tmp_path, small, monkeypatch, capsys):
+    shares = {variants.DEFAULT: 0.5, "half": 0.25, "none": 0.0}
+    tables = {"backgrounds": list(shares), "others": [], "long": []}
+    monkeypatch.setattr(ablation, "TABLES", tables)
+    monkeypatch.setattr(ablation, "prior_named", PRIORS.__getitem__)
+    monkeypatch.setattr(ablation, "on_clip", lambda clip, names, _: {n: shares[n] * clip.frames for n in names})
+    options = ["--kinds", "seen", "--share", "0.01", "--frames", "2", "--output", str(tmp_path)]
+    assert main(["ablation", *options, "--only", "half"]) == 0
+    with (tmp_path / "ablation.csv").open() as file:
+        rows = {row["variant"] for row in csv.DictReader(file) if row["table"] == "backgrounds"}
+    assert rows == {variants.DEFAULT, "half"}
+    assert main(["ablation", *options, "--only", "halves"]) == 2
+    assert "--only names halves" in capsys.readouterr().err
 
 
 def test_a_command_is_told_without_paths():

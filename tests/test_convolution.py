@@ -77,6 +77,7 @@ def test_the_way_back_is_made_of_convolutions_as_the_way_there(batch):
 
     def kinds(function) -> tuple[set[str], int]:
         text = jax.jit(function).lower(x, kernel).compile().as_text()
+        assert text is not None
         found = re.findall(r" convolution\(.*?(window=\{.*?\}, dim_labels=[\w>-]+)", text)
         return set(found), len(found)
 

@@ -51,6 +51,7 @@ class Told(eqx.Module):
         return Told(self.keeps, self.adds, observed)
 
     def mean(self):
+        assert self.observed is not None
         return self.keeps * self.observed + self.adds
 
     def denoise(self, x, sigma):
@@ -301,7 +302,8 @@ def test_black_holds_no_haze():
 
 def test_a_share_of_haze_is_what_is_missing_of_the_input():
     y, x = jnp.array([0.8, 0.8, 0.8, 0.8, 0.0]), jnp.array([0.8, 0.6, 0.0, 0.9, 0.0])
-    np.testing.assert_allclose(haze_share(y, x), [0, 0.25, 1, 0, 0], atol=1e-6)
+    found = haze_share(y[:, None, None], x[:, None, None])
+    np.testing.assert_allclose(found.ravel(), [0, 0.25, 1, 0, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("brightness", "share"), [(0.2, 0.9), (0.5, 0.5), (0.9, 0.3)])
@@ -541,6 +543,7 @@ def test_one_blind_pass_is_the_denoiser():
         (np.zeros((3, 0, 4)), "shape"),
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_unusable_videos_are_refused(video, reason):
     for refused in (
         lambda: estimate(video, Told()),

@@ -49,7 +49,7 @@ def test_the_challenges_frames_are_in_numerical_order_with_their_gaps(tmp_path):
     assert [case.patient for case in dataset.cases] == ["patient-3", "patient-12"]
     loaded = dataset.cases[0].read()
     assert loaded.numbers == (1, 2, 4, 10, 11)
-    np.testing.assert_array_equal(loaded.clip.frames[:, 5, 5], np.float32([1, 2, 4, 10, 11]) / np.float32(255))
+    np.testing.assert_array_equal(loaded.clip.frames[:, 5, 5], np.divide([1, 2, 4, 10, 11], 255, dtype=np.float32))
     assert list(loaded.annotations) == [1, 11]
     septum, ventricle = loaded.annotations[11]
     np.testing.assert_array_equal(septum, mask() == 255)

@@ -1,6 +1,8 @@
 """Averages and differences over patients against hand computations."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,16 +81,21 @@ def test_the_mean_over_frames_weighs_patients_by_their_frames():
 # tables of numbers
 
 
+def rows_of(table: pd.DataFrame) -> Iterable[Any]:
+    """Whose attributes are the table's columns."""
+    return table.itertuples()
+
+
 def test_a_summary_by_hand():
     patients = {"a": [0.2, 0.4], "b": [0.5, math.nan], "c": [math.inf], "d": [0.7, 0.7, 0.7, 1.1]}
-    (found,) = summarise(numbers({"rpca": patients}), ["gcnr"]).itertuples()
+    (found,) = rows_of(summarise(numbers({"rpca": patients}), ["gcnr"]))
     assert (found.patients, found.frames) == (3, 7)
     assert found.frame_mean == pytest.approx((0.2 + 0.4 + 0.5 + 0.7 * 3 + 1.1) / 7)
     assert found.mean == pytest.approx((0.3 + 0.5 + 0.8) / 3)
     assert found.median == pytest.approx(0.5)
     assert (found.lower_quartile, found.upper_quartile) == pytest.approx((0.4, 0.65))
     assert found.mean_low < found.mean < found.mean_high
-    (empty,) = summarise(numbers({"rpca": patients}), ["psnr"]).itertuples()
+    (empty,) = rows_of(summarise(numbers({"rpca": patients}), ["psnr"]))
     assert (empty.patients, empty.frames) == (0, 0)
     assert math.isnan(empty.mean)
 
@@ -122,7 +129,7 @@ def test_pairs_of_methods_by_hand():
 
 def test_what_the_input_has_by_definition_is_not_tested():
     found = differences(numbers(PATIENTS, "ks_a"), ["ks_a", "gcnr"])
-    assert [(row.first, row.second) for row in found.itertuples()] == [("nuclear", "rpca")]
+    assert [(row.first, row.second) for row in rows_of(found)] == [("nuclear", "rpca")]
     same = differences(numbers({"hazy": PATIENTS["hazy"], "rpca": PATIENTS["hazy"]}), ["gcnr"])
     assert same.p.tolist() == [1]
 

@@ -21,7 +21,7 @@ from nuclear_diffusion.measure import store as stores
 from nuclear_diffusion.measure import study as studies
 from nuclear_diffusion.measure.candidates import TUNED_LAM, Candidate, choose, strength_of, vary
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded, find_dataset
-from nuclear_diffusion.measure.scores import eight_bits, histograms, measure, motion_levels, spectra
+from nuclear_diffusion.measure.scores import Scores, eight_bits, histograms, measure, motion_levels, spectra
 from nuclear_diffusion.measure.statistics import pick
 from nuclear_diffusion.measure.store import Store, complete, digest
 from nuclear_diffusion.measure.study import run_study
@@ -95,9 +95,22 @@ def bits(study):
     }
 
 
-def values(found, score):
+def by_frame(found: Scores, score: str) -> dict[int, float]:
     """What was measured of each frame."""
-    return list(found[score].values())
+    measured = found[score]
+    assert isinstance(measured, dict)
+    return measured
+
+
+def of_clip(found: Scores, score: str) -> float:
+    """What was measured of the whole clip."""
+    measured = found[score]
+    assert not isinstance(measured, dict)
+    return measured
+
+
+def values(found: Scores, score: str) -> list[float]:
+    return list(by_frame(found, score).values())
 
 
 # what is measured
@@ -120,13 +133,14 @@ def test_scores_are_those_of_the_eight_bit_images():
     scores, counts = measure(loaded, signal_, EVERYWHERE), histograms(loaded, signal_, EVERYWHERE)
     for index, number in enumerate(loaded.numbers):
         before, after = stored[index], signal_[index]
-        assert scores["ks_a"][number] == 0
-        assert scores["ks_b"][number] == ks_2samp(before[VENTRICLE], after[VENTRICLE]).statistic
+        assert by_frame(scores, "ks_a")[number] == 0
+        assert by_frame(scores, "ks_b")[number] == ks_2samp(before[VENTRICLE], after[VENTRICLE])[0]
         a, b = after[SEPTUM].astype(float), after[VENTRICLE].astype(float)
-        assert scores["cnr"][number] == pytest.approx((a.mean() - b.mean()) / np.sqrt(a.var() + b.var()))
+        contrast = (a.mean() - b.mean()) / np.sqrt(a.var() + b.var())
+        assert by_frame(scores, "cnr")[number] == pytest.approx(contrast)
         edges = np.histogram_bin_edges(np.concatenate([a, b]), bins=256)
         overlap = np.minimum(np.histogram(a, edges)[0] / a.size, np.histogram(b, edges)[0] / b.size).sum()
-        assert scores["gcnr"][number] == pytest.approx(1 - overlap)
+        assert by_frame(scores, "gcnr")[number] == pytest.approx(1 - overlap)
     for value in (0, 20, 50, 150):
         assert counts["ventricle"][value] == (signal_[:, VENTRICLE] == value).sum()
         assert counts["sector"][value] == (signal_ == value).sum()
@@ -161,7 +175,7 @@ def test_fidelity_is_measured_frame_by_frame_within_the_sector():
     loaded, stored = loaded_clip(truth=np.zeros((3, SIDE, SIDE), np.float32))
     scores = measure(loaded, np.where(SEPTUM, 51, stored).astype(np.uint8), SEPTUM)
     assert values(scores, "psnr") == pytest.approx([-20 * np.log10(51 / 255)] * 3)
-    assert len(scores["ssim"]) == 3
+    assert len(values(scores, "ssim")) == 3
     assert values(scores, "ks_truth") == [1, 1, 1]  # 51 everywhere where the truth is 0
 
 
@@ -182,9 +196,9 @@ def test_flicker_and_loss_are_measured_over_all_frames_of_a_clip():
 
     only = Annotation(SEPTUM, np.zeros_like(VENTRICLE))
     scores = measure(loaded._replace(annotations=moving | {4: only}), signal_, EVERYWHERE)
-    assert np.isnan(scores["flicker_b"])
+    assert np.isnan(of_clip(scores, "flicker_b"))
     scores = measure(loaded._replace(annotations={}), signal_, EVERYWHERE)
-    assert np.isnan([scores["flicker_a"], scores["flicker_b"]]).all()
+    assert np.isnan([of_clip(scores, "flicker_a"), of_clip(scores, "flicker_b")]).all()
 
 
 def test_bright_tissue_lost_is_that_of_the_sector_and_of_the_truth_where_it_is_known():
@@ -197,7 +211,7 @@ def test_bright_tissue_lost_is_that_of_the_sector_and_of_the_truth_where_it_is_k
     assert measure(loaded, gone, EVERYWHERE & (np.arange(SIDE) >= 20))["bright_lost"] == 1
     known = loaded._replace(truth=np.where(np.arange(SIDE) < 8, np.float32(1), np.zeros(stored.shape, np.float32)))
     assert measure(known, gone, EVERYWHERE)["bright_lost"] == 0
-    assert np.isnan(measure(known, gone, EVERYWHERE & (np.arange(SIDE) >= 20))["bright_lost"])
+    assert np.isnan(of_clip(measure(known, gone, EVERYWHERE & (np.arange(SIDE) >= 20)), "bright_lost"))
 
 
 def replace_frames(clip: Clip, stored: np.ndarray) -> Clip:
@@ -270,9 +284,9 @@ def test_every_clip_is_answered_by_every_method(data, folder, calls):
     found = study.measured["rpca", "patient-2-4C"].scores
     assert found["septum_pixels"] == {2: SEPTUM.sum(), 5: SEPTUM.sum()}
     assert found["ks_a"] == {2: 0, 5: 0}
-    assert np.isfinite(found["motion_psnr"][2])
-    assert np.isnan(found["motion_psnr"][5])  # frame 4 is missing
-    assert list(found["psnr"]) == [1, 2, 3, 5, 6, 7]
+    assert np.isfinite(by_frame(found, "motion_psnr")[2])
+    assert np.isnan(by_frame(found, "motion_psnr")[5])  # frame 4 is missing
+    assert list(by_frame(found, "psnr")) == [1, 2, 3, 5, 6, 7]
     rows = pick(study.frame, method="rpca", clip="patient-2-4C")
     assert rows.patient.unique().tolist() == ["patient-2"]
     assert pick(rows, score="ks_a").frame.tolist() == [2, 5]
@@ -351,8 +365,9 @@ def test_changed_masks_are_measured_anew_without_a_new_answer(data, folder, call
     after = run(data, folder)
     assert calls == []
     case = "patient-2-4C"
-    assert after.measured["rpca", case].scores["cnr"][2] == -before.measured["rpca", case].scores["cnr"][2]
-    assert after.measured["rpca", case].scores["cnr"][5] == before.measured["rpca", case].scores["cnr"][5]
+    old, new = (by_frame(study.measured["rpca", case].scores, "cnr") for study in (before, after))
+    assert new[2] == -old[2]
+    assert new[5] == old[5]
 
 
 def test_variations_keep_their_numbers_and_not_their_answers(data, folder, calls):

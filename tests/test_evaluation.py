@@ -94,10 +94,10 @@ def test_flicker_of_still_tissue_is_what_a_method_brings_there():
     rng = np.random.default_rng(3)
     clip = two_regions(frames=40)
     moving = (clip.clean[0] > 0.5) & (np.arange(32)[:, None] < 16)
-    clean = clip.clean - np.where(moving, 0.2, 0) * rng.random(clip.clean.shape)
+    clean = (clip.clean - np.where(moving, 0.2, 0) * rng.random(clip.clean.shape)).astype(np.float32)
     clip = clip._replace(clean=clean, sector=clip.septum[0])
     assert score(clip, clip.clean)["flicker_still"] == 0
-    noise = rng.normal(0, 0.03, clip.clean.shape)
+    noise = rng.normal(0, 0.03, clip.clean.shape).astype(np.float32)
     beating, noisier = (clip.clean + np.where(where, noise, 0) for where in (moving, ~moving))
     assert score(clip, noisier)["flicker_still"] == pytest.approx(np.sqrt(6) * 0.03 * 255, rel=0.05)
     assert score(clip, beating)["flicker_still"] < 0.2 * score(clip, noisier)["flicker_still"]

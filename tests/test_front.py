@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from nuclear_diffusion.measure.front import LEVELS, NAMES, STRENGTHS, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.metrics import bright_lost, flicker, gcnr, ks
@@ -14,7 +15,7 @@ from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import STRENGTH, render
 
 
-def front(contrast: Sequence[Sequence[float]], change: Sequence[Sequence[float]]) -> Front:
+def front(contrast: ArrayLike, change: ArrayLike) -> Front:
     """A front of which only contrast and change are known; a row is a clip."""
     return {"gcnr": np.array(contrast, float), "ks_a": np.array(change, float)}
 
@@ -119,6 +120,7 @@ def test_the_same_resamples_are_taken_of_both_and_on_every_call():
     assert found.high == pytest.approx(0.01)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_fronts_of_other_clips_are_refused_and_one_clip_has_no_interval():
     with pytest.raises(ValueError, match="12"):
         gain(some_fronts(12), some_fronts(11))

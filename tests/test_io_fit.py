@@ -136,6 +136,30 @@ def test_sixty_large_frames_take_seconds():
     assert time.perf_counter() - start < 15
 
 
+def test_an_inverted_sector_is_turned_over_and_back():
+    """The prior's frame is that of the clip turned over, and fields come back where they were."""
+    mask = wedge(150, 200)
+    frames = smooth(150, 200)
+    upright, inverted = Fit.to_prior(mask, 64), Fit.to_prior(mask[::-1], 64)
+    assert inverted.inverted
+    assert not upright.inverted
+    np.testing.assert_array_equal(inverted.mask, upright.mask)
+    np.testing.assert_array_equal(inverted.forward(frames[:, ::-1]), upright.forward(frames))
+    field = np.random.default_rng(0).random((2, 64, 64), np.float32)
+    np.testing.assert_array_equal(inverted.backward(field), upright.backward(field)[:, ::-1])
+
+
+def test_hidden_pixels_do_not_reach_the_prior():
+    mask = wedge(150, 200)
+    hidden = np.zeros_like(mask)
+    hidden[60:64, 90:130] = hidden[100:130, 110:113] = True
+    frames = np.where(hidden, np.float32(1), np.float32(0.5))[None]
+    fit = Fit.to_prior(mask, 64, hidden=hidden)
+    np.testing.assert_allclose(fit.forward(frames)[0][fit.mask], 0.5, atol=1e-5)
+    assert Fit.to_prior(mask, 64).forward(frames)[0][fit.mask].max() > 0.7
+
+
+@pytest.mark.usefixtures("wrong_types")
 def test_mistakes_are_value_errors():
     with pytest.raises(ValueError, match="`mask` must be"):
         Fit.to_prior(np.zeros((20, 20), bool))

@@ -16,6 +16,7 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from nuclear_diffusion.errors import InputError
@@ -270,7 +271,7 @@ def test_dicom_jpeg_example():
     assert clip.shape == (30, 240, 320)
     assert clip.fps == pytest.approx(30, rel=1e-3)
     assert clip.color is not None  # the green marker
-    np.testing.assert_array_equal(clip.color[7], pydicom.pixels.pixel_array(pydicom.examples.ybr_color, index=7))
+    np.testing.assert_array_equal(clip.color[7], pixel_array(pydicom.examples.ybr_color, index=7))
     assert clip.region is None
 
 

@@ -60,6 +60,7 @@ def test_color_movies_keep_their_colors(tmp_path, name):
     frames[:, :, 16:] = 30, 90, 180
     write_video(tmp_path / name, frames)
     color = read_video(tmp_path / name).color
+    assert color is not None
     np.testing.assert_allclose(color[:, :, [4, 28]].astype(int), frames[:, :, [4, 28]], atol=6)
 
 
@@ -206,6 +207,7 @@ def test_unknown_suffix(tmp_path):
         (np.zeros((2, 4, 4)), np.inf, "`fps` must be positive"),
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_mistakes_are_value_errors(tmp_path, frames, fps, says):
     with pytest.raises(ValueError, match=says):
         write_video(tmp_path / "clip.mp4", frames, fps)

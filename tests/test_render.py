@@ -1,4 +1,4 @@
-"""From a share of haze to a picture: a ramp between two limits, and a product."""
+"""From a haze fraction to a picture: a ramp between two limits, and a product."""
 
 import numpy as np
 import pytest
@@ -96,6 +96,7 @@ def test_a_strength_outside_the_unit_interval_is_refused(strength):
         ((3, 4), (3, 4)),
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_shapes_that_do_not_fit_are_refused(video, share):
     with pytest.raises(InputError, match="share"):
         render(np.zeros(video), np.zeros(share))

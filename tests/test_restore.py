@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
 
 import equinox as eqx
 import h5py
@@ -44,7 +43,6 @@ from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import (
     METHODS,
     Aware,
-    MethodName,
     Mmse,
     Nuclear,
     Paper,
@@ -79,8 +77,9 @@ def make_clip(*, frames: int = 6, color: bool = False, seed: int = 0) -> Clip:
     video = np.where(fan(), np.clip(video, 0, 1), 0)
     video[:, 5:8, 4:9] = 0.8
     video = np.rint(255 * video).astype(np.uint8)
-    rgb = np.stack([video, video // 2, 255 - video], axis=-1) if color else None
-    return Clip(video.astype(np.float32) / 255, 25.0, rgb, fan(), "fan", Path("fan.npz"))
+    rgb = np.stack([video, video - video // 4, video // 2], axis=-1) if color else None  # sepia
+    luma = video if rgb is None else rgb @ np.array([0.299, 0.587, 0.114])
+    return Clip((luma / 255).astype(np.float32), 25.0, rgb, fan(), "fan", Path("fan.npz"))
 
 
 def separated(haze: float):
@@ -88,7 +87,7 @@ def separated(haze: float):
 
     def separations(self, job):
         for frames in job.blocks:
-            yield Separation(frames - haze, np.full_like(frames, haze), np.zeros(1))
+            yield Separation(jnp.asarray(frames - haze), jnp.full_like(frames, haze), jnp.zeros(1))
 
     return separations
 
@@ -110,7 +109,8 @@ def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
     np.testing.assert_allclose(dehazed.background[:, inside], 0.125, atol=1e-6)
 
 
-def test_haze_comes_off_all_channels_alike(monkeypatch):
+def test_a_clip_in_colour_keeps_its_hue(monkeypatch):
+    """All channels are dimmed by the factor of the luma, where subtracting the haze from each would turn the hue."""
     monkeypatch.setattr(Rpca, "separations", separated(0.125))
     clip = make_clip(color=True)
     dehazed = dehaze_clip(clip, RPCA, size=64)
@@ -118,7 +118,10 @@ def test_haze_comes_off_all_channels_alike(monkeypatch):
     assert dehazed.color is not None
     original = clip.color.astype(np.float32) / 255
     inside = dehazed.sector
-    np.testing.assert_allclose(dehazed.color[:, inside], np.clip(original[:, inside] - 0.125, 0, 1), atol=1e-6)
+    luma = clip.frames[:, inside]
+    dimmed = np.clip(luma - 0.125, 0, 1) / np.maximum(luma, 1e-9)
+    assert (dimmed > 0).mean() > 0.5
+    np.testing.assert_allclose(dehazed.color[:, inside], original[:, inside] * dimmed[..., None], atol=1e-5)
     np.testing.assert_array_equal(dehazed.color[:, ~inside], original[:, ~inside])
 
 
@@ -162,23 +165,27 @@ def found(share: float, monkeypatch, mean: float = 0.3, haze: float = 0.25):
 
     def estimate_parts(blocks, windows, prior, **rest):
         for frames in blocks:
-            yield Estimate(*(np.full_like(frames, value) for value in (mean, share, haze)), np.zeros(1))
+            yield Estimate(*(jnp.full_like(frames, value) for value in (mean, share, haze)), trace=jnp.zeros(1))
 
     monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate_parts", estimate_parts)
 
 
 @pytest.mark.parametrize("size", [48, 64, 150])
 @pytest.mark.parametrize(("strength", "kept"), [(0.0, 1.0), (0.5, 0.75), (1.0, 0.125)])
+@pytest.mark.usefixtures("wrong_types")
 def test_a_share_dims_every_pixel_and_channel_alike_at_the_clips_own_resolution(monkeypatch, size, strength, kept):
     found(0.35, monkeypatch)
     clip = make_clip(color=True)
     dehazed = dehaze_clip(clip, Nuclear(strength=strength), object(), size=size)  # pyright: ignore
     inside = dehazed.sector
-    color = clip.color.astype(np.float32) / 255  # pyright: ignore
+    assert clip.color is not None
+    color = clip.color.astype(np.float32) / 255
     for now, before in ((dehazed.signal, clip.frames), (dehazed.color, color)):
+        assert now is not None
         np.testing.assert_allclose(now[:, inside], kept * before[:, inside], atol=1e-6)
         np.testing.assert_array_equal(now[:, ~inside], before[:, ~inside])
     for part, value in ((dehazed.share, 0.35), (dehazed.mean, 0.3), (dehazed.background, 0.25)):
+        assert part is not None
         assert part.dtype == np.float32
         np.testing.assert_allclose(part[:, inside], value, atol=1e-6)
         np.testing.assert_array_equal(part[:, ~inside], 0)
@@ -194,8 +201,9 @@ def test_an_estimate_rendered_again_is_the_clip_dehazed_at_that_strength(color):
     for one, other in zip(again, whole, strict=True):
         if not isinstance(one, float):  # the seconds
             np.testing.assert_array_equal(one, other)
+    assert whole.share is not None
     np.testing.assert_array_equal(whole.signal, render(clip.frames, whole.share, 0.9))
-    assert whole.share.max() > 0.2  # pyright: ignore
+    assert whole.share.max() > 0.2
 
 
 def test_what_holds_no_share_cannot_be_rendered():
@@ -211,6 +219,8 @@ def test_no_chance_is_in_the_estimate_and_the_seed_decides_the_draws():
         for one in (again, other):
             np.testing.assert_array_equal(getattr(first, name), getattr(one, name))
     np.testing.assert_array_equal(first.draws_mean, again.draws_mean)
+    assert first.draws_mean is not None
+    assert other.draws_mean is not None
     assert not np.array_equal(first.draws_mean, other.draws_mean)
 
 
@@ -294,10 +304,6 @@ def test_a_setting_of_another_method_is_refused(method, name):
         from_dict(as_dict(method()) | {name: 1})
 
 
-def test_the_command_line_knows_every_method():
-    assert set(get_args(MethodName)) == set(METHODS)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_is_known_by_its_name_and_is_json(method):
     made = METHODS[method]()
@@ -319,12 +325,12 @@ def test_the_papers_defaults_are_the_papers():
 
 def held_by(path):
     with h5py.File(path) as file:
-        return {name: file[name][...] for name in file}, dict(file.attrs)
+        return {name: np.asarray(file[name]) for name in file}, dict(file.attrs)
 
 
 def written(folder, clip, dehazed, settings):
     about = About(settings, None, fingerprint(clip))
-    return write_result(folder, Recording.of(clip), dehazed.sector, [Piece(clip, dehazed)], about)
+    return write_result(folder, Recording.of(clip), [Piece(clip, dehazed)], about)
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -342,7 +348,7 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     if color:
         np.testing.assert_array_equal(arrays["input_color"], clip.color)
         np.testing.assert_array_equal(arrays["signal_color"], dehazed.color)
-    assert json.loads(attributes["configuration"]) == as_dict(settings)
+    assert json.loads(str(attributes["configuration"])) == as_dict(settings)
     assert attributes["fps"] == clip.fps
 
     assert json.loads((tmp_path / "report.json").read_text()) == report
@@ -418,6 +424,7 @@ def test_draws_give_maps_of_mean_and_spread(tmp_path):
     np.testing.assert_array_equal(arrays["draws_mean"], dehazed.draws_mean)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_a_standard_deviation_is_never_negative(monkeypatch):
     """Though what is between pixels of 0 and 1 is interpolated by a cubic, which overshoots."""
     clip = make_clip()
@@ -426,7 +433,8 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
     spread[:, ::4, ::4] = 1
     assert fit.backward(spread).min() < -0.01
     found(0.5, monkeypatch)
-    draws = Posterior(spread[:, :0], 0 * spread, spread, spread, np.ones(1))
+    deviation = jnp.asarray(spread)
+    draws = Posterior(deviation[None], 0 * deviation, deviation, deviation, jnp.ones(1))
 
     def drawn(self, job):
         list(job.blocks)
@@ -568,8 +576,9 @@ def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     assert seen == [(1, 2), (2, 2)]
     assert pairs.train.dtype == np.uint8
     assert pairs.train.shape == (LAYERS * (len(clean.train) // 8), 8, 2, 64, 64)
-    np.testing.assert_array_equal(*(half[:, :, 0] for half in np.split(pairs.train, LAYERS)))
-    assert not np.array_equal(*(half[:, :, 1] for half in np.split(pairs.train, LAYERS)))
+    one, other = np.split(pairs.train, LAYERS)
+    np.testing.assert_array_equal(one[:, :, 0], other[:, :, 0])
+    assert not np.array_equal(one[:, :, 1], other[:, :, 1])
     for short in pairs.train:  # where the teacher sees no haze each target is one of the clip's frames
         assert all((clean.train == frame).all((1, 2)).any() for frame in short[:, 0])
     added = pairs.train[:, :, 1].astype(int) - pairs.train[:, :, 0]
@@ -716,6 +725,8 @@ def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
         assert "3 of 12 patients are ready" in notes[1]
         assert (bank.val == 200).all()
         assert (bank.train[:3, 0, 0, 0, 0] == [1, 2, 3]).all()
+        assert isinstance(bank.train, np.memmap)
+        assert bank.train.filename is not None
         mapped = np.load(bank.train.filename, mmap_mode="r")  # as another process sees them
         renderer.until = 12
         assert eventually(lambda: ready() == 12)

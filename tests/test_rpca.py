@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.paper import rpca
+from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.paper.rpca import robust_pca, robust_pca_lagrangian
 
 
@@ -75,7 +75,7 @@ def test_lagrangian_form_meets_the_kkt_conditions(lam, gamma, mu):
     """R = mu (Y - L - X) must be in lam d||X||_1 and in gamma d||L||_*, both at once."""
     background, signal = low_rank_plus_sparse(frames=15, side=10)
     y = background + signal + 0.05 * np.random.default_rng(5).normal(size=signal.shape)
-    found = robust_pca_lagrangian(y, lam, mu=mu, gamma=gamma)
+    found = robust_pca_lagrangian(y, lam, NuclearNorm(gamma), mu=mu)
     x, low = (np.asarray(part, np.float64).reshape(15, -1) for part in (found.signal, found.background))
     r = mu * (y.reshape(15, -1) - low - x)
     assert 0 < (x != 0).mean() < 1
@@ -92,7 +92,7 @@ def test_lagrangian_form_meets_the_kkt_conditions(lam, gamma, mu):
 def test_lagrangian_form_has_the_cost_of_plain_alternation():
     background, signal = low_rank_plus_sparse(frames=10, side=8)
     y, lam, mu = (background + signal).reshape(10, -1), 0.15, 2.0
-    low = np.zeros_like(y)
+    x = low = np.zeros_like(y)
     for _ in range(3000):
         x = shrink(y - low, lam / mu)
         low = shrink_spectrum(y - x, 1 / mu)
@@ -128,12 +128,20 @@ def test_float64_stays_inside():
 
 
 def test_new_settings_do_not_recompile():
+    traced = []
+
+    class Traced(NuclearNorm):
+        def prox(self, v, step=1.0):
+            traced.append(step)
+            return super().prox(v, step)
+
     y = np.random.default_rng(0).random((4, 5, 5))
-    robust_pca(y, 0.3)
-    compiled = rpca._augmented_lagrangian._cache_size()
-    robust_pca(y, jnp.asarray(0.2))
-    robust_pca(y, 0.25, tol=1e-5)
-    assert rpca._augmented_lagrangian._cache_size() == compiled
+    robust_pca(y, 0.3, Traced(1.0))
+    once = len(traced)
+    assert once > 0
+    robust_pca(y, jnp.asarray(0.2), Traced(0.9))
+    robust_pca(y, 0.25, Traced(jnp.asarray(0.8)), tol=1e-5)
+    assert len(traced) == once
 
 
 @pytest.mark.parametrize("settings", [{"lam": 0.0}, {"lam": -1.0}, {"tol": 0.0}, {"max_iter": 0}, {"lam": np.nan}])

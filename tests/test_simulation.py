@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import stats
 
 from nuclear_diffusion.simulation import UNSEEN_VIEWS, VIEWS, lay_haze, patient_seed, simulate, write_dataset
 from nuclear_diffusion.simulation.acoustics import Scanner
 from nuclear_diffusion.simulation.anatomy import make_anatomy
+from nuclear_diffusion.simulation.clip import _overlay
 from nuclear_diffusion.simulation.haze import Haze
 from nuclear_diffusion.simulation.motion import Motion, contraction, opening
 
@@ -185,6 +187,7 @@ def test_splits_never_share_a_patient():
         {"findings": ["stone"]},
     ],
 )
+@pytest.mark.usefixtures("wrong_types")
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         simulate(seed=0, **setting)
@@ -231,6 +234,22 @@ def test_haze_over_clean_frames_fills_the_cavity_and_leaves_the_rest_of_the_scre
     assert min(raised) >= 0
     assert np.mean(raised) > 0.05
     assert min(raised) < 0.02  # some clips have bright patches only, as the simulator's own
-    np.testing.assert_array_equal(hazy, lay_haze(clip.clean, clip.sector, seed=11))
+    one, same = (lay_haze(clip.clean, clip.sector, seed=11) for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+
+
+@pytest.mark.usefixtures("wrong_types")
+def test_haze_needs_a_sector_of_the_frames_shape():
     with pytest.raises(ValueError, match="frames"):
-        lay_haze(clip.clean, clip.sector[1:], seed=0)
+        lay_haze(np.zeros((3, 32, 32), np.float32), np.ones((31, 32), bool), seed=0)
+
+
+@pytest.mark.usefixtures("wrong_types")
+@pytest.mark.parametrize("size", [64, 96, 256])
+def test_the_heart_rate_is_burned_in_whole(size):
+    rng, motion = np.random.default_rng(0), types.SimpleNamespace(phase=0.0, rate=118.0)
+    burned = _overlay(types.SimpleNamespace(size=size), motion, rng)  # pyright: ignore[reportArgumentType]
+    columns = np.flatnonzero(burned[int(size * 0.03) + 1 : size // 2].any(axis=0))  # below the probe mark
+    width = ImageDraw.Draw(Image.new("L", (1, 1))).textlength("118 bpm")
+    assert columns[-1] < size - 1
+    assert np.ptp(columns) >= width - 4  # without the space that letters have at their sides

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -45,7 +46,7 @@ def clips_of(*numbers: int) -> list[Clip]:
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch, wrong_types):
     """Numbers stand for clips and priors: contrast is that of the prior's number, plus the change of tissue.
 
     Which clips were looked at, and by what prior, is kept.
@@ -167,26 +168,28 @@ def test_simulated_patients_look_like_the_clips_that_are_given():
     patients = simulated_like(given, 2, size=32, workers=2, progress=lambda *counts: seen.append(counts))
     assert seen == [(1, 2), (2, 2)]
 
-    pooled = np.concatenate([each.truth[each.truth > 0] for each in patients])
+    truths = [each.truth for each in patients if each.truth is not None]
+    assert len(truths) == 2
+    pooled = np.concatenate([truth[truth > 0] for truth in truths])
     levels = np.linspace(0.05, 0.95, 19)
     np.testing.assert_allclose(np.quantile(pooled, levels), np.quantile(given[given > 0] / 255, levels), atol=0.01)
 
     raw = [judge._patient(index, 32) for index in range(2)]
-    for patient, own in zip(patients, raw, strict=True):
-        assert patient.frames.shape == patient.truth.shape == (judge.FRAMES, 32, 32)
-        assert patient.frames.dtype == patient.truth.dtype == np.float32
+    for patient, truth, own in zip(patients, truths, raw, strict=True):
+        assert patient.frames.shape == truth.shape == (judge.FRAMES, 32, 32)
+        assert patient.frames.dtype == truth.dtype == np.float32
         np.testing.assert_array_equal(patient.septum, own.septum)
         np.testing.assert_array_equal(patient.ventricle, own.ventricle)
         np.testing.assert_array_equal(patient.sector, own.sector)
-        for mapped, before in ((patient.frames, own.hazy), (patient.truth, own.clean)):
+        for mapped, before in ((patient.frames, own.hazy), (truth, own.clean)):
             np.testing.assert_array_equal(mapped == 0, before == 0)
             assert mapped.max() <= 1
-        assert patient.frames[:, patient.sector].mean() > patient.truth[:, patient.sector].mean() + 0.01
+        assert patient.frames[:, patient.sector].mean() > truth[:, patient.sector].mean() + 0.01
     before, after = (
         np.concatenate([part.ravel() for part in parts])
         for parts in (
             [frames for own in raw for frames in (own.hazy, own.clean)],
-            [frames for patient in patients for frames in (patient.frames, patient.truth)],
+            [part for patient, truth in zip(patients, truths, strict=True) for part in (patient.frames, truth)],
         )
     )
     assert (np.diff(after[np.argsort(before)]) >= 0).all()  # one monotone map for all
@@ -423,9 +426,10 @@ def test_a_blind_prior_stays_blind_and_is_not_judged_on_hazy_clips(start, tmp_pa
     from nuclear_diffusion.priors.checkpoint import as_blind
 
     save_prior(tmp_path / "blind.safetensors", as_blind(load_prior(start)))  # pyright: ignore
-    blind = {"init": str(tmp_path / "blind.safetensors")}
+    blind: dict[str, Any] = {"init": str(tmp_path / "blind.safetensors")}
+    requests: list[dict[str, Any]] = [blind, {"blind": True, "init": str(start)}]
     assert asking(Request(str(tmp_path / "data"), tmp_path / "run", **blind)).verdict == []
-    for request in (blind, {"blind": True, "init": str(start)}):
+    for request in requests:
         with pytest.raises(InputError, match="--hazy"):
             asking(Request(str(tmp_path / "data"), tmp_path / "r", hazy=tmp_path, masks=tmp_path, **request))
 

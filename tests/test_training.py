@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -63,6 +65,18 @@ def random_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
     keys = jax.random.split(key(seed + 1), len(leaves))
     noisy = [w + 0.1 * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
     return jax.tree_util.tree_unflatten(structure, noisy)
+
+
+def load_ours(path: Path) -> DiffusionPrior:
+    """A prior that was trained here."""
+    prior = load_prior(path)
+    assert isinstance(prior, DiffusionPrior)
+    return prior
+
+
+def unet_of(prior: DiffusionPrior) -> UNet:
+    assert isinstance(prior.network, UNet)
+    return prior.network
 
 
 @pytest.fixture(scope="module")
@@ -320,13 +334,14 @@ def platforms() -> tuple[str | None, int]:
     """Of JAX in this process: those that may be used, and how many are."""
     from jax._src import xla_bridge
 
-    return jax.config.jax_platforms, len(xla_bridge._backends)
+    return jax.config.read("jax_platforms"), len(xla_bridge._backends)
 
 
 def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp_path):
     clips = np.random.default_rng(0).integers(0, 256, (3, 8, 2, 32, 32), np.uint8)
     np.save(tmp_path / "clips.npy", clips)
     batches = Batches(np.load(tmp_path / "clips.npy", mmap_mode="r"), 1, 2, True)
+    assert batches.file is not None
     assert batches.file == tmp_path / "clips.npy"
     assert Batches(clips, 1, 2, True).file is None
     assert Batches(batches.clips[1:], 1, 2, True).file is None  # not the whole file
@@ -427,9 +442,9 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
     result = train(flat_frames(8), tmp_path / "judged", FOUR_STEPS, judge=judge, progress=told.append)
 
     assert prior_info(tmp_path / "judged" / "prior.safetensors")["step"] == best
-    kept = judge.seen[best - 1].network.head.kernel
-    np.testing.assert_allclose(result.prior.network.head.kernel, kept, rtol=2.0**-11, atol=2.0**-25)
-    assert np.abs(kept - judge.seen[lowest - 1].network.head.kernel).max() > 1e-3
+    kept = unet_of(judge.seen[best - 1]).head.kernel
+    np.testing.assert_allclose(unet_of(result.prior).head.kernel, kept, rtol=2.0**-11, atol=2.0**-25)
+    assert np.abs(kept - unet_of(judge.seen[lowest - 1]).head.kernel).max() > 1e-3
     rows = rows_of(tmp_path / "judged")
     errors = [[row[f"rmse_{sigma:g}"] for sigma in VALIDATION_SIGMAS] for row in rows]
     assert errors == [[row[f"rmse_{s:g}"] for s in VALIDATION_SIGMAS] for row in rows_of(tmp_path / "alone")]
@@ -444,7 +459,7 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
 
 def test_weights_half_way_back_to_the_start_compete(one_step_run, tmp_path):
     """They are the mean of the start's and of the averaged ones, and are kept where the judge likes them best."""
-    start = load_prior(one_step_run / "prior.safetensors")
+    start = load_ours(one_step_run / "prior.safetensors")
     judge = FakeJudge([0.0, 0.2, 0.1])
     kept = train(flat_frames(8), tmp_path, ONE_STEP, seed=5, init=start, judge=judge).prior
     assert [float(row["share"]) for row in rows_of(tmp_path)] == [1, 0.5]
@@ -456,8 +471,8 @@ def test_weights_half_way_back_to_the_start_compete(one_step_run, tmp_path):
         assert np.abs(after - before).max() > 1e-4
         found = np.asarray(getattr(kept.network, name).kernel)
         np.testing.assert_allclose(found, (before + after) / 2, rtol=2.0**-10, atol=2.0**-24)
-    np.testing.assert_array_equal(judge.seen[2].network.head.kernel, average["average.head.kernel"])
-    np.testing.assert_array_equal(judge.seen[0].network.head.kernel, start.network.head.kernel)
+    np.testing.assert_array_equal(unet_of(judge.seen[2]).head.kernel, average["average.head.kernel"])
+    np.testing.assert_array_equal(unet_of(judge.seen[0]).head.kernel, unet_of(start).head.kernel)
 
 
 BOARD = """
@@ -551,9 +566,9 @@ def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
     save_prior(weights, prior)
     config = TrainConfig(steps=2, batch=2, halved_until=0, mixed=True)
     result = train(flat_frames(4), tmp_path / "run", config, init=weights)
-    assert result.prior.network.config == prior.network.config
+    assert unet_of(result.prior).config == unet_of(prior).config
     assert result.prior.mean == prior.mean
-    start, end = load_prior(weights).network.head.kernel, result.prior.network.head.kernel
+    start, end = (unet_of(each).head.kernel for each in (load_ours(weights), result.prior))
     assert 0 < float(jnp.max(jnp.abs(end - start))) < 0.01
 
 
@@ -579,9 +594,10 @@ def test_unusable_frames_are_refused(tmp_path, frames, reason):
 
 
 def test_unusable_settings_are_refused():
-    for setting in ({"steps": 0}, {"lr": 0.0}, {"tail": 2.0}, {"sigma_max": 0.001}, {"minutes": 0.0}):
-        with pytest.raises(InputError, match=next(iter(setting))):
-            TrainConfig(**setting)
+    impossible: dict[str, Any] = {"steps": 0, "lr": 0.0, "tail": 2.0, "sigma_max": 0.001, "minutes": 0.0}
+    for name, value in impossible.items():
+        with pytest.raises(InputError, match=name):
+            TrainConfig(**{name: value})
 
 
 def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
@@ -678,7 +694,7 @@ def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     seeing = jnp.sqrt(jnp.mean((posterior.denoise(x, prior.sigma_max) - x0) ** 2))
     assert blind > 0.8 * x0.std()
     assert seeing < 0.35 * blind
-    assert load_prior(tmp_path / "prior.safetensors").haze_aware
+    assert load_ours(tmp_path / "prior.safetensors").haze_aware
 
 
 def test_a_prior_that_knows_no_haze_cannot_be_given_a_hazy_clip(prior):
@@ -712,7 +728,7 @@ def test_a_blind_prior_is_the_haze_aware_one_that_has_seen_nothing(fine, tmp_pat
     assert float(jnp.abs(denoised - nothing.denoise(x, sigma)).max()) > 0.01
 
     save_prior(tmp_path / "blind.safetensors", blind, half=False)
-    loaded = load_prior(tmp_path / "blind.safetensors")
+    loaded = load_ours(tmp_path / "blind.safetensors")
     assert not loaded.haze_aware
     assert prior_hash(loaded) == prior_hash(blind)
     np.testing.assert_array_equal(denoise(loaded, x, sigma), denoised)
@@ -735,8 +751,8 @@ def test_saved_weights_are_read_back(prior, tmp_path):
 
 
 def test_half_precision_rounds_by_at_most_half_a_unit_in_the_last_place(prior, weights):
-    kernel = np.asarray(prior.network.stem.kernel)
-    loaded = load_prior(weights).network.stem.kernel
+    kernel = np.asarray(unet_of(prior).stem.kernel)
+    loaded = unet_of(load_ours(weights)).stem.kernel
     assert loaded.dtype == jnp.float32
     np.testing.assert_allclose(loaded, kernel, rtol=2.0**-11, atol=2.0**-25)
 

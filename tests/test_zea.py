@@ -92,10 +92,10 @@ def test_denoiser_is_tweedies_estimate_in_display_intensity(prior, noise_of_zea)
 
 
 def test_range_of_noise_is_the_presets(prior):
-    assert isinstance(prior, Prior)
     assert prior.sigma_min == pytest.approx(0.329 / 2, abs=3e-4)
     assert prior.sigma_max == pytest.approx(np.sqrt(1 / 0.02**2 - 1) / 2)
     known = dataclasses.replace(prior, network=lambda x, variance: x * variance)
+    assert isinstance(known, Prior)
     x = jax.random.uniform(KEY, (2, 16, 16))
     denoise = eqx.filter_jit(known.denoise)
     np.testing.assert_array_equal(denoise(x, jnp.float32(1e-3)), denoise(x, jnp.float32(prior.sigma_min)))
@@ -256,6 +256,7 @@ def test_shards_are_put_together(preset, prior):
     weight_map = {}
     with h5py.File(whole) as old, h5py.File(preset / shards[0], "w") as a, h5py.File(preset / shards[1], "w") as b:
         layers = old["ema_network/layers"]
+        assert isinstance(layers, h5py.Group)
         for number, name in enumerate(layers):
             layers.copy(name, (a, b)[number % 2].require_group("ema_network/layers"))
             weight_map[f"/ema_network/layers/{name}/vars"] = [shards[number % 2]]
@@ -276,7 +277,9 @@ def test_unknown_keys_and_the_other_network_do_not_matter(preset, prior):
         file["layers/functional/layers/conv2d/vars/0"] = np.zeros(3)
     assert prior_hash(load_prior(preset)) == prior_hash(prior)
     with h5py.File(preset / "model.weights.h5", "a") as file:
-        file["ema_network/layers/conv2d/vars/1"][0] += 1e-6
+        bias = file["ema_network/layers/conv2d/vars/1"]
+        assert isinstance(bias, h5py.Dataset)
+        bias[0] += 1e-6
     assert prior_hash(load_prior(preset)) != prior_hash(prior)
 
 
@@ -343,7 +346,7 @@ def test_against_zea_itself(tmp_path):
     assert spec.loader is not None
     fixtures = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fixtures)
-    from zea.func import split_into_windows
+    from zea.func import split_into_windows  # pyright: ignore[reportMissingImports]
 
     model = fixtures.make_model(seed=5, size=24, widths=(6, 4, 8), depth=1)
     model.save_to_preset(str(tmp_path), max_shard_size=2e-5)

@@ -24,7 +24,7 @@ found = nd.dehaze_clip(clip, nd.methods.Nuclear(strength=0.5), prior)
 print(f"{clip.frames.shape} frames, height, width; {found.seconds:.0f} s on this machine")
 
 # %% [markdown]
-# The background is the haze, also where tissue hides it; here it is shown five times as bright. The fraction of haze
+# The background is the haze, also where tissue hides it; here it is shown five times as bright. The haze fraction
 # decides how much each pixel is dimmed. Settings text and colour bars lie outside the sector and stay as they are.
 
 
@@ -43,7 +43,7 @@ def show(vmax=1.0, **pictures):
 middle = len(clip.frames) // 2
 show(input=clip.frames[middle], dehazed=found.signal[middle])
 show(vmax=0.2, removed=(clip.frames - found.signal)[middle], background=found.background[middle])
-show(fraction_of_haze=found.share[middle], posterior_mean=found.mean[middle])
+show(haze_fraction=found.share[middle], posterior_mean=found.mean[middle])
 
 # %% [markdown]
 # ## Choose the strength

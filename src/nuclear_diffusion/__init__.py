@@ -12,12 +12,12 @@ from nuclear_diffusion.version import __version__
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
     from nuclear_diffusion.errors import InputError
-    from nuclear_diffusion.io import Clip, find_sector, read_video, write_video
+    from nuclear_diffusion.io import Clip, find_sector, open_writer, read_video, write_video
     from nuclear_diffusion.paper.algorithm1 import Algorithm1
     from nuclear_diffusion.paper.em import EM
     from nuclear_diffusion.paper.gaussian import Gaussian
     from nuclear_diffusion.paper.laplace import Laplace
-    from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+    from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
     from nuclear_diffusion.paper.rpca import robust_pca
     from nuclear_diffusion.paper.sample import sample
     from nuclear_diffusion.paper.separation import Separation
@@ -41,7 +41,7 @@ _HOME = {
     "paper.em": ["EM"],
     "paper.gaussian": ["Gaussian"],
     "paper.laplace": ["Laplace"],
-    "paper.nuclear_norm": ["NuclearNorm"],
+    "paper.nuclear_norm": ["Background", "NuclearNorm"],
     "paper.rpca": ["robust_pca"],
     "paper.sample": ["sample"],
     "paper.separation": ["Separation"],
@@ -55,7 +55,7 @@ _HOME = {
     "restore.one_pass": ["mmse", "posterior_mean"],
     "restore.render": ["render"],
     "restore.stream": ["stream"],
-    "io": ["Clip", "find_sector", "read_video", "write_video"],
+    "io": ["Clip", "find_sector", "open_writer", "read_video", "write_video"],
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
     "training.loop": ["train"],
@@ -67,6 +67,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [
     "EM",
     "Algorithm1",
+    "Background",
     "Clip",
     "Completion",
     "Dehazed",
@@ -89,6 +90,7 @@ __all__ = [
     "methods",
     "metrics",
     "mmse",
+    "open_writer",
     "posterior_mean",
     "read_video",
     "render",

@@ -57,9 +57,8 @@ OfMethod = Annotated[
     MethodName,
     arg(
         name="method",
-        help="nuclear: Nuclear Diffusion. paper: Algorithm 1. zea: the published implementation. mmse: one denoiser "
-        "pass. aware: posterior mean of the conditional denoiser. rpca: robust PCA. Each method has its own settings, "
-        "listed by 'dehaze --method NAME --help'.",
+        help=" ".join(f"{name}: {(kind.__doc__ or '').splitlines()[0]}" for name, kind in METHODS.items())
+        + " Each method has its own settings, listed by 'dehaze --method NAME --help'.",
     ),
 ]
 
@@ -87,18 +86,49 @@ class Dehaze(Generic[M]):
             help_behavior_hint="(default: none)",
         ),
     ] = None
+    sector: Annotated[
+        Path | None,
+        arg(
+            metavar="PNG",
+            help="Grey image of the frames' size, white where the ultrasound image is; separate pieces are separate "
+            "images.",
+            help_behavior_hint="(default: found in each clip)",
+        ),
+    ] = None
+    sector_from: Annotated[
+        Path | None,
+        arg(
+            metavar="CLIP",
+            help="Another clip or result of the same scanner and frame size, to take the sector from.",
+            help_behavior_hint="(default: found in each clip)",
+        ),
+    ] = None
     overwrite: Annotated[bool, arg(help="Replace existing results made with other settings, weights or frames.")] = (
         False
     )
+    write: Annotated[
+        str,
+        arg(
+            metavar="KINDS",
+            help="Also write the dehazed clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea or "
+            "zarr; several separated by commas.",
+            help_behavior_hint="(default: only the result folder)",
+        ),
+    ] = ""
+    flat: Annotated[bool, arg(help="Write only what --write names, under the input's name; no result folders.")] = False
+    anonymize: Annotated[bool, arg(help="Remove patient data from DICOM headers; text in the picture stays.")] = False
 
     def run(self) -> int:
         """Dehaze every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
 
-        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, prior_of
+        from nuclear_diffusion.restore.outputs import Outputs
+        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, known_sector, prior_of
 
+        outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)
         check_writable(self.output)
+        sector = known_sector(self.sector, self.sector_from)
         loaded = prior_of(self.method)
         failed = 0
         names = folder_names(self.clips)
@@ -110,6 +140,8 @@ class Dehaze(Generic[M]):
                         self.output / name,
                         self.method,
                         loaded,
+                        sector=sector,
+                        outputs=outputs,
                         overwrite=self.overwrite,
                         progress=progress,
                     )
@@ -117,7 +149,9 @@ class Dehaze(Generic[M]):
                 report_error(error)
                 failed += 1
                 continue
-            if outcome.skipped:
+            if outcome.skipped and self.flat:
+                print(f"{outcome.folder}: skipped, exists; --overwrite replaces it")
+            elif outcome.skipped:
                 print(f"{outcome.folder}: skipped, already done with the same settings")
             else:
                 print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")

@@ -15,13 +15,13 @@ _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with the same suffix, that is renamed to `path` if the block succeeds.
+    """Yield a temporary path beside `path`, with the same suffixes, that is renamed to `path` if the block succeeds.
 
     The block writes a file or a folder there; it is removed if the block raises. Missing parents of `path` are created.
     A folder never replaces a non-empty folder. Raises `InputError` if `path` is not writable or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-100:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.open("xb").close()  # fails here with a clear reason, not inside a library
@@ -45,6 +45,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def write(path: str | Path, content: str | bytes) -> None:
+    """Write a text (UTF-8) or bytes with `atomic`."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -15,5 +15,8 @@ Frame = Float[Array, "height width"]
 Video = Float[Array, "frames height width"]
 """A clip, display intensity in [0, 1]; the paper's n x p matrix (pixels x frames) is the transpose of its frames."""
 
+VideoLike = Float[Array | ndarray, "frames height width"]
+"""A clip as JAX or NumPy array, where a function takes both."""
+
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""

@@ -2,7 +2,21 @@
 
 from nuclear_diffusion.io.fit import Fit
 from nuclear_diffusion.io.read import Clip, read_frames, read_video
-from nuclear_diffusion.io.sector import find_sector
-from nuclear_diffusion.io.write import write_video
+from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.io.sector import find_sector, find_sectors
+from nuclear_diffusion.io.write import KINDS, Writer, check_kind, open_writer, write_video
 
-__all__ = ["Clip", "Fit", "find_sector", "read_frames", "read_video", "write_video"]
+__all__ = [
+    "KINDS",
+    "Clip",
+    "Fit",
+    "Recording",
+    "Writer",
+    "check_kind",
+    "find_sector",
+    "find_sectors",
+    "open_writer",
+    "read_frames",
+    "read_video",
+    "write_video",
+]

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from PIL import Image
 from scipy import ndimage
 
+from nuclear_diffusion.io.sector import apex_below
 from nuclear_diffusion.types import Mask
 
 _MARGIN = 0.02  # of the sector's longer side, on each side
@@ -20,34 +21,40 @@ class Fit:
 
     The window is centred horizontally on the sector's bounding box and aligned with its top; it may extend beyond the
     clip's frame. Resampling is bicubic, with anti-aliasing when shrinking. Pixels outside the mask are first replaced
-    by the nearest value inside, so that neither black nor burned-in text bleeds over the edge.
+    by the nearest value inside, so that neither black nor burned-in text bleeds over the edge. Priors are trained with
+    the apex at the top, so a sector with its apex at the bottom is turned over.
 
     Attributes:
         mask: (size, size), the sector in the prior's frame.
         source: (h, w), the sector in the clip's frame.
         top, left, side: the window, in pixels of the clip; `top` and `left` may be negative.
+        inverted: whether the clip shows the apex at the bottom; the window is in the frame turned over then.
     """
 
-    mask: Mask
+    mask: Bool[ndarray, "size size"]
     source: Mask
     top: int
     left: int
     side: int
+    inverted: bool
     _outward: Int[ndarray, "axis height width"] = field(repr=False)
     _inward: Int[ndarray, "axis size size"] = field(repr=False)
 
     @classmethod
-    def to_prior(cls, mask: Mask, size: int = 256) -> "Fit":
+    def to_prior(cls, mask: Mask, size: int = 256, hidden: Mask | None = None) -> "Fit":
         """Fit the sector `mask` (h, w) to frames of `size` x `size` pixels.
 
-        If the clip already has that size and the sector spans nearly all of it, the fit is the identity.
+        If the clip already has that size and the sector spans nearly all of it, the fit is the identity. Pixels in
+        `hidden` (h, w), such as burned-in text, are replaced by the nearest others of the sector before resampling.
         """
         mask = np.asarray(mask, bool)
         if mask.ndim != 2 or not mask.any():
             raise ValueError(f"`mask` must be (height, width) and not empty, got shape {mask.shape}.")
         if size < 1:
             raise ValueError(f"`size` must be positive, got {size}.")
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        inverted = apex_below(mask)
+        upright = mask[::-1] if inverted else mask
+        rows, columns = (np.flatnonzero(upright.any(axis=axis)) for axis in (1, 0))
         height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
         top, left, side = 0, 0, size
         if mask.shape != (size, size) or max(height, width) < _WHOLE * size:
@@ -55,10 +62,11 @@ class Fit:
             side = int(max(height, width)) + 2 * margin
             top = int(rows[0]) - margin
             left = int(columns[0] + columns[-1] + 1 - side) // 2
-        fitted = _resize(_window(mask.astype(np.float32), top, left, side), size) >= 0.5
+        fitted = _resize(_window(upright.astype(np.float32), top, left, side), size) >= 0.5
         if not fitted.any():
             raise ValueError(f"`size` must be large enough to keep a pixel of the mask, got {size}.")
-        return cls(fitted, mask, top, left, side, _nearest(mask), _nearest(fitted))
+        visible = mask if hidden is None or (mask <= hidden).all() else mask & ~hidden
+        return cls(fitted, mask, top, left, side, inverted, _nearest(visible), _nearest(fitted))
 
     @property
     def size(self) -> int:
@@ -72,7 +80,7 @@ class Fit:
             raise ValueError(f"`frames` must be (t, {self.source.shape}), got shape {frames.shape}.")
         fitted = np.zeros((len(frames), self.size, self.size), np.float32)
         for index, frame in enumerate(frames):
-            filled = frame[tuple(self._outward)]
+            filled = self._turned(frame[tuple(self._outward)])
             scaled = _resize(_window(filled, self.top, self.left, self.side), self.size)
             fitted[index, self.mask] = np.clip(scaled, 0, 1)[self.mask]
         return fitted
@@ -86,8 +94,11 @@ class Fit:
         for index, part in enumerate(field):
             scaled = _resize(part[tuple(self._inward)], self.side)
             whole = _window(scaled, -self.top, -self.left, *self.source.shape)
-            frames[index, self.source] = whole[self.source]
+            frames[index, self.source] = self._turned(whole)[self.source]
         return frames
+
+    def _turned(self, image: Float32[ndarray, "h w"]) -> Float32[ndarray, "h w"]:
+        return image[::-1] if self.inverted else image
 
 
 def _nearest(mask: Mask) -> Int[ndarray, "axis height width"]:

@@ -26,6 +26,8 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.levels import Levels
+from nuclear_diffusion.io.regions import Regions, dicom_regions
 from nuclear_diffusion.types import Mask
 
 DEFAULT_FPS = 30.0
@@ -43,17 +45,22 @@ class Clip:
         frames: (t, h, w), in [0, 1], black = 0; for colour input the Rec. 601 luma.
         fps: frames per second; 30 if the file does not say.
         color: (t, h, w, 3) RGB if the input is in colour, else None.
-        region: the rectangle of the ultrasound image from the DICOM tags, else None.
+        region: pixels that may belong to an ultrasound image: a mask, or the number of the region that the DICOM tags
+            give each pixel (0: none); None for all.
         name: file or folder name without suffix.
         source: the path as given.
+        files: the file of each frame, if each has its own, else None.
+        levels: how the input stores intensity, if known.
     """
 
     frames: Float32[ndarray, "frames height width"]
     fps: float
     color: UInt8[ndarray, "frames height width 3"] | None
-    region: Mask | None
+    region: Mask | Regions | None
     name: str
     source: Path
+    files: tuple[Path, ...] | None = None
+    levels: Levels | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> ndarray:
         return np.array(self.frames, dtype=dtype, copy=copy)
@@ -73,7 +80,7 @@ class _Decoded(NamedTuple):
     pixels: Shaped[ndarray, "frames height width *rgb"]
     fps: float | None = None
     white: float | None = None  # the stored value of intensity 1; None: by dtype and range
-    region: Mask | None = None
+    region: Regions | None = None
 
 
 def read_video(path: str | Path) -> Clip:
@@ -113,7 +120,9 @@ def _clip(path: Path, reader: Callable[[Path], "_Decoded"], kind: str) -> Clip:
         ) from error
     frames, color = _intensity(path, decoded.pixels, decoded.white)
     fps = decoded.fps if decoded.fps and np.isfinite(decoded.fps) and decoded.fps > 0 else DEFAULT_FPS
-    return Clip(frames, float(fps), color, decoded.region, _name(path), path)
+    white = _white(path, decoded.pixels) if decoded.white is None else decoded.white
+    levels = Levels(decoded.pixels.dtype, 0, white)
+    return Clip(frames, float(fps), color, decoded.region, _name(path), path, levels=levels)
 
 
 def _reader(path: Path) -> tuple[Callable[[Path], _Decoded], str]:
@@ -188,7 +197,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _intensity(
-    path: Path, pixels: Shaped[ndarray, "frames height width *rgb"], white: float | None
+    path: Path, pixels: Shaped[ndarray, "..."], white: float | None
 ) -> tuple[Float32[ndarray, "frames height width"], UInt8[ndarray, "frames height width 3"] | None]:
     """Stored values to intensity in [0, 1], and 8-bit RGB where the channels differ."""
     if pixels.ndim == 4 and pixels.shape[-1] == 1:
@@ -275,7 +284,7 @@ def _read_dicom(path: Path) -> _Decoded:
         pixels = pixels.astype(np.int32) + 2 ** (bits - 1)
     if photometric == "MONOCHROME1":  # low values are bright
         pixels = white - pixels
-    return _Decoded(pixels, _dicom_rate(dataset), white, _dicom_region(dataset, pixels.shape[1:3]))
+    return _Decoded(pixels, _dicom_rate(dataset), white, dicom_regions(dataset, pixels.shape[1:3]))
 
 
 def _dicom_rate(dataset: pydicom.Dataset) -> float | None:
@@ -286,31 +295,6 @@ def _dicom_rate(dataset: pydicom.Dataset) -> float | None:
     if sum(steps) > 0:
         return 1000 * len(steps) / sum(steps)
     return float(dataset.get("CineRate") or dataset.get("RecommendedDisplayFrameRate") or 0) or None
-
-
-def _dicom_region(dataset: pydicom.Dataset, shape: tuple[int, ...]) -> Mask | None:
-    """The largest 2-D tissue (else colour-flow) region of PS3.3 C.8.5.5 that lies within the frame.
-
-    A rectangle that exceeds the frame is ignored: the file was resized after acquisition.
-    """
-    height, width = shape
-    found: list[tuple[bool, int, tuple[slice, slice]]] = []
-    for region in dataset.get("SequenceOfUltrasoundRegions") or ():
-        if region.get("RegionSpatialFormat") != 1 or region.get("RegionDataType") not in (1, 2):
-            continue
-        names = ("MinX0", "MinY0", "MaxX1", "MaxY1")
-        corners = [region.get(f"RegionLocation{name}") for name in names]
-        if any(corner is None for corner in corners):
-            continue
-        left, top, right, bottom = (int(corner) for corner in corners)
-        if 0 <= left < right <= width and 0 <= top < bottom <= height:
-            inside = slice(top, bottom + 1), slice(left, right + 1)
-            found.append((region.RegionDataType == 1, (right - left) * (bottom - top), inside))
-    if not found:
-        return None
-    mask = np.zeros((height, width), bool)
-    mask[max(found, key=lambda item: item[:2])[2]] = True
-    return mask
 
 
 def _read_movie(path: Path) -> _Decoded:

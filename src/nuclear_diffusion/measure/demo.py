@@ -11,7 +11,7 @@ from pydicom import examples
 from rich.console import Console
 
 from nuclear_diffusion.io import write_video
-from nuclear_diffusion.measure.candidates import CLEAN, HAZY
+from nuclear_diffusion.measure.candidates import CLEAN, HAZY, METHODS, tuned_rpca
 from nuclear_diffusion.measure.comparison import Compared, compare
 from nuclear_diffusion.measure.statistics import summarise, tidy
 from nuclear_diffusion.measure.style import title_of
@@ -47,7 +47,9 @@ def run_demo(output: Path, *, progress_bar: Callable[[str], AbstractContextManag
     with progress_bar("simulating a patient") as progress:
         patient = simulate(seed=patient_seed("test", PATIENT), frames=FRAMES, view="a4c", progress=progress)
     with progress_bar("comparing methods") as progress:
-        compared = list(compare(patient, loaded, progress=progress))
+        compared = list(
+            compare(patient, loaded, methods=METHODS | {"rpca-tuned": tuned_rpca(FRAMES)}, progress=progress)
+        )
     with result_folder(output / "simulated") as partial:
         panels = {title_of(each.method): each.signal for each in compared}
         write_video(partial / "methods.mp4", side_by_side(panels), patient.fps)

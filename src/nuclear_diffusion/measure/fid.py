@@ -62,7 +62,7 @@ def open_network(path: Path) -> Network:
         import onnxruntime
     except ImportError as error:
         raise InputError(
-            "--inception needs onnxruntime, which is not installed: python -m pip install onnxruntime."
+            "--inception needs onnxruntime, which is not installed: python -m pip install 'nuclear-diffusion[fid]'."
         ) from error
     if not path.is_file():
         raise InputError(f"{path} is not a file: give the ONNX file of the Inception network to --inception.")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,12 @@ from nuclear_diffusion.measure.tables import heading, number
 
 BINS, FRAMES_A_BIN = 12, 8
 """Bins of motion in Fig. 2, as in the paper; fewer if a bin would have less than this mean number of frames."""
+
+SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}
+"""Settings whose letter is Greek."""
+
+WHOLE = -0.03, 1.03
+"""Limits of a KS axis, so that marks at 0 and 1 are drawn whole."""
 
 FOLLOWED = 3
 """Number of largest singular values shown over time."""
@@ -103,7 +110,7 @@ def draw_motion(study: Study) -> Figure | None:
         lower.set_xticks(range(len(edges)), [f"{edge:.1f}" for edge in edges], rotation=45)
         grid(upper)
         upper.set_ylabel("KS of septum ↓")
-        upper.set_ylim(0, 1.08 * upper.get_ylim()[1])
+        upper.set_ylim(WHOLE[0], 1.08 * upper.get_ylim()[1])
         lower.set(xlabel="motion level PSNR($y_t$, $y_{t-1}$) [dB]: moving ← → still", ylabel="frames")
         still = np.isinf(_motion(study).value).sum()
         if still:
@@ -138,19 +145,17 @@ class Chosen(NamedTuple):
 def choose_patients(study: Study) -> list[Chosen]:
     """The median, best and worst patient by the gain in gCNR of the method in focus.
 
-    The lower median for an even number; with fewer than three patients, those there are. Patients without a gCNR are
-    not chosen; the first clip of each is shown.
+    The lower median for an even number; of two patients the best and the worst. Patients without a gCNR are not chosen;
+    the first clip of each is shown.
     """
     means = patient_means(study.frame, "gcnr")
     ranked = (means[study.focus] - means[HAZY]).dropna().sort_values(kind="stable", ascending=True)
     if ranked.empty:
         return [Chosen("first patient", study.cases[0], math.nan)]
-    found: dict[Any, Chosen] = {}
-    for rule, place in {"median": (len(ranked) - 1) // 2, "best": -1, "worst": 0}.items():
-        patient = ranked.index[place]
-        case = next(case for case in study.cases if case.patient == patient)
-        found.setdefault(patient, Chosen(rule, case, float(ranked.iloc[place])))
-    return list(found.values())
+    rules = {"median": (len(ranked) - 1) // 2, "best": -1, "worst": 0}
+    rules = {1: {"only patient": 0}, 2: {"best": -1, "worst": 0}}.get(len(ranked), rules)
+    first: dict[Any, Case] = {case.patient: case for case in reversed(study.cases)}
+    return [Chosen(rule, first[ranked.index[at]], float(ranked.iloc[at])) for rule, at in rules.items()]
 
 
 def shown_frame(loaded: Loaded) -> int:
@@ -180,7 +185,7 @@ def draw_comparison(study: Study, chosen: Sequence[Chosen]) -> Figure:
     columns = len(names) + any(one.case.truth is not None for one in chosen)
     side = min(PAGE / columns, 1.7)
     with styled():
-        figure = Figure(figsize=(side * columns, (2 * side + 0.55) * len(chosen)))
+        figure = Figure(figsize=(side * columns, (2 * side + 0.67) * len(chosen)))
         figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0, hspace=0)  # pyright: ignore
         parts: Any = figure.subfigures(len(chosen), 1, squeeze=False)
         for part, one in zip(parts[:, 0], chosen, strict=True):
@@ -196,7 +201,8 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
     pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
     if loaded.truth is not None:
         pictures[CLEAN] = loaded.truth[place]
-    part.suptitle(f"{one.rule.capitalize()}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
+    gain = f" (gCNR {one.gain:+.3f} by {title_of(study.focus)})" if math.isfinite(one.gain) else ""
+    part.suptitle(f"{one.rule.capitalize()}{gain}: {one.case.patient}, frame {shown}", fontsize=8, x=0.01, ha="left")
     rows = part.subplots(2, columns, squeeze=False)
     for axes in rows.flat:
         axes.set_axis_off()
@@ -206,7 +212,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
             axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         corner, size = (inset[1].start - 0.5, inset[0].start - 0.5), inset[0].stop - inset[0].start
         whole.add_patch(Rectangle(corner, size, size, fill=False, color="white", linewidth=0.6))
-        whole.set_title(title_of(name), fontsize=min(8, 11 - columns / 2))
+        whole.set_title(fill(title_of(name), 14), fontsize=min(8, 11 - columns / 2))
         if name == HAZY and shown in loaded.annotations:
             outline(whole, loaded, shown)
         if name != CLEAN:
@@ -264,7 +270,7 @@ def draw_boxes(study: Study) -> Figure:
             axes.set_xlim(-0.6, len(names) - 0.4)
             axes.set_ylabel(heading(score))
             if score != "gcnr":
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(*WHOLE)
             grid(axes)
     return figure
 
@@ -311,11 +317,12 @@ def draw_tradeoff(study: Study) -> Figure:
                 axes.plot(
                     xs, ys, color=look.color, linestyle=look.line, linewidth=1, marker=look.marker, markersize=2.5
                 )
-                reached = f"{SYMBOLS[curve.setting]} = {curve.values[-1]:.3g}"
+                symbol = SYMBOLS.get(curve.setting, curve.setting)
+                reached = f"{symbol} = {curve.values[-1]:.3g}"
                 axes.annotate(
                     reached, (xs[-1], ys[-1]), xytext=(3, 3), textcoords="offset points", fontsize=6, color=look.color
                 )
-                title += f", {SYMBOLS[curve.setting]} from {curve.values[0]:.3g}"
+                title += f", {symbol} from {curve.values[0]:.3g}"
             x, y = (patient_mean(study.frame, method.name, score) for score in ("ks_a", "gcnr"))
             up, across = (np.nan_to_num([[i.mean - i.low], [i.high - i.mean]]) for i in (y, x))
             axes.errorbar(
@@ -364,9 +371,6 @@ def _label_tradeoff(figure: Figure, axes: Axes) -> None:
     axes.margins(0.08)
     axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-
-
-SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ", "strength": "strength"}
 
 
 def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " levels"] | None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from scipy.stats import bootstrap
 
@@ -79,7 +79,7 @@ def _rendered(clip: Regions, share: Float32[ndarray, "frames size size"]) -> lis
 
 
 def at_equal_change(
-    front: Front, chosen: Sequence[int] | None = None, levels: Sequence[float] = LEVELS
+    front: Front, chosen: Sequence[int] | Int[ndarray, " chosen"] | None = None, levels: Sequence[float] = LEVELS
 ) -> Float[ndarray, " levels"]:
     """The highest gCNR at a KS_A of at most each of `levels`, for means over clips (those `chosen`).
 
@@ -108,7 +108,7 @@ def gain(new: Front, old: Front, levels: Sequence[float] = LEVELS) -> Interval:
     if len(old["gcnr"]) != count:
         raise ValueError(f"`old` must have as many clips as `new`, {count}, got {len(old['gcnr'])}.")
 
-    def mean_gain(chosen: Sequence[int]) -> float:
+    def mean_gain(chosen: Sequence[int] | Int[ndarray, " chosen"]) -> float:
         return float(np.mean(at_equal_change(new, chosen, levels) - at_equal_change(old, chosen, levels)))
 
     value = mean_gain(range(count))

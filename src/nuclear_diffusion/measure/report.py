@@ -12,6 +12,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import write
 from nuclear_diffusion.io import find_sector, read_frames, write_video
 from nuclear_diffusion.measure import figures
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY
@@ -31,7 +32,6 @@ from nuclear_diffusion.measure.tables import (
     render,
     write_csv,
     write_json,
-    write_text,
 )
 from nuclear_diffusion.restore.pictures import side_by_side
 
@@ -131,7 +131,7 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
         "figures": draw(study, chosen, clean, folder / "figures"),
     }
     for name in ("tables.md", "report.html"):
-        write_text(folder / name, render(name, context))
+        write(folder / name, render(name, context))
 
 
 def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, folder: Path) -> dict[str, Any]:

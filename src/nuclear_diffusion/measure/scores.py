@@ -238,6 +238,6 @@ def spectra(video: Float[ndarray, "frames height width"], sector: Bool[ndarray, 
     return [np.sqrt(np.maximum(each, 0)).tolist() for each in values]
 
 
-def eight_bits(frames: Float[ndarray, "frames height width"]) -> UInt8[ndarray, "frames height width"]:
+def eight_bits(frames: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
     """Intensity in [0, 1] rounded to 8 bits, as it would be saved."""
     return np.rint(np.clip(frames, 0, 1) * (LEVELS - 1)).astype(np.uint8)

@@ -27,15 +27,6 @@ from nuclear_diffusion.restore.methods import Method
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
 
-SPACE = {
-    "strength": (1 / 10, 2.0),
-    "mu": (1 / 8, 8.0),
-    "gamma": (1 / 8, 8.0),
-    "sigma": (1 / 8, 8.0),
-    "lam": (1 / 4, 8.0),
-}
-"""Range of each strength, on a log scale, in multiples of its default."""
-
 DIGITS = 4
 """Significant digits of a setting, in the search and in the settings file."""
 
@@ -78,19 +69,19 @@ def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
 
 
 def search_space(base: Candidate) -> dict[str, FloatDistribution]:
-    """The range of each strength of the method, see `SPACE`. Raises `InputError` if it has none."""
+    """The range of each of the method's `strengths`, on a log scale. Raises `InputError` if it has none."""
     if not centre(base):
         raise InputError(f"method {base.name} has no strength to search: choose another --method.")
     return {
-        name: FloatDistribution(*(_rounded(factor * value) for factor in SPACE[name]), log=True)
-        for name, value in centre(base).items()
+        name: FloatDistribution(*(_rounded(factor * value) for factor in factors), log=True)
+        for (name, value), factors in zip(centre(base).items(), _settings(base).strengths.values(), strict=True)
     }
 
 
 def centre(base: Candidate) -> dict[str, float]:
     """The first trial: the method's defaults."""
     settings = _settings(base)
-    return {name: getattr(settings, name) for name in settings.__struct_fields__ if name in SPACE}
+    return {name: getattr(settings, name) for name in settings.strengths}
 
 
 def _settings(candidate: Candidate) -> Method:

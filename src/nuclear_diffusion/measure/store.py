@@ -22,11 +22,12 @@ import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, write
 from nuclear_diffusion.restore.methods import Progress
 
 REVISION = 1
-"""Part of every key: raise it when a code change affects any output or score, so that everything is recomputed."""
+"""Part of every key: raise it when a code change affects any output or score, also of a variant in the benchmarks, so
+that everything is recomputed."""
 
 
 class Store(NamedTuple):
@@ -47,14 +48,13 @@ class Store(NamedTuple):
         except (OSError, ValueError, KeyError, TypeError):
             pass
         text = json.dumps({"key": key, "value": compute()})
-        with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write(path, text)
         return json.loads(text)["value"]
 
     def arrays(self, name: str, about: Any) -> dict[str, ndarray] | None:
         """Stored arrays by name, or None."""
         try:
-            with np.load(self._path(name, about, "npz")) as stored:
+            with self._path(name, about, "npz").open("rb") as file, np.load(file) as stored:
                 found = dict(stored)
                 return found if str(found.pop("key")) == digest(about) else None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

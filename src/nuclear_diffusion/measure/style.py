@@ -14,7 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import write
+from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea
 
 COLUMN, PAGE = 3.5, 7.16
 """Widths in inches of one and of two columns of an IEEE page."""
@@ -32,13 +33,13 @@ class Look(NamedTuple):
 
 LOOKS: dict[str, Look] = {
     "hazy": Look("Hazy input", "#000000", "X", "-"),
-    "rpca": Look("Robust PCA", "#E69F00", "s", (0, (5, 1))),
-    "rpca-tuned": Look("Robust PCA, tuned", "#8A5F00", "p", (0, (8, 2))),
-    "mmse": Look("One blind pass", "#009E73", "D", (0, (3, 1, 1, 1, 1, 1))),
-    "aware": Look("One haze-aware pass", "#00543D", "<", (0, (6, 1, 1, 1, 1, 1))),
-    "paper": Look("Algorithm 1", "#56B4E9", "^", (0, (4, 1, 1, 1))),
-    "zea": Look("zea", "#CC79A7", "v", (0, (1, 1))),
-    "nuclear": Look("Nuclear Diffusion", "#D55E00", "o", "-"),
+    "rpca": Look(Rpca.title, "#E69F00", "s", (0, (5, 1))),
+    "rpca-tuned": Look(f"{Rpca.title}, tuned", "#8A5F00", "p", (0, (8, 2))),
+    "mmse": Look(Mmse.title, "#009E73", "D", (0, (3, 1, 1, 1, 1, 1))),
+    "aware": Look(Aware.title, "#00543D", "<", (0, (6, 1, 1, 1, 1, 1))),
+    "paper": Look(Paper.title, "#56B4E9", "^", (0, (4, 1, 1, 1))),
+    "zea": Look(Zea.title, "#CC79A7", "v", (0, (1, 1))),
+    "nuclear": Look(Nuclear.title, "#D55E00", "o", "-"),
     "clean": Look("Clean clip", "#0072B2", "P", (0, (2, 1))),
 }
 """Every method in the order of the tables, between the input and the truth."""
@@ -49,8 +50,9 @@ _STYLE = Path(__file__).with_name("figures.mplstyle")
 
 
 def look_of(method: str) -> Look:
-    """A method's look; grey for unknown methods."""
-    return LOOKS.get(method, Look(method, "#7F7F7F", "*", ":"))
+    """A method's look; grey for methods without one in `LOOKS`."""
+    title = METHODS[method].title if method in METHODS else method
+    return LOOKS.get(method, Look(title, "#7F7F7F", "*", ":"))
 
 
 def title_of(method: str) -> str:
@@ -68,8 +70,7 @@ def styled() -> Iterator[None]:
 def save(figure: Figure, path: Path) -> None:
     """Write `path` as .pdf and .png; the same figure gives the same bytes."""
     for suffix, content in ((".pdf", pdf_bytes(figure)), (".png", png_bytes(figure))):
-        with atomic(path.with_suffix(suffix)) as temporary:
-            temporary.write_bytes(content)
+        write(path.with_suffix(suffix), content)
 
 
 def pdf_bytes(figure: Figure) -> bytes:

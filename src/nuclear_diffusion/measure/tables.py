@@ -1,8 +1,6 @@
 """Tables for the report, Markdown and the terminal."""
 
 import math
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,11 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table as Console
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import write
 from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.statistics import differences, patient_mean, pick, records
 from nuclear_diffusion.measure.style import title_of
-from nuclear_diffusion.restore.folder import versions
 
 
 class Table(NamedTuple):
@@ -144,21 +141,13 @@ def _p_value(p: float) -> str:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """A table as CSV; undefined values are empty cells."""
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write(path, table.to_csv(index=False))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Indented strict JSON; null for undefined or infinite numbers."""
     text = msgspec.json.format(msgspec.json.encode(value, enc_hook=lambda scalar: scalar.item()), indent=2)
-    with atomic(path) as temporary:
-        temporary.write_bytes(text + b"\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write(path, text + b"\n")
 
 
 def render(template: str, context: dict[str, Any]) -> str:
@@ -178,10 +167,3 @@ def render(template: str, context: dict[str, Any]) -> str:
 def listed(used: Mapping[str, str]) -> str:
     """Names and versions in words."""
     return ", ".join(f"{name} {number}" for name, number in used.items())
-
-
-def made_with() -> str:
-    """Versions and type of machine, for a table's caption."""
-    return (
-        f"{listed(versions())}, Python {platform.python_version()} on {os.cpu_count()} CPU cores ({platform.machine()})"
-    )

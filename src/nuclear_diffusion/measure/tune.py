@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import write
 from nuclear_diffusion.measure.candidates import HAZY, Candidate
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.evaluate import Bar
@@ -32,7 +33,6 @@ from nuclear_diffusion.measure.tables import (
     render,
     write_csv,
     write_json,
-    write_text,
 )
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.restore.methods import Method, as_dict
@@ -87,7 +87,7 @@ def tune(
     split = split_patients((case.patient for case in cases), share, seed)
     sides = {DEVELOPMENT: split.development, HELD_OUT: split.held_out}
     for name, patients in sides.items():
-        write_text(folder / f"{name}.txt", "".join(f"{patient}\n" for patient in patients))
+        write(folder / f"{name}.txt", "".join(f"{patient}\n" for patient in patients))
 
     results = folder / "results"
     with progress_bar("measuring the default") as progress:
@@ -146,7 +146,7 @@ def tune(
     kept = chosen.settings == points[0].settings
     which = "the default, as no trial did better" if kept else f"trial {chosen.name}"
     page = render("tuning.md", {**report, "title": title_of(base.name), "tables": tables, "which": which})
-    write_text(folder / "report.md", page)
+    write(folder / "report.md", page)
     write_json(folder / "settings.json", portable(chosen.settings))
     return Tuned(chosen.settings, tuple(notes), bool(left_out))
 

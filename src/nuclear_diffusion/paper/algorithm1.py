@@ -20,7 +20,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
 from nuclear_diffusion.paper.progress import report
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
@@ -34,7 +34,7 @@ PAPER_WINDOW = 7
 
 DataGradient = Callable[[Prior, Video, Scalar, Video], tuple[Video, Video]]
 Renoise = Callable[[PRNGKeyArray, Video, Video, Scalar], Video]
-BackgroundUpdate = Callable[[NuclearNorm, Video, Video, float | Scalar], Video]
+BackgroundUpdate = Callable[[Background, Video, Video, float | Scalar], Video]
 
 
 def cosine_sigmas(
@@ -75,12 +75,12 @@ def ddim(key: PRNGKeyArray, x0: Video, noise: Video, sigma: Scalar) -> Video:
     return x0 + sigma * noise
 
 
-def subgradient_step(background: NuclearNorm, low_rank: Video, ascent: Video, step: float | Scalar) -> Video:
+def subgradient_step(background: Background, low_rank: Video, ascent: Video, step: float | Scalar) -> Video:
     """L + step (ascent - gamma U V^T): a step along the data term and the nuclear norm's subgradient."""
     return low_rank + step * (ascent - background.subgradient(low_rank))
 
 
-def proximal_step(background: NuclearNorm, low_rank: Video, ascent: Video, step: float | Scalar) -> Video:
+def proximal_step(background: Background, low_rank: Video, ascent: Video, step: float | Scalar) -> Video:
     """Forward-backward: prox of step * gamma ||.||_* at L + step * ascent."""
     return background.prox(low_rank + step * ascent, step)
 
@@ -138,7 +138,7 @@ class Algorithm1(eqx.Module):
             )
 
     @classmethod
-    def paper(cls, *, steps: int = 500, mu: float = 2.0, relaxation: float = 1.9) -> "Algorithm1":
+    def paper(cls, *, steps: int = 500, mu: float | Scalar = 2.0, relaxation: float | Scalar = 1.9) -> "Algorithm1":
         """The paper's settings, for use with `PAPER_GAMMA` and `PAPER_WINDOW`, with equal steps s_x = s_l.
 
         The paper does not give the step sizes. `relaxation` is mu (s_x + s_l), which must be below 2 to converge; the
@@ -161,7 +161,7 @@ class Algorithm1(eqx.Module):
         self,
         y: Video,
         prior: Prior,
-        background: NuclearNorm,
+        background: Background,
         *,
         key: PRNGKeyArray,
         start: Video | None = None,
@@ -188,7 +188,7 @@ class Algorithm1(eqx.Module):
         self,
         y: Video,
         prior: Prior,
-        background: NuclearNorm,
+        background: Background,
         state: State,
         sigma: Scalar,
         sigma_next: Scalar,

@@ -11,9 +11,10 @@ Each step raises or keeps p(L | Y), the posterior of L with X integrated out, ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from nuclear_diffusion.checks import require_positive
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm, slowly_varying
+from nuclear_diffusion.paper.nuclear_norm import Background, slowly_varying
 from nuclear_diffusion.paper.progress import report
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
@@ -30,7 +31,7 @@ class EM(eqx.Module):
 
     mu: float | Scalar = 10.0
     steps: int = eqx.field(static=True, default=4)
-    background: NuclearNorm | None = None
+    background: Background | None = None
 
     def __check_init__(self):
         require_positive("mu", self.mu)
@@ -41,7 +42,7 @@ class EM(eqx.Module):
         """Separate `y` (frames, height, width) in [0, 1]. `trace`: root mean square of Y - X - L after each step."""
         p_l = slowly_varying(y.shape, self.mu) if self.background is None else self.background
 
-        def step(state: tuple[Video, Video], count: Scalar) -> tuple[tuple[Video, Video], Scalar]:
+        def step(state: tuple[Video, Video], count: Int[Array, ""]) -> tuple[tuple[Video, Video], Scalar]:
             report(count)
             low_rank, _ = state
             x = prior.denoise(y - low_rank, self.mu**-0.5)

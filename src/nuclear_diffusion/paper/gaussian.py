@@ -1,4 +1,4 @@
-"""A Gaussian prior, whose posteriors are known exactly: for testing samplers, and as a ridge term."""
+"""A Gaussian p(X) or p(L), whose posteriors are known exactly: for testing samplers, and as a ridge term."""
 
 import math
 
@@ -12,7 +12,7 @@ from nuclear_diffusion.types import Frame, Scalar, Video
 
 
 class Gaussian(eqx.Module):
-    """p(X) = N(X; mean, 1 / precision), pixels independent.
+    """p(X) = N(X; mean, 1 / precision), pixels independent; also a p(L), for a background that is not low-rank.
 
     `precision` (above 0, 1 / intensity^2) and `mean` (intensity) are scalars, or one value per pixel or voxel.
     """
@@ -37,9 +37,15 @@ class Gaussian(eqx.Module):
         """-log p(X) up to a constant: precision/2 ||X - mean||^2."""
         return (self.precision * (signal - self.mean) ** 2).sum() / 2
 
-    def prox(self, v: Video, step: float | Scalar = 1.0) -> Video:
+    def prox(
+        self, v: Float[Array, "*batch height width"], step: float | Float[Array, "..."] = 1.0
+    ) -> Float[Array, "*batch height width"]:
         """argmin_X  step * precision/2 ||X - mean||^2 + 1/2 ||X - v||^2."""
         return (v + step * self.precision * self.mean) / (1 + step * self.precision)
+
+    def subgradient(self, background: Video) -> Video:
+        """The gradient, precision (X - mean)."""
+        return self.precision * (background - self.mean)
 
     def denoise(
         self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]

@@ -1,6 +1,7 @@
-"""p(L): a low-rank background (eq. 9)."""
+"""p(L): what a background must offer, and the low-rank background (eq. 9)."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,6 +15,26 @@ from nuclear_diffusion.types import Scalar, Video
 
 NOISE = 0.02
 """Standard deviation of the white noise that `slowly_varying` suppresses; display intensity or haze fraction."""
+
+
+@runtime_checkable
+class Background(Protocol):
+    """p(L) ~ exp(-f(L)). Solvers use what they need: `EM`, robust PCA and `Completion` only the prox.
+
+    An Equinox module is passed through `jit` as an argument: a new gamma does not recompile.
+    """
+
+    def __call__(self, background: Video) -> Scalar:
+        """f(L) = -log p(L) up to a constant."""
+        ...
+
+    def prox(self, v: Video, step: float | Scalar = 1.0) -> Video:
+        """argmin_L  step * f(L) + 1/2 ||L - v||_F^2."""
+        ...
+
+    def subgradient(self, background: Video) -> Video:
+        """A subgradient of f at L."""
+        ...
 
 
 def singular_values(video: Video) -> Float[Array, " rank"]:

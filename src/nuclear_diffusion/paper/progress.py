@@ -19,6 +19,11 @@ def _notify(step: Int[Array, ""]) -> None:
         listener(int(step))
 
 
+def part_of(progress: Callable[[int, int], None] | None, before: int, total: int) -> Callable[..., None] | None:
+    """Progress of one part of a job of `total` steps, of which `before` come first: called with the part's steps."""
+    return None if progress is None else lambda done, *_: progress(before + done, total)
+
+
 @contextmanager
 def listening(listener: Callable[[int], None] | None) -> Iterator[None]:
     """Call `listener` with the number of each step that begins while the block runs."""

@@ -1,26 +1,25 @@
 """Run a sampler such as Algorithm 1 on a clip, window by window, each with a warm start from the last (SeqDiff)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.paper.progress import listening
+from nuclear_diffusion.paper.nuclear_norm import Background
+from nuclear_diffusion.paper.progress import listening, part_of
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import Video
-
-P = TypeVar("P")
-"""The type of p(L) that a sampler takes."""
+from nuclear_diffusion.types import Video, VideoLike
 
 
-class Sampler(Protocol[P]):
+@runtime_checkable
+class Sampler(Protocol):
     """Separates one window, as `Algorithm1` does."""
 
     @property
@@ -28,24 +27,24 @@ class Sampler(Protocol[P]):
         """Denoiser passes per window."""
         ...
 
-    def background_for(self, shape: tuple[int, int, int]) -> P:
+    def background_for(self, shape: tuple[int, int, int]) -> Background:
         """The default p(L) for a window of `shape` = (frames, height, width)."""
         ...
 
     def __call__(
-        self, y: Video, prior: Prior, background: P, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
         """Separate the window `y` (frames, height, width); X starts at `start` (warm start) or at `y`."""
         ...
 
 
 def sample(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
-    sampler: Sampler[P],
+    sampler: Sampler,
     *,
     key: PRNGKeyArray,
-    background: P | None = None,
+    background: Background | None = None,
     window: int = 15,
     overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -82,10 +81,10 @@ def sample_parts(
     blocks: Iterable[Float[ndarray, "_ height width"]],
     windows: Windows,
     prior: Prior,
-    sampler: Sampler[P],
+    sampler: Sampler,
     *,
     key: PRNGKeyArray,
-    background: P | None = None,
+    background: Background | None = None,
     progress: Callable[[int, int], None] | None = None,
     once: Once[Separation] | None = None,
 ) -> Iterator[Separation]:
@@ -96,13 +95,9 @@ def sample_parts(
     def solve(index: int, y: ndarray) -> Separation:
         part = jnp.asarray(y)
         start = windows.warm_start(index, previous[-1], part) if previous else part
-
-        def tell(step: int) -> None:
-            if progress is not None:
-                progress(index * sampler.steps + step, total)
-
-        with listening(tell if progress is not None else None):
-            p_l = sampler.background_for(part.shape) if background is None else background
+        with listening(part_of(progress, index * sampler.steps, total)):
+            frames, height, width = part.shape
+            p_l = sampler.background_for((frames, height, width)) if background is None else background
             found = sampler(part, prior, p_l, key=jax.random.fold_in(key, index), start=start)
             return jax.block_until_ready(found)
 
@@ -116,9 +111,7 @@ def sample_parts(
         progress(total, total)
 
 
-def check_video(
-    video: Video | Float[ndarray, "frames height width"], *, least: int = 2
-) -> Float[Array, "frames height width"]:
+def check_video(video: VideoLike, *, least: int = 2) -> Video:
     """`video` as float32; raises `InputError` if it cannot be separated or has fewer than `least` frames."""
     given = np.asarray(video)
     if not np.issubdtype(given.dtype, np.floating):

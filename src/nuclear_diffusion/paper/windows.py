@@ -12,7 +12,10 @@ from jaxtyping import Array, Float
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.types import Video, VideoLike
+
+Part = Float[Array | ndarray, "size height width"]
+"""A window of a clip, or the result for it."""
 
 R = TypeVar("R", bound=tuple[Any, ...])
 """A named tuple of arrays; those with three or more axes have frames along the first."""
@@ -58,7 +61,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.starts)
 
-    def split(self, video: Float[Array, "frames height width"]) -> Float[Array, "windows size height width"]:
+    def split(self, video: VideoLike) -> Float[Array, "windows size height width"]:
         """The windows of `video`; raises ValueError unless it has `frames` frames."""
         if video.shape[0] != self.frames:
             raise ValueError(f"`video` must have {self.frames} frames, got {video.shape[0]}.")
@@ -73,7 +76,7 @@ class Windows:
             total[start : start + self.size] += ramp
         return np.stack([ramp / total[start : start + self.size] for start in self.starts])
 
-    def merge(self, parts: Sequence[Video] | Float[Array, "windows size height width"]) -> Video:
+    def merge(self, parts: Sequence[Part] | Float[Array | ndarray, "windows size height width"]) -> Video:
         """Merge the results for all windows into one clip, cross-faded where they overlap; the inverse of `split`."""
         if len(parts) != len(self):
             raise ValueError(f"`parts` must hold {len(self)} windows, got {len(parts)}.")

@@ -36,14 +36,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
-from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
+from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Queue, alike, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.types import Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
@@ -126,7 +126,7 @@ class Zea(eqx.Module):
         self,
         y: Video,
         prior: Prior,
-        background: NuclearNorm,
+        background: Background,
         *,
         key: PRNGKeyArray,
         start: Video | None = None,
@@ -144,7 +144,7 @@ class Zea(eqx.Module):
         self,
         y: Video,
         prior: Prior,
-        background: NuclearNorm,
+        background: Background,
         *,
         key: PRNGKeyArray,
         start: Video | None = None,
@@ -195,7 +195,7 @@ class Zea(eqx.Module):
         self,
         target: Video,
         prior: Prior,
-        background: NuclearNorm,
+        background: Background,
         state: State,
         level: Level,
         progress: Scalar,
@@ -221,7 +221,7 @@ def estimate(prior: Prior, x: Video, level: Level) -> tuple[Video, Video]:
     return signal, (x - level.alpha * signal) / level.sigma
 
 
-def nuclear_gradient(background: NuclearNorm, low_rank: Video) -> Video:
+def nuclear_gradient(background: Background, low_rank: Video) -> Video:
     """The gradient of gamma / p ||L||_*; at L = 0 as in zea, where LAPACK's singular vectors are the identity's."""
     frames = low_rank.shape[0]
     falling = jnp.diag(jnp.arange(frames, 0, -1, dtype=low_rank.dtype))
@@ -242,15 +242,15 @@ def zea_windows(frames: int, size: int, overlap: int = 0) -> list[range]:
 
 
 def separate_as_zea(
-    video: Video | Float[np.ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     key: PRNGKeyArray,
-    background: NuclearNorm | None = None,
+    background: Background | None = None,
     sampler: Zea | None = None,
     window: int = ZEA_WINDOW,
     overlap: int = 0,
-    noise: Sequence[Video] | None = None,
+    noise: Sequence[Float[Array, "_ height width"]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Separation:
     """Separate a clip as zea does: `sample` with the sampler `Zea`, but with zea's windows.
@@ -295,9 +295,9 @@ def zea_parts(
     prior: Prior,
     *,
     key: PRNGKeyArray,
-    background: NuclearNorm | None = None,
+    background: Background | None = None,
     sampler: Zea | None = None,
-    noise: Sequence[Video] | None = None,
+    noise: Sequence[Float[Array, "_ height width"]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     once: Once[Separation] | None = None,
 ) -> Iterator[Separation]:
@@ -308,11 +308,7 @@ def zea_parts(
     waiting = Queue()
 
     def solve(index: int, y: np.ndarray) -> Separation:
-        def tell(step: int) -> None:
-            if progress is not None:
-                progress(index * sampler.steps + step, total)
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sampler.steps, total)):
             first = None if noise is None else noise[index]
             chosen = jax.random.fold_in(key, index)
             found = sampler.sample(jnp.asarray(y), prior, background, key=chosen, noise=first)

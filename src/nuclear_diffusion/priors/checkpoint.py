@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import write
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
@@ -100,8 +100,7 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
         "sigma_max": repr(float(prior.sigma_max)),
         "info": json.dumps(dict(info or {})),
     }
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
+    write(path, save(tensors, metadata))
 
 
 def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePreserving:

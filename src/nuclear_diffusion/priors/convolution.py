@@ -6,7 +6,6 @@ falls back to plain loops, several times slower. Here they are swapped in memory
 """
 
 from collections.abc import Callable
-from typing import Self
 
 import equinox as eqx
 import jax
@@ -14,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Features = Float[Array, "batch height width channels"]
-"""Channels last, which is several times faster than channels first in XLA's CPU convolutions."""
+Features = Float[Array, "batch _ _ _"]
+"""(batch, height, width, channels): channels last, several times faster than first in XLA's CPU convolutions."""
 
 Kernel = Float[Array, "size size c_in c_out"]
 
@@ -76,7 +75,7 @@ class Conv(eqx.Module):
     bias: Float[Array, " c_out"]
 
     @classmethod
-    def random(cls, c_in: int, c_out: int, size: int = 3, *, key: PRNGKeyArray, gain: float = 1.0) -> Self:
+    def random(cls, c_in: int, c_out: int, size: int = 3, *, key: PRNGKeyArray, gain: float = 1.0) -> "Conv":
         """LeCun's fan-in initialisation: unit variance in and out, times `gain`; a gain of 0 gives zero output."""
         scale = gain / (c_in * size**2) ** 0.5
         return cls(scale * jax.random.normal(key, (size, size, c_in, c_out)), jnp.zeros(c_out))

@@ -29,6 +29,7 @@ class Prior(Protocol):
         ...
 
 
+@runtime_checkable
 class Given(Prior, Protocol):
     """p(X | Y): a prior conditioned on the hazy clip Y."""
 

@@ -19,7 +19,8 @@ from nuclear_diffusion.priors.convolution import Conv
 from nuclear_diffusion.priors.diffusion_prior import SEEN
 from nuclear_diffusion.types import Frame, Scalar
 
-Features = Float[Array, "1 height width channels"]
+Features = Float[Array, "1 _ _ _"]
+"""(1, height, width, channels), whose sizes change from layer to layer."""
 
 
 @dataclasses.dataclass(frozen=True)

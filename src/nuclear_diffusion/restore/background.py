@@ -1,4 +1,4 @@
-"""p(L) for partly visible haze: nuclear norm minimisation with missing entries."""
+"""A p(L) for partly visible haze: a low-rank video with missing entries."""
 
 import equinox as eqx
 import jax
@@ -7,22 +7,24 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from nuclear_diffusion.checks import require_nonnegative, require_positive
-from nuclear_diffusion.paper.nuclear_norm import slowly_varying
+from nuclear_diffusion.paper.nuclear_norm import Background, slowly_varying
 from nuclear_diffusion.types import Scalar, Video
 
 
 class Completion(eqx.Module):
-    """p(L) for partly visible haze.
+    """L for partly visible haze: argmin_L  1/2 sum w (haze - L)^2 + ridge/2 ||L||^2 - log p(L), then L >= 0.
 
     - `decibels`: R, how fast the haze fraction falls for echoes brighter than the haze; near 0, P is the grey level.
       The scanner's own 40 to 80 dB from black to white would need a more exact estimate of the haze.
     - `ridge`: weight of "no haze" where none is ever visible, at least 0.
     - `steps`: steps of the completion.
+    - `background`: p(L); None: `slowly_varying`.
     """
 
     decibels: float | Scalar = 10.0
     ridge: float | Scalar = 0.02
     steps: int = eqx.field(static=True, default=10)
+    background: Background | None = None
 
     def __check_init__(self):
         require_positive("decibels", self.decibels)
@@ -34,7 +36,7 @@ class Completion(eqx.Module):
 
         Proximal gradient steps of size 1, starting from the static L that minimises the first two terms.
         """
-        p_l = slowly_varying(haze.shape)
+        p_l = slowly_varying(haze.shape) if self.background is None else self.background
 
         def step(low_rank: Video, _: None) -> tuple[Video, Scalar]:
             downhill = low_rank + weights * (haze - low_rank) - self.ridge * low_rank

@@ -1,6 +1,6 @@
-"""Dehaze one clip: find the sector, fit it to the prior's grid, separate, and map the haze back."""
+"""Dehaze one clip: find its images, fit them to the prior's grid, separate, and map the haze back."""
 
-import itertools
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,7 +14,9 @@ from nuclear_diffusion.io import Clip, Fit
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.paper.windows import Once, Queue
 from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.restore.color import recolored
 from nuclear_diffusion.restore.frames import Survey, blocks_of, survey
+from nuclear_diffusion.restore.layout import Layout
 from nuclear_diffusion.restore.methods import Job, Method, Part, Progress, keep_nothing
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Mask
@@ -73,30 +75,31 @@ def dehaze_clip(
     prior: Prior | None = None,
     *,
     size: int = PRIOR_SIZE,
+    sector: Mask | None = None,
     progress: Progress | None = None,
 ) -> Dehazed:
     """Separate one clip and return the parts at the clip's resolution.
 
-    The sector is scaled without distortion to `size` x `size` pixels and separated there. Only smooth fields are scaled
-    back, so that speckle finer than the prior's grid is kept: the haze fraction (`Nuclear`), which dims all channels of
-    a pixel alike, or the haze (other methods), which is subtracted. Black frames come back as they were, and frames
-    that repeat the one before as it does; neither takes part in the separation.
+    Each image, such as the planes of a biplane clip, is scaled without distortion to `size` x `size` pixels and
+    separated there. Only smooth fields are scaled back, so that speckle finer than the prior's grid is kept: the haze
+    fraction (`Nuclear`), which dims a pixel, or the haze (other methods), which is subtracted. Text, traces and Doppler
+    colour are hidden from the prior and stay as they are; colours keep their hue. Black frames come back as they were,
+    and frames that repeat the one before as it does; neither takes part in the separation.
 
-    `prior` may be None for a method without one (`Rpca`). Results are bit-identical for the same settings on the same
-    machine. Raises `InputError` for a clip that cannot be separated.
+    `prior` may be None for a method without one (`Rpca`). `sector` (h, w) is the sector if it is known. Results are
+    bit-identical for the same settings on the same machine. Raises `InputError` for a clip that cannot be separated.
     """
     start = time.perf_counter()
     recording = Recording.of(clip)
-    pieces = dehaze_recording(recording, survey(recording), method, prior, size=size, progress=progress)
+    pieces = dehaze_recording(recording, survey(recording), method, prior, size=size, sector=sector, progress=progress)
     parts = [piece.dehazed for piece in pieces]
-    seconds = time.perf_counter() - start
 
     def whole(name: str) -> ndarray | None:
         arrays = [getattr(part, name) for part in parts]
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    joined = {name: whole(name) for name in Dehazed._fields if name not in ("sector", "seconds")}
-    return parts[0]._replace(seconds=seconds, **joined)
+    joined: dict[str, Any] = {name: whole(name) for name in Dehazed._fields if name not in ("sector", "seconds")}
+    return parts[0]._replace(seconds=time.perf_counter() - start, **joined)
 
 
 def dehaze_recording(
@@ -106,6 +109,7 @@ def dehaze_recording(
     prior: Prior | None = None,
     *,
     size: int = PRIOR_SIZE,
+    sector: Mask | None = None,
     progress: Progress | None = None,
     kept: Kept = keep_nothing,
 ) -> Iterator[Piece]:
@@ -115,77 +119,124 @@ def dehaze_recording(
     haze is mapped back. `seen`: the recording's `survey`. `kept`: see `methods.Job`.
     """
     check_separable(recording, seen, method)
-    clock = time.perf_counter()
-    fit = Fit.to_prior(seen.sector, size)
-    fitted = (
-        fit.forward(block.frames[some])
-        for start, block in blocks_of(recording)
-        if (some := seen.takes_part[start : start + len(block)]).any()
-    )
-    job = Job(fitted, int(seen.takes_part.sum()), prior, fit.mask, progress, kept)
-    parts = _for_all_frames(method.parts(job), recording, seen)
-    spent = 0.0
-    for clip, part in parts:
-        dehazed = _mapped_back(clip, part, fit, method)
+    clock, spent = time.perf_counter(), 0.0
+    layout = Layout.find(seen.looks, size, sector)
+
+    def fitted(fit: Fit) -> Iterator[ndarray]:
+        for start, block in blocks_of(recording):
+            new = seen.takes_part[start : start + len(block)]
+            if new.any():
+                yield fit.forward(layout.beneath(block.frames, layout.overlay(block))[new])
+
+    done = [0] * len(layout.fits)
+
+    def told(image: int) -> Progress | None:
+        def tell(count: int, total: int) -> None:
+            done[image] = count
+            if progress is not None:
+                progress(sum(done), total * len(done))
+
+        return None if progress is None else tell
+
+    images = []
+    for image, fit in enumerate(layout.fits):
+        named = functools.partial(_named, kept, f"{image}-")
+        job = Job(fitted(fit), int(seen.takes_part.sum()), prior, fit.mask, told(image), named)
+        images.append(_AllFrames(method.parts(job), seen))
+    for start, clip in blocks_of(recording, PIECE):
+        parts = [image.take(range(start, start + len(clip))) for image in images]
+        dehazed = _mapped_back(clip, parts, layout, method)
         spent += time.perf_counter() - clock
         yield Piece(clip, dehazed._replace(seconds=spent))
         clock = time.perf_counter()
+    for image in images:
+        image.end()
 
 
-def _for_all_frames(parts: Iterator[Part], recording: Recording, seen: Survey) -> Iterator[tuple[Clip, Part]]:
-    """The recording in blocks, each with its part: of black frames 0, of repeated frames that of the frame before."""
-    waiting, first = Queue(), next(parts)
-    names = [name for name, array in first._asdict().items() if array is not None]
-    before = [np.zeros_like(getattr(first, name)[:1]) for name in names]
-    parts = itertools.chain([first], parts)
-    for start, clip in blocks_of(recording, PIECE):
-        takes_part, black = (flags[start : start + len(clip)] for flags in (seen.takes_part, seen.black))
-        new = int(takes_part.sum())
-        while len(waiting) < new:
-            part = next(parts)
-            waiting.put(*(getattr(part, name) for name in names))
-        known = [np.concatenate(arrays) for arrays in zip(before, waiting.take(new), strict=True)] if new else before
+def _named(kept: Kept, prefix: str, stage: str, kind: type, windows: int) -> Once[Any] | None:
+    return kept(prefix + stage, kind, windows)
+
+
+class _AllFrames:
+    """The parts of an image for all frames: of black frames 0, of repeated frames that of the frame before."""
+
+    def __init__(self, parts: Iterator[Part], seen: Survey):
+        self._parts, self._seen = parts, seen
+        self._waiting = Queue()
+        first = next(parts)
+        self._names = [name for name, array in first._asdict().items() if array is not None]
+        self._before = [np.zeros_like(getattr(first, name)[:1]) for name in self._names]
+        self._put(first)
+
+    def _put(self, part: Part) -> None:
+        self._waiting.put(*(getattr(part, name) for name in self._names))
+
+    def take(self, frames: range) -> Part:
+        """The next frames, which are `frames` of the clip."""
+        takes_part, black = (flags[frames.start : frames.stop] for flags in (self._seen.takes_part, self._seen.black))
+        new, known = int(takes_part.sum()), self._before
+        while len(self._waiting) < new:
+            self._put(next(self._parts))
+        if new:
+            taken = self._waiting.take(new)
+            known = [np.concatenate(arrays) for arrays in zip(self._before, taken, strict=True)]
         arrays = [array[np.cumsum(takes_part)] for array in known]
         for array in arrays:
             array[black] = 0
-        before = [array[-1:] for array in known]
-        yield clip, Part(**dict(zip(names, arrays, strict=True)))
-    for _ in parts:  # its last words to `progress`
-        pass
+        self._before = [array[-1:] for array in known]
+        return Part(**dict(zip(self._names, arrays, strict=True)))
+
+    def end(self) -> None:
+        """Let the method say to `progress` that it is done."""
+        for _ in self._parts:
+            pass
 
 
-def _mapped_back(clip: Clip, part: Part, fit: Fit, method: Method) -> Dehazed:
-    """Some frames at the clip's own resolution."""
-    background = np.clip(fit.backward(part.background), 0, 1)
-    if part.share is None or part.mean is None:
-        assert part.haze is not None
-        haze = fit.backward(part.haze)
-        color = None if clip.color is None else _subtract(clip.color / np.float32(255), haze[..., None])
-        return Dehazed(_subtract(clip.frames, haze), background, color, fit.source, 0.0)
-    share, mean = (np.clip(fit.backward(array), 0, 1) for array in (part.share, part.mean))
-    estimated = Dehazed(clip.frames, background, None, fit.source, 0.0, share, mean)
-    dehazed = rendered(clip, estimated, getattr(method, "strength", STRENGTH))
-    if part.draws_haze is None or part.draws_deviation is None:
-        return dehazed
-    return dehazed._replace(
-        draws_mean=_subtract(clip.frames, fit.backward(part.draws_haze)),
-        draws_deviation=np.maximum(fit.backward(part.draws_deviation), 0),
-    )
+def _mapped_back(clip: Clip, parts: list[Part], layout: Layout, method: Method) -> Dehazed:
+    """Some frames at the clip's own resolution, from the parts of each image."""
+
+    def whole(name: str) -> ndarray | None:
+        """The images' fields in one frame, 0 elsewhere."""
+        found = zip(layout.fits, (getattr(part, name) for part in parts), strict=True)
+        fields = [fit.backward(field) for fit, field in found if field is not None]
+        if name in ("background", "share", "mean"):
+            fields = [np.clip(field, 0, 1) for field in fields]
+        return functools.reduce(np.add, fields) if fields else None
+
+    overlay = layout.overlay(clip)
+    background, haze, share, mean, draws_haze, deviation = map(whole, Part._fields)
+    assert background is not None
+    dehazed = Dehazed(clip.frames, background, None, layout.sector, 0.0, share, mean)
+    if share is not None:
+        share[overlay] = 0
+        dehazed = rendered(clip, dehazed, getattr(method, "strength", STRENGTH))
+    elif haze is not None:
+        haze[overlay] = 0
+        dehazed = _with_signal(clip, dehazed, _subtract(clip.frames, haze))
+    if draws_haze is not None and deviation is not None:
+        draws_haze[overlay] = 0
+        mean = _subtract(clip.frames, draws_haze)
+        dehazed = dehazed._replace(draws_mean=mean, draws_deviation=np.maximum(deviation, 0))
+    return dehazed
 
 
 def rendered(clip: Clip, dehazed: Dehazed, strength: float) -> Dehazed:
     """Render the same estimate at another `strength`. Raises `InputError` without a haze fraction, or as `render`."""
     if dehazed.share is None:
         raise InputError("The result holds no haze fraction to render: give a result of method nuclear.")
-    color = None if clip.color is None else render(clip.color / np.float32(255), dehazed.share, strength)
-    return dehazed._replace(signal=render(clip.frames, dehazed.share, strength), color=color)
+    return _with_signal(clip, dehazed, render(clip.frames, dehazed.share, strength))
+
+
+def _with_signal(clip: Clip, dehazed: Dehazed, signal: Float32[ndarray, "frames height width"]) -> Dehazed:
+    color = None if clip.color is None else recolored(clip.color, clip.frames, signal)
+    return dehazed._replace(signal=signal, color=color)
 
 
 def check_separable(recording: Recording, seen: Survey, method: Method) -> None:
     """Raise `InputError` for a static clip if the method distinguishes haze from tissue by motion."""
     if method.moving and seen.takes_part.sum() < 2:
         raise InputError(
-            f"{recording.source} does not move (one frame, or identical frames) and --method {method.name} needs "
+            f"{recording.source} does not move (one frame, or identical frames), and method {method.name} needs "
             "motion: give a moving clip, or use --method nuclear."
         )
 

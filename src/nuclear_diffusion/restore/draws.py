@@ -28,13 +28,13 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
-from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
-from nuclear_diffusion.paper.progress import listening, report
+from nuclear_diffusion.paper.nuclear_norm import Background
+from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
-from nuclear_diffusion.types import Scalar, Video
+from nuclear_diffusion.types import Scalar, Video, VideoLike
 
 
 class Posterior(NamedTuple):
@@ -84,7 +84,7 @@ def draw_signal(
 
 def step_background(
     key: PRNGKeyArray,
-    background: NuclearNorm,
+    background: Background,
     low_rank: Video,
     target: Video,
     precision: float | Scalar,
@@ -145,7 +145,7 @@ class SplitGibbs(eqx.Module):
 
     @eqx.filter_jit
     def __call__(
-        self, y: Video, prior: Prior, background: NuclearNorm, *, key: PRNGKeyArray, start: Video | None = None
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Posterior:
         """Sample one window `y` (frames, height, width) in [0, 1]; L starts at `start` (default 0) plus noise."""
         aware = knows_haze(prior)
@@ -178,7 +178,7 @@ class SplitGibbs(eqx.Module):
         return Posterior(kept, kept.mean(axis=0), spread, backgrounds[self.warm_up :].mean(axis=0), accepted)
 
     def draw_background(
-        self, key: PRNGKeyArray, background: NuclearNorm, low_rank: Video, target: Video
+        self, key: PRNGKeyArray, background: Background, low_rank: Video, target: Video
     ) -> tuple[Video, Scalar]:
         """`moves` steps from `low_rank`; also returns the acceptance rate."""
 
@@ -190,13 +190,13 @@ class SplitGibbs(eqx.Module):
 
 
 def sample_posterior(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
-    background: NuclearNorm,
+    background: Background,
     *,
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
-    start: Video | Float[ndarray, "frames height width"] | None = None,
+    start: VideoLike | None = None,
     window: int = 15,
     overlap: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -230,7 +230,7 @@ def posterior_parts(
     blocks: Iterable[Float[ndarray, "_ two height width"]],
     windows: Windows,
     prior: Prior,
-    background: NuclearNorm,
+    background: Background,
     *,
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
@@ -248,11 +248,7 @@ def posterior_parts(
     total = sweeps * len(windows)
 
     def solve(index: int, part: ndarray) -> Posterior:
-        def tell(sweep: int) -> None:
-            if progress is not None:
-                progress(index * sweeps + sweep, total)
-
-        with listening(tell if progress is not None else None):
+        with listening(part_of(progress, index * sweeps, total)):
             y, start = jnp.asarray(part[:, 0]), jnp.asarray(part[:, 1])
             found = sampler(y, prior, background, key=jax.random.fold_in(key, index), start=start)
             draws = found.draws if with_draws else found.draws[:0]

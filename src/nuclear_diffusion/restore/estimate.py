@@ -33,7 +33,7 @@ from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
 from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.render import STRENGTH, render
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.types import Video, VideoLike
 
 WINDOW, OVERLAP = 60, 8
 """Frames estimated together (one or two heartbeats), and frames shared by neighbouring windows."""
@@ -59,7 +59,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     completion: Completion | None = None,
@@ -109,7 +109,7 @@ def estimate_parts(
 
 
 def separate(
-    video: Video | Float[ndarray, "frames height width"],
+    video: VideoLike,
     prior: Prior,
     *,
     strength: float = STRENGTH,
@@ -167,14 +167,14 @@ def over_speckle(video: Video) -> Video:
     return jnp.stack([weight * rows[:, :, k : k + width] for k, weight in enumerate(SPECKLE)]).sum(0)
 
 
-def halve(video: Video) -> Video:
+def halve(video: Video) -> Float[Array, "frames rows columns"]:
     """Mean of each 2 x 2 patch; at an odd side the last line is repeated first."""
     frames, height, width = video.shape
     even = jnp.pad(video, ((0, 0), (0, height % 2), (0, width % 2)), mode="edge")
     return even.reshape(frames, -(-height // 2), 2, -(-width // 2), 2).mean((2, 4))
 
 
-def double(video: Video, height: int, width: int) -> Video:
+def double(video: Float[Array, "frames rows columns"], height: int, width: int) -> Video:
     """Bilinear upsampling to `height` and `width`, those before `halve`."""
     frames, rows, columns = video.shape
     return jax.image.resize(video, (frames, 2 * rows, 2 * columns), "bilinear")[:, :height, :width]

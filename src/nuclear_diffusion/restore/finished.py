@@ -30,7 +30,8 @@ class Finished:
                 return found
             found = compute()
             with atomic(path) as temporary:
-                np.savez(temporary, **{name: np.asarray(array) for name, array in found._asdict().items()})
+                arrays: dict[str, Any] = {name: np.asarray(array) for name, array in found._asdict().items()}
+                np.savez(temporary, **arrays)
             return found
 
         return once

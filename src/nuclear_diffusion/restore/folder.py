@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.io.write import Put, open_movie
+from nuclear_diffusion.io.write import Writer, open_writer
 from nuclear_diffusion.metrics.visible import bright_and_lost
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece
 from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
+from nuclear_diffusion.restore.outputs import NAMES
 from nuclear_diffusion.restore.pictures import Summary, caption, side_by_side
 from nuclear_diffusion.types import Mask
 
@@ -48,7 +50,7 @@ def result_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.iterdir():
+        for file in (file for file in partial.rglob("*") if file.is_file()):
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         if folder.exists():
@@ -71,14 +73,22 @@ def read_report(folder: Path) -> dict[str, Any] | None:
         return None
     with contextlib.suppress(OSError, ValueError):
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        if {file.name for file in folder.iterdir()} - {SPREAD} == set(FILES) and isinstance(report, dict):
+        present = {file.name for file in folder.iterdir() if file.name[0] != "."}
+        if set(FILES) <= present <= {*FILES, SPREAD, *NAMES} and isinstance(report, dict):
             return report
     raise InputError(f"{folder} exists and is not a finished result: move it or choose another -o.")
 
 
-def identity(sha256: str, method: Method, prior_sha256: str | None) -> dict[str, Any]:
-    """What identifies a result: the clip's `fingerprint`, the settings and the weights."""
-    return {"input_sha256": sha256, "prior_sha256": prior_sha256, "settings": as_dict(method)}
+def identity(
+    input_sha256: str, method: Method, prior_sha256: str | None, sector_sha256: str | None = None
+) -> dict[str, Any]:
+    """What identifies a result: the clip's `fingerprint`, the sector if it was given, the settings and the weights."""
+    return {
+        "input_sha256": input_sha256,
+        "sector_sha256": sector_sha256,
+        "prior_sha256": prior_sha256,
+        "settings": as_dict(method),
+    }
 
 
 class About(NamedTuple):
@@ -88,6 +98,9 @@ class About(NamedTuple):
     prior_sha256: str | None
     input_sha256: str
     """The clip's `fingerprint`."""
+
+    sector_sha256: str | None = None
+    """Of the sector, if it was given."""
 
     notes: Sequence[str] = ()
     """Sentences for the reader of the result."""
@@ -99,47 +112,49 @@ class About(NamedTuple):
     """Time of the separation; None: as the last piece says."""
 
 
-def write_result(
-    folder: Path, recording: Recording, sector: Mask, pieces: Iterable[Piece], about: About
-) -> dict[str, Any]:
+def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], about: About) -> dict[str, Any]:
     """Write all `FILES` into `folder`, and `SPREAD` if there are posterior samples; return the report.
 
     `pieces` are consecutive frames of the recording. Each is written when it comes, and none is kept.
     """
-    method, removed, summary = about.method, Removed(), Summary(recording, sector)
-    report: dict[str, Any] = {}
+    method, removed = about.method, Removed()
     with contextlib.ExitStack() as files:
         result = files.enter_context(h5py.File(folder / "result.h5", "w"))
-        signal, background, comparison = (
-            files.enter_context(open_movie(folder / f"{name}.mp4", recording.fps))
-            for name in ("signal", "background", "comparison")
-        )
-        spread: Put | None = None
-        start, seconds = 0, 0.0
+        movies: dict[str, Writer] = {}
+
+        def show(name: str, frames: ndarray) -> None:
+            if name not in movies:
+                shape = (len(recording), *frames.shape[1:])
+                movies[name] = files.enter_context(open_writer(folder / name, "mp4", shape, recording.fps))
+            movies[name].append(frames)
+
+        summary: Summary | None = None
+        seconds, start = 0.0, 0
         for clip, dehazed in pieces:
             write_frames(result, start, clip, dehazed, len(recording))
             seen = clip.frames if clip.color is None else clip.color / np.float32(255)
-            shown = dehazed.signal if dehazed.color is None else dehazed.color
-            signal(shown)
-            background(dehazed.background)
-            panels = {"input": seen, f"signal ({caption(method)})": shown, "background": dehazed.background}
-            comparison(side_by_side(panels))
+            signal = dehazed.signal if dehazed.color is None else dehazed.color
+            show("signal.mp4", signal)
+            show("background.mp4", dehazed.background)
+            panels = {"input": seen, f"signal ({caption(method)})": signal, "background": dehazed.background}
+            show("comparison.mp4", side_by_side(panels))
             if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
-                if spread is None:
-                    spread = files.enter_context(open_movie(folder / SPREAD, recording.fps))
                 panels = {
                     "input": clip.frames,
                     f"mean of {method.samples} samples": dehazed.draws_mean,
                     "standard deviation x 4": 4 * dehazed.draws_deviation,
                 }
-                spread(side_by_side(panels))
+                show(SPREAD, side_by_side(panels))
             removed.add(clip, dehazed)
+            if summary is None:
+                summary = Summary(recording, dehazed.sector)
+                result["sector"] = dehazed.sector
             summary.add(start, clip, dehazed)
             start, seconds = start + len(clip), dehazed.seconds
-        report |= make_report(recording, sector, about, removed, seconds if about.seconds is None else about.seconds)
-        result["sector"] = sector
+        report = make_report(recording, about, removed, seconds if about.seconds is None else about.seconds)
         write_attributes(result, report)
-    summary.draw(method).savefig(folder / "summary.png", dpi=120)
+    if summary is not None:
+        summary.draw(method).savefig(folder / "summary.png", dpi=120)
     text = json.dumps(report, indent=2, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     return report
@@ -152,9 +167,12 @@ class Removed:
         self._before: list[float] = []
         self._taken: list[float] = []
         self._bright = self._lost = 0
+        self.pixels = 0
+        """Pixels of the sector."""
 
     def add(self, clip: Clip, dehazed: Dehazed) -> None:
         """Add some frames."""
+        self.pixels = int(dehazed.sector.sum())
         bright, lost = bright_and_lost(clip.frames, dehazed.signal)
         self._bright += int(bright[:, dehazed.sector].sum())
         self._lost += int(lost[:, dehazed.sector].sum())
@@ -175,7 +193,7 @@ class Removed:
         return self._lost / self._bright if self._bright else None
 
 
-def make_report(recording: Recording, sector: Mask, about: About, removed: Removed, seconds: float) -> dict[str, Any]:
+def make_report(recording: Recording, about: About, removed: Removed, seconds: float) -> dict[str, Any]:
     """Sizes, time, settings and amount of haze removed, as JSON values."""
     frames, height, width = recording.shape
     return {
@@ -184,11 +202,11 @@ def make_report(recording: Recording, sector: Mask, about: About, removed: Remov
         "height": height,
         "width": width,
         "fps": float(recording.fps),
-        "sector_pixels": int(sector.sum()),
+        "sector_pixels": removed.pixels,
         "seconds": round(seconds, 3),
         "haze_energy_removed": removed.energy,
         "bright_tissue_lost": removed.bright,
-        **identity(about.input_sha256, about.method, about.prior_sha256),
+        **identity(about.input_sha256, about.method, about.prior_sha256, about.sector_sha256),
         "versions": about.made_by or versions(),
         "notes": list(about.notes),
         "notice": "Research use only, not a medical device.",

@@ -1,5 +1,6 @@
 """Which frames of a clip take part: those that hold an image, each once."""
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,9 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from numpy import ndarray
 
-from nuclear_diffusion.io import Clip, find_sector
+from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.types import Mask
 
 VISIBLE = 8 / 255
 """Intensity above black, and above its flicker in lossy clips."""
@@ -34,8 +34,8 @@ class Survey(NamedTuple):
     sha256: str
     """Hash of the frames; see `fingerprint`."""
 
-    sector: Mask
-    """Pixels of the ultrasound image."""
+    looks: Clip
+    """About 48 frames, evenly picked, in which the layout is searched."""
 
     takes_part: Bool[ndarray, " frames"]
     """Frames to separate; the others are black, or repeat the frame before and come back as it does."""
@@ -57,14 +57,14 @@ class Survey(NamedTuple):
 
 
 def survey(recording: Recording) -> Survey:
-    """Look at all frames once, a few at a time: hash, sector, black and repeated frames."""
+    """Look at all frames once, a few at a time: hash, black and repeated frames, and some to look for the sector in."""
     count = len(recording)
     shape = (*recording.shape, 3) if recording.colored else recording.shape
     digest = hashlib.sha256(str(shape).encode())
-    looks = np.clip(HELD_BYTES // (4 * recording.shape[1] * recording.shape[2]), *LOOKED_AT)
-    picked = set(np.linspace(0, count - 1, looks).round().astype(int).tolist())
+    most = np.clip(HELD_BYTES // (4 * recording.shape[1] * recording.shape[2]), *LOOKED_AT)
+    picked = set(np.linspace(0, count - 1, most).round().astype(int).tolist())
     visible, repeated = np.zeros(count, int), np.zeros(count, bool)
-    looked_at: dict[int, Float32[ndarray, "height width"]] = {}
+    looked_at: list[tuple[int, Clip]] = []
     before: Float32[ndarray, "height width"] | None = None
     for start, block in blocks_of(recording):
         digest.update(np.ascontiguousarray(block.frames if block.color is None else block.color).data)
@@ -73,11 +73,15 @@ def survey(recording: Recording) -> Survey:
             repeated[number] = before is not None and np.array_equal(frame, before)
             before = frame
             if number in picked:
-                looked_at[number] = frame.copy()
+                one = slice(number - start, number - start + 1)
+                color = None if block.color is None else block.color[one].copy()
+                look = dataclasses.replace(block, frames=block.frames[one].copy(), color=color, files=None)
+                looked_at.append((number, look))
     black = visible < FILLED * visible.max()
-    frames = [frame for number, frame in looked_at.items() if not black[number]] or list(looked_at.values())
-    sector = find_sector(np.stack(frames), recording.region)
-    return Survey(digest.hexdigest(), sector, ~black & ~repeated, black)
+    looks = [look for number, look in looked_at if not black[number]] or [look for _, look in looked_at]
+    color = np.concatenate([look.color for look in looks if look.color is not None]) if recording.colored else None
+    clip = dataclasses.replace(looks[0], frames=np.concatenate([look.frames for look in looks]), color=color)
+    return Survey(digest.hexdigest(), clip, ~black & ~repeated, black)
 
 
 def fingerprint(clip: Clip) -> str:

@@ -1,7 +1,11 @@
 """The methods, each a frozen class with settings, their defaults and help, which separates a clip in parts.
 
-A method is set on the command line or in a settings file and stored in every report. To add one, write a class and add
-it to `Method` and `MethodName`. JAX is imported when a method runs, so that help is fast.
+A method is set on the command line or in a settings file and stored in every report. JAX is imported when a method
+runs, so that help is fast.
+
+To add a method, write a class and add it to `Method`: `dehaze`, `evaluate` and `tune` then know its name, help,
+settings and strengths. Two more places are optional: its colour in `measure.style.LOOKS` (else grey), and
+`measure.candidates.METHODS` to compare it in the demo and the benchmarks.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -31,8 +35,6 @@ Frames = Float32[ndarray, "frames size size"]
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
-
-MethodName = Literal["nuclear", "paper", "zea", "mmse", "aware", "rpca"]
 
 PriorName = Annotated[
     str,
@@ -59,7 +61,7 @@ class Job(NamedTuple):
     blocks: Iterable[ndarray]
     """Consecutive frames, in blocks of any length."""
 
-    count: int
+    total: int
     """Frames in all blocks together."""
 
     prior: Prior | None = None
@@ -99,14 +101,21 @@ class Part(NamedTuple):
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag=str.lower):
     """Base of all methods. The JSON of a method is its name and settings, as in `{"method": "rpca", "lam": 1.0}`.
 
-    Every method has `moving`, whether it distinguishes haze from tissue by motion and so refuses a static clip, and
-    `separations`, which separates a clip in parts.
+    Every method has `separations`, which separates a clip in parts. The first line of its docstring is its help.
     """
 
+    title: ClassVar[str]
+    """Its name in tables and figures."""
+    moving: ClassVar[bool] = True
+    """Whether it distinguishes haze from tissue by motion and so refuses a static clip."""
+    strengths: ClassVar[dict[str, tuple[float, float]]]
+    """Settings that control how strongly it acts, each with the range that `tune` searches, in multiples of the
+    default; the first is the one that `evaluate --strengths` varies."""
+
     @property
-    def name(self) -> MethodName:
+    def name(self) -> str:
         """The method's name on the command line."""
-        return cast(MethodName, self.__struct_config__.tag)
+        return str(self.__struct_config__.tag)
 
     @property
     def prior_name(self) -> str | None:
@@ -127,12 +136,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
             yield Part(np.asarray(found.background), haze=frames - np.asarray(found.signal))
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Separate a whole clip in memory; `mask`: the sector, default: the whole frame."""
         from nuclear_diffusion.paper.windows import joined
@@ -141,7 +145,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 
 
 class Nuclear(_Settings, frozen=True):
-    """Nuclear Diffusion: remove the haze fraction, estimated with a diffusion prior and a low-rank background."""
+    """Nuclear Diffusion removes the haze fraction estimated with a diffusion prior and a low-rank background."""
 
     prior: PriorName = "echo"
     strength: Annotated[
@@ -152,7 +156,9 @@ class Nuclear(_Settings, frozen=True):
     ] = 0
     seed: Annotated[int, arg(help="Random seed of --samples.")] = 0
 
+    title: ClassVar[str] = "Nuclear Diffusion"
     moving: ClassVar[bool] = False
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"strength": (1 / 10, 2.0)}
     draws_mu: ClassVar[float] = 10.0
     """Precision mu (eq. 8) for posterior samples, 1 / intensity^2."""
     draws_window: ClassVar[tuple[int, int]] = (15, 2)
@@ -167,12 +173,7 @@ class Nuclear(_Settings, frozen=True):
         _check_seed(self.seed)
 
     def separate(
-        self,
-        frames: Frames,
-        prior: Prior | None = None,
-        *,
-        mask: Mask | None = None,
-        progress: Progress | None = None,
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Estimate a whole clip in memory, then render at `strength`."""
         from nuclear_diffusion.restore.estimate import separate
@@ -184,7 +185,7 @@ class Nuclear(_Settings, frozen=True):
         from nuclear_diffusion.paper.windows import Queue, Windows
         from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, Estimate, estimate_parts
 
-        windows = Windows(job.count, WINDOW, OVERLAP)
+        windows = Windows(job.total, WINDOW, OVERLAP)
         frames, estimates = Queue(), Queue()
         sweeps = self._sweeps(job) if self.samples else 0
         of_estimate, of_draws = _together(job.progress, len(windows), sweeps)
@@ -194,7 +195,7 @@ class Nuclear(_Settings, frozen=True):
             blocks = frames.passing(job.blocks)
             for found in estimate_parts(blocks, windows, given(job.prior), progress=of_estimate, once=once):
                 (y,) = frames.take(len(found.mean))
-                estimates.put(y, found.background, found.share, found.mean)
+                estimates.put(y, *(np.asarray(part) for part in (found.background, found.share, found.mean)))
                 yield np.stack([y, found.background], axis=1)
 
         if not self.samples:
@@ -214,7 +215,7 @@ class Nuclear(_Settings, frozen=True):
         from nuclear_diffusion.paper.windows import Windows
         from nuclear_diffusion.restore.draws import Posterior, posterior_parts
 
-        windows, blocks = Windows(job.count, *self.draws_window), iter(job.blocks)
+        windows, blocks = Windows(job.total, *self.draws_window), iter(job.blocks)
         first = next(blocks)
         return posterior_parts(
             itertools.chain([first], blocks),
@@ -232,7 +233,7 @@ class Nuclear(_Settings, frozen=True):
         from nuclear_diffusion.paper.windows import Windows
 
         sampler = self._sampler(job.prior)
-        return (sampler.warm_up + sampler.draws) * len(Windows(job.count, *self.draws_window))
+        return (sampler.warm_up + sampler.draws) * len(Windows(job.total, *self.draws_window))
 
     def _sampler(self, prior: Prior | None) -> SplitGibbs:
         from nuclear_diffusion.priors.protocol import knows_haze
@@ -253,7 +254,8 @@ class Paper(_Settings, frozen=True):
     overlap: Overlap = 0
     seed: Seed = 0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "Algorithm 1"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"mu": (1 / 8, 8.0), "gamma": (1 / 8, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "mu", "gamma", "steps", "window")
@@ -271,7 +273,7 @@ class Paper(_Settings, frozen=True):
         from nuclear_diffusion.paper.separation import Separation
         from nuclear_diffusion.paper.windows import Windows
 
-        windows = Windows(job.count, self.window, self.overlap)
+        windows = Windows(job.total, self.window, self.overlap)
         return sample_parts(
             job.blocks,
             windows,
@@ -299,7 +301,8 @@ class Zea(_Settings, frozen=True):
     ] = "on"
     seed: Seed = 0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "zea"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"gamma": (1 / 8, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "gamma", "steps", "window")
@@ -316,7 +319,7 @@ class Zea(_Settings, frozen=True):
         from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
         from nuclear_diffusion.paper.separation import Separation
 
-        windows = zea.zea_windows(job.count, self.window, self.overlap)
+        windows = zea.zea_windows(job.total, self.window, self.overlap)
         return zea.zea_parts(
             job.blocks,
             windows,
@@ -335,7 +338,9 @@ class Mmse(_Settings, frozen=True):
     prior: PriorName = "echo"
     sigma: Annotated[float, arg(help="Noise level assumed by the denoiser, for intensity in [0, 1].")] = 0.1
 
+    title: ClassVar[str] = "MMSE denoiser"
     moving: ClassVar[bool] = False
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1 / 8, 8.0)}
 
     def __post_init__(self):
         _check_positive(self, "sigma")
@@ -349,11 +354,13 @@ class Mmse(_Settings, frozen=True):
 
 
 class Aware(_Settings, frozen=True):
-    """The posterior mean of a haze-aware prior (one trained on pairs of hazy and clean clips), in one pass."""
+    """One pass of the conditional denoiser of a haze-aware prior: the posterior mean of the tissue."""
 
     prior: PriorName = "echo"
 
+    title: ClassVar[str] = "Posterior mean"
     moving: ClassVar[bool] = False
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def separations(self, job: Job) -> Iterator[Separation]:
         """E[X | Y]."""
@@ -364,14 +371,15 @@ class Aware(_Settings, frozen=True):
 
 
 class Rpca(_Settings, frozen=True):
-    """Robust principal component analysis: a sparse signal and a low-rank background, without a learned prior."""
+    """Robust PCA finds a sparse signal and a low-rank background, without a learned prior."""
 
     lam: Annotated[
         float,
         arg(help="Weight of the signal's L1 norm, relative to the usual 1/sqrt(max(n, p)): n pixels, p frames."),
     ] = 1.0
 
-    moving: ClassVar[bool] = True
+    title: ClassVar[str] = "Robust PCA"
+    strengths: ClassVar[dict[str, tuple[float, float]]] = {"lam": (1 / 4, 8.0)}
     largest: ClassVar[int] = 2**24
     """Values separated together, 256 frames of 256 x 256; longer clips are separated in windows of that many."""
     overlap: ClassVar[int] = 16
@@ -401,6 +409,11 @@ Method = Nuclear | Paper | Zea | Mmse | Aware | Rpca
 
 METHODS: dict[str, type[Method]] = {kind.__name__.lower(): kind for kind in get_args(Method)}
 """The methods by name."""
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]  # the choices on the command line
 
 _decoder = msgspec.json.Decoder(Method)
 
@@ -460,7 +473,7 @@ def _windowed(
     from nuclear_diffusion.paper.separation import Separation
     from nuclear_diffusion.paper.windows import Windows, over_windows
 
-    windows = Windows(job.count, length, overlap)
+    windows = Windows(job.total, length, overlap)
 
     def told(index: int, y: Frames) -> Separation:
         if job.progress is not None:

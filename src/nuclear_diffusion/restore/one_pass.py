@@ -4,16 +4,15 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import HazeAware, Prior, knows_haze
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.types import Video, VideoLike
 
 
-def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sigma: float) -> Separation:
+def mmse(video: VideoLike, prior: Prior, sigma: float) -> Separation:
     """Baseline: one pass of the unconditional denoiser, X = D(Y, sigma).
 
     No noise is added; `sigma` (display intensity) is the noise level that the denoiser assumes in Y. The background is
@@ -26,7 +25,7 @@ def mmse(video: Video | Float[ndarray, "frames height width"], prior: Prior, sig
     return Separation(signal, jnp.maximum(y - signal, 0), jnp.sqrt(jnp.mean((y - signal) ** 2))[None])
 
 
-def posterior_mean(video: Video | Float[ndarray, "frames height width"], prior: Prior) -> Separation:
+def posterior_mean(video: VideoLike, prior: Prior) -> Separation:
     """Baseline: the posterior mean E[X | Y] of a haze-aware prior, in one pass; background as in `mmse`.
 
     Raises `InputError` as `separate`, or if the prior is not haze-aware.

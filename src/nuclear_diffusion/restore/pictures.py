@@ -35,8 +35,8 @@ def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height wi
     Panels larger than `LARGEST` are shrunk.
     """
     rgb = (3,) if any(video.ndim == 4 for video in panels.values()) else ()
-    frames, *shape = next(iter(panels.values())).shape[:3]
-    height, width = looked_at(*shape, len(panels))
+    frames, rows, columns = next(iter(panels.values())).shape[:3]
+    height, width = looked_at(rows, columns, len(panels))
     strip = max(16, height // 12)
     joined = np.zeros((frames, strip + height, width * len(panels), *rgb), np.uint8)
     for column, (text, video) in enumerate(panels.items()):

@@ -1,20 +1,28 @@
 """From files to result folders: names of results, existing results, and dehazing or rendering one clip."""
 
 import contextlib
+import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io.recording import open_clip
+from nuclear_diffusion.io import find_sector, read_video
+from nuclear_diffusion.io.recording import Recording, open_clip
+from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import Piece, check_separable, dehaze_recording, rendered
+from nuclear_diffusion.restore.clip import Kept, Piece, check_separable, dehaze_recording, rendered
 from nuclear_diffusion.restore.finished import finished_windows
 from nuclear_diffusion.restore.folder import (
+    FILES,
     About,
+    Removed,
     identity,
+    make_report,
     open_result,
     read_report,
     result_folder,
@@ -22,7 +30,10 @@ from nuclear_diffusion.restore.folder import (
     write_result,
 )
 from nuclear_diffusion.restore.frames import held, survey
-from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, from_dict
+from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, from_dict, keep_nothing
+from nuclear_diffusion.restore.outputs import NAMES, Outputs, open_outputs
+from nuclear_diffusion.restore.pictures import caption
+from nuclear_diffusion.types import Mask
 
 
 class Outcome(NamedTuple):
@@ -79,40 +90,121 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
 
 
+def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
+    """The sector in a `picture`, or of an `other` clip or result of the same scanner; None if neither is given.
+
+    Raises `InputError` if both are given, or no sector can be read.
+    """
+    if picture is not None and other is not None:
+        raise InputError("--sector and --sector-from both say where the sector is: remove one of them.")
+    if picture is not None:
+        return read_sector(picture)
+    if other is None:
+        return None
+    stored = other / "result.h5" if other.is_dir() else other
+    if stored.name == "result.h5" and stored.is_file():
+        with open_result(stored) as result:
+            return result.sector
+    clip = read_video(other)
+    return find_sector(clip.frames, clip.region)
+
+
 def dehaze_file(
     source: Path,
     folder: Path,
     method: Method,
     loaded: LoadedPrior,
     *,
+    sector: Mask | None = None,
+    outputs: Outputs | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Dehaze one source (a file or a folder of images) into the result folder `folder`.
 
-    An existing result of the same clip, settings and weights is kept. Any other result is replaced only with
-    `overwrite`, once the new one is complete; if only the strength differs, it is just rendered again.
+    `sector` (h, w) replaces the sector that would be found; see `known_sector`. An existing result of the same clip,
+    sector, settings and weights is kept. Any other result is replaced only with `overwrite`, once the new one is
+    complete; if only the strength differs, it is just rendered again. `outputs` are added to the result, or written in
+    its place if they are flat.
     """
+    outputs = outputs or Outputs()
     recording = held(open_clip(source))
     seen = survey(recording)
     check_separable(recording, seen, method)
-    finished, wanted = read_report(folder), identity(seen.sha256, method, loaded.sha256)
+    sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
+    about = About(method, loaded.sha256, seen.sha256, sector_sha256, tuple(seen.notes))
+    wanted = identity(seen.sha256, method, loaded.sha256, sector_sha256)
+    estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
+
+    def dehazed(kept: Kept = keep_nothing) -> Iterator[Piece]:
+        return dehaze_recording(recording, seen, method, loaded.prior, sector=sector, progress=progress, kept=kept)
+
+    if outputs.flat:
+        return _write_flat(recording, dehazed(), folder, about, outputs, overwrite)
+    finished = read_report(folder)
     if finished is not None:
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
-            return Outcome(folder, finished, skipped=True)
+            missing = outputs.paths(folder)
+            if missing:
+                with (
+                    open_result(folder / "result.h5") as result,
+                    _writing(missing, recording, outputs, method, result.pieces()) as pieces,
+                ):
+                    list(pieces)
+            return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
             raise InputError(
-                f"{folder} holds a result with another clip, settings or weights: add --overwrite to replace it."
+                f"{folder} holds a result with another clip, sector, settings or weights: add --overwrite to replace "
+                "it."
             )
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
-                return render_result(folder, method.strength)
-    about = About(method, loaded.sha256, seen.sha256, tuple(seen.notes))
-    estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
-    with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
-        pieces = dehaze_recording(recording, seen, method, loaded.prior, progress=progress, kept=kept)
-        report = write_result(partial, recording, seen.sector, pieces, about)
+                return render_result(folder, method.strength, outputs=outputs, source=recording)
+    with (
+        result_folder(folder) as partial,
+        finished_windows(folder, estimated) as kept,
+        _writing(outputs.paths(partial), recording, outputs, method, dehazed(kept)) as pieces,
+    ):
+        report = write_result(partial, recording, pieces, about)
     return Outcome(folder, report, skipped=False)
+
+
+def _write_flat(
+    recording: Recording, pieces: Iterator[Piece], folder: Path, about: About, outputs: Outputs, overwrite: bool
+) -> Outcome:
+    """Dehaze a clip and write `outputs` alone, beside `folder` and under its name."""
+    paths = outputs.flat_paths(folder.parent, folder.name, recording)
+    first = next(iter(paths.values()))
+    where = first[0] if len(first) == 1 else folder.parent
+    if not overwrite:
+        paths = {kind: files for kind, files in paths.items() if not all(file.exists() for file in files)}
+    if not paths:
+        return Outcome(where, {}, skipped=True)
+    removed, seconds = Removed(), 0.0
+    with _writing(paths, recording, outputs, about.method, pieces) as written:
+        for clip, dehazed in written:
+            removed.add(clip, dehazed)
+            seconds = dehazed.seconds
+    return Outcome(where, make_report(recording, about, removed, seconds), skipped=False)
+
+
+@contextlib.contextmanager
+def _writing(
+    paths: dict[str, tuple[Path, ...]],
+    source: Recording,
+    outputs: Outputs,
+    method: Method,
+    pieces: Iterator[Piece],
+) -> Iterator[Iterator[Piece]]:
+    """The pieces, each written to `paths` when it passes."""
+    with open_outputs(paths, source, caption(method), anonymize=outputs.anonymize) as append:
+
+        def passing() -> Iterator[Piece]:
+            for piece in pieces:
+                append(piece.dehazed.signal, piece.dehazed.color)
+                yield piece
+
+        yield passing()
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -126,10 +218,19 @@ def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) 
     return alike and wanted["settings"]["method"] == "nuclear" and finished["settings"] != wanted["settings"]
 
 
-def render_result(folder: Path, strength: float, output: Path | None = None) -> Outcome:
+def render_result(
+    folder: Path,
+    strength: float,
+    output: Path | None = None,
+    *,
+    outputs: Outputs | None = None,
+    source: Recording | None = None,
+) -> Outcome:
     """Render a result of method nuclear at another strength, in place or into the new folder `output`.
 
-    Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is invalid.
+    `outputs` are added, with the header of the input `source`. Raises `InputError` if `folder` holds no such result,
+    `output` exists or is inside it, or the strength is invalid, and for a result in place that holds
+    other outputs, whose headers would be lost.
     """
     place = folder.resolve()
     try:
@@ -140,6 +241,11 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
         raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
     if output is not None and (output.exists() or place in output.resolve().parents):
         raise InputError(f"{output} exists or is inside the result: choose another -o.")
+    others = sorted(NAMES.intersection(file.name for file in place.iterdir()) - set(FILES))
+    if output is None and source is None and others:
+        raise InputError(
+            f"{folder} also holds {', '.join(others)}: use dehaze with --write and --overwrite, or add -o."
+        )
     try:
         if finished["settings"]["method"] != "nuclear":
             raise InputError(f"{folder} is a result of {finished['settings']['method']}: give a result of nuclear.")
@@ -148,13 +254,19 @@ def render_result(folder: Path, strength: float, output: Path | None = None) -> 
             method,
             finished["prior_sha256"],
             finished["input_sha256"],
+            finished.get("sector_sha256"),
             tuple(finished.get("notes", ())),
             dict(finished["versions"]),
             float(finished["seconds"]),
         )
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
-    with open_result(place / "result.h5") as result, result_folder(place if output is None else output) as partial:
-        pieces = (Piece(clip, rendered(clip, dehazed, strength)) for clip, dehazed in result.pieces())
-        report = write_result(partial, result.recording, result.sector, pieces, about)
+    outputs = outputs or Outputs()
+    with (
+        open_result(place / "result.h5") as result,
+        result_folder(place if output is None else output) as partial,
+    ):
+        again = (Piece(clip, rendered(clip, dehazed, strength)) for clip, dehazed in result.pieces())
+        with _writing(outputs.paths(partial), source or result.recording, outputs, method, again) as pieces:
+            report = write_result(partial, result.recording, pieces, about)
     return Outcome(folder if output is None else output, report, skipped=False)

@@ -115,10 +115,11 @@ class _Output:
         frames, shares, backgrounds = [], [], []
         while self._waiting:
             frame, kind = self._waiting[0]
-            if kind == "new" and (last := next(estimates, None)) is None:
-                break
-            elif kind == "new":
-                self._last = last
+            if kind == "new":
+                estimate = next(estimates, None)
+                if estimate is None:
+                    break
+                self._last = estimate
             self._waiting.popleft()
             share, background = self._last if kind != "black" and self._last else [np.zeros_like(frame)] * 2
             frames.append(frame)

@@ -227,6 +227,7 @@ def _overlay(scanner: Scanner, motion: Motion, rng: np.random.Generator) -> np.n
     wave += 0.22 * np.exp(-(((beat - 0.35) / 0.05) ** 2)) + 0.12 * np.exp(-(((beat - 0.87) / 0.03) ** 2))
     base, height = size * rng.uniform(0.92, 0.98), size * rng.uniform(0.04, 0.09)
     draw.line([(int(i), float(base - height * w)) for i, w in zip(x, wave, strict=True)], fill=shade)
-    draw.text((size * 0.78, size * 0.03), f"{motion.rate:.0f} bpm", fill=shade)
+    rate = f"{motion.rate:.0f} bpm"
+    draw.text((max(0, min(size * 0.78, size - 2 - draw.textlength(rate))), size * 0.03), rate, fill=shade)
     draw.ellipse((size * 0.56, size * 0.01, size * 0.58, size * 0.03), fill=shade)
     return np.asarray(image, np.float32) / 255

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from numpy import ndarray
 from PIL import Image
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, write
 
 from .clip import SimulatedClip, simulate
 
@@ -59,8 +59,7 @@ def write_dataset(
                 "fps": hazy.fps,
                 "patient_seed": hazy.seed,
             }
-            with atomic(record) as path:
-                path.write_text(json.dumps(about, indent=2))
+            write(record, json.dumps(about, indent=2))
         if progress is not None:
             progress(number, clips)
 

@@ -97,14 +97,14 @@ class Motion:
 
     def move(self, points: np.ndarray, modes: Modes, time: float) -> np.ndarray:
         """Positions (n, 2) in cm at `time` seconds of material points with rest positions `points`."""
-        squeeze = float(contraction(np.array(self.cycle(time))))
+        squeeze = float(contraction(np.array([self.cycle(time)]))[0])
         breath = np.sin(2 * np.pi * time / self.breathing[2])
         shift = squeeze * np.array(self.swing) + breath * np.array(self.breathing[:2])
         return points + squeeze * (self.shortening * modes.inward + self.descent * modes.base) + modes.heart * shift
 
     def leaflet(self, valve: Leaflet, hinge: np.ndarray, along: np.ndarray, time: float) -> np.ndarray:
         """Positions (n, 2) at `time` of points at fractions `along` in [0, 1] of a leaflet hinged at `hinge`."""
-        open_ = float(opening(np.array(self.cycle(time)), valve.diastolic))
+        open_ = float(opening(np.array([self.cycle(time)]), valve.diastolic)[0])
         angle = valve.closed + open_ * (valve.opened - valve.closed)
         bend = angle + 0.5 * (along - 0.5) * (1 - 0.5 * open_)  # leaflets are curved, most when closed
         return hinge + valve.length * along[:, None] * np.stack([np.sin(bend), np.cos(bend)], axis=1)

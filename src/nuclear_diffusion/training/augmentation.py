@@ -140,10 +140,11 @@ def _bent(
     knots = np.stack(np.meshgrid(columns, rows), axis=-1)
     noise = gaussian_filter(rng.standard_normal(knots.shape), (1.5, 1.5, 0))
     source = knots @ back.T + corner + bend * shape[0] * noise / noise.std()
+    to, whence = knots.tolist(), source.tolist()
     return [
         (
-            (*knots[i, j], *knots[i + 1, j + 1]),
-            (*source[i, j], *source[i + 1, j], *source[i + 1, j + 1], *source[i, j + 1]),
+            (*to[i][j], *to[i + 1][j + 1]),
+            (*whence[i][j], *whence[i + 1][j], *whence[i + 1][j + 1], *whence[i][j + 1]),
         )
         for i in range(MESH)
         for j in range(MESH)

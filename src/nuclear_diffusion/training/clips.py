@@ -21,6 +21,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
@@ -336,12 +337,8 @@ class _Patients:
         self, progress: Progress | None, before: int, total: int
     ) -> UInt8[ndarray, "patients moments 2 size size"]:
         """Render if necessary; a memory map. `progress` receives the patients done plus `before`, and `total`."""
-
-        def tell(done: int, _: int) -> None:
-            if progress is not None:
-                progress(before + done, total)
-
         if not self.path.exists():
+            tell = part_of(progress, before, total)
             frames = frame_bank(
                 self.count, self.moments, split=self.split, size=self.size, workers=os.cpu_count() or 1, progress=tell
             )

@@ -23,7 +23,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import write
 from nuclear_diffusion.priors.checkpoint import (
     fill_arrays,
     load_trained,
@@ -69,6 +69,7 @@ FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
 """Clean frames (frames, height, width), or clips of clean and hazy frames (clips, moments, 2, height, width); 0-255."""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Scores a prior at its task; the weights with the highest score `gain` are kept."""
 
@@ -244,11 +245,6 @@ def _limits(config: TrainConfig) -> tuple[float, float, int, bool]:
 def _key(seed: int) -> PRNGKeyArray:
     """A key of XLA's own generator, which compiles and runs several times faster on a CPU than JAX's default."""
     return jax.random.key(seed, impl="rbg")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -437,7 +433,7 @@ class _Run:
             "config": json.dumps(dataclasses.asdict(self.config)),
         }
         tensors = named_arrays(state)
-        _write(self.checkpoint_path, save(tensors, metadata))
+        write(self.checkpoint_path, save(tensors, metadata))
 
     def restore(self, template: TrainState) -> TrainState:
         """Read the checkpoint, and drop later rows of the log, which will be logged again."""
@@ -459,7 +455,7 @@ class _Run:
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(row for row in logged if int(row["step"]) <= done)
-        _write(self.out / "loss.csv", text.getvalue().encode())
+        write(self.out / "loss.csv", text.getvalue())
         return state
 
     def draw(self, state: TrainState, watched: Float[Array, "batch kinds height width"]) -> None:
@@ -470,8 +466,8 @@ class _Run:
         if not rows:
             return
         prior = self.averaged(state)
-        _write(self.out / "loss.png", draw_curves(rows, VALIDATION_SIGMAS))
-        _write(self.out / "samples.png", draw_samples(prior, watched[len(watched) // 2], _key(self.seed)))
+        write(self.out / "loss.png", draw_curves(rows, VALIDATION_SIGMAS))
+        write(self.out / "samples.png", draw_samples(prior, watched[len(watched) // 2], _key(self.seed)))
         validated = [row for row in rows if row[self.columns[-1]]]
         log: dict[str, Any] = {
             "config": dataclasses.asdict(self.config),
@@ -487,7 +483,7 @@ class _Run:
             "last_validation": validated[-1] if validated else None,
             "prior_sha256": prior_hash(load_trained(self.prior_path)),
         }
-        _write(self.out / "log.json", (json.dumps(log, indent=2) + "\n").encode())
+        write(self.out / "log.json", json.dumps(log, indent=2) + "\n")
 
     def _identity(self) -> dict[str, Any]:
         """What must not change when a run resumes; its length may."""

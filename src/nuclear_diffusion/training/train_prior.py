@@ -121,7 +121,7 @@ def _frames(
         yield bank, None
         return
     bar = "rendering simulated patients"
-    if teacher is not None and beside_gpu():  # a blind prior trains on a copy of all clean frames
+    if teacher is not None and beside_gpu():  # an unconditional prior trains on a copy of all clean frames
         with ExitStack() as first:
             progress = first.enter_context(progress_bar(bar))
             with render_ahead(request.patients, MOMENTS, progress=progress, **about) as (bank, ready):

@@ -1,0 +1,45 @@
+"""Find text, depth marks and other strokes that a scanner burns into the image."""
+
+import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
+from scipy import ndimage
+from skimage.measure import label
+
+from nuclear_diffusion.types import Mask
+
+_FRAMES = 48
+_FEWEST = 4  # frames; in fewer, tissue may stand still as well
+_SHARP, _SHARPEST = 0.15, 0.3  # height above what is around: of every pixel of a stroke, and of some
+_STILL = 3 / 255  # largest change of a burned-in pixel
+_COMPRESSED = 0.25  # the same, relative to its height, in lossy files
+_WIDEST = 96  # strokes per side of the frame
+_VISIBLE = 2.0  # pixels times height, of the smallest mark
+
+
+def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
+    """Find thin bright strokes that do not change over time.
+
+    Speckle flickers and moves, so the darkest value of a pixel over time is dark in tissue, and that of a burned-in
+    stroke is the stroke. Strokes are thinner than a hundredth of the frame; their blurred edges belong to them.
+
+    Args:
+        frames: (t, h, w), in [0, 1]; about 48 of a clip are looked at.
+
+    Returns:
+        (h, w), True on strokes; nowhere for a clip of fewer than four frames, or one that hardly moves.
+    """
+    picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
+    chosen = np.asarray(frames)[picked]
+    low, high = chosen.min(axis=0), chosen.max(axis=0)
+    nothing = np.zeros(low.shape, bool)
+    lit = high > _SHARP
+    if len(picked) < _FEWEST or (lit & (high - low <= _STILL)).sum() > 0.5 * lit.sum():
+        return nothing
+    width = 2 * -(-max(low.shape) // (2 * _WIDEST)) + 1
+    above = low - ndimage.grey_opening(low, size=(width, width))
+    labels = np.asarray(label((above > _SHARP) & (high - low <= np.maximum(_STILL, _COMPRESSED * above))))
+    numbers = np.arange(labels.max() + 1)
+    seen = np.asarray(ndimage.sum_labels(above, labels, numbers)) > _VISIBLE
+    sharp = np.asarray(ndimage.maximum(above, labels, numbers)) > _SHARPEST
+    return np.asarray(ndimage.binary_dilation((seen & sharp)[labels] & (labels > 0), np.ones((3, 3))), bool)

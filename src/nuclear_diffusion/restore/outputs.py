@@ -1,0 +1,125 @@
+"""The dehazed clip in the forms that the user asks for: in the result folder, or alone under the input's name."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, Shaped
+from numpy import ndarray
+
+from nuclear_diffusion.errors import require
+from nuclear_diffusion.io import KINDS, Clip, Recording, Writer, check_kind, open_writer
+from nuclear_diffusion.io.write.source import is_dicom
+
+STEM = "signal"
+"""Name of the dehazed clip in a result folder."""
+
+NAMES = {STEM + kind.suffix for kind in KINDS.values()}
+"""What a result folder may hold besides its usual files."""
+
+Block = Float[ndarray, "frames height width"]
+Color = Shaped[ndarray, "frames height width 3"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which forms of the dehazed clip are written.
+
+    Attributes:
+        kinds: names in `KINDS`.
+        flat: write them alone, without a result folder.
+        anonymize: remove what identifies the patient from DICOM headers.
+    """
+
+    kinds: tuple[str, ...] = ()
+    flat: bool = False
+    anonymize: bool = False
+
+    def __post_init__(self) -> None:
+        require(not self.flat or bool(self.kinds), "--flat writes what --write names: add --write mha, for example.")
+        require(not self.anonymize or "dicom" in self.kinds, "--anonymize is for DICOM: add --write dicom.")
+        for kind in self.kinds:
+            check_kind(kind, anonymize=self.anonymize)
+
+    @classmethod
+    def parse(cls, text: str, *, flat: bool = False, anonymize: bool = False) -> "Outputs":
+        """From the names on the command line, separated by commas."""
+        names = (name.strip().lower() for name in text.split(","))
+        return cls(tuple(dict.fromkeys(names)) if text.strip() else (), flat, anonymize)
+
+    def paths(self, folder: Path) -> dict[str, tuple[Path, ...]]:
+        """Where each kind goes in a result folder, without those that are there."""
+        paths = {kind: folder / (STEM + KINDS[kind].suffix) for kind in self.kinds}
+        return {kind: (path,) for kind, path in paths.items() if not path.exists()}
+
+    def flat_paths(self, folder: Path, name: str, clip: Clip | Recording) -> dict[str, tuple[Path, ...]]:
+        """Where each kind goes without a result folder.
+
+        A clip of MHA or DICOM frames that are a file each becomes such files of the same names. Raises `InputError` if
+        that would replace the input.
+        """
+        paths = {}
+        for kind in self.kinds:
+            whole = (folder / (name + KINDS[kind].suffix),)
+            paths[kind] = tuple(folder / file.name for file in clip.files or ()) if _is_series(clip, kind) else whole
+        inputs = {file.resolve() for file in (clip.source, *(clip.files or ()))}
+        for path in (path for listed in paths.values() for path in listed):
+            require(path.resolve() not in inputs, f"{path} is the input itself: choose another -o.")
+        return paths
+
+
+@contextmanager
+def open_outputs(
+    paths: dict[str, tuple[Path, ...]], source: Clip | Recording, description: str, *, anonymize: bool = False
+) -> Iterator[Callable[[Block, Color | None], None]]:
+    """Yield a function that takes the next frames of the signal, and their colours for a colour clip.
+
+    A kind with one path is written as a whole clip, which appears when the block ends without an error; with a path for
+    each frame, each is written as its frame arrives.
+    """
+    colored = source.colored if isinstance(source, Recording) else source.color is not None
+    shape = (*source.shape, 3) if colored else source.shape
+
+    def writer(kind: str, path: Path, length: int, part: Clip | Recording) -> AbstractContextManager[Writer]:
+        return open_writer(
+            path, kind, (length, *shape[1:]), source.fps, source=part, anonymize=anonymize, description=description
+        )
+
+    with ExitStack() as stack:
+        whole = [
+            stack.enter_context(writer(kind, files[0], shape[0], source))
+            for kind, files in paths.items()
+            if len(files) == 1
+        ]
+        written = 0
+
+        def append(signal: Block, color: Color | None = None) -> None:
+            nonlocal written
+            block = signal if color is None else color
+            for sink in whole:
+                sink.append(block)
+            for frame in block:
+                for kind, files in paths.items():
+                    if len(files) > 1:
+                        with writer(kind, files[written], 1, _frame(source, written)) as sink:
+                            sink.append(frame[None])
+                written += 1
+
+        yield append
+
+
+def _is_series(clip: Clip | Recording, kind: str) -> bool:
+    """Whether each frame is a file of this kind."""
+    if not clip.files or len(clip.files) != len(clip):
+        return False
+    if kind == "dicom":
+        return is_dicom(clip.files[0])
+    return kind == "mha" and all(file.suffix.lower() == ".mha" for file in clip.files)
+
+
+def _frame(source: Clip | Recording, number: int) -> Clip | Recording:
+    """The source of one frame: its file."""
+    file = (source.files or ())[number]
+    return dataclasses.replace(source, source=file, files=(file,))

@@ -1,0 +1,25 @@
+"""Annotations are enforced in all tests: types by beartype, shapes and dtypes of arrays by jaxtyping."""
+
+import jaxtyping
+import pytest
+
+RESTORE = ("background", "clip", "draws", "estimate", "folder", "one_pass", "pictures", "render", "run")
+"""All but `methods`, which imports the names in its annotations for type checkers only. Nor is `cli` checked, as tyro
+builds its dataclasses with `tyro.MISSING`."""
+
+jaxtyping.install_import_hook(
+    [
+        *(f"nuclear_diffusion.{name}" for name in ("io", "measure", "metrics", "paper", "priors")),
+        *(f"nuclear_diffusion.{name}" for name in ("simulation", "training")),
+        *(f"nuclear_diffusion.restore.{name}" for name in RESTORE),
+    ],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",  # an int is a float, as for type checkers
+)
+
+
+@pytest.fixture
+def wrong_types():
+    """For arguments that the annotations forbid: to test what a function says to them, or as simple stand-ins."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
