@@ -78,9 +78,7 @@ class Ablation:
     share: Annotated[float, arg(help="Fraction of the patients of each kind, at least one.")] = 1.0
     only: Annotated[
         tuple[str, ...],
-        arg(
-            metavar="VARIANT...", help="Score only these rows, beside the default.", help_behavior_hint="(default: all)"
-        ),
+        arg(metavar="VARIANT...", help="Score only these and the default.", help_behavior_hint="(default: all)"),
     ] = ()
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior; it must be haze-aware.")] = "echo"
     workers: Annotated[int, arg(help="Worker processes.")] = 1
@@ -95,7 +93,8 @@ class Ablation:
         usual = development(self.frames, self.share, self.kinds)
         few = development(self.long_frames, self.share, self.kinds)
         few = [about for about in few if about["patient"] < LONG.get(about["kind"], 0)]
-        shared = {"sha256": prior_named(self.prior).sha256} | ({"only": self.only} if self.only else {})
+        sha256 = prior_named(self.prior).sha256
+        shared = {"sha256": sha256, **({"only": self.only} if self.only else {})}
         jobs = [about | shared | {"table": table} for table in TABLES for about in (few if table == "long" else usual)]
         measured = functools.partial(measure, prior=self.prior)
         done = completed(self.output / "finished" / "ablation", jobs, measured, self.workers)
@@ -110,7 +109,7 @@ class Ablation:
         require(known >= {*self.only}, f"--only names {', '.join({*self.only} - known)}: no table has such a row.")
         scores = {table: scores_of(of_table) for table, of_table in found.items() if of_table}
         self.write_numbers(jobs, scores)
-        record = record_of(self, {self.prior: shared["sha256"]})
+        record = record_of(self, {self.prior: sha256})
         page = f"""# Ablation
 
 For choosing, not for reporting: development patients ({counted(usual)}), {self.frames} frames each, at strength

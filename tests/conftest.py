@@ -1,7 +1,18 @@
-"""Annotations are enforced in all tests: types by beartype, shapes and dtypes of arrays by jaxtyping."""
+"""What holds in all tests.
+
+Annotations are enforced: types by beartype, shapes and dtypes of arrays by jaxtyping. Programs are compiled once.
+"""
+
+import os
+from pathlib import Path
 
 import jaxtyping
 import pytest
+
+# Most of the tests' time goes into compiling the same programs again in each process. The workers of pytest-xdist,
+# their children and the next run read them from here. `pytest --cache-clear` empties it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 RESTORE = ("background", "clip", "draws", "estimate", "folder", "one_pass", "pictures", "render", "run")
 """All but `methods`, which imports the names in its annotations for type checkers only. Nor is `cli` checked, as tyro

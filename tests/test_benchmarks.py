@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -26,6 +27,7 @@ from nuclear_diffusion.measure import store
 from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
+from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, patient_seed, simulate
 
 BENCHMARKS = RESULTS.parent
@@ -55,6 +57,7 @@ def small(monkeypatch):
     monkeypatch.setattr(patients, "simulate", small_patient)
     for module in (methods, strengths):
         monkeypatch.setattr(module, "prior_named", PRIORS.__getitem__)
+        monkeypatch.setattr(module, "dehaze_clip", functools.partial(dehaze_clip, size=32))
     return seeds
 
 
@@ -93,6 +96,7 @@ def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, mon
     assert len(asked) == 4
 
 
+@pytest.mark.slow
 def test_a_table_goes_on_where_it_stopped_and_is_written_with_its_record(tmp_path, monkeypatch, small):
     table = dataclasses.replace(DEFAULTS["unseen"], patients=2, first=4, split="development", frames=2, output=tmp_path)
     whole = patients.simulate
@@ -141,8 +145,8 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
     table.run()
     text = (tmp_path / "peers-blind.md").read_text()
     priors = dict(re.findall(r"^- (.*?): `.*`; prior `(\w+)`$", text, flags=re.MULTILINE))
-    blind = ("Unconditional denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
-    aware = ("Conditional denoiser", "Nuclear Diffusion")
+    blind = ("MMSE denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
+    aware = ("Posterior mean", "Nuclear Diffusion")
     assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)
     assert f"echo `{'e' * 16}`, blind `{'b' * 16}`" in text
     assert "--frames 2 --blind PATH`" in text
@@ -198,13 +202,14 @@ def test_one_method_can_be_measured_alone():
         dataclasses.replace(DEFAULTS["unseen"], only=("rpcaa",)).methods()
 
 
+@pytest.mark.slow
 def test_one_variant_can_be_scored_alone(tmp_path, small, monkeypatch, capsys):
     shares = {variants.DEFAULT: 0.5, "half": 0.25, "none": 0.0}
-    tables = {"backgrounds": list(shares), "others": [], "long": []}
+    tables = {"backgrounds": list(shares), "others": [], "long": [variants.DEFAULT]}
     monkeypatch.setattr(ablation, "TABLES", tables)
     monkeypatch.setattr(ablation, "prior_named", PRIORS.__getitem__)
     monkeypatch.setattr(ablation, "on_clip", lambda clip, names, _: {n: shares[n] * clip.frames for n in names})
-    options = ["--kinds", "seen", "--share", "0.01", "--frames", "2", "--output", str(tmp_path)]
+    options = ["--kinds", "seen", "--share", "0.01", "--frames", "2", "--long-frames", "2", "--output", str(tmp_path)]
     assert main(["ablation", *options, "--only", "half"]) == 0
     with (tmp_path / "ablation.csv").open() as file:
         rows = {row["variant"] for row in csv.DictReader(file) if row["table"] == "backgrounds"}

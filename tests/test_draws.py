@@ -73,6 +73,7 @@ def test_without_a_nuclear_norm_every_step_is_accepted():
     assert float(found[100:].mean()) == pytest.approx(0.2, abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_acceptance_does_not_fall_with_the_number_of_pixels():
     def rate(side: int) -> float:
         target = jnp.full((4, side, side), 0.2)
@@ -121,25 +122,30 @@ def test_draws_from_a_prior_have_its_mean_and_spread(levels, error, deviation):
 
 def test_where_haze_was_learned_eq_8_does_not_count_the_clip_a_second_time():
     """Whatever mu, X | Y is what the prior has learned, in draws that know nothing of each other."""
-    y = jnp.full((1, 1, 1), 0.8)
+    y = jnp.full((1, 5, 8), 0.8)  # without a nuclear norm its pixels know nothing of each other
     for mu in (3.0, 300.0):
-        sampler = SplitGibbs(mu=mu, draws=4000, warm_up=0, levels=40, moves=1)
-        draws = np.asarray(sampler(y, Learned(25.0), NuclearNorm(0.0), key=jax.random.key(1)).draws.ravel())
+        sampler = SplitGibbs(mu=mu, draws=100, warm_up=0, levels=40, moves=1)
+        draws = np.asarray(sampler(y, Learned(25.0), NuclearNorm(0.0), key=jax.random.key(1)).draws)
         assert draws.mean() == pytest.approx(0.4, abs=0.015)
         assert draws.std() == pytest.approx(0.2, rel=0.05)
-        assert abs(np.corrcoef(draws[1:], draws[:-1])[0, 1]) < 0.06
+        assert abs(np.corrcoef(draws[1:].ravel(), draws[:-1].ravel())[0, 1]) < 0.06
 
 
 def test_where_haze_was_learned_the_background_is_drawn_given_signal_and_clip():
     """X is known to be y / 2, so L has the law of the grid around y / 2."""
     centre = np.array([0.8, 0.3])
     weight, *at = on_a_grid(centre)
-    sampler = SplitGibbs(mu=MU, draws=4000, warm_up=0, levels=4, moves=30, stride=0.7)
+    sampler = SplitGibbs(mu=MU, draws=100, warm_up=0, levels=4, moves=30, stride=0.7)
     y = jnp.asarray(2 * centre, jnp.float32)[None, None]
-    found = sampler(y, Learned(1e8), NuclearNorm(GAMMA), key=jax.random.key(2)).background
-    np.testing.assert_allclose(found[0, 0], [(weight * each).sum() for each in at], atol=0.03)
+
+    def background(key):
+        return sampler(y, Learned(1e8), NuclearNorm(GAMMA), key=key).background[0, 0]
+
+    found = jax.vmap(background)(jax.random.split(jax.random.key(2), 40)).mean(0)
+    np.testing.assert_allclose(found, [(weight * each).sum() for each in at], atol=0.03)
 
 
+@pytest.mark.slow
 def test_ninety_percent_intervals_hold_ninety_percent_of_what_the_model_makes():
     """Simulation-based calibration: X, L and Y are drawn from the model itself, many times, and sampled back.
 

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
+from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure import store as stores
@@ -514,9 +515,14 @@ def test_workers_do_not_change_a_bit(data, tmp_path):
         np.testing.assert_array_equal(one.signal("rpca", case), two.signal("rpca", case))
 
 
-def hear_ctrl_c() -> None:
-    """A shell's background jobs, and their children, are started deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def started(command: list[str]) -> subprocess.Popen:
+    """A process group that hears Ctrl-C: a shell's background jobs, and their children, are started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        whole = [sys.executable, "-m", "nuclear_diffusion", *command]
+        return subprocess.Popen(whole, start_new_session=True, stdout=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
@@ -524,9 +530,8 @@ def hear_ctrl_c() -> None:
 def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, code):
     """SIGKILL as by the system, SIGINT to every process as by Ctrl-C."""
     out = tmp_path / "report"
-    command = [sys.executable, "-m", "nuclear_diffusion", "evaluate", str(data), "-o", str(out)]
-    command += ["--methods", "hazy,rpca", "--workers", str(workers)]
-    group = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=hear_ctrl_c)
+    command = ["evaluate", str(data), "-o", str(out), "--methods", "hazy,rpca"]
+    group = started([*command, "--workers", str(workers)])
     deadline = time.monotonic() + 120
     while not list(out.glob("results/*/hazy-*.json")):
         assert time.monotonic() < deadline
@@ -535,7 +540,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, co
     os.killpg(group.pid, how)
     assert group.wait(timeout=60) == code
     kept = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*") if path.name[0] != "."}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert main(command) == 0
     assert (out / "report.html").is_file()
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(list(out.glob("results/*/rpca-*.npz"))) == 3

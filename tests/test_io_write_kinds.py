@@ -15,9 +15,18 @@ import SimpleITK as sitk
 import tifffile
 import zarr
 from PIL import Image, ImageSequence
+from pydicom.config import disable_value_validation
 from pydicom.dataset import FileMetaDataset
 from pydicom.examples import get_path
-from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
+    generate_uid,
+)
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import KINDS, Clip, check_kind, open_writer, read_video
@@ -252,6 +261,44 @@ def test_a_derived_clip_keeps_the_study_and_says_what_it_is(tmp_path):
     assert not any(element.tag.is_private for element in derived)
     assert not {"RescaleSlope", "WindowCenter"} & set(derived.dir())
     assert errors(path) == []
+
+
+def test_overlays_stay_but_not_those_in_the_pixels(tmp_path):
+    original = ultrasound(noise(GREY))
+    for group in (0x6000, 0x6002):
+        original.add_new((group, 0x0010), "US", 20)
+        original.add_new((group, 0x0011), "US", 32)
+        original.add_new((group, 0x0102), "US", 0)
+    original.add_new((0x6002, 0x3000), "OW", bytes(80))
+    original.save_as(tmp_path / "in.dcm", enforce_file_format=True)
+    source = clip_of(tmp_path / "in.dcm", noise(GREY))
+    derived = pydicom.dcmread(write(tmp_path / "out.dcm", "dicom", noise(GREY), source=source))
+    assert {element.tag.group for element in derived if element.tag.group >= 0x6000} == {0x6002, 0x7FE0}
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_headers_of_every_native_syntax_are_carried_over(tmp_path, syntax):
+    original = ultrasound(noise(GREY))
+    del original[0x7FE10010:0x7FE20000]
+    original.file_meta.TransferSyntaxUID = syntax
+    little = syntax != ExplicitVRBigEndian
+    original.save_as(tmp_path / "in.dcm", enforce_file_format=True, little_endian=little)
+    source = clip_of(tmp_path / "in.dcm", noise(GREY))
+    derived = pydicom.dcmread(write(tmp_path / "out.dcm", "dicom", noise(GREY), source=source))
+    assert derived.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert derived.SequenceOfUltrasoundRegions == original.SequenceOfUltrasoundRegions
+    assert (derived.Rows, derived.PatientName) == (20, "Secret^Sally")
+    np.testing.assert_array_equal(derived.pixel_array, noise(GREY))
+
+
+def test_values_that_break_the_rules_are_carried_over(tmp_path):
+    original = ultrasound(noise(GREY))
+    with disable_value_validation():
+        original.PatientID, original.StudyDate, original.HeartRate = "X" * 80, "2020-01-02", 61
+        original.save_as(tmp_path / "in.dcm", enforce_file_format=True)
+        source = clip_of(tmp_path / "in.dcm", noise(GREY))
+        derived = pydicom.dcmread(write(tmp_path / "out.dcm", "dicom", noise(GREY), source=source))
+        assert (derived.PatientID, derived.StudyDate) == ("X" * 80, "2020-01-02")
 
 
 def test_clips_of_one_series_stay_one_series(tmp_path):

@@ -11,13 +11,14 @@ PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
     {"errors", "types", "version"},
-    {"checks", "files"},
+    {"checks", "files", "memory", "text"},
     {"metrics", "priors"},
     {"paper"},
     {"io", "simulation"},
     {"restore"},
+    {"view"},
     {"measure"},
-    {"training"},
+    {"training", "app", "napari"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,6 +1,7 @@
 """The forms of a dehazed clip that `dehaze --write` adds, or writes alone."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import h5py
@@ -14,9 +15,10 @@ from nuclear_diffusion import cli
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Recording, open_writer, write_video
 from nuclear_diffusion.io.levels import EIGHT_BITS
-from nuclear_diffusion.restore.methods import Rpca
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.restore.methods import Nuclear, Rpca
 from nuclear_diffusion.restore.outputs import Outputs, open_outputs
-from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file
+from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, render_result
 
 RPCA = Rpca()
 NO_PRIOR = LoadedPrior(None, None)
@@ -62,6 +64,20 @@ def test_a_missing_kind_is_made_from_the_result(tmp_path, clip):
     np.testing.assert_array_equal(pydicom.dcmread(folder / "signal.dcm").pixel_array, signal_of(folder))
     assert (folder / "result.h5").stat().st_mtime_ns == before
     assert dehaze_file(clip, folder, RPCA, NO_PRIOR).skipped
+
+
+def test_another_strength_is_rendered_with_its_kinds(tmp_path):
+    """From the finished estimate; `render` leaves such a result alone, for it does not have the input's header."""
+    write_video(tmp_path / "clip.npz", hazy(), 20.0)
+    folder, prior = tmp_path / "out", LoadedPrior(Gaussian(20.0, 0.1), None)
+    outputs = Outputs(("dicom",))
+    dehaze_file(tmp_path / "clip.npz", folder, Nuclear(), prior, outputs=outputs)
+    with pytest.raises(InputError, match=r"also holds signal\.dcm: use dehaze with --write"):
+        render_result(folder, 0.9)
+    assert "signal.dcm" not in {path.name for path in render_result(folder, 0.9, tmp_path / "new").folder.iterdir()}
+    dehaze_file(tmp_path / "clip.npz", folder, Nuclear(strength=0.9), prior, outputs=outputs, overwrite=True)
+    np.testing.assert_array_equal(pydicom.dcmread(folder / "signal.dcm").pixel_array, signal_of(folder))
+    np.testing.assert_array_equal(signal_of(folder), signal_of(tmp_path / "new"))
 
 
 def test_flat_outputs_have_the_inputs_name(tmp_path, clip):
@@ -158,6 +174,20 @@ def test_the_command_line(tmp_path, clip, capsys):
     assert cli.main([*words, "--flat"]) == 0
     assert "clip.dcm: skipped, exists; --overwrite replaces it" in capsys.readouterr().out
     assert cli.main([*words[:-1], "gif", "--anonymize"]) == 2
+
+
+def test_the_containers_command(tmp_path):
+    """Its entry point, with further options typed after the image's name."""
+    lines = Path(__file__, "../../containers/Dockerfile").resolve().read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("ENTRYPOINT")]
+    program, *words = json.loads(line.removeprefix("ENTRYPOINT"))
+    assert program == "nuclear-diffusion"
+    write_video(tmp_path / "input", hazy(), 20.0)
+    places = {f"/{name}": str(tmp_path / name) for name in ("input", "output")}
+    assert cli.main([places.get(word, word) for word in [*words, "--method", "rpca"]]) == 0
+    (written,) = (tmp_path / "output").iterdir()
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(written))).shape == hazy().shape
+    assert written.suffix == ".mha"
 
 
 def test_sixteen_bits_come_back(tmp_path):

@@ -460,30 +460,38 @@ def test_evaluate_finds_the_held_out_numbers_of_the_report(data, out, calls):
         assert [float(row[name]) for name in names] == pytest.approx([expected[name] for name in names])
 
 
-def hear_ctrl_c() -> None:
-    """A shell's background jobs, and their children, are started deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def started(command: list[str]) -> subprocess.Popen:
+    """A process group that hears Ctrl-C: a shell's background jobs, and their children, are started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        whole = [sys.executable, "-m", "nuclear_diffusion", *command]
+        return subprocess.Popen(whole, start_new_session=True, stdout=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_killed_search_goes_on_where_it_was_killed(how, code, data, tmp_path):
-    command = [sys.executable, "-m", "nuclear_diffusion", "tune", str(data), "--method", "rpca", "--trials", "4", "-o"]
-    out = tmp_path / "killed"
-    group = subprocess.Popen(
-        [*command, str(out)], start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=hear_ctrl_c
-    )
-    deadline = time.monotonic() + 240
-    while not len(list(out.glob("results/*/rpca-*.json"))) >= 4:
-        assert time.monotonic() < deadline
-        assert group.poll() is None
-        time.sleep(0.02)
-    os.killpg(group.pid, how)
-    assert group.wait(timeout=60) == code
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*") if path.name[0] != "."}
+def test_a_killed_search_goes_on_where_it_was_killed(data, tmp_path):
+    """Stopped by Ctrl-C first, and by the system when it has gone on."""
+
+    def command(folder: Path) -> list[str]:
+        return ["tune", str(data), "--method", "rpca", "--trials", "4", "-o", str(folder)]
+
+    out, kept = tmp_path / "killed", {}
+    for how, code, finished in ((signal.SIGINT, 130, 2), (signal.SIGKILL, -9, 5)):
+        group = started(command(out))
+        deadline = time.monotonic() + 240
+        while not len(list(out.glob("results/*/rpca-*.json"))) >= finished:
+            assert time.monotonic() < deadline
+            assert group.poll() is None
+            time.sleep(0.01)
+        os.killpg(group.pid, how)
+        assert group.wait(timeout=60) == code
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        kept = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*") if path.name[0] != "."}
     assert not (out / "settings.json").exists()
     for folder in (out, tmp_path / "whole"):
-        subprocess.run([*command, str(folder)], check=True, stdout=subprocess.DEVNULL)
+        assert main(command(folder)) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert (out / "trials.csv").read_bytes() == (tmp_path / "whole" / "trials.csv").read_bytes()
-    assert (out / "settings.json").read_bytes() == (tmp_path / "whole" / "settings.json").read_bytes()
+    for name in ("trials.csv", "settings.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

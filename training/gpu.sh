@@ -12,13 +12,14 @@ PYTHON=${PYTHON:-python3}
 cores=$(nproc)
 if [[ $SMALL == 1 ]]; then
     export NUCLEAR_DIFFUSION_BESIDE_GPU=1 JAX_PLATFORMS=cpu # as if there were one
-    : "${SECONDS_IN_ALL:=900}" "${SECONDS_TO_EVALUATE:=400}" "${MINUTES:=0.1}" "${WIDTHS:=8 8}" "${BATCH:=2}"
-    : "${PATIENTS:=8}" "${SIZE:=64}" "${SHARES:=0.01}" "${FRAMES:=3}" "${WORKERS:=1}"
+    : "${SECONDS_IN_ALL:=900}" "${SECONDS_TO_EVALUATE:=400}" "${MINUTES:=0.05}" "${WIDTHS:=8 8}" "${BATCH:=2}"
+    : "${PATIENTS:=8}" "${SIZE:=64}" "${SHARES:=0.01}" "${FRAMES:=3}" "${WORKERS:=1}" "${KINDS:=seen}"
 else
     # before the first step: rendering, and what the shipped prior does to the patients that judge; after the last:
     # samples.png and the verdict; a minute each
     : "${SECONDS_IN_ALL:=525}" "${SECONDS_TO_EVALUATE:=110}" "${MINUTES:=4.75}" "${WIDTHS:=64 96 160 224}" "${BATCH:=16}"
     : "${PATIENTS:=1500}" "${SIZE:=256}" "${SHARES:=0.25 1}" "${FRAMES:=12}" "${WORKERS:=$((cores > 4 ? cores - 4 : 1))}"
+    : "${KINDS:=seen unseen unseen-look unseen-view findings}"
 fi
 
 say() { echo "[$((SECONDS / 60)):$(printf %02d $((SECONDS % 60)))] $*"; }
@@ -43,11 +44,12 @@ if ! "$PYTHON" -c 'import nuclear_diffusion, jax' 2>/dev/null; then
 fi
 # one thread for each of many processes; compiled programs and GPU memory are shared between those that evaluate
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONUNBUFFERED=1
-export JAX_COMPILATION_CACHE_DIR="$work/compiled" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$work/compiled}" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5
 say "$cores cores, $("$PYTHON" -c 'import jax; print(jax.devices())')"
 
 say "training, $MINUTES minutes of steps"
 read -ra widths <<<"$WIDTHS"
+read -ra kinds <<<"$KINDS"
 status=0
 timeout --signal=INT --kill-after=40 $((SECONDS_IN_ALL - SECONDS_TO_EVALUATE - SECONDS)) \
     "$PYTHON" -m nuclear_diffusion train simulator -o "$work/new" --init none --widths "${widths[@]}" \
@@ -64,8 +66,8 @@ for share in $SHARES; do
     if ((left < 10)); then break; fi
     say "evaluating a share of $share of the development patients, $left s left"
     XLA_PYTHON_CLIENT_PREALLOCATE=false timeout --signal=INT --kill-after=5 "$left" \
-        "$PYTHON" -m benchmarks development --priors echo "$work/new" --share "$share" --frames "$FRAMES" \
-        --workers "$WORKERS" --output "$work" || say "stopped (status $?)"
+        "$PYTHON" -m benchmarks development --priors echo "$work/new" --share "$share" --kinds "${kinds[@]}" \
+        --frames "$FRAMES" --workers "$WORKERS" --output "$work" || say "stopped (status $?)"
 done
 say "done: $OUT"
 [[ -f $work/development.md ]]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
+    from nuclear_diffusion.view.show import show
 
 _HOME = {
     "paper.algorithm1": ["Algorithm1"],
@@ -59,6 +60,7 @@ _HOME = {
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
     "training.loop": ["train"],
+    "view.show": ["show"],
     "errors": ["InputError"],
 }
 _MODULES = {"methods": "restore.methods", "metrics": "metrics"}
@@ -100,6 +102,7 @@ __all__ = [
     "save_prior",
     "separate",
     "separate_as_zea",
+    "show",
     "simulate",
     "stream",
     "train",

@@ -437,6 +437,29 @@ class Demo:
         return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class App:
+    """Look at clips in a browser, dehaze them, turn the strength and see the picture change. Local: 127.0.0.1 only."""
+
+    paths: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="[CLIP|FOLDER|RESULT...]", help="Clips and results to open, and folders to open them from."),
+    ] = ()
+    port: Annotated[int, arg(help="Port; 0 takes a free one.")] = 0
+    no_browser: Annotated[bool, arg(help="Only print the address, with its token.")] = False
+
+    def run(self) -> int:
+        """Serve the page until Ctrl-C."""
+        from nuclear_diffusion.measure import require_modules
+
+        require_modules("app", "starlette", "uvicorn")
+
+        from nuclear_diffusion.app.server import serve
+
+        serve(self.paths, port=self.port, browser=not self.no_browser)
+        return 0
+
+
 Command = (
     Annotated[Dehaze[Nuclear], subcommand("dehaze")]
     | Annotated[Render, subcommand("render")]
@@ -445,6 +468,7 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Tune, subcommand("tune")]
     | Annotated[Demo, subcommand("demo")]
+    | Annotated[App, subcommand("app")]
 )
 
 

@@ -9,10 +9,10 @@ from skimage.measure import label
 from nuclear_diffusion.types import Mask
 
 _FRAMES = 48
-_FEWEST = 4  # frames; in fewer, tissue may stand still as well
+_FEWEST, _FEWEST_LOSSY = 4, 16  # frames; in fewer, tissue may stand still as well
 _SHARP, _SHARPEST = 0.15, 0.3  # height above what is around: of every pixel of a stroke, and of some
-_STILL = 3 / 255  # largest change of a burned-in pixel
-_COMPRESSED = 0.25  # the same, relative to its height, in lossy files
+_STILL = 1.5 / 255  # largest change of a burned-in pixel, from rounding
+_COMPRESSED, _HIGH, _BRIGHT = 0.25, 0.35, 0.6  # in lossy files: change relative to height, height, and value
 _WIDEST = 96  # strokes per side of the frame
 _VISIBLE = 2.0  # pixels times height, of the smallest mark
 
@@ -21,7 +21,8 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
     """Find thin bright strokes that do not change over time.
 
     Speckle flickers and moves, so the darkest value of a pixel over time is dark in tissue, and that of a burned-in
-    stroke is the stroke. Strokes are thinner than a hundredth of the frame; their blurred edges belong to them.
+    stroke is the stroke. Haze stands nearly still as well, so a stroke must not change at all; only bright ones may
+    change a little, as in lossy files. Strokes are thinner than a hundredth of the frame, and include their edges.
 
     Args:
         frames: (t, h, w), in [0, 1]; about 48 of a clip are looked at.
@@ -38,7 +39,9 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
         return nothing
     width = 2 * -(-max(low.shape) // (2 * _WIDEST)) + 1
     above = low - ndimage.grey_opening(low, size=(width, width))
-    labels = np.asarray(label((above > _SHARP) & (high - low <= np.maximum(_STILL, _COMPRESSED * above))))
+    change = high - low
+    lossy = (change <= _COMPRESSED * above) & (above > _HIGH) & (low > _BRIGHT) & (len(picked) >= _FEWEST_LOSSY)
+    labels = np.asarray(label((above > _SHARP) & ((change <= _STILL) | lossy)))
     numbers = np.arange(labels.max() + 1)
     seen = np.asarray(ndimage.sum_labels(above, labels, numbers)) > _VISIBLE
     sharp = np.asarray(ndimage.maximum(above, labels, numbers)) > _SHARPEST

@@ -129,11 +129,12 @@ def differences(
             row = {"first": first, "second": second, "score": score, "patients": interval.patients}
             of_score.append(row | _limits("mean", interval) | {"p": _signed_rank(values), "p_holm": np.nan})
         known = [row for row in of_score if row["patients"]]
-        if known:
-            _, corrected, *_ = multipletests([row["p"] for row in known], method="holm")
-            for row, p in zip(known, cast(Any, corrected), strict=True):
-                row["p_holm"] = float(p)
-            rows += of_score
+        corrected = [row["p"] for row in known]
+        if len(known) > 1:  # a single test needs no correction, and each call collects all garbage
+            corrected = cast(Any, multipletests(corrected, method="holm")[1])
+        for row, p in zip(known, corrected, strict=True):
+            row["p_holm"] = float(p)
+        rows += of_score if known else []
     return pd.DataFrame(rows, columns=DIFFERENCES)
 
 

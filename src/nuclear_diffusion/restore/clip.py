@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,14 +92,19 @@ def dehaze_clip(
     start = time.perf_counter()
     recording = Recording.of(clip)
     pieces = dehaze_recording(recording, survey(recording), method, prior, size=size, sector=sector, progress=progress)
+    return joined(pieces)._replace(seconds=time.perf_counter() - start)
+
+
+def joined(pieces: Iterable[Piece]) -> Dehazed:
+    """The whole result of consecutive pieces."""
     parts = [piece.dehazed for piece in pieces]
 
     def whole(name: str) -> ndarray | None:
         arrays = [getattr(part, name) for part in parts]
         return None if arrays[0] is None else np.concatenate(arrays)
 
-    joined: dict[str, Any] = {name: whole(name) for name in Dehazed._fields if name not in ("sector", "seconds")}
-    return parts[0]._replace(seconds=time.perf_counter() - start, **joined)
+    arrays: dict[str, Any] = {name: whole(name) for name in Dehazed._fields if name not in ("sector", "seconds")}
+    return parts[-1]._replace(**arrays)
 
 
 def dehaze_recording(

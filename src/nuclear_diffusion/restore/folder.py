@@ -19,7 +19,7 @@ from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write import Writer, open_writer
 from nuclear_diffusion.metrics.visible import bright_and_lost
-from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece
+from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
 from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
 from nuclear_diffusion.restore.outputs import NAMES
@@ -207,7 +207,7 @@ def make_report(recording: Recording, about: About, removed: Removed, seconds: f
         "haze_energy_removed": removed.energy,
         "bright_tissue_lost": removed.bright,
         **identity(about.input_sha256, about.method, about.prior_sha256, about.sector_sha256),
-        "versions": about.made_by or versions(),
+        "versions": versions() if about.made_by is None else about.made_by,
         "notes": list(about.notes),
         "notice": "Research use only, not a medical device.",
     }
@@ -249,6 +249,16 @@ def write_attributes(file: h5py.File, report: dict[str, Any]) -> None:
     file.attrs["fps"] = report["fps"]
     file.attrs["clip"] = report["clip"]
     file.attrs["notice"] = report["notice"]
+
+
+def write_h5(path: Path, clip: Clip, dehazed: Dehazed, about: About) -> None:
+    """Write a `result.h5` of a whole clip."""
+    removed = Removed()
+    removed.add(clip, dehazed)
+    with h5py.File(path, "w") as file:
+        write_frames(file, 0, clip, dehazed, len(clip))
+        file["sector"] = dehazed.sector
+        write_attributes(file, make_report(Recording.of(clip), about, removed, dehazed.seconds))
 
 
 _ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
@@ -298,6 +308,12 @@ def open_result(path: Path) -> Iterator[Result]:
         with _readable(path):
             result = Result(path, stack.enter_context(h5py.File(path)))
         yield result
+
+
+def read_h5(path: Path) -> tuple[Clip, Dehazed]:
+    """The whole clip and the estimate in a `result.h5`. Raises `InputError` if it cannot be read."""
+    with open_result(path) as result:
+        return result.recording.read(), joined(result.pieces())
 
 
 @contextlib.contextmanager

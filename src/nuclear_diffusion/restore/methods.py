@@ -22,6 +22,7 @@ from numpy import ndarray
 from tyro.conf import arg
 
 from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.text import read_json
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
@@ -35,6 +36,9 @@ Frames = Float32[ndarray, "frames size size"]
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
+
+MOST, LARGEST = 1_000_000, 1e30
+"""Largest counts (steps, frames, samples) and largest other settings."""
 
 PriorName = Annotated[
     str,
@@ -167,8 +171,8 @@ class Nuclear(_Settings, frozen=True):
     def __post_init__(self):
         require(0 <= self.strength <= 1, f"`strength` must be between 0 and 1, got {self.strength}.")
         require(
-            self.samples == 0 or self.samples >= 2,
-            f"`samples` must be 0 or at least 2, got {self.samples}.",
+            self.samples == 0 or 2 <= self.samples <= MOST,
+            f"`samples` must be 0 or at least 2, at most {MOST}, got {self.samples}.",
         )
         _check_seed(self.seed)
 
@@ -415,8 +419,6 @@ if TYPE_CHECKING:
 else:
     MethodName = Literal[tuple(METHODS)]  # the choices on the command line
 
-_decoder = msgspec.json.Decoder(Method)
-
 
 def as_dict(method: Method) -> dict[str, Any]:
     """Name and settings, as stored in a report."""
@@ -433,7 +435,7 @@ def from_dict(settings: Any) -> Method:
     try:
         return msgspec.convert(settings, Method)
     except msgspec.ValidationError as error:
-        raise InputError(_reason(error)) from error
+        raise InputError(f"{_reason(error)}.") from error
 
 
 def read_settings(path: Path) -> Method:
@@ -441,22 +443,14 @@ def read_settings(path: Path) -> Method:
 
     Raises `InputError` if the file cannot be read, is not a settings file, or has unusable values.
     """
-    try:
-        return _decoder.decode(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"Cannot read {path} ({(error.strerror or str(error)).lower()}): check the path.") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path} is not a settings file of this version: {_reason(error)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a settings file: it must be JSON, as `tune` writes it.") from error
+    advice = "correct it, or write one with `tune`"
+    return read_json(path, Method, "a settings file of this version", advice, max_bytes=1 << 20, explain=_reason)
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """The message of msgspec, and what to do."""
+    """The message of msgspec, with the known methods if the method is wrong."""
     text = str(error).rstrip(".")
-    if "method" in text:
-        return f"{text}; `method` must be one of {', '.join(METHODS)}."
-    return f"{text}; remove it." if "unknown field" in text else f"{text}."
+    return f"{text}; `method` must be one of {', '.join(METHODS)}" if "method" in text else text
 
 
 def given(prior: Prior | None) -> Prior:
@@ -506,7 +500,9 @@ def _together(progress: Progress | None, *totals: int) -> list[Progress | None]:
 def _check_positive(method: Any, *names: str) -> None:
     for name in names:
         value = getattr(method, name)
-        require(0 < value < float("inf"), f"`{name}` must be a positive number, got {value}.")
+        # beyond these limits float32 overflows, and a count of steps or frames is a slip of the pen
+        most = MOST if isinstance(value, int) else LARGEST
+        require(0 < value <= most, f"`{name}` must be a positive number, at most {most:g}, got {value}.")
 
 
 def _check_overlap(overlap: int, window: int) -> None:

@@ -1,7 +1,7 @@
 """The dehazed clip in the forms that the user asks for: in the result folder, or alone under the input's name."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import KINDS, Clip, Recording, Writer, check_kind, open_writer
 from nuclear_diffusion.io.write.source import is_dicom
+from nuclear_diffusion.restore.clip import Dehazed
 
 STEM = "signal"
 """Name of the dehazed clip in a result folder."""
@@ -50,8 +51,8 @@ class Outputs:
         return cls(tuple(dict.fromkeys(names)) if text.strip() else (), flat, anonymize)
 
     def paths(self, folder: Path) -> dict[str, tuple[Path, ...]]:
-        """Where each kind goes in a result folder, without those that are there."""
-        paths = {kind: folder / (STEM + KINDS[kind].suffix) for kind in self.kinds}
+        """Where each kind goes in a result folder, without those that are there; MP4 always is."""
+        paths = {kind: folder / (STEM + KINDS[kind].suffix) for kind in self.kinds if kind != "mp4"}
         return {kind: (path,) for kind, path in paths.items() if not path.exists()}
 
     def flat_paths(self, folder: Path, name: str, clip: Clip | Recording) -> dict[str, tuple[Path, ...]]:
@@ -108,6 +109,21 @@ def open_outputs(
                 written += 1
 
         yield append
+
+
+def also_write(
+    pieces: Iterable[tuple[Clip, Dehazed]],
+    paths: dict[str, tuple[Path, ...]],
+    source: Clip | Recording,
+    description: str,
+    *,
+    anonymize: bool = False,
+) -> Iterator[tuple[Clip, Dehazed]]:
+    """Pass on consecutive pieces of a clip, and write each on the way; the files appear after the last one."""
+    with open_outputs(paths, source, description, anonymize=anonymize) as append:
+        for clip, dehazed in pieces:
+            append(dehazed.signal, dehazed.color)
+            yield clip, dehazed
 
 
 def _is_series(clip: Clip | Recording, kind: str) -> bool:

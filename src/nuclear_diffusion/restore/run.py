@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from nuclear_diffusion.restore.folder import (
 )
 from nuclear_diffusion.restore.frames import held, survey
 from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, from_dict, keep_nothing
-from nuclear_diffusion.restore.outputs import NAMES, Outputs, open_outputs
+from nuclear_diffusion.restore.outputs import NAMES, Outputs, also_write
 from nuclear_diffusion.restore.pictures import caption
 from nuclear_diffusion.types import Mask
 
@@ -146,11 +146,9 @@ def dehaze_file(
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
             missing = outputs.paths(folder)
             if missing:
-                with (
-                    open_result(folder / "result.h5") as result,
-                    _writing(missing, recording, outputs, method, result.pieces()) as pieces,
-                ):
-                    list(pieces)
+                with open_result(folder / "result.h5") as result:
+                    for _ in _also(outputs, missing, recording, method, result.pieces()):
+                        pass
             return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
             raise InputError(
@@ -160,11 +158,8 @@ def dehaze_file(
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
                 return render_result(folder, method.strength, outputs=outputs, source=recording)
-    with (
-        result_folder(folder) as partial,
-        finished_windows(folder, estimated) as kept,
-        _writing(outputs.paths(partial), recording, outputs, method, dehazed(kept)) as pieces,
-    ):
+    with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
+        pieces = _also(outputs, outputs.paths(partial), recording, method, dehazed(kept))
         report = write_result(partial, recording, pieces, about)
     return Outcome(folder, report, skipped=False)
 
@@ -181,30 +176,18 @@ def _write_flat(
     if not paths:
         return Outcome(where, {}, skipped=True)
     removed, seconds = Removed(), 0.0
-    with _writing(paths, recording, outputs, about.method, pieces) as written:
-        for clip, dehazed in written:
-            removed.add(clip, dehazed)
-            seconds = dehazed.seconds
+    for clip, dehazed in _also(outputs, paths, recording, about.method, pieces):
+        removed.add(clip, dehazed)
+        seconds = dehazed.seconds
     return Outcome(where, make_report(recording, about, removed, seconds), skipped=False)
 
 
-@contextlib.contextmanager
-def _writing(
-    paths: dict[str, tuple[Path, ...]],
-    source: Recording,
-    outputs: Outputs,
-    method: Method,
-    pieces: Iterator[Piece],
-) -> Iterator[Iterator[Piece]]:
+def _also(
+    outputs: Outputs, paths: dict[str, tuple[Path, ...]], source: Recording, method: Method, pieces: Iterable[Piece]
+) -> Iterator[Piece]:
     """The pieces, each written to `paths` when it passes."""
-    with open_outputs(paths, source, caption(method), anonymize=outputs.anonymize) as append:
-
-        def passing() -> Iterator[Piece]:
-            for piece in pieces:
-                append(piece.dehazed.signal, piece.dehazed.color)
-                yield piece
-
-        yield passing()
+    written = also_write(pieces, paths, source, caption(method), anonymize=outputs.anonymize)
+    return (Piece(clip, dehazed) for clip, dehazed in written)
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -267,6 +250,6 @@ def render_result(
         result_folder(place if output is None else output) as partial,
     ):
         again = (Piece(clip, rendered(clip, dehazed, strength)) for clip, dehazed in result.pieces())
-        with _writing(outputs.paths(partial), source or result.recording, outputs, method, again) as pieces:
-            report = write_result(partial, result.recording, pieces, about)
+        pieces = _also(outputs, outputs.paths(partial), source or result.recording, method, again)
+        report = write_result(partial, result.recording, pieces, about)
     return Outcome(folder if output is None else output, report, skipped=False)

@@ -126,7 +126,9 @@ def open_writer(
         raise ValueError(f"`fps` must be positive, got {fps}.")
     if levels is None:
         # Colour is kept in 8 bits from the reader on.
-        levels = (None if len(shape) == 4 or source is None else source.levels) or EIGHT_BITS
+        known = None if len(shape) == 4 or source is None else source.levels
+        levels = EIGHT_BITS if known is None or known.dtype.kind == "b" else known
+    levels = levels._replace(dtype=levels.dtype.newbyteorder("="))
     target = Target(tuple(shape), fps, levels, source, anonymize, description)
     with atomic(path) as temporary, KINDS[kind].write(temporary, target) as append:
         writer = Writer(append, target.shape)

@@ -3,7 +3,9 @@
 import copy
 import datetime
 import secrets
+import struct
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped, UInt
 from numpy import ndarray
+from pydicom.config import disable_value_validation
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filewriter import dcmwrite
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -32,7 +36,7 @@ from pydicom.uid import (
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.levels import Levels
 from nuclear_diffusion.io.write.anonymize import anonymize, mark_anonymized
-from nuclear_diffusion.io.write.source import dicom_headers, pixel_spacing
+from nuclear_diffusion.io.write.source import dicom_headers, input_file, pixel_spacing
 from nuclear_diffusion.io.write.target import Append, Target
 
 _RUN = secrets.token_hex(16)
@@ -129,18 +133,19 @@ def write_dicom(path: Path, target: Target) -> Iterator[Append]:
     an Ultrasound Multi-frame Image without a patient.
     """
     headers = dicom_headers(target)
-    if target.anonymize:
-        for header in headers:
-            anonymize(header)
-    dataset = _derived(headers, target) if headers else _new(target)
     compressed = bool(headers) and _syntax(headers[0]) not in _NATIVE
-    levels = _describe_pixels(dataset, headers[0] if headers else None, target)
-    _provenance(dataset, headers, target)
+    with _carried_over():
+        if target.anonymize:
+            for header in headers:
+                anonymize(header)
+        dataset = _derived(headers, target) if headers else _new(target)
+        levels = _describe_pixels(dataset, headers[0] if headers else None, target)
+        _provenance(dataset, headers, target)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = RLELossless if compressed else ExplicitVRLittleEndian
     samples = dataset.SamplesPerPixel
     if int(np.prod(target.shape[:3])) * samples * levels.dtype.itemsize > 2**32 - 2:
-        raise InputError(f"{path.name} would be larger than the 4 GB that DICOM can hold: write another format.")
+        raise InputError("The clip is larger than the 4 GB that a DICOM file can hold: write another kind.")
     packed: list[bytes] = []
     with tempfile.TemporaryFile(dir=path.parent) as native:
 
@@ -161,7 +166,19 @@ def write_dicom(path: Path, target: Target) -> Iterator[Append]:
             native.seek(0)
             dataset.PixelData = native
         dataset["PixelData"].VR = "OB" if levels.dtype.itemsize == 1 or compressed else "OW"
-        dataset.save_as(path, enforce_file_format=True)
+        with _carried_over():
+            dcmwrite(path, dataset, enforce_file_format=True)  # from big endian too, unlike `save_as`
+
+
+@contextmanager
+def _carried_over() -> Iterator[None]:
+    """Carry over values that break DICOM's rules as they are; a header that pydicom cannot write is an `InputError`."""
+    try:
+        with disable_value_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, OverflowError, struct.error) as error:
+        raise InputError(f"The DICOM header cannot be carried over ({error}): write another kind.") from error
 
 
 def _syntax(header: Dataset) -> str:
@@ -193,13 +210,16 @@ def _derived(headers: list[Dataset], target: Target) -> Dataset:
             del dataset[keyword]
     for group in range(0x6000, 0x6020, 2):
         if (group, 0x0010) in dataset and (group, 0x3000) not in dataset:  # in bits of the pixels that are gone
-            del dataset[group : group + 1]
+            del dataset[group << 16 : (group + 1) << 16]
     if (method := _LOSSY.get(_syntax(headers[0]))) is not None:
         dataset.LossyImageCompression = "01"
         if "LossyImageCompressionMethod" not in dataset:
             dataset.LossyImageCompressionMethod = method
+        if "LossyImageCompressionRatio" not in dataset and (file := input_file(target)) is not None:
+            size = int(np.prod(target.shape[:3])) * int(headers[0].get("SamplesPerPixel") or 1)
+            dataset.LossyImageCompressionRatio = f"{max(1, size / file.stat().st_size):.3g}"
     dataset.SOPClassUID = _RETIRED.get(dataset.SOPClassUID, dataset.SOPClassUID)
-    if len(headers) > 1 and dataset.SOPClassUID == UltrasoundImageStorage:
+    if target.shape[0] > 1 and dataset.SOPClassUID == UltrasoundImageStorage:
         dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
     kind = list(dataset.get("ImageType") or ())
     dataset.ImageType = ["DERIVED", kind[1] if len(kind) > 1 else "PRIMARY", *kind[2:]]
@@ -213,6 +233,7 @@ def _derived(headers: list[Dataset], target: Target) -> Dataset:
 def _timing(dataset: Dataset, target: Target, files: int) -> None:
     """Keep the input's frame times if they fit the number of frames, else state the rate."""
     frames = target.shape[0]
+    timed = frames > 1 or dataset.SOPClassUID == UltrasoundMultiFrameImageStorage
     pointer = dataset.get("FrameIncrementPointer")
     fits = {
         "FrameTime": "FrameTime" in dataset,
@@ -222,12 +243,12 @@ def _timing(dataset: Dataset, target: Target, files: int) -> None:
     if not (pointed and files == 1 and all(fits.get(name, name in dataset) for name in pointed)):
         if fits["FrameTimeVector"]:
             dataset.FrameIncrementPointer = Tag("FrameTimeVector")
-        elif dataset.SOPClassUID != UltrasoundImageStorage:
+        elif timed:
             dataset.FrameTime = _decimal(1000 / target.fps)
             dataset.FrameIncrementPointer = Tag("FrameTime")
     if "FrameTimeVector" in dataset and not fits["FrameTimeVector"]:
         del dataset.FrameTimeVector
-    if frames > 1 or "NumberOfFrames" in dataset or dataset.SOPClassUID != UltrasoundImageStorage:
+    if timed or "NumberOfFrames" in dataset:
         dataset.NumberOfFrames = frames
 
 

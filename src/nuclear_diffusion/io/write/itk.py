@@ -37,6 +37,8 @@ def write_nifti(path: Path, target: Target) -> Iterator[Append]:
 def _image(path: Path, target: Target, shape: tuple[int, ...], spacing: tuple[float, ...]) -> Iterator[Append]:
     """Collect the clip in its stored type, then write it whole: SimpleITK cannot append."""
     levels = target.levels
+    if levels.dtype == np.float16:  # which ITK does not have
+        levels = levels._replace(dtype=np.dtype(np.float32))
     stored = np.empty(target.shape, levels.dtype)
     written = 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
 from numpy import ndarray
 from PIL import Image
 
@@ -101,7 +101,7 @@ def write_pngs(path: Path, target: Target) -> Iterator[Append]:
     digits = len(str(target.shape[0]))
     written = 0
 
-    def append(block: UInt8[ndarray, "frames height width *rgb"]) -> None:
+    def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
         nonlocal written
         for frame in EIGHT_BITS.store(block):
             written += 1

@@ -1,0 +1,264 @@
+"""What lies on the desk: opened clips, and runs of methods on them, one at a time."""
+
+import dataclasses
+import secrets
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io import Clip, find_sector, read_video
+from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
+from nuclear_diffusion.restore.folder import read_h5, read_report
+from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
+from nuclear_diffusion.restore.run import LoadedPrior, prior_of
+from nuclear_diffusion.types import Mask
+from nuclear_diffusion.view.film import Film, film_of
+
+
+class Stopped(Exception):
+    """The user stopped a run."""
+
+
+@dataclass(eq=False)
+class Opened:
+    """A clip on the desk."""
+
+    clip: Clip
+    sector: Mask
+    given: bool = False
+    """Whether the user drew the sector."""
+
+    def info(self) -> dict[str, Any]:
+        """What was understood of the file."""
+        frames, height, width = self.clip.shape
+        return {
+            "name": self.clip.name,
+            "frames": frames,
+            "height": height,
+            "width": width,
+            "channels": 1 if self.clip.color is None else 3,
+            "fps": self.clip.fps,
+            "darkest": round(255 * float(self.clip.frames.min())),
+            "brightest": round(255 * float(self.clip.frames.max())),
+            "sector": outline(self.sector),
+            "sector_pixels": int(self.sector.sum()),
+            "notes": list(getattr(self.clip, "notes", ())),
+        }
+
+
+@dataclass(eq=False)
+class Run:
+    """A method on a clip."""
+
+    clip: str
+    method: Method
+    state: str = "waiting"
+    """waiting, running, done, stopped or failed."""
+
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    result: Dehazed | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def info(self) -> dict[str, Any]:
+        """How far it is."""
+        seconds = None if self.result is None else round(self.result.seconds, 2)
+        return {
+            "clip": self.clip,
+            "method": as_dict(self.method),
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "message": self.message,
+            "seconds": seconds,
+            "planes": [] if self.result is None else sorted(set(self._film_planes())),
+        }
+
+    def _film_planes(self) -> list[str]:
+        found = self.result
+        assert found is not None
+        planes = ["background", "signal" if found.share is None else "share"]
+        return planes + (["deviation"] if found.draws_deviation is not None else [])
+
+
+class Desk:
+    """The state of one app: what is open, what runs. Safe to use from several requests at a time.
+
+    Args:
+        folders: files below these may be opened; nothing else on the disk.
+    """
+
+    def __init__(self, folders: Sequence[Path] = ()):
+        self.folders = tuple(folder.resolve() for folder in folders)
+        self.clips: dict[str, Opened] = {}
+        self.runs: dict[str, Run] = {}
+        self._priors: dict[str, LoadedPrior] = {}
+        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, "separation")
+
+    def allowed(self, path: str) -> Path:
+        """A path below one of the folders. Raises `InputError` for any other."""
+        wanted = Path(path).expanduser().resolve()
+        if not any(wanted == folder or folder in wanted.parents for folder in self.folders):
+            raise InputError("That path is outside of the folders that this app was started with.")
+        return wanted
+
+    def open(self, path: Path, name: str | None = None) -> str:
+        """Read a clip, or a result folder with its result; returns the clip's key."""
+        if (path / "result.h5").is_file():
+            return self._open_result(path)
+        clip = read_video(path)
+        if name is not None:
+            clip = dataclasses.replace(clip, name=name)
+        return self.add(clip)
+
+    def add(self, clip: Clip) -> str:
+        """Put a clip on the desk; returns its key."""
+        opened = Opened(clip, find_sector(clip.frames, clip.region))
+        key = secrets.token_hex(6)
+        with self._lock:
+            self.clips[key] = opened
+        return key
+
+    def _open_result(self, folder: Path) -> str:
+        clip, found = read_h5(folder / "result.h5")
+        report = read_report(folder) or {}
+        key = self.add(clip)
+        run = Run(key, from_dict(report.get("settings", {"method": "nuclear"})), "done", 1, 1, "", found)
+        with self._lock:
+            self.clips[key].sector = found.sector
+            self.runs[secrets.token_hex(6)] = run
+        return key
+
+    def clip(self, key: str) -> Opened:
+        """A clip by its key. Raises `InputError` if there is none."""
+        try:
+            return self.clips[key]
+        except KeyError as error:
+            raise InputError("That clip is not open any more: open it again.") from error
+
+    def run(self, key: str) -> Run:
+        """A run by its key. Raises `InputError` if there is none."""
+        try:
+            return self.runs[key]
+        except KeyError as error:
+            raise InputError("That run is not there any more: start it again.") from error
+
+    def close(self, key: str) -> None:
+        """Take a clip and its runs off the desk."""
+        with self._lock:
+            self.clips.pop(key, None)
+            for name in [name for name, run in self.runs.items() if run.clip == key]:
+                self.runs.pop(name).stop.set()
+
+    def correct(self, key: str, polygons: list[list[tuple[float, float]]] | None, fps: float | None) -> Opened:
+        """Replace a clip's sector (None: find it again) and its frame rate (None: as it is)."""
+        from skimage.draw import polygon2mask
+
+        opened = self.clip(key)
+        if fps is not None and not 0 < fps <= 1000:
+            raise InputError(f"The frame rate must be between 0 and 1000, got {fps}.")
+        clip = opened.clip if fps is None else dataclasses.replace(opened.clip, fps=fps)
+        drawn = [np.asarray(polygon, float)[:, ::-1] - 0.5 for polygon in polygons or () if len(polygon) > 2]
+        if drawn:
+            sector = np.any([polygon2mask(clip.shape[1:], polygon) for polygon in drawn], axis=0)
+            if not sector.any():
+                raise InputError("The sector that was drawn holds no pixel: draw it on the picture.")
+        else:
+            sector = find_sector(clip.frames, clip.region)
+        corrected = Opened(clip, sector, bool(drawn))
+        with self._lock:
+            self.clips[key] = corrected
+        return corrected
+
+    def start(self, key: str, settings: Any) -> str:
+        """Start a method on a clip, behind those that run already; returns the run's key."""
+        self.clip(key)
+        method = from_dict(settings)
+        run, name = Run(key, method), secrets.token_hex(6)
+        with self._lock:
+            self.runs[name] = run
+        self._worker.submit(self._separate, run)
+        return name
+
+    def _separate(self, run: Run) -> None:
+        """Run a method; every outcome ends in `run.state`."""
+
+        def progress(done: int, total: int) -> None:
+            run.done, run.total = done, total
+            if run.stop.is_set():
+                raise Stopped
+
+        try:
+            progress(0, 1)
+            run.state = "running"
+            opened = self.clip(run.clip)
+            prior = self._prior(run.method)
+            run.result = dehaze_clip(opened.clip, run.method, prior.prior, progress=progress)
+            run.done, run.state = run.total, "done"
+        except Stopped:
+            run.state = "stopped"
+        except Exception as error:
+            run.state, run.message = "failed", sentence(error)
+
+    def _prior(self, method: Method) -> LoadedPrior:
+        name = method.prior_name or ""
+        if name not in self._priors:
+            self._priors[name] = prior_of(method)
+        return self._priors[name]
+
+    def film(self, key: str, run: str | None = None) -> Film:
+        """What the browser shows of a clip, or of a run's result."""
+        clip = self.clip(key).clip
+        seen = clip.frames if clip.color is None else clip.color
+        if run is None:
+            return film_of(seen, clip.fps)
+        _, found = self.result(run)
+        signal = found.signal if found.color is None else found.color
+        parts = {"share": found.share, "background": found.background, "deviation": found.draws_deviation}
+        return film_of(seen, clip.fps, signal=signal, **parts)
+
+    def result(self, key: str, strength: float | None = None) -> tuple[Opened, Dehazed]:
+        """The clip and the result of a finished run, at another `strength` if one is given."""
+        run = self.run(key)
+        if run.result is None:
+            raise InputError("That run is not finished: wait for it.")
+        opened = self.clip(run.clip)
+        if strength is None or run.result.share is None:
+            return opened, run.result
+        return opened, rendered(opened.clip, run.result, strength)
+
+    def method_at(self, key: str, strength: float | None) -> Method:
+        """The settings of a run, with the strength that the knob shows."""
+        method = self.run(key).method
+        if strength is None or not isinstance(method, Nuclear):
+            return method
+        return from_dict(as_dict(method) | {"strength": strength})
+
+    def shut(self) -> None:
+        """Stop all runs."""
+        for run in self.runs.values():
+            run.stop.set()
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+
+def outline(mask: Mask) -> list[list[list[float]]]:
+    """The borders of a mask as polygons of [column, row]."""
+    from skimage.measure import approximate_polygon, find_contours
+
+    padded = np.pad(mask, 1).astype(np.float32)
+    return [(approximate_polygon(line, 0.7)[:, ::-1] - 1).round(1).tolist() for line in find_contours(padded, 0.5)]
+
+
+def sentence(error: Exception) -> str:
+    """What to tell the user about an error."""
+    if isinstance(error, InputError):
+        return str(error)
+    return f"The separation failed ({type(error).__name__}: {error}): please report it."

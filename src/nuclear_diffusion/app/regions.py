@@ -1,0 +1,97 @@
+"""Septum and ventricle drawn in the browser: masks, the library's scores, and files that `evaluate` reads."""
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from msgspec import Struct
+from numpy import ndarray
+from PIL import Image
+from skimage.draw import polygon2mask
+
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.measure.datasets import Annotation, Loaded
+from nuclear_diffusion.measure.scores import SCORES, eight_bits, measure
+from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
+from nuclear_diffusion.types import Mask
+
+Polygon = list[tuple[float, float]]
+"""Vertices (column, row); the centre of the first pixel is (0.5, 0.5)."""
+
+
+class Regions(Struct, forbid_unknown_fields=True):
+    """A polygon per frame, or None where a region is not drawn."""
+
+    septum: list[Polygon | None] = []
+    ventricle: list[Polygon | None] = []
+
+    def annotations(self, shape: tuple[int, int]) -> dict[int, Annotation]:
+        """Masks of size `shape` by frame number, from 1; pixels in both regions count for neither."""
+        found = {}
+        for index in range(max(len(self.septum), len(self.ventricle))):
+            a, b = (_mask(_at(polygons, index), shape) for polygons in (self.septum, self.ventricle))
+            both = a & b
+            if a.any() or b.any():
+                found[index + 1] = Annotation(a & ~both, b & ~both)
+        return found
+
+
+def scores(
+    clip: Clip, regions: Regions, signal: Float32[ndarray, "frames height width"] | None, sector: Mask
+) -> dict[str, Any]:
+    """The library's scores of a result, or of the clip itself if `signal` is None: over frames and their means."""
+    loaded = Loaded(clip, tuple(range(1, len(clip) + 1)), regions.annotations(clip.shape[1:]), None)
+    found = measure(loaded, eight_bits(clip.frames if signal is None else signal), sector)
+    over_time = {name: dict(values) for name, values in found.items() if isinstance(values, Mapping)}
+    means = {}
+    for name, values in found.items():
+        all_of = list(values.values()) if isinstance(values, Mapping) else [values]
+        finite = [value for value in all_of if math.isfinite(value)]
+        means[name] = float(np.mean(finite)) if finite else None
+    return {
+        "titles": {name: SCORES[name].title for name in found},
+        "better": {name: SCORES[name].better for name in found},
+        "frames": {name: {k: _finite(v) for k, v in values.items()} for name, values in over_time.items()},
+        "means": means,
+    }
+
+
+def masks_zip(clip: Clip, regions: Regions) -> bytes:
+    """PNG and LabelMe masks of every annotated frame, in the layout that `evaluate` reads."""
+    height, width = clip.shape[1:]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for number, (septum, ventricle) in regions.annotations((height, width)).items():
+            name = f"{clip.name}-frame-{number}"
+            image = io.BytesIO()
+            Image.fromarray(np.uint8(SEPTUM) * septum + np.uint8(VENTRICLE) * ventricle).save(image, "PNG")
+            file.writestr(f"noisy_roi/{name}.png", image.getvalue())
+            shapes = [
+                {"label": label, "shape_type": "polygon", "points": polygon, "group_id": None, "flags": {}}
+                for label, polygons in (("septum", regions.septum), ("ventricle", regions.ventricle))
+                if (polygon := _at(polygons, number - 1)) is not None
+            ]
+            labelme = {"version": "5.0.0", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png"}
+            labelme |= {"imageData": None, "imageHeight": height, "imageWidth": width}
+            file.writestr(f"labelme/{name}.json", json.dumps(labelme, indent=1))
+    return packed.getvalue()
+
+
+def _at(polygons: list[Polygon | None], index: int) -> Polygon | None:
+    return polygons[index] if index < len(polygons) else None
+
+
+def _mask(polygon: Polygon | None, shape: tuple[int, int]) -> Mask:
+    """Pixels whose centre lies in the polygon, as `evaluate` reads LabelMe."""
+    if polygon is None or len(polygon) < 3:
+        return np.zeros(shape, bool)
+    return polygon2mask(shape, np.asarray(polygon, float)[:, ::-1] - 0.5)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

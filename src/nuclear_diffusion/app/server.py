@@ -1,0 +1,362 @@
+"""The app's server: it listens on this machine alone and answers only the page that has its token."""
+
+import asyncio
+import re
+import secrets
+import shlex
+import socket
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from nuclear_diffusion.app.desk import Desk, sentence
+from nuclear_diffusion.app.export import KINDS, export
+from nuclear_diffusion.app.regions import Regions, masks_zip, scores
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.restore.folder import read_report
+from nuclear_diffusion.restore.methods import METHODS, Nuclear, as_dict
+
+UPLOAD_BYTES = 2 * 2**30
+"""Largest upload."""
+
+_POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:"
+
+
+class OnlyThePage:
+    """Let requests to /api through only with the token, and none that another site's page sent."""
+
+    def __init__(self, app: ASGIApp, token: str):
+        self.app, self.token = app, token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 403, or pass the request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        origin = request.headers.get("origin")
+        own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+        given = request.headers.get("x-token") or request.query_params.get("token", "")
+        open_to_all = request.url.path.startswith("/static/")
+        foreign = origin not in (None, own) or request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if foreign or not (open_to_all or secrets.compare_digest(given.encode(), self.token.encode())):
+            refused = PlainTextResponse("Open the address that nuclear-diffusion app has printed, with its token.", 403)
+            await refused(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+class Server:
+    """The routes of the app on a desk."""
+
+    def __init__(self, desk: Desk, token: str, upload_bytes: int = UPLOAD_BYTES):
+        self.desk, self.token, self.upload_bytes = desk, token, upload_bytes
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            Route("/", self.page),
+            Route("/static/{name}", self.static),
+            Route("/api/state", self.state),
+            Route("/api/files", self.listing),
+            Route("/api/results", self.results),
+            Route("/api/file", self.file),
+            Route("/api/clips", self.upload, methods=["POST"]),
+            Route("/api/open", self.open, methods=["POST"]),
+            Route("/api/clips/{clip}", self.close, methods=["DELETE"]),
+            Route("/api/clips/{clip}", self.clip),
+            Route("/api/clips/{clip}/sector", self.sector, methods=["POST"]),
+            Route("/api/clips/{clip}/planes/input", self.plane),
+            Route("/api/runs", self.start, methods=["POST"]),
+            Route("/api/runs/{run}", self.stop, methods=["DELETE"]),
+            Route("/api/runs/{run}", self.progress),
+            Route("/api/runs/{run}/planes/{plane}", self.plane),
+            Route("/api/score", self.score, methods=["POST"]),
+            Route("/api/masks", self.masks, methods=["POST"]),
+            Route("/api/save", self.save, methods=["POST"]),
+        ]
+        guards = [
+            Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
+            Middleware(OnlyThePage, token=self.token),
+        ]
+        handlers: Any = {InputError: _refused, msgspec.MsgspecError: _refused}
+        return Starlette(routes=routes, middleware=guards, exception_handlers=handlers)
+
+    async def page(self, request: Request) -> Response:
+        """The page."""
+        return _static("index.html")
+
+    async def static(self, request: Request) -> Response:
+        """A file of the page, by its name."""
+        return _static(request.path_params["name"])
+
+    async def state(self, request: Request) -> Response:
+        """All that is open, so that a page that is loaded again goes on."""
+        return JSONResponse(
+            {
+                "clips": {key: opened.info() for key, opened in self.desk.clips.items()},
+                "runs": {key: run.info() for key, run in self.desk.runs.items()},
+                "methods": {name: _help(name) for name in METHODS},
+                "kinds": KINDS,
+                "folders": [str(folder) for folder in self.desk.folders],
+            }
+        )
+
+    async def listing(self, request: Request) -> Response:
+        """Names in a folder that may be opened."""
+        folder = self.desk.allowed(request.query_params["folder"])
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder.")
+        entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name.lower()))
+        shown = [path for path in entries if path.name[0] != "."]
+        return JSONResponse(
+            {
+                "folder": str(folder),
+                "up": str(folder.parent) if folder not in self.desk.folders else None,
+                "entries": [
+                    {"name": path.name, "path": str(path), "folder": path.is_dir(), "result": _is_result(path)}
+                    for path in shown[:2000]
+                ],
+            }
+        )
+
+    async def results(self, request: Request) -> Response:
+        """The reports of all results in a folder, for the sheet."""
+        folder = self.desk.allowed(request.query_params["folder"])
+        return JSONResponse(await run_in_threadpool(sheet, folder))
+
+    async def file(self, request: Request) -> Response:
+        """A video of a result, for the sheet."""
+        path = self.desk.allowed(request.query_params["path"])
+        if path.suffix != ".mp4" or not path.is_file():
+            raise InputError("Only the videos of results are sent.")
+        return FileResponse(path)
+
+    async def upload(self, request: Request) -> Response:
+        """Take a file that was dropped on the page, and open it."""
+        name = Path(request.query_params.get("name", "clip")).name[-120:] or "clip"
+        too_large = InputError(
+            f"The file is larger than {self.upload_bytes / 2**30:g} GB: start the app with its path instead."
+        )
+        if int(request.headers.get("content-length") or 0) > self.upload_bytes:
+            raise too_large
+        with tempfile.TemporaryDirectory(prefix="nuclear-diffusion-") as folder:
+            path, size = Path(folder) / re.sub(r"[^\w.\- ]", "_", name), 0
+            with path.open("wb") as target:
+                async for part in request.stream():
+                    size += len(part)
+                    if size > self.upload_bytes:
+                        raise too_large
+                    target.write(part)
+            return await self._opened(path, Path(name).stem)
+
+    async def open(self, request: Request) -> Response:
+        """Open a path below the given folders."""
+        body = msgspec.json.decode(await request.body(), type=dict[str, str])
+        return await self._opened(self.desk.allowed(body.get("path", "")), None)
+
+    async def _opened(self, path: Path, name: str | None) -> Response:
+        key = await run_in_threadpool(self.desk.open, path, name)
+        runs = {name: run.info() for name, run in self.desk.runs.items() if run.clip == key}
+        return JSONResponse({"key": key, **self.desk.clip(key).info(), "runs": runs})
+
+    async def clip(self, request: Request) -> Response:
+        """What was understood of a clip."""
+        return JSONResponse(self.desk.clip(request.path_params["clip"]).info())
+
+    async def close(self, request: Request) -> Response:
+        """Take a clip off the desk."""
+        self.desk.close(request.path_params["clip"])
+        return JSONResponse({})
+
+    async def sector(self, request: Request) -> Response:
+        """Replace the sector by polygons, or find it again if there are none; also corrects the frame rate."""
+        change = msgspec.json.decode(await request.body(), type=Correction)
+        opened = await run_in_threadpool(self.desk.correct, request.path_params["clip"], change.polygons, change.fps)
+        return JSONResponse(opened.info())
+
+    async def plane(self, request: Request) -> Response:
+        """Raw values of one array of a clip or of a result; 16-bit for the haze fraction, else 8-bit."""
+        wanted = request.path_params.get("plane", "input")
+        if "run" in request.path_params:
+            key = request.path_params["run"]
+            film = await run_in_threadpool(self.desk.film, self.desk.run(key).clip, key)
+        else:
+            film = await run_in_threadpool(self.desk.film, request.path_params["clip"])
+        planes = film.planes()
+        if wanted not in planes:
+            raise InputError(f"This result has no {wanted}.")
+        raw = np.ascontiguousarray(planes[wanted], dtype=planes[wanted].dtype.newbyteorder("<"))
+        return Response(raw.tobytes(), media_type="application/octet-stream")
+
+    async def start(self, request: Request) -> Response:
+        """Start a method on a clip."""
+        wanted = msgspec.json.decode(await request.body(), type=Wanted)
+        key = self.desk.start(wanted.clip, wanted.method)
+        return JSONResponse({"key": key, **self.desk.run(key).info()})
+
+    async def progress(self, request: Request) -> Response:
+        """How far a run is."""
+        return JSONResponse(self.desk.run(request.path_params["run"]).info())
+
+    async def stop(self, request: Request) -> Response:
+        """Stop a run at its next step."""
+        run = self.desk.run(request.path_params["run"])
+        run.stop.set()
+        return JSONResponse(run.info())
+
+    async def score(self, request: Request) -> Response:
+        """The library's scores within the drawn regions, of the clip and of a result."""
+        asked = msgspec.json.decode(await request.body(), type=Asked)
+        opened = self.desk.clip(asked.clip)
+        count = partial(scores, opened.clip, asked.regions, sector=opened.sector)
+        found = {"input": await run_in_threadpool(count, None)}
+        if asked.run is not None:
+            _, result = self.desk.result(asked.run, asked.strength)
+            found["result"] = await run_in_threadpool(count, result.signal)
+        return JSONResponse(found)
+
+    async def masks(self, request: Request) -> Response:
+        """The drawn regions as masks, zipped."""
+        asked = msgspec.json.decode(await request.body(), type=Asked)
+        clip = self.desk.clip(asked.clip).clip
+        packed = await run_in_threadpool(masks_zip, clip, asked.regions)
+        return _download(packed, f"{clip.name}-masks.zip")
+
+    async def save(self, request: Request) -> Response:
+        """A result in one of `KINDS`."""
+        asked = msgspec.json.decode(await request.body(), type=Asked)
+        if asked.run is None or asked.kind not in KINDS:
+            raise InputError(f"Choose a result and one of {', '.join(KINDS)}.")
+        opened, result = await run_in_threadpool(self.desk.result, asked.run, asked.strength)
+        method = self.desk.method_at(asked.run, asked.strength)
+        name, content = await run_in_threadpool(export, asked.kind, opened.clip, result, method)
+        return _download(content, name)
+
+
+class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """A run to start."""
+
+    clip: str
+    method: dict[str, Any]
+
+
+class Correction(msgspec.Struct, forbid_unknown_fields=True):
+    """What the user corrects of a clip."""
+
+    polygons: list[list[tuple[float, float]]] | None = None
+    fps: float | None = None
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """A question about a clip and one of its results."""
+
+    clip: str
+    run: str | None = None
+    strength: float | None = None
+    regions: Regions = msgspec.field(default_factory=Regions)
+    kind: str = ""
+
+
+def sheet(folder: Path) -> list[dict[str, Any]]:
+    """One entry for each finished result directly in a folder."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.iterdir()):
+        if not _is_result(path):
+            continue
+        try:
+            report = read_report(path) or {}
+        except InputError as error:
+            found.append({"name": path.name, "path": str(path), "problem": str(error)})
+            continue
+        entry: dict[str, Any] = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
+        for name in ("haze_energy_removed", "bright_tissue_lost", "flicker", "seconds", "frames"):
+            entry[name] = report.get(name)
+        found.append(entry)
+    return found
+
+
+def _is_result(path: Path) -> bool:
+    return (path / "report.json").is_file()
+
+
+def _help(name: str) -> dict[str, Any]:
+    kind = METHODS[name]
+    defaults = as_dict(kind())
+    return {"summary": (kind.__doc__ or "").strip().split("\n")[0], "defaults": defaults}
+
+
+def _static(name: str) -> Response:
+    types = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+    for package in ("nuclear_diffusion.app", "nuclear_diffusion.view"):
+        place = files(package) / ("static" if package.endswith("app") else ".") / name
+        if Path(name).name == name and Path(name).suffix in types and place.is_file():
+            headers = {
+                "content-security-policy": _POLICY,
+                "referrer-policy": "no-referrer",
+                "cache-control": "no-store",
+            }
+            return Response(place.read_bytes(), media_type=types[Path(name).suffix], headers=headers)
+    return PlainTextResponse("There is no such page.", 404)
+
+
+def _download(content: bytes, name: str) -> Response:
+    safe = re.sub(r"[^\w.\- ]", "_", name)
+    return Response(content, headers={"content-disposition": f'attachment; filename="{safe}"'})
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": " ".join(sentence(_as_input(error)).split())}, 400)
+
+
+def _as_input(error: Exception) -> Exception:
+    return error if isinstance(error, InputError) else InputError(f"The request makes no sense: {error}.")
+
+
+def command_line(source: str, output: str, method: Any) -> str:
+    """The `dehaze` command that does the same."""
+    settings = as_dict(method)
+    name = settings.pop("method")
+    default = as_dict(METHODS[name]())
+    flags = [word for key, value in settings.items() if value != default[key] for word in (f"--{key}", str(value))]
+    chosen = [] if isinstance(method, Nuclear) else ["--method", name]
+    return shlex.join(["nuclear-diffusion", "dehaze", source, "-o", output, *chosen, *flags])
+
+
+def serve(paths: Sequence[Path], *, port: int = 0, browser: bool = True) -> None:
+    """Open `paths` and serve the page until Ctrl-C. `port` 0: any free one."""
+    import uvicorn
+
+    folders = [path if path.is_dir() and not _is_result(path) else path.absolute().parent for path in paths]
+    desk, token = Desk(folders), secrets.token_urlsafe(24)
+    for path in paths:
+        if not path.is_dir() or _is_result(path):
+            desk.open(path)
+    listener = socket.create_server(("127.0.0.1", port))
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
+    print(f"Open {address}\nCtrl-C stops the app.", flush=True)
+    if browser:
+        import webbrowser
+
+        webbrowser.open(address)
+    settings = uvicorn.Config(Server(desk, token).app(), log_level="warning", access_log=False)
+    try:
+        asyncio.run(uvicorn.Server(settings).serve(sockets=[listener]))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        desk.shut()

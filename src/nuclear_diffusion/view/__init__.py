@@ -1,0 +1,1 @@
+"""Moving pictures in a browser: the player of `nd.show`, of the report and of the app."""

@@ -1,0 +1,105 @@
+"""Play a result in a notebook: input, signal and background in step, with the strength as a live knob."""
+
+import base64
+import html
+import json
+import zlib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.restore.clip import Dehazed
+from nuclear_diffusion.restore.folder import read_h5
+from nuclear_diffusion.restore.render import STRENGTH
+from nuclear_diffusion.view.film import Film, film_of
+
+LARGEST = 256 * 2**20
+"""Bytes of pixels that a page may hold."""
+
+
+class Shown:
+    """A page with a player; notebooks display it, `save` writes it as a file of its own."""
+
+    def __init__(self, page: str, height: int):
+        self.page = page
+        self.height = height
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, so that it shares no styles and no names with the notebook."""
+        frame = f'width="100%" height="{self.height}" style="border:0" allow="fullscreen"'
+        return f'<iframe srcdoc="{html.escape(self.page, quote=True)}" {frame}></iframe>'
+
+    def save(self, path: str | Path) -> None:
+        """Write the page: one HTML file that needs no server and no network."""
+        Path(path).write_text(self.page, encoding="utf-8")
+
+
+def show(result: Any, video: Any = None, *, fps: float | None = None, strength: float | None = None) -> Shown:
+    """A player for a result, in a notebook or as an HTML file.
+
+    Args:
+        result: a result folder or its `result.h5`; or `Dehazed`, `Estimate` or `Separation` together with `video`; or a
+            clip alone (`Clip` or an array).
+        video: the input, `Clip` or (frames, height, width) in [0, 1] or uint8.
+        fps: frames per second; default: those of the clip, or 30.
+        strength: where the knob starts, in [0, 1]; default: the result's own, or 0.5.
+
+    Raises:
+        InputError: `result` is none of these, or is too large for a page.
+    """
+    film = _film(result, video, fps, strength)
+    size = sum(plane.nbytes for plane in film.planes().values())
+    if size > LARGEST:
+        raise InputError(
+            f"The clip has {size / 2**20:.0f} MB of pixels, a page holds {LARGEST // 2**20}: give fewer frames."
+        )
+    return Shown(page(film), 640)
+
+
+def page(film: Film) -> str:
+    """The player and a film as one HTML page."""
+    here = files("nuclear_diffusion.view")
+    packed = {
+        name: base64.b64encode(zlib.compress(np.ascontiguousarray(plane).tobytes(), 1)).decode()
+        for name, plane in film.planes().items()
+    }
+    text = (here / "show.html").read_text(encoding="utf-8")
+    for name, value in {
+        "STYLE": (here / "style.css").read_text(encoding="utf-8"),
+        "PLAYER": (here / "player.js").read_text(encoding="utf-8"),
+        "INFO": json.dumps(film.info()),
+        "PLANES": json.dumps(packed),
+    }.items():
+        text = text.replace(f"/*{name}*/", value)
+    return text
+
+
+def _film(result: Any, video: Any, fps: float | None, strength: float | None) -> Film:
+    if isinstance(result, str | Path):
+        path = Path(result)
+        video, result = read_h5(path / "result.h5" if path.is_dir() else path)
+    if video is None:
+        video, result = result, None
+    if isinstance(video, Clip):
+        seen = video.frames if video.color is None else video.color
+        rate = video.fps
+    else:
+        seen, rate = np.asarray(video), 30.0
+    if seen.ndim not in (3, 4) or seen.dtype.kind not in "uf":
+        raise InputError("Give a result folder, or a result and its clip: show(result, video).")
+    parts: dict[str, Any] = {"strength": STRENGTH if strength is None else strength}
+    for name, field in {
+        "share": "share",
+        "signal": "signal",
+        "background": "background",
+        "deviation": "draws_deviation",
+    }.items():
+        value = getattr(result, field, None)
+        parts[name] = None if value is None else np.asarray(value)
+    if isinstance(result, Dehazed) and result.color is not None:
+        parts["signal"] = result.color
+    return film_of(seen, rate if fps is None else fps, **parts)

@@ -1,0 +1,255 @@
+"""The app's server: who it answers, what it opens, and that its numbers are the library's."""
+
+import io
+import json
+import time
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from nuclear_diffusion.app import desk as desks
+from nuclear_diffusion.app.desk import Desk
+from nuclear_diffusion.app.regions import Regions, masks_zip
+from nuclear_diffusion.app.server import Server
+from nuclear_diffusion.io import Clip, read_video, write_video
+from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.measure.datasets import read_mask
+from nuclear_diffusion.metrics import gcnr, ks
+from nuclear_diffusion.restore.clip import Dehazed, Piece
+from nuclear_diffusion.restore.folder import About, result_folder, write_result
+from nuclear_diffusion.restore.frames import fingerprint
+from nuclear_diffusion.restore.methods import Nuclear, read_settings
+from nuclear_diffusion.restore.render import render
+
+TOKEN = "a token"
+SEPTUM = [(10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)]
+VENTRICLE = [(35.0, 35.0), (55.0, 35.0), (55.0, 55.0), (35.0, 55.0)]
+
+
+def made_clip(frames: int = 6, side: int = 64) -> Clip:
+    """Bytes, so that the browser's input is the clip itself."""
+    noise = np.random.default_rng(0).integers(1, 256, (frames, side, side))
+    return Clip(np.float32(noise / 255), 25.0, None, None, "patient-7", "patient-7.npz")  # pyright: ignore
+
+
+def made_result(folder, frames: int = 6):
+    """A finished result with a made-up haze fraction."""
+    clip = made_clip(frames)
+    share = np.random.default_rng(1).random(clip.shape, np.float32)
+    signal = render(clip.frames, share, 0.5)
+    sector = np.ones(clip.shape[1:], bool)
+    found = Dehazed(signal, clip.frames - signal, None, sector, 1.0, share, signal)
+    with result_folder(folder) as partial:
+        about = About(Nuclear(), "0" * 64, fingerprint(clip))
+        write_result(partial, Recording.of(clip), [Piece(clip, found)], about)
+    return clip, share
+
+
+@pytest.fixture
+def client(tmp_path):
+    """A page's client; `tmp_path / "data"` is the folder that may be opened."""
+    data = tmp_path / "data"
+    data.mkdir()
+    desk = Desk([data])
+    with TestClient(Server(desk, TOKEN, upload_bytes=100_000).app(), base_url="http://127.0.0.1") as made:
+        made.headers["x-token"] = TOKEN
+        yield made
+    desk.shut()
+
+
+def uploaded(client, name="clip.npz", frames=None) -> dict:
+    packed = io.BytesIO()
+    values = np.rint(255 * made_clip().frames).astype(np.uint8) if frames is None else frames
+    np.savez_compressed(packed, frames=values, fps=25.0)
+    reply = client.post("/api/clips", params={"name": name}, content=packed.getvalue())
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def finished(client, key) -> dict:
+    for _ in range(600):
+        run = client.get(f"/api/runs/{key}").json()
+        if run["state"] not in ("waiting", "running"):
+            return run
+        time.sleep(0.05)
+    raise AssertionError(run)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"x-token": ""}, 403),
+        ({"x-token": "another"}, 403),
+        ({"host": "evil.example"}, 400),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://127.0.0.1:1"}, 403),
+        ({"origin": "http://127.0.0.1"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+    ],
+)
+def test_only_the_page_itself_is_answered(client, headers, status):
+    assert client.get("/api/state", headers=headers).status_code == status
+
+
+def test_the_page_needs_the_token_and_its_files_do_not(client):
+    client.headers.pop("x-token")
+    assert client.get("/").status_code == 403
+    page = client.get("/", params={"token": TOKEN})
+    assert page.status_code == 200
+    assert "'unsafe-eval'" not in page.headers["content-security-policy"]
+    assert client.get("/static/player.js").status_code == 200
+    for name in ("..%2Fserver.py", "server.py", "film.py", "nothing.js"):
+        assert client.get(f"/static/{name}").status_code == 404
+
+
+def test_no_path_outside_of_the_folders_can_be_read(client, tmp_path):
+    secret = tmp_path / "secret.npz"
+    write_video(secret, made_clip().frames)
+    (tmp_path / "data" / "link.npz").symlink_to(secret)
+    for path in (secret, tmp_path / "data" / ".." / "secret.npz", tmp_path / "data" / "link.npz", "/etc/passwd"):
+        reply = client.post("/api/open", json={"path": str(path)})
+        assert reply.status_code == 400
+        assert "outside" in reply.json()["error"]
+        assert client.get("/api/file", params={"path": str(path)}).status_code == 400
+    assert client.get("/api/files", params={"folder": str(tmp_path)}).status_code == 400
+    assert client.get("/api/state").json()["clips"] == {}
+
+
+def test_a_clip_is_uploaded_and_its_pixels_come_back(client):
+    about = uploaded(client, "Patient 7.npz")
+    assert (about["name"], about["frames"], about["height"], about["fps"]) == ("Patient 7", 6, 64, 25.0)
+    pixels = client.get(f"/api/clips/{about['key']}/planes/input").content
+    assert pixels == np.rint(255 * made_clip().frames).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("bad.npz", b"not a clip", "bad.npz"),
+        ("../../bad.mp4", b"", "bad.mp4"),
+        ("large.npy", bytes(200_000), "larger than"),
+    ],
+)
+def test_a_bad_upload_is_one_sentence(client, name, content, words):
+    reply = client.post("/api/clips", params={"name": name}, content=content)
+    assert reply.status_code == 400
+    assert words in reply.json()["error"]
+    assert "\n" not in reply.json()["error"]
+
+
+def test_a_run_gives_the_librarys_result(client):
+    """Robust PCA of the uploaded clip through the page is that of the library."""
+    from nuclear_diffusion.restore.clip import dehaze_clip
+    from nuclear_diffusion.restore.methods import Rpca
+
+    about = uploaded(client)
+    started = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()
+    run = finished(client, started["key"])
+    assert run["state"] == "done", run
+    shown = client.get(f"/api/runs/{started['key']}/planes/signal").content
+    expected = dehaze_clip(made_clip(), Rpca()).signal
+    assert shown == np.rint(255 * expected).astype(np.uint8).tobytes()
+    assert client.get("/api/state").json()["runs"][started["key"]]["state"] == "done"  # a second tab sees it
+
+
+def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatch):
+    about = uploaded(client)
+
+    def slow(clip, method, prior, progress):
+        for step in range(1000):
+            progress(step, 1000)
+            time.sleep(0.01)
+
+    monkeypatch.setattr(desks, "dehaze_clip", slow)
+    key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    client.delete(f"/api/runs/{key}")
+    assert finished(client, key)["state"] == "stopped"
+    for method in ({"method": "magic"}, {"method": "rpca", "lam": -1}, {"method": "rpca", "strength": 1}):
+        reply = client.post("/api/runs", json={"clip": about["key"], "method": method})
+        assert reply.status_code == 400
+        assert reply.json()["error"].endswith(".")
+
+
+def test_scores_are_the_librarys_to_the_digit(client, tmp_path):
+    clip, share = made_result(tmp_path / "data" / "result")
+    about = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")}).json()
+    (run,) = about["runs"]
+    regions = {"septum": [SEPTUM] * 6, "ventricle": [None, *[VENTRICLE] * 5]}
+    found = client.post(
+        "/api/score", json={"clip": about["key"], "run": run, "strength": 0.8, "regions": regions}
+    ).json()
+    masks = Regions(**regions).annotations((64, 64))
+    after = np.rint(255 * render(clip.frames, share, 0.8)).astype(np.uint8)
+    assert found["result"]["frames"]["gcnr"]["3"] == gcnr(after[2], masks[3].septum, masks[3].ventricle)
+    assert found["result"]["frames"]["ks_a"]["1"] == ks(clip.frames[0], after[0], masks[1].septum)
+    assert found["result"]["frames"]["gcnr"]["1"] is None
+    assert found["input"]["means"]["ks_a"] == 0
+
+
+def test_masks_are_those_that_evaluate_reads(tmp_path):
+    regions = Regions(septum=[SEPTUM, None], ventricle=[VENTRICLE, VENTRICLE])
+    with zipfile.ZipFile(io.BytesIO(masks_zip(made_clip(), regions))) as packed:
+        packed.extractall(tmp_path)
+    expected = regions.annotations((64, 64))
+    for number in (1, 2):
+        for path in (f"noisy_roi/patient-7-frame-{number}.png", f"labelme/patient-7-frame-{number}.json"):
+            read = read_mask(tmp_path / path, (64, 64))
+            np.testing.assert_array_equal(read.septum, expected[number].septum)
+            np.testing.assert_array_equal(read.ventricle, expected[number].ventricle)
+    assert expected[1].septum.sum() == 20 * 20
+
+
+def test_results_are_saved_as_the_knob_shows_them(client, tmp_path):
+    clip, share = made_result(tmp_path / "data" / "result")
+    about = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")}).json()
+    (run,) = about["runs"]
+
+    def save(kind: str) -> bytes:
+        reply = client.post("/api/save", json={"clip": about["key"], "run": run, "strength": 0.8, "kind": kind})
+        assert reply.status_code == 200, reply.text
+        return reply.content
+
+    (tmp_path / "settings.json").write_bytes(save("json"))
+    assert read_settings(tmp_path / "settings.json") == Nuclear(strength=0.8)
+    (tmp_path / "saved.h5").write_bytes(save("h5"))
+    with h5py.File(tmp_path / "saved.h5") as file:
+        np.testing.assert_array_equal(file["signal"][()], render(clip.frames, share, 0.8))  # pyright: ignore
+    (tmp_path / "saved.mp4").write_bytes(save("mp4"))
+    assert read_video(tmp_path / "saved.mp4").shape == clip.shape
+    with Image.open(io.BytesIO(save("comparison.gif"))) as picture:
+        assert picture.n_frames == 6  # pyright: ignore[reportAttributeAccessIssue]
+    assert client.post("/api/save", json={"clip": about["key"], "run": run, "kind": "exe"}).status_code == 400
+
+
+def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):
+    made_result(tmp_path / "data" / "good")
+    (tmp_path / "data" / "bad").mkdir()
+    (tmp_path / "data" / "bad" / "report.json").write_text("{}")
+    bad, good = client.get("/api/results", params={"folder": str(tmp_path / "data")}).json()
+    assert good["name"] == "good"
+    report = json.loads((tmp_path / "data" / "good" / "report.json").read_text())
+    assert good["haze_energy_removed"] == report["haze_energy_removed"]
+    assert client.get("/api/file", params={"path": good["video"]}).headers["content-type"] == "video/mp4"
+    assert "problem" in bad
+
+
+def test_the_sector_and_the_frame_rate_can_be_corrected(client):
+    about = uploaded(client)
+    where = f"/api/clips/{about['key']}/sector"
+    corrected = client.post(where, json={"polygons": [SEPTUM], "fps": 50.0}).json()
+    assert (corrected["sector_pixels"], corrected["fps"]) == (20 * 20, 50.0)
+    assert client.post(where, json={"polygons": [[(-9, -9), (-5, -9), (-5, -5)]]}).status_code == 400
+    assert client.post(where, json={"fps": -1.0}).status_code == 400
+    assert client.post(where, json={}).json()["sector_pixels"] == about["sector_pixels"]
+
+
+def test_closing_a_clip_forgets_it(client):
+    about = uploaded(client)
+    client.delete(f"/api/clips/{about['key']}")
+    reply = client.get(f"/api/clips/{about['key']}")
+    assert (reply.status_code, "open it again" in reply.json()["error"]) == (400, True)
