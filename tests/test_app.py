@@ -18,10 +18,12 @@ from nuclear_diffusion.app.desk import Desk
 from nuclear_diffusion.app.regions import Regions, masks_zip
 from nuclear_diffusion.app.server import Server
 from nuclear_diffusion.io import Clip, read_video, write_video
+from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.measure.datasets import read_mask
 from nuclear_diffusion.metrics import gcnr, ks
-from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.folder import result_folder, write_result
+from nuclear_diffusion.restore.clip import Dehazed, Piece
+from nuclear_diffusion.restore.folder import About, result_folder, write_result
+from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Nuclear, read_settings
 from nuclear_diffusion.restore.render import render
 
@@ -44,7 +46,8 @@ def made_result(folder, frames: int = 6):
     sector = np.ones(clip.shape[1:], bool)
     found = Dehazed(signal, clip.frames - signal, None, sector, 1.0, share, signal)
     with result_folder(folder) as partial:
-        write_result(partial, clip, found, Nuclear(), "0" * 64)
+        about = About(Nuclear(), "0" * 64, fingerprint(clip))
+        write_result(partial, Recording.of(clip), [Piece(clip, found)], about)
     return clip, share
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from nuclear_diffusion.io import Clip, open_writer, write_video
 from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.folder import make_report, write_h5
+from nuclear_diffusion.restore.folder import About, write_h5
+from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, as_json
 from nuclear_diffusion.restore.pictures import caption, side_by_side
 
@@ -37,7 +38,7 @@ def export(kind: str, clip: Clip, dehazed: Dehazed, method: Method) -> tuple[str
         path = Path(folder) / f"result.{kind}"
         signal = dehazed.signal if dehazed.color is None else dehazed.color
         if kind == "result.h5":
-            write_h5(path, clip, dehazed, make_report(clip, dehazed, method, None) | {"versions": {}})
+            write_h5(path, clip, dehazed, About(method, None, fingerprint(clip), made_by={}))
         elif kind.startswith("comparison"):
             seen = clip.frames if clip.color is None else clip.color / np.float32(255)
             write_video(path, side_by_side({"input": seen, f"signal ({caption(method)})": signal}), clip.fps)
