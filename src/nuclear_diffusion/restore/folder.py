@@ -150,6 +150,7 @@ def make_report(
         "bright_tissue_lost": lost if math.isfinite(lost) else None,
         **identity(clip, method, prior_sha256, sector_sha256),
         "versions": versions(),
+        "notes": list(clip.notes),
         "notice": "Research use only, not a medical device.",
     }
 
