@@ -68,6 +68,7 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 
 
 def finished(client, key) -> dict:
+    run: dict = {}
     for _ in range(600):
         run = client.get(f"/api/runs/{key}").json()
         if run["state"] not in ("waiting", "running"):

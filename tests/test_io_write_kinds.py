@@ -145,7 +145,7 @@ def test_rates(tmp_path):
     assert zarr_array(write(tmp_path / "a.zarr", "zarr", values, fps=12.5)).attrs["fps"] == 12.5
     nifti = nifti_image(write(tmp_path / "a.nii.gz", "nifti", values, fps=12.5))
     assert nifti.shape == (32, 20, 1, 7)
-    assert nifti.header.get_zooms()[3] == pytest.approx(0.08)
+    assert list(nifti.header.get_zooms())[3] == pytest.approx(0.08)
     assert nifti.header.get_xyzt_units() == ("mm", "sec")
     assert sitk.ReadImage(str(write(tmp_path / "a.mha", "mha", values, fps=12.5))).GetSpacing() == (1, 1, 0.08)
     assert pydicom.dcmread(write(tmp_path / "a.dcm", "dicom", values, fps=12.5)).FrameTime == 80
@@ -174,7 +174,11 @@ def test_zea_layout(tmp_path):
     for shape in (GREY, COLOR):
         values = noise(shape)
         with h5py.File(write(tmp_path / f"{len(shape)}.hdf5", "zea", values, fps=20)) as file:
-            grey = values if len(shape) == 3 else np.stack([np.asarray(Image.fromarray(frame).convert("L")) for frame in values])
+            grey = (
+                values
+                if len(shape) == 3
+                else np.stack([np.asarray(Image.fromarray(frame).convert("L")) for frame in values])
+            )
             np.testing.assert_allclose(dataset(file, "data/image/values")[()], grey, atol=1 if len(shape) == 4 else 0)
             assert dataset(file, "data/image/values").dtype == np.uint8
             np.testing.assert_allclose(dataset(file, "data/image/timestamps")[()], np.arange(7) / 20, rtol=1e-6)

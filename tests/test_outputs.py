@@ -183,6 +183,7 @@ def test_the_containers_command(tmp_path):
     """Its entry point, with further options typed after the image's name."""
     lines = Path(__file__, "../../containers/Dockerfile").resolve().read_text().splitlines()
     (line,) = [line for line in lines if line.startswith("ENTRYPOINT")]
+    words: list[str]
     program, *words = json.loads(line.removeprefix("ENTRYPOINT"))
     assert program == "nuclear-diffusion"
     write_video(tmp_path / "input", hazy(), 20.0)

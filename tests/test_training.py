@@ -336,7 +336,7 @@ def platforms() -> tuple[str | None, int]:
     """Of JAX in this process: those that may be used, and how many are."""
     from jax._src import xla_bridge
 
-    return jax.config.jax_platforms, len(xla_bridge._backends)
+    return jax.config.jax_platforms, len(xla_bridge._backends)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp_path):
