@@ -585,7 +585,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # help, or arguments that tyro cannot parse
         return stop.code if isinstance(stop.code, int) else FAILED
     except KeyboardInterrupt:
-        print("\nInterrupted. Results that were finished are kept.", file=sys.stderr)
+        print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         return STOPPED
     except Exception as error:
         report_error(error)

@@ -103,11 +103,11 @@ class DehazeWidget(QWidget):
                 raise InputError("Stopped.")
             self.told.emit(done, total)
 
-        @thread_worker  # pyright: ignore[reportCallIssue]
+        @thread_worker
         def separate() -> Dehazed:
             return dehaze_clip(clip, method, prior_of(method).prior, progress=progress)
 
-        self.worker = separate()
+        self.worker = separate()  # pyright: ignore[reportCallIssue]
         self.worker.returned.connect(self._show)
         self.worker.errored.connect(lambda error: self.words.setText(str(error)))
         self.worker.finished.connect(self._rest)
