@@ -582,6 +582,7 @@ def test_a_prior_that_has_learned_haze_does_not_go_on_without(tmp_path):
         train(flat_frames(4), tmp_path / "run", TrainConfig(steps=1), init=tmp_path / "start.safetensors")
 
 
+@pytest.mark.usefixtures("wrong_types")
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
@@ -643,6 +644,7 @@ def test_eight_bit_frames_of_the_right_size_are_taken_as_they_are():
     assert pack_clips([("a", frames)], size=32).train.shape == (3, 8, 2, 32, 32)
 
 
+@pytest.mark.usefixtures("wrong_types")
 @pytest.mark.parametrize(
     "clips", [[], [("a", np.full((1, 4, 4), np.nan))], [("a", np.full((1, 4, 4), 2.0))], [("a", np.zeros(4))]]
 )
