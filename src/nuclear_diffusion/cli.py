@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -17,6 +17,9 @@ from tyro.conf import Positional, arg, subcommand
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
+
+if TYPE_CHECKING:
+    from nuclear_diffusion.io.clip import Reading
 
 LINE_SECONDS = 60
 """Seconds between progress lines without a terminal."""
@@ -51,6 +54,54 @@ Truth = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How to read a clip whose file does not say."""
+
+    axes: Annotated[
+        str | None,
+        arg(
+            metavar="HWT",
+            help="Order of an array's axes: T frames, H height, W width, C colour.",
+            help_behavior_hint="(default: THW, or as the format says)",
+        ),
+    ] = None
+    white: Annotated[
+        float | None,
+        arg(
+            metavar="VALUE",
+            help="Stored value of white, if black is 0: 4095 for 12 bits.",
+            help_behavior_hint="(default: as the format says, or of its type)",
+        ),
+    ] = None
+    db: Annotated[
+        tuple[float, float] | None,
+        arg(
+            metavar="LOW HIGH",
+            help="Stored values of black and white: -60 0 for dB.",
+            help_behavior_hint="(default: as the format says)",
+        ),
+    ] = None
+    fps: Annotated[
+        float | None,
+        arg(metavar="RATE", help="Frames per second.", help_behavior_hint="(default: as the file says, or 30)"),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        arg(
+            metavar="NAME",
+            help="Array to take from a file with several.",
+            help_behavior_hint="(default: frames, input, or the only one)",
+        ),
+    ] = None
+
+    def reading(self) -> "Reading":
+        """The options, checked."""
+        from nuclear_diffusion.io.clip import Reading
+
+        return Reading(**dataclasses.asdict(self))
+
+
 M = TypeVar("M", bound=Method)
 
 OfMethod = Annotated[
@@ -71,7 +122,8 @@ class Dehaze(Generic[M]):
         Positional[tuple[Path, ...]],
         arg(
             metavar="CLIP...",
-            help="DICOM, MP4, AVI, GIF, TIFF, NPZ, NPY, HDF5 or MHA files, or folders of PNGs.",
+            help="DICOM, movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, NIfTI, NRRD or MHA files, zarr, or folders of "
+            "frames or of clips.",
             help_behavior_hint="(one or more)",
         ),
     ]
@@ -117,22 +169,26 @@ class Dehaze(Generic[M]):
     ] = ""
     flat: Annotated[bool, arg(help="Write only what --write names, under the input's name; no result folders.")] = False
     anonymize: Annotated[bool, arg(help="Remove patient data from DICOM headers; text in the picture stays.")] = False
+    read: ReadOptions = ReadOptions()
 
     def run(self) -> int:
         """Dehaze every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
 
+        from nuclear_diffusion.io.find import expand
         from nuclear_diffusion.restore.outputs import Outputs
         from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, known_sector, prior_of
 
         outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)
         check_writable(self.output)
+        reading = self.read.reading()
         sector = known_sector(self.sector, self.sector_from)
         loaded = prior_of(self.method)
         failed = 0
-        names = folder_names(self.clips)
-        for number, (source, name) in enumerate(zip(self.clips, names, strict=True), start=1):
+        clips = expand(self.clips)
+        names = folder_names(clips)
+        for number, (source, name) in enumerate(zip(clips, names, strict=True), start=1):
             try:
                 with progress_bar(f"{name} ({number} of {len(names)})") as progress:
                     outcome = dehaze_file(
@@ -140,6 +196,7 @@ class Dehaze(Generic[M]):
                         self.output / name,
                         self.method,
                         loaded,
+                        reading=reading,
                         sector=sector,
                         outputs=outputs,
                         overwrite=self.overwrite,
@@ -157,6 +214,48 @@ class Dehaze(Generic[M]):
                 print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")
                 for sentence in outcome.report.get("notes", ()):
                     print(f"note: {name}: {sentence}", file=sys.stderr)
+        return FAILED if failed else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Show how clips are understood, without changing anything."""
+
+    clips: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="CLIP...", help="Clips, or folders of clips.", help_behavior_hint="(one or more)"),
+    ]
+    output: Annotated[
+        Path | None,
+        arg(
+            aliases=["-o"],
+            metavar="PNG",
+            help="Also draw the first frame of the (one) clip with the outline of its sector.",
+            help_behavior_hint="(default: no picture)",
+        ),
+    ] = None
+    read: ReadOptions = ReadOptions()
+
+    def run(self) -> int:
+        """Describe every clip; report failures and continue with the rest."""
+        if not self.clips:
+            raise InputError("Name at least one clip.")
+
+        from nuclear_diffusion.io.find import expand
+        from nuclear_diffusion.restore.inspect import describe, draw
+
+        reading, clips, failed = self.read.reading(), expand(self.clips), 0
+        if self.output is not None and len(clips) > 1:
+            raise InputError(f"-o draws one clip, got {len(clips)}: name one of them.")
+        for source in clips:
+            try:
+                seen = describe(source, reading)
+                print("\n".join(seen.lines()))
+                if self.output is not None:
+                    draw(seen, self.output)
+            except Exception as error:
+                report_error(error)
+                failed += 1
         return FAILED if failed else 0
 
 
@@ -462,6 +561,7 @@ class App:
 
 Command = (
     Annotated[Dehaze[Nuclear], subcommand("dehaze")]
+    | Annotated[Inspect, subcommand("inspect")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import find_sector, read_video
+from nuclear_diffusion.io import Reading, find_sector, read_video
+from nuclear_diffusion.io.find import Source, name_of
 from nuclear_diffusion.io.recording import Recording, open_clip
 from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
@@ -60,14 +61,12 @@ def prior_of(method: Method) -> LoadedPrior:
     return LoadedPrior(prior, prior_hash(prior))
 
 
-def folder_names(sources: Sequence[Path]) -> list[str]:
-    """A result name for each source: its file name without suffix, numbered where two would clash."""
+def folder_names(sources: Sequence[Source]) -> list[str]:
+    """A result name for each source: its name without suffix as typed, numbered where two would clash."""
     taken: set[str] = set()
     names = []
     for source in sources:
-        path = source.resolve()
-        stem = path.name if path.is_dir() else path.stem
-        stem = stem.replace("*", "").strip(".-_ ") or "clip"
+        stem = name_of(source).strip(".-_ ") or "clip"
         name, number = stem, 1
         while name.lower() in taken:  # some file systems ignore case
             number += 1
@@ -110,17 +109,18 @@ def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
 
 
 def dehaze_file(
-    source: Path,
+    source: Source,
     folder: Path,
     method: Method,
     loaded: LoadedPrior,
     *,
+    reading: Reading | None = None,
     sector: Mask | None = None,
     outputs: Outputs | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Dehaze one source (a file or a folder of images) into the result folder `folder`.
+    """Dehaze one source (a file or a folder of images), read as `reading` says, into the result folder `folder`.
 
     `sector` (h, w) replaces the sector that would be found; see `known_sector`. An existing result of the same clip,
     sector, settings and weights is kept. Any other result is replaced only with `overwrite`, once the new one is
@@ -128,11 +128,11 @@ def dehaze_file(
     its place if they are flat.
     """
     outputs = outputs or Outputs()
-    recording = held(open_clip(source))
+    recording = held(open_clip(source, reading))
     seen = survey(recording)
     check_separable(recording, seen, method)
     sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
-    about = About(method, loaded.sha256, seen.sha256, sector_sha256, tuple(seen.notes))
+    about = About(method, loaded.sha256, seen.sha256, sector_sha256, (*recording.notes, *seen.notes))
     wanted = identity(seen.sha256, method, loaded.sha256, sector_sha256)
     estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
-from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
@@ -83,7 +83,7 @@ def read_frames(
     run = None if cache is None else cache.resolve().parent
     if run is not None and folder.resolve().is_relative_to(run):
         raise InputError(f"{folder} is inside the folder of the run, {run}: choose another output folder.")
-    sources = [source for source in find_clips(folder) if source.resolve() != run]
+    sources = [source for source in find_clips(folder) if isinstance(source, Frames) or source.resolve() != run]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
     if cache is None:
@@ -106,7 +106,7 @@ def read_frames(
 
 
 def _read(
-    sources: list[Path],
+    sources: Sequence[Source],
     size: int,
     teacher: DiffusionPrior | None,
     seed: int,
@@ -178,7 +178,7 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(
-    sources: list[Path],
+    sources: Sequence[Source],
     size: int,
     teacher: DiffusionPrior | None,
     seed: int,
@@ -221,7 +221,7 @@ def _fitted(
                 progress(done, len(sources))
 
 
-def _fit(source: Path, size: int) -> _Fitted | str:
+def _fit(source: Source, size: int) -> _Fitted | str:
     """One clip on the prior's grid, or the error if it is unreadable."""
     try:
         clip = read_video(source)

@@ -131,7 +131,7 @@ def train(
     config: TrainConfig | None = None,
     *,
     seed: int = 0,
-    val_frames: FrameBank | None = None,
+    val_frames: UInt8[np.ndarray, "others *moments_and_kinds height width"] | None = None,
     resume: bool = True,
     init: Path | str | DiffusionPrior | None = None,
     judge: Judge | None = None,
