@@ -12,7 +12,9 @@ from benchmarks.paired import Paired
 from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
-Table = Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient | Fuzz | Long
+Table = (
+    Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient | Fuzz | Long
+)
 """A table of the documents. Its fields are the options of its command; it also has
 
 - `command`, the argument of `python -m benchmarks`,
