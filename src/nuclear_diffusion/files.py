@@ -1,12 +1,14 @@
 """Writes that are whole or not at all, by one process at a time.
 
-`atomic` writes a file or a new folder, `replacing` a folder that may exist, `filling` several files at once. `locked` and
-`working_in` keep other processes out. A process may be killed at any instruction: the next one tidies up.
+`atomic` writes a file or a new folder, `replacing` a folder that may exist, `filling` several files at once. `locked`
+and `working_in` keep other processes out. A process may be killed at any instruction: the next one tidies up.
 """
 
 import contextlib
 import errno
+import functools
 import hashlib
+import inspect
 import os
 import re
 import secrets
@@ -15,8 +17,11 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from nuclear_diffusion.errors import InputError
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -82,14 +87,29 @@ def locked(path: Path) -> Iterator[None]:
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
     """As `locked`, for all that is in `folder`; removes what a killed process was writing there."""
-    lock = folder / ".lock"
-    with _held(lock, folder):
-        for place, folders, files in os.walk(folder):
+    with _held(folder / ".lock", folder) as first:
+        for place, folders, files in os.walk(folder) if first else ():
             for name in (*folders, *files):
                 if _TEMPORARY.fullmatch(name):
                     _remove(Path(place, name))
             folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
         yield
+
+
+def alone_in(argument: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function so that it runs in `working_in` the folder that this argument names."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+            with working_in(Path(signature.bind(*args, **kwargs).arguments[argument])):
+                return function(*args, **kwargs)
+
+        return alone
+
+    return decorate
 
 
 @contextmanager
@@ -162,8 +182,11 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def _held(lock: Path, what: Path) -> Iterator[None]:
-    """Hold the lock file `lock`, which is removed afterwards; it may be taken again within the block."""
+def _held(lock: Path, what: Path) -> Iterator[bool]:
+    """Hold the lock file `lock`, which is removed afterwards; it may be taken again within the block.
+
+    Yields whether it was not held already.
+    """
     from filelock import FileLock, Timeout
 
     made = [parent for parent in lock.parents if not parent.exists()]
@@ -178,11 +201,11 @@ def _held(lock: Path, what: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(what, error) from error
     try:
-        outermost = taken.lock_counter == 1
-        if outermost:
-            with contextlib.suppress(OSError):  # on a full disk, too
+        first = taken.lock_counter == 1
+        if first:
+            with contextlib.suppress(OSError):  # the disk may be full
                 lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
+        yield first
     finally:
         if taken.lock_counter == 1:
             with contextlib.suppress(OSError):
