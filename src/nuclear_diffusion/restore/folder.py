@@ -16,7 +16,7 @@ import numpy as np
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, write_video
-from nuclear_diffusion.metrics import bright_lost
+from nuclear_diffusion.metrics import bright_lost, flicker
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
 from nuclear_diffusion.restore.outputs import NAMES
@@ -136,6 +136,8 @@ def make_report(
     frames, height, width = clip.frames.shape
     seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
     lost = bright_lost(clip.frames, dehazed.signal, dehazed.sector)
+    parts = {"input": clip.frames, "signal": dehazed.signal}
+    swings = {name: flicker(video, dehazed.sector) for name, video in parts.items()}
     energy = float(np.square(seen, dtype=np.float64).sum())
     removed = float(np.square(seen.astype(np.float64) - kept).sum())
     return {
@@ -148,6 +150,7 @@ def make_report(
         "seconds": round(dehazed.seconds, 3),
         "haze_energy_removed": removed / energy if energy else 0.0,
         "bright_tissue_lost": lost if math.isfinite(lost) else None,
+        "flicker": {name: swing if math.isfinite(swing) else None for name, swing in swings.items()},
         **identity(clip, method, prior_sha256, sector_sha256),
         "versions": versions(),
         "notice": "Research use only, not a medical device.",
