@@ -545,7 +545,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = _parse(arguments)
             if isinstance(command, Long):
                 say = Reporter(json=command.json, quiet=command.quiet)
-            return command.run(say)
+            code = command.run(say)
+            sys.stdout.flush()  # so that a reader that is gone is noticed here
+            return code
         except SystemExit as stop:  # help, or arguments that tyro cannot parse
             return stop.code if isinstance(stop.code, int) else FAILED
         except KeyboardInterrupt as stop:

@@ -91,10 +91,14 @@ class Reporter:
             state = (done, total, words)
 
         def keep_saying() -> None:
+            said = state
             while not ended.wait(max(0.0, self._due - time.monotonic())):
                 now = time.monotonic()
                 self._due = now + (EVENT_SECONDS if self.json else LINE_SECONDS)
                 with suppress(OSError):  # nobody reads on: the next result finds that out
+                    if self.json and state == said:
+                        continue
+                    said = state
                     if self.json:
                         about = {"done": state[0], "total": state[1]} | ({"words": state[2]} if state[2] else {})
                         self._event("progress", task=description, **about, seconds=round(now - started, 1))

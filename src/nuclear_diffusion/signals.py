@@ -82,7 +82,7 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
         if not issubclass(unraisable.exc_type, Stopped):
             return report(unraisable)
         swallowed = True
-        timer = threading.Timer(0.05, _thread.interrupt_main, (received or signal.SIGINT,))
+        timer = threading.Timer(0.05, _again, (received or signal.SIGINT,))
         timer.daemon = True
         timer.start()
 
@@ -134,6 +134,14 @@ def _install(handler: "signal._HANDLER") -> dict[int, "signal._HANDLER"]:
     for number in before:
         signal.signal(number, handler)
     return before
+
+
+def _again(number: int) -> None:
+    """Send the main thread a signal, which also wakes it."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def _end(number: int, sentence: str) -> None:

@@ -84,10 +84,11 @@ def spread(
             if progress is not None:
                 progress({worker.task: worker.told for worker in crew if worker.task is not None})
     finally:
-        for worker in crew:
-            worker.process.terminate()
-        for worker in crew:
-            worker.end()
+        with signals.patient():  # the workers have a limit themselves
+            for worker in crew:
+                worker.process.terminate()
+            for worker in crew:
+                worker.end()
 
 
 class _Worker:
