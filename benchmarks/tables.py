@@ -3,6 +3,7 @@
 from benchmarks.ablation import Ablation
 from benchmarks.calibration import Calibration
 from benchmarks.development import Development
+from benchmarks.fuzz import Fuzz
 from benchmarks.gradient import Gradient
 from benchmarks.methods import DEFAULTS, Methods
 from benchmarks.own_prior import OwnPrior
@@ -10,7 +11,7 @@ from benchmarks.paired import Paired
 from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
-Table = Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient
+Table = Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient | Fuzz
 """A table of the documents. Its fields are the options of its command; it also has
 
 - `command`, the argument of `python -m benchmarks`,
@@ -29,5 +30,6 @@ TABLES: tuple[Table, ...] = (
     Development(),
     Calibration(),
     Gradient(),
+    Fuzz(),
 )
 """Each table with the default options of its command."""

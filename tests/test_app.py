@@ -4,9 +4,11 @@ import io
 import json
 import time
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -16,10 +18,12 @@ from nuclear_diffusion.app.desk import Desk
 from nuclear_diffusion.app.regions import Regions, masks_zip
 from nuclear_diffusion.app.server import Server
 from nuclear_diffusion.io import Clip, read_video, write_video
+from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.measure.datasets import read_mask
 from nuclear_diffusion.metrics import gcnr, ks
-from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.folder import result_folder, write_result
+from nuclear_diffusion.restore.clip import Dehazed, Piece
+from nuclear_diffusion.restore.folder import About, result_folder, write_result
+from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Nuclear, read_settings
 from nuclear_diffusion.restore.render import render
 
@@ -31,7 +35,7 @@ VENTRICLE = [(35.0, 35.0), (55.0, 35.0), (55.0, 55.0), (35.0, 55.0)]
 def made_clip(frames: int = 6, side: int = 64) -> Clip:
     """Bytes, so that the browser's input is the clip itself."""
     noise = np.random.default_rng(0).integers(1, 256, (frames, side, side))
-    return Clip(np.float32(noise / 255), 25.0, None, None, "patient-7", "patient-7.npz")  # pyright: ignore
+    return Clip(np.float32(noise / 255), 25.0, None, None, "patient-7", Path("patient-7.npz"))
 
 
 def made_result(folder, frames: int = 6):
@@ -42,7 +46,8 @@ def made_result(folder, frames: int = 6):
     sector = np.ones(clip.shape[1:], bool)
     found = Dehazed(signal, clip.frames - signal, None, sector, 1.0, share, signal)
     with result_folder(folder) as partial:
-        write_result(partial, clip, found, Nuclear(), "0" * 64)
+        about = About(Nuclear(), "0" * 64, fingerprint(clip))
+        write_result(partial, Recording.of(clip), [Piece(clip, found)], about)
     return clip, share
 
 
@@ -68,6 +73,7 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 
 
 def finished(client, key) -> dict:
+    run: dict = {}
     for _ in range(600):
         run = client.get(f"/api/runs/{key}").json()
         if run["state"] not in ("waiting", "running"):
@@ -157,7 +163,7 @@ def test_a_run_gives_the_librarys_result(client):
 def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatch):
     about = uploaded(client)
 
-    def slow(clip, method, prior, progress):
+    def slow(clip, method, prior, sector, progress):
         for step in range(1000):
             progress(step, 1000)
             time.sleep(0.01)
@@ -213,14 +219,31 @@ def test_results_are_saved_as_the_knob_shows_them(client, tmp_path):
 
     (tmp_path / "settings.json").write_bytes(save("json"))
     assert read_settings(tmp_path / "settings.json") == Nuclear(strength=0.8)
-    (tmp_path / "saved.h5").write_bytes(save("h5"))
+    (tmp_path / "saved.h5").write_bytes(save("result.h5"))
     with h5py.File(tmp_path / "saved.h5") as file:
         np.testing.assert_array_equal(file["signal"][()], render(clip.frames, share, 0.8))  # pyright: ignore
     (tmp_path / "saved.mp4").write_bytes(save("mp4"))
     assert read_video(tmp_path / "saved.mp4").shape == clip.shape
     with Image.open(io.BytesIO(save("comparison.gif"))) as picture:
         assert picture.n_frames == 6  # pyright: ignore[reportAttributeAccessIssue]
+    (tmp_path / "saved.mkv").write_bytes(save("mkv"))
+    expected = np.rint(255 * render(clip.frames, share, 0.8))
+    np.testing.assert_allclose(255 * read_video(tmp_path / "saved.mkv").frames, expected, atol=0.6)
+    dataset = pydicom.dcmread(io.BytesIO(save("dcm")))
+    np.testing.assert_allclose(dataset.pixel_array, expected, atol=0.6)
     assert client.post("/api/save", json={"clip": about["key"], "run": run, "kind": "exe"}).status_code == 400
+
+
+def test_a_drawn_sector_is_the_one_that_is_dehazed(client):
+    about = uploaded(client)
+    client.post(f"/api/clips/{about['key']}/sector", json={"polygons": [SEPTUM]})
+    key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert finished(client, key)["state"] == "done"
+    shown = np.frombuffer(client.get(f"/api/runs/{key}/planes/signal").content, np.uint8).reshape(6, 64, 64)
+    changed = (shown != np.rint(255 * made_clip().frames)).any(axis=0)
+    assert changed[10:30, 10:30].any()
+    changed[10:30, 10:30] = False
+    assert not changed.any()
 
 
 def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):

@@ -17,12 +17,14 @@ import nuclear_diffusion
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.io import Clip, write_video
+from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import load_prior
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore import run
-from nuclear_diffusion.restore.folder import FILES, write_result
+from nuclear_diffusion.restore.folder import FILES, About, write_result
+from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import METHODS, as_dict
 
 
@@ -49,9 +51,9 @@ def _small(monkeypatch):
     """Separate at 32 pixels a side rather than 256."""
 
     def dehaze_small(*args, **kwargs):
-        return core.dehaze_clip(*args, **kwargs, size=32)
+        return core.dehaze_recording(*args, **kwargs, size=32)
 
-    monkeypatch.setattr(run, "dehaze_clip", dehaze_small)
+    monkeypatch.setattr(run, "dehaze_recording", dehaze_small)
 
 
 def assert_refused(capsys, code, *words):
@@ -384,7 +386,7 @@ def assert_same_result(one, other):
 def blind(monkeypatch):
     """A prior known in closed form in place of the shipped one; how often it was loaded and the clip estimated."""
     asked: list[str] = []
-    from nuclear_diffusion.restore.estimate import estimate
+    from nuclear_diffusion.restore.estimate import estimate_parts
 
     def prior_of(settings):
         asked.append("prior")
@@ -392,10 +394,10 @@ def blind(monkeypatch):
 
     def counted(*args, **rest):
         asked.append("estimate")
-        return estimate(*args, **rest)
+        return estimate_parts(*args, **rest)
 
     monkeypatch.setattr(run, "prior_of", prior_of)
-    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate", counted)
+    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate_parts", counted)
     return asked
 
 
@@ -493,7 +495,9 @@ def finished(tmp_path_factory):
         ("RPCA", METHODS["rpca"](), None),
     ):
         (folder / name / "clip").mkdir(parents=True)
-        write_result(folder / name / "clip", clip, core.dehaze_clip(clip, settings, prior, size=32), settings, None)
+        piece = core.Piece(clip, core.dehaze_clip(clip, settings, prior, size=32))
+        about = About(settings, None, fingerprint(clip))
+        write_result(folder / name / "clip", Recording.of(clip), [piece], about)
     return folder
 
 

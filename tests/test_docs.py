@@ -22,7 +22,7 @@ PAGES = [
 ]
 GUIDES = [page for page in PAGES if (ROOT / "benchmarks") not in page.parents]
 SOURCES = Path(nuclear_diffusion.__file__).parent
-COMMANDS = ("dehaze", "render", "train", "simulate", "evaluate", "tune", "demo")
+COMMANDS = ("dehaze", "inspect", "render", "train", "simulate", "evaluate", "tune", "demo")
 
 ELSEWHERE = {"--strict", "--split", "--help", "--version"}
 """Options of other programs, and of all."""
@@ -145,3 +145,10 @@ def test_the_readme_has_the_command_that_runs_the_tests():
     """The one that CI runs, too."""
     assert "python -m pytest -n 2" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert "python -m pytest -n 2" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_tests_that_the_threat_list_names_exist():
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(named) > 15
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"

@@ -277,5 +277,5 @@ def test_labelme_files_of_another_size_or_kind_are_refused(tmp_path):
         read_mask(labelme(tmp_path / "a.json", [("septum", SQUARE, "polygon")], height=40), (SIDE, SIDE))
     for text in ("{", "[]", '{"shapes": [{"label": "septum"}]}'):
         (tmp_path / "b.json").write_text(text)
-        with pytest.raises(InputError, match="no LabelMe file"):
+        with pytest.raises(InputError, match="not a LabelMe file"):
             read_mask(tmp_path / "b.json", (SIDE, SIDE))

@@ -14,6 +14,7 @@ from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.color import drawn_in_color, recolored, tissue_shades
 from nuclear_diffusion.restore.layout import Layout
 from nuclear_diffusion.restore.methods import Rpca
+from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, known_sector
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 12
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -54,7 +55,7 @@ def even_haze(monkeypatch):
 
     def separate(self, frames, prior=None, *, mask=None, progress=None):
         seen.append(frames)
-        return Separation(np.maximum(frames - 0.1, 0), np.full_like(frames, 0.1), np.zeros(1))
+        return Separation(np.maximum(frames - 0.1, 0), np.full_like(frames, 0.1), np.zeros(1))  # pyright: ignore
 
     monkeypatch.setattr(Rpca, "separate", separate)
     return seen
@@ -199,3 +200,28 @@ def test_a_given_sector_is_used_and_must_fit(even_haze):
     assert (dehazed.signal != clip.frames)[:, sector].mean() > 0.9
     with pytest.raises(InputError, match="50 x 60 pixels"):
         Layout.find(clip, 64, np.ones((50, 60), bool))
+
+
+def test_a_sector_is_taken_from_a_picture_a_clip_or_a_result(tmp_path, even_haze):
+    np.save(tmp_path / "clip.npy", tissue())
+    sector = np.zeros((HEIGHT, WIDTH), bool)
+    sector[50:80, 60:100] = True
+    Image.fromarray(255 * sector.astype(np.uint8)).save(tmp_path / "sector.png")
+    assert known_sector(None, None) is None
+    given = known_sector(tmp_path / "sector.png", None)
+    np.testing.assert_array_equal(given, sector)
+
+    def dehaze(sector: np.ndarray | None):
+        return dehaze_file(tmp_path / "clip.npy", tmp_path / "result", Rpca(), LoadedPrior(None, None), sector=sector)
+
+    assert not dehaze(given).skipped
+    assert dehaze(given).skipped
+    with pytest.raises(InputError, match="another clip, sector"):
+        dehaze(None)
+    for result in (tmp_path / "result", tmp_path / "result" / "result.h5"):
+        np.testing.assert_array_equal(known_sector(None, result), sector)
+    found = known_sector(None, tmp_path / "clip.npy")
+    assert found is not None
+    assert found.sum() > 3 * sector.sum()
+    with pytest.raises(InputError, match="remove one"):
+        known_sector(tmp_path / "sector.png", tmp_path / "clip.npy")

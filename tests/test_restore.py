@@ -12,22 +12,24 @@ from msgspec import structs
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Fit, read_video
+from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, PAPER_WINDOW
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.rpca import robust_pca
 from nuclear_diffusion.paper.separation import Separation
-from nuclear_diffusion.restore.clip import dehaze_clip, rendered
+from nuclear_diffusion.restore.clip import Piece, dehaze_clip, rendered
 from nuclear_diffusion.restore.draws import Posterior
 from nuclear_diffusion.restore.estimate import Estimate
 from nuclear_diffusion.restore.folder import (
     FILES,
-    fingerprint,
-    make_report,
-    read_h5,
+    About,
+    Removed,
+    open_result,
     read_report,
     result_folder,
     write_result,
 )
+from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import (
     METHODS,
     Aware,
@@ -70,21 +72,22 @@ def make_clip(*, frames: int = 6, color: bool = False, seed: int = 0) -> Clip:
 def separated(haze: float):
     """A stand-in for the separation that finds the same haze everywhere."""
 
-    def separate(self, frames, prior=None, *, mask=None, progress=None):
-        return Separation(frames - haze, jnp.full_like(frames, haze), jnp.zeros(1))
+    def separations(self, job):
+        for frames in job.blocks:
+            yield Separation(jnp.asarray(frames - haze), jnp.full_like(frames, haze), jnp.zeros(1))
 
-    return separate
+    return separations
 
 
 def test_no_haze_found_leaves_every_bit(monkeypatch):
-    monkeypatch.setattr(Rpca, "separate", separated(0.0))
+    monkeypatch.setattr(Rpca, "separations", separated(0.0))
     clip = make_clip()
     np.testing.assert_array_equal(dehaze_clip(clip, RPCA, size=64).signal, clip.frames)
 
 
 @pytest.mark.parametrize("size", [48, 64, 150])
 def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
-    monkeypatch.setattr(Rpca, "separate", separated(0.125))
+    monkeypatch.setattr(Rpca, "separations", separated(0.125))
     clip = make_clip()
     dehazed = dehaze_clip(clip, RPCA, size=size)
     inside = dehazed.sector
@@ -95,7 +98,7 @@ def test_even_haze_comes_off_at_the_clips_own_resolution(monkeypatch, size):
 
 def test_a_clip_in_colour_keeps_its_hue(monkeypatch):
     """All channels are dimmed by the factor of the luma, where subtracting the haze from each would turn the hue."""
-    monkeypatch.setattr(Rpca, "separate", separated(0.125))
+    monkeypatch.setattr(Rpca, "separations", separated(0.125))
     clip = make_clip(color=True)
     dehazed = dehaze_clip(clip, RPCA, size=64)
     assert clip.color is not None
@@ -147,10 +150,11 @@ def test_the_weight_of_robust_pca_is_in_units_of_the_sector():
 def found(share: float, monkeypatch, mean: float = 0.3, haze: float = 0.25):
     """Let `estimate` find the same everywhere, and nobody ask the prior."""
 
-    def estimate(frames, prior, *, progress=None):
-        return Estimate(*(jnp.full_like(frames, value) for value in (mean, share, haze)), trace=jnp.zeros(1))
+    def estimate_parts(blocks, windows, prior, **rest):
+        for frames in blocks:
+            yield Estimate(*(jnp.full_like(frames, value) for value in (mean, share, haze)), trace=jnp.zeros(1))
 
-    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate", estimate)
+    monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate_parts", estimate_parts)
 
 
 @pytest.mark.parametrize("size", [48, 64, 150])
@@ -223,13 +227,10 @@ def test_progress_counts_up_to_the_whole(settings):
     dehaze_clip(
         make_clip(), settings, Gaussian(20.0, 0.2), size=32, progress=lambda done, total: seen.append((done, total))
     )
-    # one count, or one of the estimate and one of the draws
-    starts = [k for k, (done, _) in enumerate(seen) if done == 0]
-    assert len(starts) == 1 + (settings == Nuclear(samples=2))
-    for start, stop in zip(starts, [*starts[1:], len(seen)], strict=True):
-        counts = [done for done, _ in seen[start:stop]]
-        assert counts == sorted(counts)
-        assert seen[stop - 1][0] == seen[stop - 1][1] > 0
+    counts = [done for done, _ in seen]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert {total for _, total in seen} == {counts[-1]}
 
 
 def test_identical_frames_cannot_be_told_apart_but_can_be_denoised():
@@ -314,11 +315,16 @@ def held_by(path):
         return {name: np.asarray(file[name]) for name in file}, dict(file.attrs)
 
 
+def written(folder, clip, dehazed, settings):
+    about = About(settings, None, fingerprint(clip))
+    return write_result(folder, Recording.of(clip), [Piece(clip, dehazed)], about)
+
+
 @pytest.mark.parametrize("color", [False, True])
 def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     clip, settings = make_clip(color=color), RPCA
     dehazed = dehaze_clip(clip, settings, size=32)
-    report = write_result(tmp_path, clip, dehazed, settings, None)
+    report = written(tmp_path, clip, dehazed, settings)
     assert {file.name for file in tmp_path.iterdir()} == set(FILES)
 
     arrays, attributes = held_by(tmp_path / "result.h5")
@@ -341,12 +347,14 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
 
 def test_removed_energy_is_a_fraction_of_the_input(monkeypatch):
     clip = make_clip()
-    monkeypatch.setattr(Rpca, "separate", separated(1.0))
-    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA, None)
-    assert report["haze_energy_removed"] == pytest.approx(1.0)
-    monkeypatch.setattr(Rpca, "separate", separated(0.0))
-    report = make_report(clip, dehaze_clip(clip, RPCA, size=32), RPCA, None)
-    assert report["haze_energy_removed"] == 0
+    monkeypatch.setattr(Rpca, "separations", separated(1.0))
+    removed = Removed()
+    removed.add(clip, dehaze_clip(clip, RPCA, size=32))
+    assert removed.energy == pytest.approx(1.0)
+    monkeypatch.setattr(Rpca, "separations", separated(0.0))
+    removed = Removed()
+    removed.add(clip, dehaze_clip(clip, RPCA, size=32))
+    assert removed.energy == 0
 
 
 def test_side_by_side_keeps_each_panel_under_its_caption():
@@ -395,7 +403,7 @@ def test_draws_give_maps_of_mean_and_spread(tmp_path):
     np.testing.assert_array_equal(dehazed.draws_deviation[:, outside], 0)
     np.testing.assert_array_equal(dehazed.draws_mean[:, outside], clip.frames[:, outside])
     with result_folder(tmp_path / "one") as folder:
-        write_result(folder, clip, dehazed, settings, None)
+        written(folder, clip, dehazed, settings)
     assert {file.name for file in (tmp_path / "one").iterdir()} == {*FILES, "spread.mp4"}
     assert read_report(tmp_path / "one") is not None
     arrays, _ = held_by(tmp_path / "one" / "result.h5")
@@ -414,7 +422,12 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
     found(0.5, monkeypatch)
     deviation = jnp.asarray(spread)
     draws = Posterior(deviation[None], 0 * deviation, deviation, deviation, jnp.ones(1))
-    monkeypatch.setattr(Nuclear, "draw", lambda *args, **rest: draws)
+
+    def drawn(self, job):
+        list(job.blocks)
+        yield draws
+
+    monkeypatch.setattr(Nuclear, "_drawn", drawn)
     dehazed = dehaze_clip(clip, Nuclear(samples=2), object(), size=32)  # pyright: ignore
     assert dehazed.draws_deviation is not None
     assert dehazed.draws_deviation.min() == 0
@@ -428,10 +441,13 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
 def test_a_result_file_is_read_back_whole(tmp_path, color, samples):
     clip, settings = make_clip(color=color), Nuclear(samples=samples)
     dehazed = dehaze_clip(clip, settings, Gaussian(20.0, 0.1), size=32)
-    write_result(tmp_path, clip, dehazed, settings, "0" * 64)
-    read, again = read_h5(tmp_path / "result.h5")
+    written(tmp_path, clip, dehazed, settings)
+    with open_result(tmp_path / "result.h5") as result:
+        (piece,) = result.pieces()
+        read, recording = piece.clip, result.recording
+        assert (recording.shape, recording.colored) == (clip.shape, color)
     for name in dehazed._fields:
-        one, other = getattr(dehazed, name), getattr(again, name)
+        one, other = getattr(dehazed, name), getattr(piece.dehazed, name)
         if name != "seconds":
             assert (one is None) == (other is None), name
             np.testing.assert_array_equal(one, other)
@@ -444,15 +460,17 @@ def test_a_result_file_is_read_back_whole(tmp_path, color, samples):
 
 def test_what_is_no_result_file_is_refused(tmp_path):
     path = tmp_path / "result.h5"
-    with pytest.raises(InputError, match="not a result"):
-        read_h5(path)
+
+    def refused():
+        with pytest.raises(InputError, match="not a result"), open_result(path):
+            pytest.fail("it was opened")
+
+    refused()
     path.write_text("no HDF5")
-    with pytest.raises(InputError, match="not a result"):
-        read_h5(path)
+    refused()
     with h5py.File(path, "w") as file:
         file["input"] = np.zeros((2, 3, 4))
-    with pytest.raises(InputError, match="not a result"):
-        read_h5(path)
+    refused()
 
 
 def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path):

@@ -181,7 +181,7 @@ def test_evaluate_uses_the_files_settings_and_only_the_patients_named(file, data
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("", "no patient"), ("patient-1\npatient-7", "patient-7"), (None, "not a readable text file")]
+    ("text", "word"), [("", "no patient"), ("patient-1\npatient-7", "patient-7"), (None, "no such file")]
 )
 def test_a_bad_list_of_patients_is_one_sentence(text, word, data, tmp_path):
     path = tmp_path / "names.txt"

@@ -1,5 +1,6 @@
 """From clips to a prior and a verdict on it: who judges, by what, and what is left on the disk."""
 
+import contextlib
 import json
 import os
 import shutil

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.restore.estimate import Estimate, estimate, separate
     from nuclear_diffusion.restore.one_pass import mmse, posterior_mean
     from nuclear_diffusion.restore.render import render
+    from nuclear_diffusion.restore.stream import stream
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
@@ -53,6 +54,7 @@ _HOME = {
     "restore.estimate": ["Estimate", "estimate", "separate"],
     "restore.one_pass": ["mmse", "posterior_mean"],
     "restore.render": ["render"],
+    "restore.stream": ["stream"],
     "io": ["Clip", "find_sector", "open_writer", "read_video", "write_video"],
     "simulation": ["SimulatedClip", "simulate"],
     "training.config": ["TrainConfig"],
@@ -102,6 +104,7 @@ __all__ = [
     "separate_as_zea",
     "show",
     "simulate",
+    "stream",
     "train",
     "write_video",
 ]

@@ -20,6 +20,7 @@ from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nucle
 from nuclear_diffusion.training.request import Request
 
 if TYPE_CHECKING:
+    from nuclear_diffusion.io.clip import Reading
     from nuclear_diffusion.restore.batch import Record
 
 FAILED, UNREAD = 2, 141
@@ -52,6 +53,54 @@ Truth = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class ReadOptions:
+    """How to read a clip whose file does not say."""
+
+    axes: Annotated[
+        str | None,
+        arg(
+            metavar="HWT",
+            help="Order of an array's axes: T frames, H height, W width, C colour.",
+            help_behavior_hint="(default: THW, or as the format says)",
+        ),
+    ] = None
+    white: Annotated[
+        float | None,
+        arg(
+            metavar="VALUE",
+            help="Stored value of white, if black is 0: 4095 for 12 bits.",
+            help_behavior_hint="(default: as the format says, or of its type)",
+        ),
+    ] = None
+    db: Annotated[
+        tuple[float, float] | None,
+        arg(
+            metavar="LOW HIGH",
+            help="Stored values of black and white: -60 0 for dB.",
+            help_behavior_hint="(default: as the format says)",
+        ),
+    ] = None
+    fps: Annotated[
+        float | None,
+        arg(metavar="RATE", help="Frames per second.", help_behavior_hint="(default: as the file says, or 30)"),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        arg(
+            metavar="NAME",
+            help="Array to take from a file with several.",
+            help_behavior_hint="(default: frames, input, or the only one)",
+        ),
+    ] = None
+
+    def reading(self) -> "Reading":
+        """The options, checked."""
+        from nuclear_diffusion.io.clip import Reading
+
+        return Reading(**dataclasses.asdict(self))
+
+
 M = TypeVar("M", bound=Method)
 
 OfMethod = Annotated[
@@ -80,7 +129,8 @@ class Dehaze(Long, Generic[M]):
         Positional[tuple[Path, ...]],
         arg(
             metavar="CLIP...",
-            help="DICOM, MP4, AVI, GIF, TIFF, NPZ, NPY, HDF5 or MHA files, or folders of PNGs or of clips.",
+            help="DICOM, movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, NIfTI, NRRD or MHA files, zarr, or folders of "
+            "frames or of clips.",
             help_behavior_hint="(one or more)",
         ),
     ]
@@ -126,6 +176,7 @@ class Dehaze(Long, Generic[M]):
     ] = ""
     flat: Annotated[bool, arg(help="Write only what --write names, under the input's name; no result folders.")] = False
     anonymize: Annotated[bool, arg(help="Remove patient data from DICOM headers; text in the picture stays.")] = False
+    read: ReadOptions = ReadOptions()
 
     jobs: Annotated[
         int | None,
@@ -159,10 +210,11 @@ class Dehaze(Long, Generic[M]):
         shard = Shard() if self.shard is None else Shard.parse(self.shard)
         outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)
         check_writable(self.output)
+        reading = self.read.reading()
         sector = known_sector(self.sector, self.sector_from)
         everything = items_of(self.clips)
         items = shard.of(everything)
-        task = Task(self.output, self.method, sector, outputs, self.overwrite)
+        task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
         recorded = len(everything) > 1 and not self.flat
         failed, ended = 0, set[str]()
@@ -203,6 +255,49 @@ class Dehaze(Long, Generic[M]):
             say.result(text, "done", **about, seconds=record.seconds, result=record.result)
             for sentence in record.notes:
                 say.note(sentence, clip=record.clip)
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Show how clips are understood, without changing anything."""
+
+    clips: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(metavar="CLIP...", help="Clips, or folders of clips.", help_behavior_hint="(one or more)"),
+    ]
+    output: Annotated[
+        Path | None,
+        arg(
+            aliases=["-o"],
+            metavar="PNG",
+            help="Also draw the first frame of the (one) clip with the outline of its sector.",
+            help_behavior_hint="(default: no picture)",
+        ),
+    ] = None
+    read: ReadOptions = ReadOptions()
+
+    def run(self, say: Reporter) -> int:
+        """Describe every clip; report failures and continue with the rest."""
+        if not self.clips:
+            raise InputError("Name at least one clip.")
+
+        from nuclear_diffusion.io.find import expand
+        from nuclear_diffusion.restore.inspect import describe, draw
+
+        reading, clips, failed = self.read.reading(), expand(self.clips), 0
+        if self.output is not None and len(clips) > 1:
+            raise InputError(f"-o draws one clip, got {len(clips)}: name one of them.")
+        for source in clips:
+            try:
+                seen = describe(source, reading)
+                say.result("\n".join(seen.lines()))
+                if self.output is not None:
+                    draw(seen, self.output)
+            except Exception as error:
+                signals.check()
+                report_error(error, say)
+                failed += 1
+        return FAILED if failed else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -517,6 +612,7 @@ class App:
 
 Command = (
     Annotated[Dehaze[Nuclear], subcommand("dehaze")]
+    | Annotated[Inspect, subcommand("inspect")]
     | Annotated[Render, subcommand("render")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Simulate, subcommand("simulate")]

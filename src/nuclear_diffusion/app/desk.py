@@ -48,7 +48,7 @@ class Opened:
             "brightest": round(255 * float(self.clip.frames.max())),
             "sector": outline(self.sector),
             "sector_pixels": int(self.sector.sum()),
-            "notes": list(getattr(self.clip, "notes", ())),
+            "notes": list(self.clip.notes),
         }
 
 
@@ -201,7 +201,8 @@ class Desk:
             run.state = "running"
             opened = self.clip(run.clip)
             prior = self._prior(run.method)
-            run.result = dehaze_clip(opened.clip, run.method, prior.prior, progress=progress)
+            drawn = opened.sector if opened.given else None
+            run.result = dehaze_clip(opened.clip, run.method, prior.prior, sector=drawn, progress=progress)
             run.done, run.state = run.total, "done"
         except Stopped:
             run.state = "stopped"

@@ -1,7 +1,20 @@
 """The clips in a folder, and their patients."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.formats import (
+    Frames,
+    Source,
+    files_of,
+    find_clips,
+    is_picture,
+    may_be_clip,
+    name_of,
+    one_clip,
+)
 
 _PATIENT = re.compile(r"patient[-_ ]?\d+", re.IGNORECASE)
 
@@ -12,14 +25,40 @@ def patient_of(clip: str) -> str:
     return match.group() if match else clip
 
 
-def find_clips(folder: Path) -> list[Path]:
-    """The clips in a folder: files, subfolders, and one `read_video` pattern for each series of numbered images."""
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    patterns = {path: re.sub(r"\d+(?=\.[^.]+$)", "*", path.name) for path in entries if path.is_file()}
-    series = {path: name for path, name in patterns.items() if _is_image(path) and "*" in name}
-    singles = [path for path in entries if path not in series]
-    return sorted({folder / name for name in series.values()} | set(singles))
+def expand(paths: Sequence[Path]) -> list[Source]:
+    """The clips that were typed: folders of several clips become their clips, and images of one series one clip.
+
+    Raises `InputError` for a folder without clips.
+    """
+    series: dict[tuple[Path, str], list[Path]] = {}
+    for path in paths:
+        if is_picture(path) and path.is_file():
+            series.setdefault((path.parent, re.sub(r"\d+(?=\D*$)", "*", path.name)), []).append(path)
+    found: list[Source] = []
+    for path in paths:
+        if path.is_dir() and not one_clip(path):
+            found += _clips_in(path)
+            continue
+        members = series.get((path.parent, re.sub(r"\d+(?=\D*$)", "*", path.name)), [])
+        if len(members) < 2:
+            found.append(path)
+        elif path == members[0]:  # typed as *.png
+            found.append(files_of(members))
+    return found
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in {".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp"}
+def _clips_in(folder: Path) -> list[Source]:
+    clips: list[Source] = []
+    for source in find_clips(folder):
+        if isinstance(source, Frames) or not source.is_dir():
+            clips += [source] if may_be_clip(source) else []
+        elif one_clip(source):
+            clips.append(source)
+        else:
+            clips += _clips_in(source)
+    if not clips:
+        raise InputError(f"{folder} holds no clips: give clips, or a folder of them.")
+    return clips
+
+
+__all__ = ["Frames", "Source", "expand", "find_clips", "name_of", "patient_of"]

@@ -1,16 +1,22 @@
 """A clip of any length, decoded block by block."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from nuclear_diffusion.io.levels import Levels
-from nuclear_diffusion.io.read import Clip, read_video
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.clip import Clip, Reading, usable_rate
+from nuclear_diffusion.io.formats import Frames, name_of, open_stored
+from nuclear_diffusion.io.guard import check_size, guarded, memory_limit
+from nuclear_diffusion.io.levels import EIGHT_BITS, Levels
 from nuclear_diffusion.io.regions import Regions
+from nuclear_diffusion.io.stored import Picture, Stored
+from nuclear_diffusion.io.values import COLOR_SPREAD, Survey, brightness, choose_range, color, survey
 from nuclear_diffusion.types import Mask
+
+DEFAULT_FPS = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +30,12 @@ class Recording:
         region: as in `Clip`.
         name: as in `Clip`.
         source: the path as given.
-        files: as in `Clip`.
-        levels: as in `Clip`.
         decode: called with a length, decodes the clip in consecutive blocks of at most this many frames.
+        files, levels, notes: as in `Clip`.
+        kind: the format in words.
+        axes: the order of the stored axes.
+        range: the stored values of black and white.
+        max_bytes: the largest clip to hold in memory.
     """
 
     shape: tuple[int, int, int]
@@ -38,6 +47,11 @@ class Recording:
     decode: Callable[[int], Iterator[Clip]]
     files: tuple[Path, ...] | None = None
     levels: Levels | None = None
+    notes: tuple[str, ...] = ()
+    kind: str = "an array"
+    axes: str = "THW"
+    range: tuple[float, float] = (0.0, 1.0)
+    max_bytes: int | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -47,13 +61,10 @@ class Recording:
         return self.decode(length)
 
     def read(self) -> Clip:
-        """The whole clip in memory."""
-        parts = list(self.blocks(len(self)))
-        if len(parts) == 1:
-            return parts[0]
-        frames = np.concatenate([part.frames for part in parts])
-        color = np.concatenate([part.color for part in parts if part.color is not None]) if self.colored else None
-        return Clip(frames, self.fps, color, self.region, self.name, self.source, self.files, self.levels)
+        """The whole clip in memory. Raises `InputError` if it is damaged or does not fit."""
+        check_size(self.source, (*self.shape, 3 if self.colored else 1), 4, self.max_bytes)
+        (clip,) = self.blocks(len(self))
+        return clip
 
     @classmethod
     def of(cls, clip: Clip) -> "Recording":
@@ -63,9 +74,7 @@ class Recording:
             for start in range(0, len(clip), length):
                 part = slice(start, start + length)
                 color = None if clip.color is None else clip.color[part]
-                yield dataclasses.replace(
-                    clip, frames=clip.frames[part], color=color, files=clip.files and clip.files[part]
-                )
+                yield replace(clip, frames=clip.frames[part], color=color, files=clip.files and clip.files[part])
 
         return cls(
             clip.shape,
@@ -77,9 +86,115 @@ class Recording:
             decode,
             clip.files,
             clip.levels,
+            clip.notes,
         )
 
 
-def open_clip(path: str | Path) -> Recording:
-    """Open a clip in any supported format without holding all of it; formats and errors as in `read_video`."""
-    return Recording.of(read_video(path))
+def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Recording:
+    """Open a clip in any supported format without holding all of it; formats and errors as in `read_video`.
+
+    A first pass over the file finds what its header does not say (number of frames, range of values, colour); damage
+    further on is found when it is decoded.
+    """
+    reading = reading or Reading()
+    name, source, stored = _open(path, reading)
+    found = survey(source, stored, reading, guarded(source, stored.kind, stored.frames), whole=False)
+
+    def again() -> Iterator[Picture]:
+        return guarded(source, stored.kind, stored.frames)
+
+    return _recording(name, source, stored, reading, found, again)
+
+
+def read_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Clip:
+    """Read a clip at once, decoding it only once; the same values as `open_clip(path).read()`."""
+    reading = reading or Reading()
+    name, source, stored = _open(path, reading)
+    held = _hold(source, guarded(source, stored.kind, stored.frames), reading.max_bytes)
+    found = survey(source, stored, reading, held, whole=True)
+    return _recording(name, source, stored, reading, found, lambda: iter(held)).read()
+
+
+def _open(path: "str | Path | Frames", reading: Reading) -> tuple[str, Path, Stored]:
+    path = path if isinstance(path, Frames) else Path(path)
+    source = path.folder if isinstance(path, Frames) else path
+    stored = open_stored(path, reading)
+    if stored.shape is not None:
+        size = (stored.dtype or np.dtype(np.uint8)).itemsize * (stored.channels or 1)
+        check_size(source, stored.shape, size, memory_limit(reading.max_bytes) // 8)
+    if stored.count == 0:
+        raise InputError(f"{source} holds no frames: give a clip.")
+    return name_of(path), source, stored
+
+
+def _hold(source: Path, pictures: Iterable[Picture], max_bytes: int | None) -> Sequence[Picture]:
+    held, size, limit = [], 0, memory_limit(max_bytes)
+    for picture in pictures:
+        held.append(picture)
+        size += picture.nbytes
+        if size > limit:
+            raise InputError(f"{source} needs more than {limit / 1e9:.1f} GB: cut it, or raise the limit.")
+    return held
+
+
+def _recording(
+    name: str,
+    source: Path,
+    stored: Stored,
+    reading: Reading,
+    found: Survey,
+    pictures: Callable[[], Iterator[Picture]],
+) -> Recording:
+    scale, notes = choose_range(source, stored, reading, found)
+    fps, rate = _rate(stored.fps, reading.fps)
+    notes = (*stored.notes, *stored.found(), *rate, *notes)
+    spread = found.spread / (1 if found.dtype is None else abs(scale.white - scale.black))
+    colored = spread > COLOR_SPREAD
+    count, shape = found.count, found.shape
+    levels = EIGHT_BITS if found.dtype is None or found.dtype.kind == "b" else Levels(found.dtype, *scale)
+
+    def decode(length: int) -> Iterator[Clip]:
+        frames = iter(pictures())
+        for start in range(0, count, length):
+            size = min(length, count - start)
+            values = np.empty((size, *shape), np.float32)
+            rgb = np.empty((size, *shape, 3), np.uint8) if colored else None
+            for index in range(size):
+                picture = next(frames, None)
+                if picture is None:
+                    raise InputError(f"{source} is cut short: {start + index} of {count} frames; export it again.")
+                if picture.shape[:2] != shape:
+                    raise InputError(f"{source} mixes frames of different sizes: crop them to one size.")
+                if rgb is None:
+                    values[index] = brightness(picture, scale)
+                else:
+                    values[index], rgb[index] = color(picture, scale)
+            files = stored.files and stored.files[start : start + size]
+            yield Clip(values, fps, rgb, stored.region, name, source, files, levels, notes)
+
+    return Recording(
+        (count, *shape),
+        fps,
+        colored,
+        stored.region,
+        name,
+        source,
+        decode,
+        stored.files,
+        levels,
+        notes,
+        stored.kind,
+        stored.axes,
+        scale,
+        reading.max_bytes,
+    )
+
+
+def _rate(stored: float | None, typed: float | None) -> tuple[float, list[str]]:
+    if typed is not None:
+        return float(typed), []
+    if stored is None or stored == 0:
+        return DEFAULT_FPS, []
+    if not usable_rate(stored):
+        return DEFAULT_FPS, [f"The stored frame rate, {stored:g}, cannot be used; 30 frames per second are assumed."]
+    return float(stored), []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from PIL import Image
 from scipy import ndimage
@@ -117,9 +117,9 @@ def apex_below(mask: Mask) -> bool:
 
 
 def _image(
-    small: Float[ndarray, "frames height width"],
-    opened: Float[ndarray, "frames height width"],
-    part: Mask,
+    small: Float[ndarray, "frames h w"],
+    opened: Float[ndarray, "frames h w"],
+    part: Bool[ndarray, "h w"],
     shape: tuple[int, ...],
     factor: int,
 ) -> Mask | None:
@@ -293,7 +293,7 @@ def _pieces(mask: Mask, share: float) -> Mask:
 
 def _hull(mask: Mask) -> Float[ndarray, "vertices 2"]:
     """Convex hull (row, column) of the pixels' corners; the first pixel covers [0, 1] x [0, 1]."""
-    pixels = np.argwhere(mask)
+    pixels = np.argwhere(mask & ~np.asarray(ndimage.binary_erosion(mask), bool))  # the rim has all corners of the hull
     corners = np.concatenate([pixels + offset for offset in np.ndindex(2, 2)])
     return corners[ConvexHull(corners).vertices].astype(float)
 

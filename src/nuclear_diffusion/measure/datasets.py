@@ -4,13 +4,14 @@ A frame is identified by its clip and its number: `patient-3-4C-frame-12.png` in
 `patient-3-4C/frame-12.png` if each clip has its own folder. Files are read only by `Case.read`.
 """
 
-import json
 import re
+import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from jaxtyping import Float32
 from natsort import natsorted
@@ -23,6 +24,7 @@ from nuclear_diffusion.io import Clip, read_frames, read_video
 from nuclear_diffusion.io.find import patient_of
 from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
+from nuclear_diffusion.text import MAX_BYTES, read_json, read_lines, require_file
 from nuclear_diffusion.types import Mask
 
 NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"
@@ -34,6 +36,9 @@ MOVIES += (".h5", ".hdf5", ".mha")
 LABELS = {"septum": SEPTUM, "a": SEPTUM, "ventricle": VENTRICLE, "b": VENTRICLE}
 """Labels of LabelMe polygons, in any case."""
 
+MOST_POINTS = 5000
+"""Most points of the polygons in one LabelMe file, which bounds the time to fill them."""
+
 _NUMBERED = re.compile(r"(?P<clip>.*?)[-_. ]*(?:frame)?[-_. ]*(?P<number>\d+)", re.IGNORECASE)
 
 
@@ -42,6 +47,28 @@ class Annotation(NamedTuple):
 
     septum: Mask
     ventricle: Mask
+
+
+class _Shape(msgspec.Struct):
+    """A drawing in a LabelMe file."""
+
+    label: str
+    points: list[tuple[float, float]]
+    shape_type: str = "polygon"
+
+
+class _LabelMe(msgspec.Struct):
+    """What we use of a LabelMe file."""
+
+    shapes: list[_Shape]
+    imageHeight: int | None = None
+    imageWidth: int | None = None
+
+
+class _Patient(msgspec.Struct):
+    """What we use of the simulator's record of a patient."""
+
+    fps: float
 
 
 class Loaded(NamedTuple):
@@ -151,13 +178,13 @@ def find_dataset(
 
     beside = (mask_folder, truth_folder, clean_folder)
     others = {folder.resolve() for folder in beside if folder is not None} - {hazy.resolve()}
-    clips: dict[str, dict[int, Path] | Path] = {**_index(hazy, IMAGES, others), **_movies(hazy)}
+    clips = _clips(hazy, others)
     if not clips:
         raise InputError(f"{hazy} holds no clips: name the folder of the hazy frames with --noisy.")
     drawn = _index(mask_folder, (".json",) if mask_folder == hazy else (".json", ".png"))
     truths: dict[str, dict[int, Path] | Path] = {}
     if truth_folder is not None:
-        truths = {**_index(truth_folder, IMAGES), **_movies(truth_folder)}
+        truths = _clips(truth_folder)
     cases, notes = [], []
     for name, frames in clips.items():
         known = drawn.get(name, {})
@@ -191,10 +218,7 @@ def only_patients(dataset: Dataset, path: Path) -> Dataset:
 
     Raises `InputError` if it is unreadable or empty, or a patient has no clip.
     """
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a readable text file with one patient per line: check --patients.") from error
+    names = read_lines(path, "a readable text file with one patient per line (--patients)")
     if not names:
         raise InputError(f"{path} names no patient: write one per line.")
     known = {case.patient for case in dataset.cases}
@@ -212,15 +236,17 @@ def read_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
 
 
 def _read_png_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
+    require_file(path, "a mask", max_bytes=MAX_BYTES)
     try:
-        with Image.open(path) as image:
-            values = np.asarray(image.convert("L"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read as an image: it is damaged; export it again.") from error
-    if values.shape != shape:
-        raise InputError(
-            f"{path} is {_size(values.shape)} pixels, its frame {_size(shape)}: draw it on the frame itself."
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as image:
+                size = image.height, image.width
+                values = np.asarray(image.convert("L")) if size == tuple(shape) else None
+    except Exception as error:  # Pillow raises anything on damaged files
+        raise InputError(f"{path} cannot be read as a PNG image: it is damaged; export it again.") from error
+    if values is None:
+        raise InputError(f"{path} is {_size(size)} pixels, its frame {_size(shape)}: draw it on the frame itself.")
     annotation = Annotation(values == SEPTUM, values == VENTRICLE)
     if values.any() and not (annotation.septum.any() or annotation.ventricle.any()):
         others = ", ".join(str(value) for value in np.unique(values[values > 0])[:5])
@@ -235,27 +261,27 @@ def _read_labelme(path: Path, shape: tuple[int, ...]) -> Annotation:
 
     Pixels within both regions count for neither.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        shapes = [
-            (str(s["label"]), s.get("shape_type", "polygon"), np.array(s["points"], float)) for s in content["shapes"]
-        ]
-        size = content.get("imageHeight") or shape[0], content.get("imageWidth") or shape[1]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no LabelMe file: it needs `shapes` with `label` and `points`.") from error
+    advice = "it needs `shapes` with `label` and `points`"
+    content = read_json(path, _LabelMe, "a LabelMe file", advice)
+    size = content.imageHeight or shape[0], content.imageWidth or shape[1]
     if size != tuple(shape):
         raise InputError(
             f"{path} was drawn on {_size(size)} pixels, but its frame is {_size(shape)}: draw it on the frame."
         )
     regions = {SEPTUM: np.zeros(shape, bool), VENTRICLE: np.zeros(shape, bool)}
-    for label, kind, points in shapes:
+    if sum(len(drawn.points) for drawn in content.shapes) > MOST_POINTS:
+        raise InputError(f"{path} has more than {MOST_POINTS} points: draw the regions with fewer.")
+    for drawn in content.shapes:
+        label, kind, points = drawn.label, drawn.shape_type, np.array(drawn.points, float)
+        if not (np.abs(points) <= 2 * max(shape)).all():
+            raise InputError(f"{path} draws {label!r} far outside its frame of {_size(shape)} pixels: draw it again.")
         if label.lower() not in LABELS:
             raise InputError(f"{path} has the label {label!r}: use septum and ventricle.")
         if kind == "rectangle" and points.shape == (2, 2):
             (x0, y0), (x1, y1) = points
             points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
         elif kind != "polygon" or points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
-            raise InputError(f"{path} draws {label} as a {kind} of {len(points)} points: draw a polygon.")
+            raise InputError(f"{path} draws {label} as a {kind!r} of {len(points)} points: draw a polygon.")
         regions[LABELS[label.lower()]] |= polygon2mask(shape, points[:, ::-1] - 0.5)
     both = regions[SEPTUM] & regions[VENTRICLE]
     return Annotation(regions[SEPTUM] & ~both, regions[VENTRICLE] & ~both)
@@ -290,7 +316,20 @@ def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] =
 
 def _movies(folder: Path) -> dict[str, Path]:
     files = [path for path in folder.iterdir() if path.suffix.lower() in MOVIES and path.name[0] != "."]
-    return {path.stem: path for path in natsorted(files, key=lambda path: path.name)}
+    named: dict[str, Path] = {}
+    for path in natsorted(files, key=lambda path: path.name):
+        if path.stem in named:
+            raise InputError(f"{named[path.stem]} and {path.name} are both clip {path.stem}: rename or remove one.")
+        named[path.stem] = path
+    return named
+
+
+def _clips(folder: Path, but: Collection[Path | None] = ()) -> dict[str, dict[int, Path] | Path]:
+    """The clips of frames and the movies in a folder, by name."""
+    frames, movies = _index(folder, IMAGES, but), _movies(folder)
+    for name in frames.keys() & movies.keys():
+        raise InputError(f"{movies[name]} and the frames of {name} are both clip {name}: rename or remove one.")
+    return {**frames, **movies}
 
 
 def _truth_of(
@@ -316,10 +355,12 @@ def _pairs(frames: Any) -> Any:
 
 def _fps(data: Path, patient: str) -> float | None:
     """The frame rate recorded by the simulator."""
+    path = data / "patients" / f"{patient}.json"
     try:
-        return float(json.loads((data / "patients" / f"{patient}.json").read_text(encoding="utf-8"))["fps"])
-    except (OSError, ValueError, KeyError, TypeError):
+        fps = read_json(path, _Patient, "a record of the simulator", max_bytes=1 << 20).fps
+    except InputError:
         return None
+    return fps if 0 < fps < 1e4 else None
 
 
 def _example(clip: tuple[str, dict[int, Path] | Path]) -> str:

@@ -1,9 +1,11 @@
 """Finished results on disk, so that interrupted runs resume.
 
 The key of an entry is a JSON value with all that the result depends on, such as the settings and the hashes of frames
-and weights. Each entry is a file, written atomically; a damaged file counts as missing.
+and weights. Each entry is a file with the hash of its content, written atomically; a damaged or changed file counts as
+missing.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -12,22 +14,27 @@ import signal
 import threading
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic, write
 from nuclear_diffusion.restore.methods import Progress
+from nuclear_diffusion.text import read_json, require_file
 
 REVISION = 1
 """Part of every key: raise it when a code change affects any output or score, also of a variant in the benchmarks, so
 that everything is recomputed."""
+
+
+LARGEST = 1 << 36
+"""Largest stored arrays, bytes."""
 
 
 class Store(NamedTuple):
@@ -41,29 +48,35 @@ class Store(NamedTuple):
         Returned as read back from JSON: NaN and infinities are kept, keys become text and tuples lists.
         """
         path, key = self._path(name, about, "json"), digest(about)
-        try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            if entry["key"] == key:
-                return entry["value"]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        text = json.dumps({"key": key, "value": compute()})
+        with contextlib.suppress(InputError):
+            entry = read_json(path, _Entry, "a stored result", nonfinite=True)
+            if entry.key == key and entry.sha256 == _hash(entry.value):
+                return entry.value
+        value = json.loads(json.dumps(compute()))
+        text = json.dumps({"key": key, "sha256": _hash(value), "value": value})
         write(path, text)
-        return json.loads(text)["value"]
+        return value
 
     def arrays(self, name: str, about: Any) -> dict[str, ndarray] | None:
         """Stored arrays by name, or None."""
+        path = self._path(name, about, "npz")
         try:
-            with self._path(name, about, "npz").open("rb") as file, np.load(file) as stored:
+            require_file(path, "a stored result")
+            with zipfile.ZipFile(path) as stored:
+                if sum(each.file_size for each in stored.infolist()) > LARGEST:
+                    return None
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 found = dict(stored)
-                return found if str(found.pop("key")) == digest(about) else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+                key, sha256 = str(found.pop("key")), str(found.pop("sha256"))
+                return found if key == digest(about) and sha256 == _hash_arrays(found) else None
+        except Exception:  # zipfile and NumPy raise anything on damaged files, and a damaged file counts as missing
             return None
 
     def keep_arrays(self, name: str, about: Any, arrays: Mapping[str, Any]) -> None:
-        """Store arrays, compressed."""
+        """Store arrays, compressed, with their hash."""
+        known = {name: np.asarray(array) for name, array in arrays.items()}
         with atomic(self._path(name, about, "npz")) as temporary:
-            np.savez_compressed(temporary, key=digest(about), **arrays)
+            np.savez_compressed(temporary, **{**known, "key": digest(about), "sha256": _hash_arrays(known)})  # pyright: ignore
 
     def _path(self, name: str, about: Any, suffix: str) -> Path:
         return self.folder / f"{name}-{digest(about)[:16]}.{suffix}"
@@ -72,6 +85,26 @@ class Store(NamedTuple):
 def digest(about: Any) -> str:
     """SHA-256 of a JSON value and of `REVISION`."""
     return hashlib.sha256(json.dumps([REVISION, about], sort_keys=True).encode()).hexdigest()
+
+
+class _Entry(msgspec.Struct):
+    """A stored JSON value, what it is of, and its hash, by which a value that was changed later is noticed."""
+
+    key: str
+    sha256: str
+    value: Any
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_arrays(arrays: Mapping[str, ndarray]) -> str:
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 def complete(

@@ -140,8 +140,19 @@ def _p_value(p: float) -> str:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """A table as CSV; undefined values are empty cells."""
-    write(path, table.to_csv(index=False))
+    """A table as CSV; undefined values are empty cells, and no cell of text is a formula (`plain_cell`)."""
+    texts = [name for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    write(path, table.assign(**{str(name): table[name].map(plain_cell) for name in texts}).to_csv(index=False))
+
+
+def plain_cell(cell: Any) -> Any:
+    """The cell; text that a spreadsheet would run as a formula gets an apostrophe, unless it is a number."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(cell)
+        except ValueError:
+            return f"'{cell}"
+    return cell
 
 
 def write_json(path: Path, value: Any) -> None:

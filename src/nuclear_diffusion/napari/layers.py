@@ -72,7 +72,7 @@ def clip_of(pixels: Any, look: dict[str, Any]) -> Clip:
     frames = values.astype(np.float32) / (255 if values.dtype == np.uint8 else 1)
     if rgb:
         color = values[..., :3] if values.dtype == np.uint8 else np.rint(255 * values[..., :3]).astype(np.uint8)
-        frames = frames[..., :3] @ np.float32([0.299, 0.587, 0.114])
+        frames = frames[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
     name = str(look.get("name") or "clip")
     source = Path(str(about.get("source") or name))
     return Clip(frames, float(about.get("fps", 30.0)), color, about.get("region"), name, source)

@@ -4,11 +4,20 @@ import threading
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Shapes
-from napari.qt.threading import thread_worker
-from napari.viewer import Viewer
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QProgressBar, QPushButton, QSlider, QVBoxLayout, QWidget
+from napari.layers import Image, Shapes  # pyright: ignore[reportMissingImports]
+from napari.qt.threading import thread_worker  # pyright: ignore[reportMissingImports]
+from napari.viewer import Viewer  # pyright: ignore[reportMissingImports]
+from qtpy.QtCore import Qt, Signal  # pyright: ignore[reportMissingImports,reportPrivateImportUsage,reportAttributeAccessIssue]
+from qtpy.QtWidgets import (  # pyright: ignore[reportMissingImports]
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSlider,
+    QVBoxLayout,
+    QWidget,
+)
 from skimage.draw import polygon2mask
 
 from nuclear_diffusion.errors import InputError
@@ -32,10 +41,10 @@ class DehazeWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer):
         super().__init__()
-        self.viewer = napari_viewer
+        self.viewer: Any = napari_viewer
         self.clip: Clip | None = None
         self.found: Dehazed | None = None
-        self.signal: Image | None = None
+        self.signal: Any = None
         self.worker: Any = None
         self._stopped = threading.Event()
         self.told.connect(self._tell)
@@ -98,7 +107,7 @@ class DehazeWidget(QWidget):
         def separate() -> Dehazed:
             return dehaze_clip(clip, method, prior_of(method).prior, progress=progress)
 
-        self.worker = separate()
+        self.worker = separate()  # pyright: ignore[reportCallIssue]
         self.worker.returned.connect(self._show)
         self.worker.errored.connect(lambda error: self.words.setText(str(error)))
         self.worker.finished.connect(self._rest)

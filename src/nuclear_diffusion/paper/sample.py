@@ -1,18 +1,19 @@
 """Run a sampler such as Algorithm 1 on a clip, window by window, each with a warm start from the last (SeqDiff)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
+from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background
 from nuclear_diffusion.paper.progress import listening, part_of
 from nuclear_diffusion.paper.separation import Separation
-from nuclear_diffusion.paper.windows import Windows
+from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import Video, VideoLike
 
@@ -71,33 +72,54 @@ def sample(
     """
     y = check_video(video)
     windows = Windows(len(y), window, min(overlap, window - 1))
-    if background is None:
-        background = sampler.background_for((windows.size, y.shape[1], y.shape[2]))
-    total = sampler.steps * len(windows)
-    parts: list[Separation] = []
-    for index, part in enumerate(windows.split(y)):
-        start = part if index == 0 else windows.warm_start(index, parts[-1].signal, part)
-        with listening(part_of(progress, index * sampler.steps, total)):
-            result = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=start)
-            parts.append(jax.block_until_ready(result))
-    if progress is not None:
-        progress(total, total)
-    return Separation(
-        windows.merge([part.signal for part in parts]),
-        windows.merge([part.background for part in parts]),
-        jnp.mean(jnp.stack([part.trace for part in parts]), axis=0),
+    return joined(
+        sample_parts([np.asarray(y)], windows, prior, sampler, key=key, background=background, progress=progress)
     )
 
 
-def check_video(video: VideoLike) -> Video:
-    """`video` as float32; raises `InputError` if it cannot be separated."""
+def sample_parts(
+    blocks: Iterable[Float[ndarray, "_ height width"]],
+    windows: Windows,
+    prior: Prior,
+    sampler: Sampler,
+    *,
+    key: PRNGKeyArray,
+    background: Background | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    once: Once[Separation] | None = None,
+) -> Iterator[Separation]:
+    """`sample` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""
+    total = sampler.steps * len(windows)
+    previous: list[Video] = []
+
+    def solve(index: int, y: ndarray) -> Separation:
+        part = jnp.asarray(y)
+        start = windows.warm_start(index, previous[-1], part) if previous else part
+        with listening(part_of(progress, index * sampler.steps, total)):
+            frames, height, width = part.shape
+            p_l = sampler.background_for((frames, height, width)) if background is None else background
+            found = sampler(part, prior, p_l, key=jax.random.fold_in(key, index), start=start)
+            return jax.block_until_ready(found)
+
+    def remembered(index: int, compute: Callable[[], Separation]) -> Separation:
+        found = compute() if once is None else once(index, compute)
+        previous[:] = [jnp.asarray(found.signal)]
+        return found
+
+    yield from over_windows(blocks, windows.spans, solve, once=remembered)
+    if progress is not None:
+        progress(total, total)
+
+
+def check_video(video: VideoLike, *, least: int = 2) -> Video:
+    """`video` as float32; raises `InputError` if it cannot be separated or has fewer than `least` frames."""
     given = np.asarray(video)
     if not np.issubdtype(given.dtype, np.floating):
         raise InputError(f"`video` must be floats in [0, 1], got {given.dtype}: divide bytes by 255.")
     y = jnp.asarray(given, jnp.float32)
     if y.ndim != 3 or 0 in y.shape:
         raise InputError(f"`video` must be (frames, height, width), got shape {y.shape}.")
-    if len(y) < 2:
+    if len(y) < least:
         raise InputError("`video` must have at least 2 frames, got 1: give a clip, not an image.")
     if not bool(jnp.isfinite(y).all()):
         raise InputError("`video` must be finite, got NaN or infinite values: repair or drop those frames.")

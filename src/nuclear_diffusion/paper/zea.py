@@ -26,7 +26,7 @@ Differences from zea's code: all frames pass the network in one batch, the whole
 of the nuclear norm is computed on the p x p side, and the gradient of a misfit of exactly 0 is 0 (zea: NaN).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -40,6 +40,7 @@ from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
 from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
+from nuclear_diffusion.paper.windows import Once, Queue, alike, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.types import Scalar, Video, VideoLike
@@ -271,27 +272,50 @@ def separate_as_zea(
     Raises:
         InputError: as `sample`, or `overlap` is out of range.
     """
-    y = check_video(video)
     if not 0 <= overlap < window:
         raise InputError(f"`overlap` must be at least 0 and below `window`, got {overlap} of {window}.")
+    y = check_video(video)
+    return joined(
+        zea_parts(
+            [np.asarray(y)],
+            zea_windows(len(y), window, overlap),
+            prior,
+            key=key,
+            background=background,
+            sampler=sampler,
+            noise=noise,
+            progress=progress,
+        )
+    )
+
+
+def zea_parts(
+    blocks: Iterable[Float[np.ndarray, "_ height width"]],
+    windows: Sequence[range],
+    prior: Prior,
+    *,
+    key: PRNGKeyArray,
+    background: Background | None = None,
+    sampler: Zea | None = None,
+    noise: Sequence[Float[Array, "_ height width"]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    once: Once[Separation] | None = None,
+) -> Iterator[Separation]:
+    """`separate_as_zea` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""
     sampler = Zea() if sampler is None else sampler
     background = NuclearNorm(ZEA_GAMMA) if background is None else background
-    windows = zea_windows(len(y), window, overlap)
     total = sampler.steps * len(windows)
-    sums, counts, trace = [jnp.zeros_like(y)] * 2, jnp.zeros((len(y), 1, 1)), jnp.zeros(sampler.steps)
-    for index, frames in enumerate(windows):
-        part = slice(frames.start, frames.stop)
+    waiting = Queue()
+
+    def solve(index: int, y: np.ndarray) -> Separation:
         with listening(part_of(progress, index * sampler.steps, total)):
-            found = sampler.sample(
-                y[part],
-                prior,
-                background,
-                key=jax.random.fold_in(key, index),
-                noise=None if noise is None else noise[index],
-            )
-            found = jax.block_until_ready(found)
-        sums = [done.at[part].add(value) for done, value in zip(sums, found[:2], strict=True)]
-        counts, trace = counts.at[part].add(1), trace + found.trace
+            first = None if noise is None else noise[index]
+            chosen = jax.random.fold_in(key, index)
+            found = sampler.sample(jnp.asarray(y), prior, background, key=chosen, noise=first)
+            return jax.block_until_ready(found)
+
+    for part in over_windows(waiting.passing(blocks), windows, solve, ramp=alike, once=once):
+        (y,) = waiting.take(len(part.signal))
+        yield sampler.finish(jnp.asarray(y), part)
     if progress is not None:
         progress(total, total)
-    return sampler.finish(y, Separation(sums[0] / counts, sums[1] / counts, trace / len(windows)))

@@ -6,11 +6,12 @@ import importlib.resources
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -21,9 +22,19 @@ from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.priors.zea_preset import is_preset, load_preset
+from nuclear_diffusion.text import decode_json, require_file
 
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
 SHIPPED = ("echo",)
+
+MAX_WEIGHTS = 1 << 32
+"""Largest file of weights, bytes."""
+
+MAX_HEADER = 1 << 23
+"""Longest header of a safetensors file, bytes."""
+
+SMALLEST_SIGMA, LARGEST_SIGMA = 1e-6, 1e6
+"""Plausible noise levels, for intensity in [0, 1]; ours are from 0.002 to 80."""
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -59,29 +70,46 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; raises InputError for anything else, without running it."""
+    """Tensors and metadata of a safetensors file; raises InputError for anything else, without running it.
+
+    The header is checked before anything is allocated: the library refuses tensors that are not in the file.
+    """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise InputError(f"The weights {path} {what}: give a .safetensors file.")
-    with open(path, "rb") as file:
-        head = file.read(9)
-    # A safetensors file starts with the length of its JSON header (8 bytes), then the header.
-    if len(head) < 9 or head[8:] != b"{":
-        raise InputError(
-            f"{path} is not a safetensors file: convert the weights to safetensors; pickles (.pt, .pkl, .ckpt) are "
-            "never opened."
-        )
+    if path.is_dir():
+        raise InputError(f"The weights {path} is a folder, not a file: give a .safetensors file.")
+    if not path.exists():
+        raise InputError(f"The weights {path} does not exist: give a .safetensors file.")
+    size = require_file(path, "a safetensors file", max_bytes=MAX_WEIGHTS)
     try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+            # A safetensors file starts with the length of its JSON header (8 bytes), then the header.
+            if len(head) < 9 or head[8:] != b"{":
+                raise InputError(
+                    f"{path} is not a safetensors file: convert the weights to safetensors; pickles (.pt, .pkl, .ckpt) "
+                    "are never opened."
+                )
+            length = int.from_bytes(head[:8], "little")
+            if length > min(size - 8, MAX_HEADER):
+                raise InputError(f"{path} is damaged or cut short (its header has {length} bytes): copy it again.")
+            decode_json(
+                head[8:] + file.read(length - 1), dict[str, _Entry], str(path), "a safetensors file", "copy it again"
+            )
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return tensors, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+    except InputError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # the last two: unknown types
         raise InputError(f"{path} is damaged or cut short ({error}): copy it again.") from error
 
 
+_Entry = dict[str, str | int | list[int]]
+"""What a safetensors header says of a tensor (dtype, shape, data_offsets), or its metadata."""
+
+
 def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None = None, *, half: bool = True) -> None:
-    """Write a prior whose network is a `UNet` as safetensors, atomically.
+    """Write a prior whose network is a `UNet` as safetensors with the hash of its tensors, atomically.
 
     `info`: JSON-serialisable facts about the training, read back by `prior_info`. `half`: store float16, which rounds
     the weights to 11 bits; once loaded, the network computes in float32.
@@ -99,6 +127,7 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
         "sigma_min": repr(float(prior.sigma_min)),
         "sigma_max": repr(float(prior.sigma_max)),
         "info": json.dumps(dict(info or {})),
+        "sha256": tensors_hash(tensors),
     }
     write(path, save(tensors, metadata))
 
@@ -138,7 +167,10 @@ def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
 
 def prior_info(path: Path) -> dict[str, Any]:
     """The `info` stored by `save_prior`."""
-    return json.loads(_prior_metadata(path, read_safetensors(path)[1])["info"])
+    metadata = _prior_metadata(path, read_safetensors(path)[1])
+    return decode_json(
+        metadata.get("info", ""), dict[str, Any], f"The `info` of {path}", "the record of a training run"
+    )
 
 
 def prior_hash(prior: DiffusionPrior | VariancePreserving) -> str:
@@ -152,22 +184,62 @@ def prior_hash(prior: DiffusionPrior | VariancePreserving) -> str:
     return digest.hexdigest()
 
 
+class _Numbers(msgspec.Struct):
+    """The numbers among a prior's metadata, stored as text."""
+
+    mean: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    scale: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    sigma_min: Annotated[float, msgspec.Meta(ge=SMALLEST_SIGMA)]
+    sigma_max: Annotated[float, msgspec.Meta(le=LARGEST_SIGMA)]
+
+
 def _load(path: Path) -> DiffusionPrior:
     tensors, metadata = read_safetensors(path)
     metadata = _prior_metadata(path, metadata)
+    config = _architecture(path, metadata.get("architecture", ""))
     try:
-        architecture = json.loads(metadata["architecture"])
-        config = UNetConfig(**{**architecture, "widths": tuple(architecture["widths"])})
-        mean, scale, sigma_min, sigma_max = (
-            float(metadata[name]) for name in ("mean", "scale", "sigma_min", "sigma_max")
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        numbers = msgspec.convert(metadata, _Numbers, strict=False)
+    except msgspec.ValidationError as error:
         raise InputError(
-            f"{path} does not describe a network of this version ({error}): give weights made by its `train`."
+            f"{path} is not a plausible prior ({error}): give weights made by this version's `train`."
         ) from error
+    require_finite(path, tensors)
     template = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
     network = fill_arrays(template, tensors, str(path))
-    return DiffusionPrior(network, mean, scale, sigma_min, sigma_max, config.stride, config.haze_aware)
+    if metadata.get("sha256", known := tensors_hash(tensors)) != known:
+        raise InputError(f"{path} is damaged (its weights have another hash than when it was written): copy it again.")
+    return DiffusionPrior(
+        network, numbers.mean, numbers.scale, numbers.sigma_min, numbers.sigma_max, config.stride, config.haze_aware
+    )
+
+
+def _architecture(path: Path, text: str) -> UNetConfig:
+    what, advice = "a prior of this version", "give weights made by its `train`"
+    named = decode_json(text, dict[str, Any], f"The architecture in {path}", what, advice)
+    known = {field.name for field in dataclasses.fields(UNetConfig)}
+    try:
+        if unknown := sorted(named.keys() - known):
+            raise InputError(f"it has an unknown {unknown[0]!r}")
+        return msgspec.convert(named, UNetConfig)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"The architecture in {path} is not {what} ({error}): {advice}.") from error
+
+
+def require_finite(source: Path | str, tensors: Mapping[str, np.ndarray]) -> None:
+    """Raise `InputError` unless all weights are numbers that float32 can hold."""
+    with np.errstate(over="ignore"):
+        for name, array in tensors.items():
+            if array.dtype.kind != "f" or not np.isfinite(np.abs(array).max(initial=0).astype(np.float32)):
+                raise InputError(f"{source} is not a usable prior ({name!r} is not finite): copy it again.")
+
+
+def tensors_hash(tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _prior_metadata(path: Path, metadata: dict[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nuclear_diffusion.errors import require
 from nuclear_diffusion.priors.convolution import Conv
 from nuclear_diffusion.priors.diffusion_prior import SEEN
 from nuclear_diffusion.types import Frame, Scalar
@@ -41,16 +42,15 @@ class UNetConfig:
     haze_aware: bool = False
 
     def __post_init__(self):
-        sizes = {"grid": self.grid, "blocks": self.blocks, "embedding": self.embedding}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {size}")
-        if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"`widths` must name at least one positive width, got {self.widths}")
-        if self.embedding % 2:
-            raise ValueError(f"`embedding` must be even (sines and cosines), got {self.embedding}")
-        if self.fine < 0:
-            raise ValueError(f"`fine` must not be negative, got {self.fine}")
+        for name, most in {"grid": 64, "blocks": 16, "embedding": 4096, "fine": 1024}.items():
+            least, size = int(name != "fine"), getattr(self, name)
+            require(least <= size <= most, f"`{name}` must be between {least} and {most}, got {size}.")
+        levels, widest = 8, 4096
+        require(
+            0 < len(self.widths) <= levels and min(self.widths) > 0 and max(self.widths) <= widest,
+            f"`widths` must name 1 to {levels} widths between 1 and {widest}, got {self.widths[: levels + 1]}.",
+        )
+        require(self.embedding % 2 == 0, f"`embedding` must be even (sines and cosines), got {self.embedding}.")
 
     @property
     def stride(self) -> int:

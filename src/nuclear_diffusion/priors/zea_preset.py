@@ -5,23 +5,31 @@ nothing is downloaded, unpickled or run.
 """
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import h5py
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.priors.convolution import Conv, Features
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
+from nuclear_diffusion.text import read_json, require_file
+
+ADVICE = "give a folder with all files of a zea preset"
+
+MAX_WEIGHTS = 1 << 32
+"""Largest file of weights, bytes."""
+
+DENSEST = 4
+"""Most bytes of weights per byte of their file; weights hardly compress."""
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 NETWORK = "ema_network/layers/"
@@ -40,10 +48,58 @@ class PresetConfig:
     embedding_max_frequency: float = 1000.0
     embedding_dims: int = 32
 
+    def __post_init__(self):
+        sizes = (*self.widths, self.block_depth, self.embedding_dims // 2)
+        require(
+            0 < len(self.widths) <= 8 and min(sizes) >= 1 and self.embedding_dims % 2 == 0,
+            "widths, block_depth and embedding_dims must be positive, the last one even",
+        )
+        require(
+            max(self.widths) <= 4096 and self.block_depth <= 16 and self.embedding_dims <= 4096,
+            "widths and embedding_dims must be at most 4096, block_depth at most 16",
+        )
+        require(
+            0 < self.embedding_min_frequency <= self.embedding_max_frequency <= 1e6,
+            "embedding frequencies must be positive, ascending and at most 1e6",
+        )
+        require(
+            1e-3 <= self.min_signal_rate < self.max_signal_rate <= 1 - 1e-6,
+            "signal rates must lie between 0 and 1 and ascend",
+        )
+
     @property
     def stride(self) -> int:
         """Height and width must be multiples of this, pixels."""
         return 2 ** (len(self.widths) - 1)
+
+
+class _Network(msgspec.Struct):
+    """`network_kwargs` in config.json; a null counts as missing."""
+
+    widths: tuple[int, ...] | None = None
+    block_depth: int | None = None
+    embedding_min_frequency: float | None = None
+    embedding_max_frequency: float | None = None
+    embedding_dims: int | None = None
+    normalization: str | None = "batch_norm"
+
+
+class _Content(msgspec.Struct):
+    """What we use of `config` in config.json."""
+
+    network_name: str
+    input_shape: list[int | None]
+    network_kwargs: _Network | None = None
+    input_range: tuple[float, float] = (0, 1)
+    max_t: float | None = 1.0
+    min_signal_rate: float | None = None
+    max_signal_rate: float | None = None
+
+
+class _File(msgspec.Struct):
+    """config.json."""
+
+    config: _Content
 
 
 class Block(eqx.Module):
@@ -126,35 +182,25 @@ def load_preset(folder: Path) -> VariancePreserving:
 
 def read_config(path: Path) -> PresetConfig:
     """Read config.json; keys that do not affect the network's output are ignored."""
-    content = _read_json(path).get("config")
-    if not isinstance(content, Mapping) or "network_name" not in content:
-        raise InputError(f"{path} does not describe a diffusion model: give the folder of a zea DiffusionModel preset.")
-    network = content.get("network_kwargs") or {}
-    shape, interval = content.get("input_shape"), content.get("input_range", (0, 1))
-    _require(path, "network_name", content["network_name"], "unet_time_conditional")
-    _require(path, "network_kwargs.normalization", network.get("normalization", "batch_norm"), "batch_norm")
-    _require(path, "input_range", list(interval), [-1, 1])
-    _require(path, "max_t", content.get("max_t", 1.0), 1.0)
-    if not isinstance(shape, list) or len(shape) != 3 or shape[-1] != 1:
-        raise InputError(f"{path} has input_shape {shape}: only [height, width, 1] is supported.")
-    names = {field.name for field in dataclasses.fields(PresetConfig)}
-    given = {name: value for name, value in {**content, **network}.items() if name in names and value is not None}
+    content = read_json(path, _File, "a zea DiffusionModel preset", ADVICE).config
+    network = content.network_kwargs or _Network()
+    _require(path, "network_name", content.network_name, "unet_time_conditional")
+    _require(path, "network_kwargs.normalization", network.normalization, "batch_norm")
+    _require(path, "input_range", list(content.input_range), [-1, 1])
+    _require(path, "max_t", content.max_t, 1.0)
+    if len(content.input_shape) != 3 or content.input_shape[-1] != 1:
+        raise InputError(f"{path} has input_shape {content.input_shape}: only [height, width, 1] is supported.")
+    names = [field.name for field in dataclasses.fields(PresetConfig)]
+    given = {**msgspec.structs.asdict(content), **msgspec.structs.asdict(network)}
     try:
-        if "widths" in given:
-            given["widths"] = tuple(int(width) for width in given["widths"])
-        config = PresetConfig(**given)
-        sizes = (*config.widths, config.block_depth, config.embedding_dims // 2)
-        if not config.widths or min(sizes) < 1 or config.embedding_dims % 2:
-            raise ValueError("widths, block_depth and embedding_dims must be positive, the last one even")
-        if not 0 < config.embedding_min_frequency <= config.embedding_max_frequency:
-            raise ValueError("embedding frequencies must be positive and ascending")
-        if not 0 < config.min_signal_rate < config.max_signal_rate < 1:
-            raise ValueError("signal rates must lie between 0 and 1 and ascend")
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{path} describes a network that cannot be built ({error}): copy the preset again."
-        ) from error
-    return config
+        return PresetConfig(**{name: given[name] for name in names if given.get(name) is not None})
+    except InputError as error:
+        raise InputError(f"{path} describes a network that cannot be built ({error}): {ADVICE}.") from error
+
+
+def _require(path: Path, name: str, value: object, supported: object) -> None:
+    if value != supported:
+        raise InputError(f"{path} has {name} = {value!r}: only {supported!r} is supported.")
 
 
 def read_network(folder: Path) -> dict[str, ndarray]:
@@ -167,12 +213,15 @@ def read_network(folder: Path) -> dict[str, ndarray]:
         files = list(_shards(index))
     arrays: dict[str, ndarray] = {}
     for path in files:
+        if not path.exists():
+            raise InputError(f"The preset {folder} lacks {path.name}: copy all of its files.")
+        require_file(path, "an HDF5 file", max_bytes=MAX_WEIGHTS)
         try:
             with h5py.File(path, "r") as file:
                 arrays |= dict(_datasets(file))
-        except FileNotFoundError as error:
-            raise InputError(f"The preset {folder} lacks {path.name}: copy all of its files.") from error
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # HDF5 raises anything on damaged files
             raise InputError(f"{path} is not an HDF5 file or is cut short ({error}): copy it again.") from error
     return arrays
 
@@ -181,38 +230,32 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, ndarray]]:
     """Plain datasets of the averaged network, without following links to other files."""
     found: list[str] = []
     file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    left = DENSEST * Path(file.filename).stat().st_size
     for name in found:
         dataset = file[name]
-        if name.startswith(NETWORK) and isinstance(dataset, h5py.Dataset) and not dataset.external:
-            yield name.removeprefix(NETWORK), np.asarray(dataset[()])
+        if not name.startswith(NETWORK) or not isinstance(dataset, h5py.Dataset):
+            continue
+        if dataset.external or dataset.is_virtual or dataset.dtype.kind != "f":
+            raise InputError(f"{file.filename} has no plain array of floats at {name!r}: copy it again.")
+        left -= dataset.nbytes
+        if left < 0:  # before it is allocated
+            raise InputError(f"{file.filename} is too short for its array {name!r}, {dataset.shape}: copy it again.")
+        yield name.removeprefix(NETWORK), np.asarray(dataset[()])
+
+
+class _Shards(msgspec.Struct):
+    """model.weights.json."""
+
+    weight_map: dict[str, str | list[str]]
 
 
 def _shards(index: Path) -> Iterator[Path]:
-    weight_map = _read_json(index).get("weight_map")
-    if not isinstance(weight_map, Mapping):
-        raise InputError(f"{index} does not list the shards of the weights: copy the preset again.")
-    listed = [name for entry in weight_map.values() for name in (entry if isinstance(entry, list) else [entry])]
-    for name in dict.fromkeys(listed):
-        if not isinstance(name, str) or Path(name).name != name:
-            raise InputError(f"{index} names {name!r}, which is no file of the preset: copy the preset again.")
+    listed = read_json(index, _Shards, "a list of a preset's shards", ADVICE).weight_map.values()
+    names = [name for entry in listed for name in (entry if isinstance(entry, list) else [entry])]
+    for name in dict.fromkeys(names):
+        if Path(name).name != name or "\0" in name:
+            raise InputError(f"{index} names {name!r}, which is no file of the preset: {ADVICE}.")
         yield index.parent / name
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): give the folder of a zea preset.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: copy the preset again.") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object: copy the preset again.")
-    return content
-
-
-def _require(path: Path, name: str, value: object, supported: object) -> None:
-    if value != supported:
-        raise InputError(f"{path} has {name} = {value!r}: only {supported!r} is supported.")
 
 
 class Layers:
@@ -252,6 +295,10 @@ class Layers:
             array = self.arrays.pop(name)
             if array.shape != shape or array.dtype.kind != "f":
                 raise self._mismatch(f"{name!r} is {array.dtype} {array.shape} where {CONFIG} asks for {shape}")
+            if not np.isfinite(array).all() or (kind == "batch_normalization" and number == 1 and (array < 0).any()):
+                raise InputError(
+                    f"{self.source} is not a usable prior ({name!r} is not finite, or a negative variance)."
+                )
             # NumPy casts, because JAX would compile a cast for each shape.
             arrays.append(jnp.asarray(array.astype(np.float32)))
         return arrays

@@ -1,5 +1,6 @@
 """Many clips: on one machine, in shards on several, and what became of each."""
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -7,7 +8,6 @@ import logging
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ from natsort import natsorted
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.files import write
-from nuclear_diffusion.io.find import find_clips
+from nuclear_diffusion.io import Reading
+from nuclear_diffusion.io.find import Frames, Source, expand
 from nuclear_diffusion.reporting import sentence_of
 from nuclear_diffusion.restore.methods import Method, as_dict
 from nuclear_diffusion.restore.outputs import Outputs
@@ -38,8 +39,13 @@ log = logging.getLogger(__name__)
 class Item(NamedTuple):
     """A clip of a batch."""
 
-    source: Path
+    source: Source
     name: str
+
+    @property
+    def place(self) -> str:
+        """Where the clip is."""
+        return place_of(self.source)
 
 
 class Shard(NamedTuple):
@@ -84,12 +90,13 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Task:
     """What is done with each clip; see `dehaze_file`."""
 
     output: Path
     method: Method
+    reading: Reading | None = None
     sector: Mask | None = None
     outputs: Outputs | None = None
     overwrite: bool = False
@@ -98,19 +105,29 @@ class Task:
     def configuration(self) -> str:
         """Distinguishes the records of other settings."""
         sector = None if self.sector is None else hashlib.sha256(np.packbits(self.sector).tobytes()).hexdigest()
-        return hashlib.sha256(json.dumps([as_dict(self.method), sector], sort_keys=True).encode()).hexdigest()[:16]
+        about = [as_dict(self.method), sector, self.reading and dataclasses.asdict(self.reading)]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
     def run(self, item: Item, loaded: LoadedPrior, tell: Tell | None = None) -> Record:
         """Dehaze one clip; raises what `dehaze_file` raises."""
         folder = self.output / item.name
-        how = {"sector": self.sector, "outputs": self.outputs, "overwrite": self.overwrite, "progress": tell}
-        outcome = dehaze_file(item.source, folder, self.method, loaded, **how)
+        outcome = dehaze_file(
+            item.source,
+            folder,
+            self.method,
+            loaded,
+            reading=self.reading,
+            sector=self.sector,
+            outputs=self.outputs,
+            overwrite=self.overwrite,
+            progress=tell,
+        )
         report = outcome.report
         flicker = report.get("flicker") or {}
         return Record(
             item.name,
             "skipped" if outcome.skipped else "done",
-            str(item.source),
+            item.place,
             self.configuration,
             str(outcome.folder),
             frames=report.get("frames"),
@@ -128,7 +145,7 @@ class Task:
             return self.run(item, loaded, tell)
         except Exception as error:
             signals.check()  # a signal may arrive as any exception from compiled code
-            log.info("%s failed", item.source, exc_info=True)
+            log.info("%s failed", item.place, exc_info=True)
             sentence = sentence_of(error)
             if sentence is not None:
                 return self.failed(item, sentence)
@@ -136,27 +153,26 @@ class Task:
                 raise
             first = " ".join(f"{type(error).__name__}: {error}".split())
             where = self.output / RECORDS / f"{item.name}.json"
-            sentence = f"{item.source}: {first[:MOST_WORDS]} (a mistake of ours, please report it: see {where})."
+            sentence = f"{item.place}: {first[:MOST_WORDS]} (a mistake of ours, please report it: see {where})."
             return self.failed(item, sentence, traceback.format_exc())
 
     def failed(self, item: Item, reason: str, trace: str = "") -> Record:
         """The record of a clip that failed."""
-        return Record(item.name, "failed", str(item.source), self.configuration, reason=reason, traceback=trace)
+        return Record(item.name, "failed", item.place, self.configuration, reason=reason, traceback=trace)
 
 
 def items_of(paths: Sequence[Path]) -> list[Item]:
     """The clips that were typed, and those in the folders among them, in natural order, and their result names.
 
-    A folder of images is one clip. The order and the names do not depend on the order of `paths`.
+    Folders of several clips become their clips (`expand`). Order and names do not depend on the order of `paths`.
     """
-    sources = natsorted((source for path in paths for source in _clips_of(path)), key=str)
+    sources = natsorted(expand(paths), key=place_of)
     return [Item(*pair) for pair in zip(sources, folder_names(sources), strict=True)]
 
 
-def _clips_of(path: Path) -> list[Path]:
-    clips = find_clips(path) if path.is_dir() else []
-    one = len(clips) < 2 and all("*" in clip.name for clip in clips)
-    return [path] if one else clips
+def place_of(source: Source) -> str:
+    """Where a clip is, for a person."""
+    return str(source.folder / source.name if isinstance(source, Frames) else source)
 
 
 def run_batch(
@@ -197,7 +213,7 @@ def run_batch(
             if one.died is None:
                 yield one.value
             else:
-                yield task.failed(item, f"{item.source}: its worker process {one.died}.")
+                yield task.failed(item, f"{item.place}: its worker process {one.died}.")
 
     for record in all_records():
         ended += 1
@@ -229,7 +245,7 @@ def records_of(items: Sequence[Item], task: Task) -> list[Record | None]:
             record = msgspec.json.decode((task.output / RECORDS / f"{item.name}.json").read_bytes(), type=Record)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        wanted = (item.name, str(item.source), task.configuration)
+        wanted = (item.name, item.place, task.configuration)
         return record if (record.clip, record.source, record.configuration) == wanted else None
 
     return [stored(item) for item in items]

@@ -17,19 +17,21 @@ Differences from the default estimate:
 3. Eq. 8 holds: signal and background add up to Y, apart from noise of variance 1/mu.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.paper.nuclear_norm import Background
 from nuclear_diffusion.paper.progress import listening, part_of, report
 from nuclear_diffusion.paper.sample import check_video
-from nuclear_diffusion.paper.windows import Windows
+from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
 from nuclear_diffusion.types import Scalar, Video, VideoLike
@@ -214,23 +216,44 @@ def sample_posterior(
     Raises:
         InputError: as `estimate`.
     """
-    y = check_video(video)
-    sampler = SplitGibbs() if sampler is None else sampler
+    y = np.asarray(check_video(video, least=1))
     windows = Windows(len(y), window, min(overlap, window - 1))
-    firsts = windows.split(jnp.zeros_like(y) if start is None else jnp.asarray(start, y.dtype))
+    first = np.zeros_like(y) if start is None else np.asarray(start, y.dtype)
+    found = joined(
+        posterior_parts([np.stack([y, first], axis=1)], windows, prior, background, key=key, sampler=sampler,
+                        progress=progress)
+    )  # fmt: skip
+    return found._replace(draws=jnp.moveaxis(found.draws, 1, 0))
+
+
+def posterior_parts(
+    blocks: Iterable[Float[ndarray, "_ two height width"]],
+    windows: Windows,
+    prior: Prior,
+    background: Background,
+    *,
+    key: PRNGKeyArray,
+    sampler: SplitGibbs | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    once: Once[Posterior] | None = None,
+    with_draws: bool = True,
+) -> Iterator[Posterior]:
+    """`sample_posterior` in parts as windows are finished.
+
+    `blocks` are consecutive frames and their first L, (frames, 2, height, width). Samples come with frames first:
+    `draws` is (frames, draws, height, width), or without `with_draws` (frames, 0, height, width).
+    """
+    sampler = SplitGibbs() if sampler is None else sampler
     sweeps = sampler.warm_up + sampler.draws
-    parts: list[Posterior] = []
-    for index, (part, first) in enumerate(zip(windows.split(y), firsts, strict=True)):
-        with listening(part_of(progress, index * sweeps, sweeps * len(windows))):
-            found = sampler(part, prior, background, key=jax.random.fold_in(key, index), start=first)
-            parts.append(jax.block_until_ready(found))
+    total = sweeps * len(windows)
+
+    def solve(index: int, part: ndarray) -> Posterior:
+        with listening(part_of(progress, index * sweeps, total)):
+            y, start = jnp.asarray(part[:, 0]), jnp.asarray(part[:, 1])
+            found = sampler(y, prior, background, key=jax.random.fold_in(key, index), start=start)
+            draws = found.draws if with_draws else found.draws[:0]
+            return jax.block_until_ready(found._replace(draws=jnp.moveaxis(draws, 0, 1)))
+
+    yield from over_windows(blocks, windows.spans, solve, once=once)
     if progress is not None:
-        progress(sweeps * len(windows), sweeps * len(windows))
-    draws = jnp.stack([windows.merge([part.draws[k] for part in parts]) for k in range(sampler.draws)])
-    return Posterior(
-        draws,
-        windows.merge([part.mean for part in parts]),
-        windows.merge([part.deviation for part in parts]),
-        windows.merge([part.background for part in parts]),
-        jnp.stack([part.accepted for part in parts]).mean(axis=0),
-    )
+        progress(total, total)

@@ -15,7 +15,7 @@ variation of L exceeds the threshold, and L is a single image (benchmarks/result
 `render` turns the estimate into a clip. With a prior that is not haze-aware, `EM` estimates X and L instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import equinox as eqx
@@ -23,12 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from numpy import ndarray
 
 from nuclear_diffusion.paper.em import EM
 from nuclear_diffusion.paper.nuclear_norm import slowly_varying
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
-from nuclear_diffusion.paper.windows import Windows
+from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
 from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.render import STRENGTH, render
@@ -72,29 +73,39 @@ def estimate(
         video: (frames, height, width), display intensity in [0, 1].
         prior: p(X); `load_prior("echo")` loads the shipped one.
         completion: p(L) for a haze-aware prior; default: `Completion()`.
-        window: frames estimated together, at least 2; at most the whole clip is used.
+        window: frames estimated together, at least 1; at most the whole clip is used. One image is a clip of one frame.
         overlap: frames shared and cross-faded by neighbouring windows, at least 0; at most `window` - 1 is used.
         progress: called with (windows done, total).
 
     Raises:
-        InputError: `video` is not finite floats (frames, height, width) or has one frame; or `overlap` is negative.
+        InputError: `video` is not finite floats (frames, height, width), or `overlap` is negative.
     """
-    y = check_video(video)
+    y = check_video(video, least=1)
     windows = Windows(len(y), window, min(overlap, window - 1))
+    return joined(estimate_parts([np.asarray(y)], windows, prior, completion=completion, progress=progress))
+
+
+def estimate_parts(
+    blocks: Iterable[Float[ndarray, "_ height width"]],
+    windows: Windows,
+    prior: Prior,
+    *,
+    completion: Completion | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    once: Once[Estimate] | None = None,
+) -> Iterator[Estimate]:
+    """The estimate of a clip given as consecutive blocks of frames, in parts as its windows are finished."""
     completion = Completion() if completion is None else completion
-    parts: list[Estimate] = []
-    for part in windows.split(y):
-        if progress is not None:
-            progress(len(parts), len(windows))
-        parts.append(jax.block_until_ready(estimate_window(part, prior, completion)))
+
+    def solve(index: int, y: ndarray) -> Estimate:
+        return estimate_window(jnp.asarray(y), prior, completion)
+
     if progress is not None:
-        progress(len(windows), len(windows))
-    return Estimate(
-        windows.merge([part.mean for part in parts]),
-        windows.merge([part.share for part in parts]),
-        windows.merge([part.background for part in parts]),
-        jnp.mean(jnp.stack([part.trace for part in parts]), axis=0),
-    )
+        progress(0, len(windows))
+    for done, part in enumerate(over_windows(blocks, windows.spans, solve, once=once), 1):
+        if progress is not None:
+            progress(done, len(windows))
+        yield part
 
 
 def separate(

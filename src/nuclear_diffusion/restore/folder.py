@@ -1,26 +1,30 @@
 """The result folder of one clip: arrays, videos, a summary figure and a report."""
 
 import contextlib
-import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, write_video
-from nuclear_diffusion.metrics import bright_lost, flicker
-from nuclear_diffusion.restore.clip import Dehazed
+from nuclear_diffusion.io import Clip
+from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.io.write import Writer, open_writer
+from nuclear_diffusion.metrics.visible import bright_and_lost, mean_levels, swing
+from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
+from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
 from nuclear_diffusion.restore.outputs import NAMES
-from nuclear_diffusion.restore.pictures import caption, draw_summary, side_by_side
+from nuclear_diffusion.restore.pictures import Summary, caption, side_by_side
+from nuclear_diffusion.types import Mask
 
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
 """The files of a result folder."""
@@ -75,84 +79,147 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     raise InputError(f"{folder} exists and is not a finished result: move it or choose another -o.")
 
 
-def fingerprint(clip: Clip) -> str:
-    """SHA-256 of the clip's frames, to recognise a result of the same clip."""
-    pixels = clip.frames if clip.color is None else clip.color
-    digest = hashlib.sha256(str(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
-
-
-def identity(clip: Clip, method: Method, prior_sha256: str | None, sector_sha256: str | None = None) -> dict[str, Any]:
-    """What identifies a result: the clip's frames, the sector if it was given, the settings and the weights."""
+def identity(
+    input_sha256: str, method: Method, prior_sha256: str | None, sector_sha256: str | None = None
+) -> dict[str, Any]:
+    """What identifies a result: the clip's `fingerprint`, the sector if it was given, the settings and the weights."""
     return {
-        "input_sha256": fingerprint(clip),
+        "input_sha256": input_sha256,
         "sector_sha256": sector_sha256,
         "prior_sha256": prior_sha256,
         "settings": as_dict(method),
     }
 
 
-def write_result(
-    folder: Path,
-    clip: Clip,
-    dehazed: Dehazed,
-    method: Method,
-    prior_sha256: str | None,
-    made_by: dict[str, str] | None = None,
-    sector_sha256: str | None = None,
-) -> dict[str, Any]:
+class About(NamedTuple):
+    """What is known of a result besides its frames."""
+
+    method: Method
+    prior_sha256: str | None
+    input_sha256: str
+    """The clip's `fingerprint`."""
+
+    sector_sha256: str | None = None
+    """Of the sector, if it was given."""
+
+    notes: Sequence[str] = ()
+    """Sentences for the reader of the result."""
+
+    made_by: dict[str, str] | None = None
+    """The versions that separated the clip, if not the current ones."""
+
+    seconds: float | None = None
+    """Time of the separation; None: as the last piece says."""
+
+
+def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], about: About) -> dict[str, Any]:
     """Write all `FILES` into `folder`, and `SPREAD` if there are posterior samples; return the report.
 
-    `made_by`: the versions that separated the clip, if not the current ones. `sector_sha256`: of the sector, if it was
-    given.
+    `pieces` are consecutive frames of the recording. Each is written when it comes, and none is kept.
     """
-    report = make_report(clip, dehazed, method, prior_sha256, sector_sha256)
-    report["versions"] = made_by or report["versions"]
-    write_h5(folder / "result.h5", clip, dehazed, report)
-    seen = clip.frames if clip.color is None else clip.color / np.float32(255)
-    signal = dehazed.signal if dehazed.color is None else dehazed.color
-    write_video(folder / "signal.mp4", signal, clip.fps)
-    write_video(folder / "background.mp4", dehazed.background, clip.fps)
-    panels = {"input": seen, f"signal ({caption(method)})": signal, "background": dehazed.background}
-    write_video(folder / "comparison.mp4", side_by_side(panels), clip.fps)
-    if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
-        spread = {
-            "input": clip.frames,
-            f"mean of {method.samples} samples": dehazed.draws_mean,
-            "standard deviation x 4": 4 * dehazed.draws_deviation,
-        }
-        write_video(folder / SPREAD, side_by_side(spread), clip.fps)
-    draw_summary(clip, dehazed, method).savefig(folder / "summary.png", dpi=120)
+    method, removed = about.method, Removed()
+    with contextlib.ExitStack() as files:
+        result = files.enter_context(h5py.File(folder / "result.h5", "w"))
+        movies: dict[str, Writer] = {}
+
+        def show(name: str, frames: ndarray) -> None:
+            if name not in movies:
+                shape = (len(recording), *frames.shape[1:])
+                movies[name] = files.enter_context(open_writer(folder / name, "mp4", shape, recording.fps))
+            movies[name].append(frames)
+
+        summary: Summary | None = None
+        seconds, start = 0.0, 0
+        for clip, dehazed in pieces:
+            write_frames(result, start, clip, dehazed, len(recording))
+            seen = clip.frames if clip.color is None else clip.color / np.float32(255)
+            signal = dehazed.signal if dehazed.color is None else dehazed.color
+            show("signal.mp4", signal)
+            show("background.mp4", dehazed.background)
+            panels = {"input": seen, f"signal ({caption(method)})": signal, "background": dehazed.background}
+            show("comparison.mp4", side_by_side(panels))
+            if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
+                panels = {
+                    "input": clip.frames,
+                    f"mean of {method.samples} samples": dehazed.draws_mean,
+                    "standard deviation x 4": 4 * dehazed.draws_deviation,
+                }
+                show(SPREAD, side_by_side(panels))
+            removed.add(clip, dehazed)
+            if summary is None:
+                summary = Summary(recording, dehazed.sector)
+                result["sector"] = dehazed.sector
+            summary.add(start, clip, dehazed)
+            start, seconds = start + len(clip), dehazed.seconds
+        report = make_report(recording, about, removed, seconds if about.seconds is None else about.seconds)
+        write_attributes(result, report)
+    if summary is not None:
+        summary.draw(method).savefig(folder / "summary.png", dpi=120)
     text = json.dumps(report, indent=2, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     return report
 
 
-def make_report(
-    clip: Clip, dehazed: Dehazed, method: Method, prior_sha256: str | None, sector_sha256: str | None = None
-) -> dict[str, Any]:
+class Removed:
+    """Counts what is removed within the sector, frame by frame; independent of how a clip is cut into pieces."""
+
+    def __init__(self):
+        self._before: list[float] = []
+        self._taken: list[float] = []
+        self._bright = self._lost = 0
+        self._levels: dict[str, list[float]] = {"input": [], "signal": []}
+        self.pixels = 0
+        """Pixels of the sector."""
+
+    def add(self, clip: Clip, dehazed: Dehazed) -> None:
+        """Add some frames."""
+        self.pixels = int(dehazed.sector.sum())
+        bright, lost = bright_and_lost(clip.frames, dehazed.signal)
+        self._bright += int(bright[:, dehazed.sector].sum())
+        self._lost += int(lost[:, dehazed.sector].sum())
+        if self.pixels:
+            for name, video in (("input", clip.frames), ("signal", dehazed.signal)):
+                self._levels[name] += mean_levels(video, dehazed.sector).tolist()
+        for before, after in zip(clip.frames, dehazed.signal, strict=True):
+            seen = before[dehazed.sector].astype(np.float64)
+            self._before.append(float(np.square(seen).sum()))
+            self._taken.append(float(np.square(seen - after[dehazed.sector]).sum()))
+
+    @property
+    def energy(self) -> float:
+        """Fraction of the energy that was removed."""
+        energy = math.fsum(self._before)
+        return math.fsum(self._taken) / energy if energy else 0.0
+
+    @property
+    def bright(self) -> float | None:
+        """Fraction of the bright pixels that are lost (`metrics.bright_lost`); None if there are none."""
+        return self._lost / self._bright if self._bright else None
+
+    @property
+    def flicker(self) -> dict[str, float | None]:
+        """Flicker of the sector's mean in input and signal (`metrics.flicker`); None for fewer than three frames."""
+        swings = {name: swing(np.array(levels)) for name, levels in self._levels.items()}
+        return {name: value if math.isfinite(value) else None for name, value in swings.items()}
+
+
+def make_report(recording: Recording, about: About, removed: Removed, seconds: float) -> dict[str, Any]:
     """Sizes, time, settings and amount of haze removed, as JSON values."""
-    frames, height, width = clip.frames.shape
-    seen, kept = clip.frames[:, dehazed.sector], dehazed.signal[:, dehazed.sector]
-    lost = bright_lost(clip.frames, dehazed.signal, dehazed.sector)
-    parts = {"input": clip.frames, "signal": dehazed.signal}
-    swings = {name: flicker(video, dehazed.sector) for name, video in parts.items()}
-    energy = float(np.square(seen, dtype=np.float64).sum())
-    removed = float(np.square(seen.astype(np.float64) - kept).sum())
+    frames, height, width = recording.shape
     return {
-        "clip": clip.name,
+        "clip": recording.name,
         "frames": frames,
         "height": height,
         "width": width,
-        "fps": float(clip.fps),
-        "sector_pixels": int(dehazed.sector.sum()),
-        "seconds": round(dehazed.seconds, 3),
-        "haze_energy_removed": removed / energy if energy else 0.0,
-        "bright_tissue_lost": lost if math.isfinite(lost) else None,
-        "flicker": {name: swing if math.isfinite(swing) else None for name, swing in swings.items()},
-        **identity(clip, method, prior_sha256, sector_sha256),
-        "versions": versions(),
+        "fps": float(recording.fps),
+        "sector_pixels": removed.pixels,
+        "seconds": round(seconds, 3),
+        "haze_energy_removed": removed.energy,
+        "bright_tissue_lost": removed.bright,
+        "flicker": removed.flicker,
+        **identity(about.input_sha256, about.method, about.prior_sha256, about.sector_sha256),
+        "versions": versions() if about.made_by is None else about.made_by,
+        "notes": list(about.notes),
         "notice": "Research use only, not a medical device.",
     }
 
@@ -164,48 +231,105 @@ def versions() -> dict[str, str]:
     return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
 
 
-def write_h5(path: Path, clip: Clip, dehazed: Dehazed, report: dict[str, Any]) -> None:
-    """Write input, signal, background and sector losslessly, with settings and versions as attributes.
+def write_frames(file: h5py.File, start: int, clip: Clip, dehazed: Dehazed, count: int) -> None:
+    """Write frames `start` and on of a clip of `count` frames losslessly.
 
     Datasets: `input`, `signal`, `background` float32 (frames, height, width) in [0, 1]; `sector` bool (height, width);
     for a colour clip `input_color` uint8 and `signal_color` float32 (frames, height, width, 3). Method nuclear adds the
     haze fraction `share` and the posterior `mean`, and with posterior samples `draws_mean` and `draws_deviation`, all
-    float32 (frames, height, width).
+    float32 (frames, height, width). Settings and versions are attributes.
     """
     arrays = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
     arrays |= {name: array for name in _ESTIMATE if (array := getattr(dehazed, name)) is not None}
     if clip.color is not None and dehazed.color is not None:
         arrays |= {"input_color": clip.color, "signal_color": dehazed.color}
+    for name, array in arrays.items():
+        if name not in file:
+            shape, frame_by_frame = (count, *array.shape[1:]), (1, *array.shape[1:])
+            how = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "chunks": frame_by_frame}
+            file.create_dataset(name, shape, array.dtype, **how)
+        file[name][start : start + len(array)] = array  # pyright: ignore[reportIndexIssue]
+
+
+def write_attributes(file: h5py.File, report: dict[str, Any]) -> None:
+    """Write settings and versions beside the frames."""
+    file.attrs["configuration"] = json.dumps(report["settings"], sort_keys=True)
+    file.attrs["versions"] = json.dumps(report["versions"], sort_keys=True)
+    file.attrs["prior_sha256"] = report["prior_sha256"] or ""
+    file.attrs["seed"] = report["settings"].get("seed", 0)
+    file.attrs["fps"] = report["fps"]
+    file.attrs["clip"] = report["clip"]
+    file.attrs["notice"] = report["notice"]
+
+
+def write_h5(path: Path, clip: Clip, dehazed: Dehazed, about: About) -> None:
+    """Write a `result.h5` of a whole clip."""
+    removed = Removed()
+    removed.add(clip, dehazed)
     with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            frame_by_frame = (1, *array.shape[1:])
-            file.create_dataset(
-                name, data=array, compression="gzip", compression_opts=1, shuffle=True, chunks=frame_by_frame
-            )
-        file.create_dataset("sector", data=dehazed.sector)
-        file.attrs["configuration"] = json.dumps(report["settings"], sort_keys=True)
-        file.attrs["versions"] = json.dumps(report["versions"], sort_keys=True)
-        file.attrs["prior_sha256"] = report["prior_sha256"] or ""
-        file.attrs["seed"] = report["settings"].get("seed", 0)
-        file.attrs["fps"] = report["fps"]
-        file.attrs["clip"] = report["clip"]
-        file.attrs["notice"] = report["notice"]
+        write_frames(file, 0, clip, dehazed, len(clip))
+        file["sector"] = dehazed.sector
+        write_attributes(file, make_report(Recording.of(clip), about, removed, dehazed.seconds))
 
 
 _ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
 """Fields of `Dehazed` that only some methods set."""
 
 
+class Result:
+    """A `result.h5`, read a few frames at a time."""
+
+    def __init__(self, path: Path, file: h5py.File):
+        frames, height, width = file["input"].shape  # pyright: ignore[reportAttributeAccessIssue]
+        self._file, self._path = file, path
+        self.sector: Mask = np.asarray(file["sector"])
+        name = str(file.attrs.get("clip", path.parent.name))
+        fps, colored = float(file.attrs["fps"]), "input_color" in file  # pyright: ignore[reportArgumentType]
+        for needed in ("signal", "background", *(["signal_color"] if colored else [])):
+            if len(file[needed]) != frames:  # pyright: ignore[reportArgumentType]
+                raise ValueError(f"{needed} is cut short.")
+        self.recording = Recording((frames, height, width), fps, colored, self.sector, name, path, self._clips)
+
+    def _clips(self, length: int) -> Iterator[Clip]:
+        clip = self.recording
+        for start in range(0, len(clip), length):
+            frames, color = self._frames("input", start, length), self._frames("input_color", start, length)
+            yield Clip(frames, clip.fps, color, clip.region, clip.name, clip.source)
+
+    def _frames(self, name: str, start: int, length: int) -> Any:
+        """Some frames of a dataset; None if the result has none of that name."""
+        with _readable(self._path):
+            data: Any = self._file.get(name)
+            return None if data is None else np.asarray(data[start : start + length])
+
+    def pieces(self) -> Iterator[Piece]:
+        """All frames and what was found in them, in order."""
+        for start, clip in blocks_of(self.recording, PIECE):
+            background, color, signal = (
+                self._frames(name, start, len(clip)) for name in ("background", "signal_color", "signal")
+            )
+            estimate = {name: self._frames(name, start, len(clip)) for name in _ESTIMATE}
+            yield Piece(clip, Dehazed(signal, background, color, self.sector, 0.0, **estimate))
+
+
+@contextlib.contextmanager
+def open_result(path: Path) -> Iterator[Result]:
+    """Open a `result.h5`. Raises `InputError` if it cannot be read."""
+    with contextlib.ExitStack() as stack:
+        with _readable(path):
+            result = Result(path, stack.enter_context(h5py.File(path)))
+        yield result
+
+
 def read_h5(path: Path) -> tuple[Clip, Dehazed]:
-    """The clip and the estimate in a `result.h5`. Raises `InputError` if it cannot be read."""
+    """The whole clip and the estimate in a `result.h5`. Raises `InputError` if it cannot be read."""
+    with open_result(path) as result:
+        return result.recording.read(), joined(result.pieces())
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with h5py.File(path) as file:
-            held = {name: np.asarray(data) for name, data in file.items()}
-            attributes: dict[str, Any] = dict(file.attrs)
-        name = str(attributes.get("clip", path.parent.name))
-        clip = Clip(held["input"], float(attributes["fps"]), held.get("input_color"), held["sector"], name, path)
-        estimate = {name: held.get(name) for name in _ESTIMATE}
-        color = held.get("signal_color")
-        return clip, Dehazed(held["signal"], held["background"], color, held["sector"], 0.0, **estimate)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        yield
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged or not a result of `dehaze`: dehaze the clip again.") from error

@@ -1,4 +1,4 @@
-"""The methods, each a frozen class with settings, their defaults and help, and `separate`.
+"""The methods, each a frozen class with settings, their defaults and help, which separates a clip in parts.
 
 A method is set on the command line or in a settings file and stored in every report. JAX is imported when a method
 runs, so that help is fast.
@@ -10,9 +10,10 @@ settings and strengths. Two more places are optional: its colour in `measure.sty
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -21,12 +22,13 @@ from numpy import ndarray
 from tyro.conf import arg
 
 from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.text import read_json
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
+    from nuclear_diffusion.paper.windows import Once
     from nuclear_diffusion.priors.protocol import Prior
-    from nuclear_diffusion.restore.draws import Posterior
-    from nuclear_diffusion.restore.estimate import Estimate
+    from nuclear_diffusion.restore.draws import Posterior, SplitGibbs
     from nuclear_diffusion.types import Mask
 
 Frames = Float32[ndarray, "frames size size"]
@@ -34,6 +36,9 @@ Frames = Float32[ndarray, "frames size size"]
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
+
+MOST, LARGEST = 1_000_000, 1e30
+"""Largest counts (steps, frames, samples) and largest other settings."""
 
 PriorName = Annotated[
     str,
@@ -49,11 +54,58 @@ Window = Annotated[int, arg(help="Frames separated together, at most the whole c
 Overlap = Annotated[int, arg(help="Frames shared by neighbouring windows.")]
 
 
+def keep_nothing(stage: str, kind: type, windows: int) -> Once[Any] | None:
+    """The default of `Job.kept`: every window is computed."""
+    return None
+
+
+class Job(NamedTuple):
+    """A clip to separate, on the prior's grid; only a few windows of it are ever in memory."""
+
+    blocks: Iterable[ndarray]
+    """Consecutive frames, in blocks of any length."""
+
+    total: int
+    """Frames in all blocks together."""
+
+    prior: Prior | None = None
+
+    mask: Mask | None = None
+    """The sector; default: the whole frame."""
+
+    progress: Progress | None = None
+
+    kept: Callable[[str, type, int], Once[Any] | None] = keep_nothing
+    """Called with a stage's name, the type of its results and the number of its windows: where finished windows are
+    kept, as in `nuclear_diffusion.restore.finished`."""
+
+
+class Part(NamedTuple):
+    """Some frames of a separated clip, each (frames, size, size) on the prior's grid."""
+
+    background: Frames
+    """L, the haze."""
+
+    haze: Frames | None = None
+    """What is subtracted from the frames, for a method that finds it."""
+
+    share: Frames | None = None
+    """Haze fraction in [0, 1], for a method that finds it."""
+
+    mean: Frames | None = None
+    """Posterior mean."""
+
+    draws_haze: Frames | None = None
+    """The frames less the mean of the posterior samples, if any were drawn."""
+
+    draws_deviation: Frames | None = None
+    """Standard deviation of these samples."""
+
+
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag=str.lower):
     """Base of all methods. The JSON of a method is its name and settings, as in `{"method": "rpca", "lam": 1.0}`.
 
-    Every method has `separate`, which takes frames on the prior's grid and the sector's `mask` (default: the whole
-    frame). The first line of its docstring is its help.
+    Every method has `separations`, which separates a clip in parts. The first line of its docstring is its help.
     """
 
     title: ClassVar[str]
@@ -74,6 +126,27 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         """The setting `prior`; None for a method without a prior."""
         return getattr(self, "prior", None)
 
+    def separations(self, job: Job) -> Iterator[Separation]:
+        """Separate a clip; yields its frames in order as windows are finished."""
+        raise NotImplementedError
+
+    def parts(self, job: Job) -> Iterator[Part]:
+        """Separate a clip; yields the haze in order as windows are finished."""
+        from nuclear_diffusion.paper.windows import Queue
+
+        waiting = Queue()
+        for found in self.separations(job._replace(blocks=waiting.passing(job.blocks))):
+            (frames,) = waiting.take(len(found.signal))
+            yield Part(np.asarray(found.background), haze=frames - np.asarray(found.signal))
+
+    def separate(
+        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
+    ) -> Separation:
+        """Separate a whole clip in memory; `mask`: the sector, default: the whole frame."""
+        from nuclear_diffusion.paper.windows import joined
+
+        return joined(self.separations(Job([frames], len(frames), prior, mask, progress)))
+
 
 class Nuclear(_Settings, frozen=True):
     """Nuclear Diffusion removes the haze fraction estimated with a diffusion prior and a low-rank background."""
@@ -88,6 +161,7 @@ class Nuclear(_Settings, frozen=True):
     seed: Annotated[int, arg(help="Random seed of --samples.")] = 0
 
     title: ClassVar[str] = "Nuclear Diffusion"
+    moving: ClassVar[bool] = False
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"strength": (1 / 10, 2.0)}
     draws_mu: ClassVar[float] = 10.0
     """Precision mu (eq. 8) for posterior samples, 1 / intensity^2."""
@@ -97,46 +171,80 @@ class Nuclear(_Settings, frozen=True):
     def __post_init__(self):
         require(0 <= self.strength <= 1, f"`strength` must be between 0 and 1, got {self.strength}.")
         require(
-            self.samples == 0 or self.samples >= 2,
-            f"`samples` must be 0 or at least 2, got {self.samples}.",
+            self.samples == 0 or 2 <= self.samples <= MOST,
+            f"`samples` must be 0 or at least 2, at most {MOST}, got {self.samples}.",
         )
         _check_seed(self.seed)
 
     def separate(
         self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
-        """`estimate`, then render at `strength`."""
+        """Estimate a whole clip in memory, then render at `strength`."""
         from nuclear_diffusion.restore.estimate import separate
 
         return separate(frames, given(prior), strength=self.strength, progress=progress)
 
-    def estimate(self, frames: Frames, prior: Prior | None, progress: Progress | None = None) -> Estimate:
-        """Estimate tissue and haze; see `nuclear_diffusion.restore.estimate`."""
-        from nuclear_diffusion.restore.estimate import estimate
+    def parts(self, job: Job) -> Iterator[Part]:
+        """Estimate tissue and haze, and draw posterior samples if any are asked for."""
+        from nuclear_diffusion.paper.windows import Queue, Windows
+        from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, Estimate, estimate_parts
 
-        return estimate(frames, given(prior), progress=progress)
+        windows = Windows(job.total, WINDOW, OVERLAP)
+        frames, estimates = Queue(), Queue()
+        sweeps = self._sweeps(job) if self.samples else 0
+        of_estimate, of_draws = _together(job.progress, len(windows), sweeps)
 
-    def draw(self, frames: Frames, prior: Prior | None, background: Any, progress: Progress | None = None) -> Posterior:
-        """Draw `samples` samples of p(X, L | Y), starting at the estimate's `background`."""
+        def estimated() -> Iterator[ndarray]:
+            once = job.kept("estimate", Estimate, len(windows))
+            blocks = frames.passing(job.blocks)
+            for found in estimate_parts(blocks, windows, given(job.prior), progress=of_estimate, once=once):
+                (y,) = frames.take(len(found.mean))
+                estimates.put(y, *(np.asarray(part) for part in (found.background, found.share, found.mean)))
+                yield np.stack([y, found.background], axis=1)
+
+        if not self.samples:
+            for block in estimated():
+                _, background, share, mean = estimates.take(len(block))
+                yield Part(background, None, share, mean)
+            return
+        for drawn in self._drawn(job._replace(blocks=estimated(), progress=of_draws)):
+            y, background, share, mean = estimates.take(len(drawn.mean))
+            yield Part(background, None, share, mean, y - np.asarray(drawn.mean), np.asarray(drawn.deviation))
+
+    def _drawn(self, job: Job) -> Iterator[Posterior]:
+        """Samples of p(X, L | Y) of frames and their estimated background, (frames, 2, size, size)."""
         import jax
 
         from nuclear_diffusion.paper.nuclear_norm import slowly_varying
-        from nuclear_diffusion.priors.protocol import knows_haze
-        from nuclear_diffusion.restore.draws import SplitGibbs, sample_posterior
+        from nuclear_diffusion.paper.windows import Windows
+        from nuclear_diffusion.restore.draws import Posterior, posterior_parts
 
-        prior, (length, overlap) = given(prior), self.draws_window
-        window = min(length, len(frames))
-        return sample_posterior(
-            frames,
-            prior,
-            slowly_varying((window, *frames.shape[1:]), self.draws_mu),
+        windows, blocks = Windows(job.total, *self.draws_window), iter(job.blocks)
+        first = next(blocks)
+        return posterior_parts(
+            itertools.chain([first], blocks),
+            windows,
+            given(job.prior),
+            slowly_varying((windows.size, *first.shape[2:]), self.draws_mu),
             key=jax.random.key(self.seed),
-            sampler=SplitGibbs(mu=self.draws_mu, draws=self.samples, warm_up=0 if knows_haze(prior) else 1),
-            start=np.asarray(background),
-            window=window,
-            overlap=min(overlap, window - 1),
-            progress=progress,
+            sampler=self._sampler(job.prior),
+            progress=job.progress,
+            once=job.kept("draws", Posterior, len(windows)),
+            with_draws=False,
         )
+
+    def _sweeps(self, job: Job) -> int:
+        from nuclear_diffusion.paper.windows import Windows
+
+        sampler = self._sampler(job.prior)
+        return (sampler.warm_up + sampler.draws) * len(Windows(job.total, *self.draws_window))
+
+    def _sampler(self, prior: Prior | None) -> SplitGibbs:
+        from nuclear_diffusion.priors.protocol import knows_haze
+        from nuclear_diffusion.restore.draws import SplitGibbs
+
+        warm_up = 0 if knows_haze(given(prior)) else 1
+        return SplitGibbs(mu=self.draws_mu, draws=self.samples, warm_up=warm_up)
 
 
 class Paper(_Settings, frozen=True):
@@ -158,28 +266,28 @@ class Paper(_Settings, frozen=True):
         _check_overlap(self.overlap, self.window)
         _check_seed(self.seed)
 
-    def separate(
-        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
-    ) -> Separation:
+    def separations(self, job: Job) -> Iterator[Separation]:
         """Run `Algorithm1` window by window."""
         import jax
         import jax.numpy as jnp
 
         from nuclear_diffusion.paper.algorithm1 import Algorithm1
         from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
-        from nuclear_diffusion.paper.sample import sample
+        from nuclear_diffusion.paper.sample import sample_parts
+        from nuclear_diffusion.paper.separation import Separation
+        from nuclear_diffusion.paper.windows import Windows
 
-        window = min(self.window, len(frames))
-        return sample(
-            jnp.asarray(frames),
-            given(prior),
+        windows = Windows(job.total, self.window, self.overlap)
+        return sample_parts(
+            job.blocks,
+            windows,
+            given(job.prior),
             # mu and gamma as arrays: Python numbers would be compiled in, and each new value would recompile
             Algorithm1.paper(steps=self.steps, mu=jnp.float32(self.mu)),
             key=jax.random.key(self.seed),
             background=NuclearNorm(jnp.float32(self.gamma)),
-            window=window,
-            overlap=min(self.overlap, window - 1),
-            progress=progress,
+            progress=job.progress,
+            once=job.kept("paper", Separation, len(windows)),
         )
 
 
@@ -206,25 +314,25 @@ class Zea(_Settings, frozen=True):
         require(self.project in ("on", "off"), f"`project` must be on or off, got {self.project!r}.")
         _check_seed(self.seed)
 
-    def separate(
-        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
-    ) -> Separation:
+    def separations(self, job: Job) -> Iterator[Separation]:
         """Run zea's sampler on zea's windows."""
         import jax
         import jax.numpy as jnp
 
         from nuclear_diffusion.paper import zea
         from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
+        from nuclear_diffusion.paper.separation import Separation
 
-        return zea.separate_as_zea(
-            jnp.asarray(frames),
-            given(prior),
+        windows = zea.zea_windows(job.total, self.window, self.overlap)
+        return zea.zea_parts(
+            job.blocks,
+            windows,
+            given(job.prior),
             key=jax.random.key(self.seed),
             background=NuclearNorm(jnp.float32(self.gamma)),
             sampler=zea.Zea.last_tenth(self.steps, project=self.project == "on"),
-            window=self.window,
-            overlap=self.overlap,
-            progress=progress,
+            progress=job.progress,
+            once=job.kept("zea", Separation, len(windows)),
         )
 
 
@@ -241,13 +349,12 @@ class Mmse(_Settings, frozen=True):
     def __post_init__(self):
         _check_positive(self, "sigma")
 
-    def separate(
-        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
-    ) -> Separation:
+    def separations(self, job: Job) -> Iterator[Separation]:
         """D(Y, sigma), frame by frame."""
         from nuclear_diffusion.restore.one_pass import mmse
 
-        return mmse(frames, given(prior), self.sigma)
+        # frame by frame; blocks bound memory
+        return _windowed(job, "mmse", 64, 0, lambda y: mmse(y, given(job.prior), self.sigma))
 
 
 class Aware(_Settings, frozen=True):
@@ -259,13 +366,12 @@ class Aware(_Settings, frozen=True):
     moving: ClassVar[bool] = False
     strengths: ClassVar[dict[str, tuple[float, float]]] = {}
 
-    def separate(
-        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
-    ) -> Separation:
+    def separations(self, job: Job) -> Iterator[Separation]:
         """E[X | Y]."""
+        from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW
         from nuclear_diffusion.restore.one_pass import posterior_mean
 
-        return posterior_mean(frames, given(prior))
+        return _windowed(job, "aware", WINDOW, OVERLAP, lambda y: posterior_mean(y, given(job.prior)))
 
 
 class Rpca(_Settings, frozen=True):
@@ -278,18 +384,28 @@ class Rpca(_Settings, frozen=True):
 
     title: ClassVar[str] = "Robust PCA"
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"lam": (1 / 4, 8.0)}
+    largest: ClassVar[int] = 2**24
+    """Values separated together, 256 frames of 256 x 256; longer clips are separated in windows of that many."""
+    overlap: ClassVar[int] = 16
+    """Frames shared by neighbouring windows."""
 
     def __post_init__(self):
         _check_positive(self, "lam")
 
-    def separate(
-        self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
-    ) -> Separation:
-        """Principal component pursuit of the whole clip."""
+    def separations(self, job: Job) -> Iterator[Separation]:
+        """Principal component pursuit of the clip, or of each window of a long one."""
         from nuclear_diffusion.paper.rpca import robust_pca
 
-        pixels = frames[0].size if mask is None else mask.sum()
-        return robust_pca(frames, self.lam / float(np.sqrt(max(pixels, len(frames)))))
+        blocks = iter(job.blocks)
+        first = next(blocks)
+        length = max(2, self.largest // first[0].size)
+        job = job._replace(blocks=itertools.chain([first], blocks))
+
+        def solve(y: Frames) -> Separation:
+            pixels = y[0].size if job.mask is None else job.mask.sum()
+            return robust_pca(y, self.lam / float(np.sqrt(max(pixels, len(y)))))
+
+        return _windowed(job, "rpca", length, min(self.overlap, length - 1), solve)
 
 
 Method = Nuclear | Paper | Zea | Mmse | Aware | Rpca
@@ -302,8 +418,6 @@ if TYPE_CHECKING:
     MethodName = str
 else:
     MethodName = Literal[tuple(METHODS)]  # the choices on the command line
-
-_decoder = msgspec.json.Decoder(Method)
 
 
 def as_dict(method: Method) -> dict[str, Any]:
@@ -321,7 +435,7 @@ def from_dict(settings: Any) -> Method:
     try:
         return msgspec.convert(settings, Method)
     except msgspec.ValidationError as error:
-        raise InputError(_reason(error)) from error
+        raise InputError(f"{_reason(error)}.") from error
 
 
 def read_settings(path: Path) -> Method:
@@ -329,22 +443,14 @@ def read_settings(path: Path) -> Method:
 
     Raises `InputError` if the file cannot be read, is not a settings file, or has unusable values.
     """
-    try:
-        return _decoder.decode(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"Cannot read {path} ({(error.strerror or str(error)).lower()}): check the path.") from error
-    except msgspec.ValidationError as error:
-        raise InputError(f"{path} is not a settings file of this version: {_reason(error)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a settings file: it must be JSON, as `tune` writes it.") from error
+    advice = "correct it, or write one with `tune`"
+    return read_json(path, Method, "a settings file of this version", advice, max_bytes=1 << 20, explain=_reason)
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """The message of msgspec, and what to do."""
+    """The message of msgspec, with the known methods if the method is wrong."""
     text = str(error).rstrip(".")
-    if "method" in text:
-        return f"{text}; `method` must be one of {', '.join(METHODS)}."
-    return f"{text}; remove it." if "unknown field" in text else f"{text}."
+    return f"{text}; `method` must be one of {', '.join(METHODS)}" if "method" in text else text
 
 
 def given(prior: Prior | None) -> Prior:
@@ -354,10 +460,49 @@ def given(prior: Prior | None) -> Prior:
     return prior
 
 
+def _windowed(
+    job: Job, stage: str, length: int, overlap: int, solve: Callable[[Frames], Separation]
+) -> Iterator[Separation]:
+    """Separate a clip window by window, each on its own."""
+    from nuclear_diffusion.paper.separation import Separation
+    from nuclear_diffusion.paper.windows import Windows, over_windows
+
+    windows = Windows(job.total, length, overlap)
+
+    def told(index: int, y: Frames) -> Separation:
+        if job.progress is not None:
+            job.progress(index, len(windows))
+        found = solve(y)
+        # windows may differ in steps
+        return found if len(windows) == 1 else found._replace(trace=np.asarray(found.trace)[-1:])
+
+    yield from over_windows(job.blocks, windows.spans, told, once=job.kept(stage, Separation, len(windows)))
+    if job.progress is not None:
+        job.progress(len(windows), len(windows))
+
+
+def _together(progress: Progress | None, *totals: int) -> list[Progress | None]:
+    """One count for stages that take turns: a function for each, given the total of each."""
+    if progress is None:
+        return [None] * len(totals)
+    done = [0] * len(totals)
+
+    def of(stage: int) -> Progress:
+        def tell(count: int, total: int) -> None:
+            done[stage] = count
+            progress(sum(done), sum(totals))
+
+        return tell
+
+    return [of(stage) for stage in range(len(totals))]
+
+
 def _check_positive(method: Any, *names: str) -> None:
     for name in names:
         value = getattr(method, name)
-        require(0 < value < float("inf"), f"`{name}` must be a positive number, got {value}.")
+        # beyond these limits float32 overflows, and a count of steps or frames is a slip of the pen
+        most = MOST if isinstance(value, int) else LARGEST
+        require(0 < value <= most, f"`{name}` must be a positive number, at most {most:g}, got {value}.")
 
 
 def _check_overlap(overlap: int, window: int) -> None:

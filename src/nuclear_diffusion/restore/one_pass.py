@@ -18,7 +18,7 @@ def mmse(video: VideoLike, prior: Prior, sigma: float) -> Separation:
     No noise is added; `sigma` (display intensity) is the noise level that the denoiser assumes in Y. The background is
     what was removed, max(Y - X, 0). Raises `InputError` as `separate`, or if `sigma` is not positive.
     """
-    y = check_video(video)
+    y = check_video(video, least=1)
     if not (np.isfinite(sigma) and sigma > 0):
         raise InputError(f"`sigma` must be a positive number, got {sigma}.")
     signal = jnp.clip(_denoise(prior, y, jnp.float32(sigma)), 0, 1)
@@ -30,7 +30,7 @@ def posterior_mean(video: VideoLike, prior: Prior) -> Separation:
 
     Raises `InputError` as `separate`, or if the prior is not haze-aware.
     """
-    y = check_video(video)
+    y = check_video(video, least=1)
     if not knows_haze(prior):
         raise InputError("The prior is not haze-aware and has no E[X | Y]: use method mmse or a haze-aware prior.")
     signal = jnp.clip(_mean_given(prior, y), 0, 1)

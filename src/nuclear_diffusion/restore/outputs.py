@@ -126,14 +126,6 @@ def also_write(
             yield clip, dehazed
 
 
-def write_outputs(
-    paths: dict[str, tuple[Path, ...]], clip: Clip, dehazed: Dehazed, description: str, *, anonymize: bool = False
-) -> None:
-    """Write a clip that is in memory."""
-    for _ in also_write([(clip, dehazed)], paths, clip, description, anonymize=anonymize):
-        pass
-
-
 def _is_series(clip: Clip | Recording, kind: str) -> bool:
     """Whether each frame is a file of this kind."""
     if not clip.files or len(clip.files) != len(clip):

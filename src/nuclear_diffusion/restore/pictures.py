@@ -1,5 +1,7 @@
 """Videos side by side, and a summary figure per clip."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -9,16 +11,32 @@ from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
 from nuclear_diffusion.io import Clip
+from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.metrics.visible import bright_and_lost
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
+from nuclear_diffusion.types import Mask
+
+LINES = 600
+"""Frames of which an image line is shown over time."""
+
+SPECTRUM, COARSE = 60, 320
+"""Frames whose singular values are shown, of at most so many pixels per side."""
+
+
+LARGEST = 1080, 3840
+"""Largest height of a panel and width of all panels together, in pixels, that players show without trouble."""
 
 
 def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:
-    """Videos of equal size in [0, 1] side by side under their captions; RGB if any of them is."""
+    """Videos of equal size in [0, 1] side by side under their captions; RGB if any of them is.
+
+    Panels larger than `LARGEST` are shrunk.
+    """
     rgb = (3,) if any(video.ndim == 4 for video in panels.values()) else ()
-    frames, height, width = next(iter(panels.values())).shape[:3]
+    frames, rows, columns = next(iter(panels.values())).shape[:3]
+    height, width = looked_at(rows, columns, len(panels))
     strip = max(16, height // 12)
     joined = np.zeros((frames, strip + height, width * len(panels), *rgb), np.uint8)
     for column, (text, video) in enumerate(panels.items()):
@@ -27,10 +45,20 @@ def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height wi
         place[:, :strip] = caption[..., None] if rgb else caption
         for target, frame in zip(place[:, strip:], video, strict=True):
             pixels = np.rint(255 * np.clip(frame, 0, 1))
+            if pixels.shape[:2] != (height, width):
+                image = Image.fromarray(pixels.astype(np.uint8))
+                pixels = np.asarray(image.resize((width, height), Image.Resampling.BOX))
             target[...] = pixels[..., None] if rgb and pixels.ndim == 2 else pixels
     return joined
 
 
+def looked_at(height: int, width: int, panels: int) -> tuple[int, int]:
+    """Height and width of a panel of several side by side, at most `LARGEST`, in the same proportion."""
+    scale = min(1, LARGEST[0] / height, LARGEST[1] / (panels * width))
+    return max(1, round(scale * height)), max(1, int(scale * width))
+
+
+@functools.lru_cache
 def _caption(text: str, width: int, height: int) -> UInt8[ndarray, "height width"]:
     """`text` centred in a black strip and shrunk to fit."""
     image = Image.new("L", (width, height))
@@ -54,58 +82,93 @@ def _tint(where: Bool[ndarray, "height width"]) -> Float[ndarray, "height width 
     return np.where(where[..., None], to_rgba(_MARK, 0.7), 0.0)
 
 
-def draw_summary(clip: Clip, dehazed: Dehazed, method: Method) -> Figure:
-    """Three frames, the middle image line over time, and the singular values, for input, signal and background.
+class Summary:
+    """Collects the frames that the summary figure shows, while a clip is written."""
 
-    A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
-    """
-    parts = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
-    colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
-    count = len(clip.frames)
-    moments = sorted({0, count // 2, count - 1})
-    rows, columns = (np.flatnonzero(dehazed.sector.any(axis=axis)) for axis in (1, 0))
-    column = int(columns.mean())
-    view = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    extent = (columns[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5, rows[0] - 0.5)
-    look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal"}
+    def __init__(self, recording: Recording, sector: Mask):
+        count = len(recording)
+        self._recording, self._sector = recording, sector
+        self._moments = sorted({0, count // 2, count - 1})
+        self._lines = set(_evenly(count, LINES))
+        self._spectrum = set(_evenly(count, SPECTRUM))
+        rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
+        self._column = int(columns.mean())
+        self._view = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        self._coarse = -(-max(sector.shape) // COARSE)
+        self._shown: list[dict[str, ndarray]] = []
+        self._over_time: dict[str, list[ndarray]] = {"input": [], "signal": [], "background": []}
+        self._fields: dict[str, list[ndarray]] = {"input": [], "background": []}
 
-    height = float(np.clip(2.7 * len(moments) * len(rows) / len(columns) + 0.8, 6, 12))
-    figure = Figure(figsize=(15, height), layout="constrained")
-    figure.suptitle(f"{clip.name}: {caption(method)}, {count} frames, {clip.fps:.3g} frames/s", fontsize=13)
-    images, strips = figure.subfigures(1, 2, width_ratios=[2.2, 1])  # pyright: ignore[reportGeneralTypeIssues]
-    grid = images.subplots(len(moments), 4, squeeze=False)
-    chosen = list(moments)
-    _, lost = bright_and_lost(clip.frames[chosen], dehazed.signal[chosen])
-    for line, moment in zip(grid, moments, strict=True):
-        for axes, (name, video) in zip(line[:3], parts.items(), strict=True):
-            axes.imshow(video[moment][view], extent=extent, **look)
-            axes.set(xticks=[], yticks=[])
+    def add(self, start: int, clip: Clip, dehazed: Dehazed) -> None:
+        """Add consecutive frames, the first of them number `start`."""
+        parts = {"input": clip.frames, "signal": dehazed.signal, "background": dehazed.background}
+        step = self._coarse
+        for index in range(len(clip)):
+            number = start + index
+            if number in self._moments:
+                self._shown.append({name: video[index].copy() for name, video in parts.items()})
+            if number in self._lines:
+                for name, lines in self._over_time.items():
+                    lines.append(parts[name][index, self._view[0], self._column].copy())
+            if number in self._spectrum:
+                for name, fields in self._fields.items():
+                    fields.append((parts[name][index] * self._sector)[::step, ::step].copy())
+
+    def draw(self, method: Method) -> Figure:
+        """Three frames, the middle image line over time, and the singular values, for input, signal and background.
+
+        A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
+        """
+        colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
+        count, fps = len(self._recording), self._recording.fps
+        rows, columns = self._view
+        extent = (columns.start - 0.5, columns.stop - 0.5, rows.stop - 0.5, rows.start - 0.5)
+        look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal"}
+
+        proportion = (rows.stop - rows.start) / (columns.stop - columns.start)
+        height = float(np.clip(2.7 * len(self._moments) * proportion + 0.8, 6, 12))
+        figure = Figure(figsize=(15, height), layout="constrained")
+        title = f"{self._recording.name}: {caption(method)}, {count} frames, {fps:.3g} frames/s"
+        figure.suptitle(title, fontsize=13)
+        images, strips = figure.subfigures(1, 2, width_ratios=[2.2, 1])  # pyright: ignore[reportGeneralTypeIssues]
+        grid = images.subplots(len(self._moments), 4, squeeze=False)
+        for line, moment, shown in zip(grid, self._moments, self._shown, strict=True):
+            for axes, (name, frame) in zip(line[:3], shown.items(), strict=True):
+                axes.imshow(frame[self._view], extent=extent, **look)
+                axes.set(xticks=[], yticks=[])
+                if moment == 0:
+                    axes.set_title(name, color=colors[name], fontsize=11)
+            _, lost = bright_and_lost(shown["input"][None], shown["signal"][None])
+            line[3].imshow(shown["input"][self._view], extent=extent, **look)
+            line[3].imshow(_tint(lost[0][self._view]), extent=extent, aspect="equal")
+            line[3].set(xticks=[], yticks=[])
             if moment == 0:
-                axes.set_title(name, color=colors[name], fontsize=11)
-        line[3].imshow(clip.frames[moment][view], extent=extent, **look)
-        line[3].imshow(_tint(lost[chosen.index(moment)][view]), extent=extent, aspect="equal")
-        line[3].set(xticks=[], yticks=[])
-        if moment == 0:
-            line[3].set_title("check: bright echo dimmed", color=_MARK, fontsize=9)
-        line[0].set_ylabel(f"{moment / clip.fps:.2f} s", fontsize=9)
-        line[0].axvline(column, color="#facc15", linewidth=0.8, alpha=0.8)
-    for axes in grid.flat:
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+                line[3].set_title("check: bright echo dimmed", color=_MARK, fontsize=9)
+            line[0].set_ylabel(f"{moment / fps:.2f} s", fontsize=9)
+            line[0].axvline(self._column, color="#facc15", linewidth=0.8, alpha=0.8)
+        for axes in grid.flat:
+            for spine in axes.spines.values():
+                spine.set_visible(False)
 
-    *profiles, spectrum = strips.subplots(4, 1)
-    for axes, (name, video) in zip(profiles, parts.items(), strict=True):
-        axes.imshow(video[:, view[0], column].T, **(look | {"aspect": "auto"}), extent=(0, count / clip.fps, 1, 0))
-        axes.set_title(f"{name} along the yellow line", color=colors[name], fontsize=9, loc="left")
-        axes.set(yticks=[], xlabel="time [s]" if name == "background" else "")
-        axes.tick_params(labelsize=8)
-    for name in ("input", "background"):
-        values = np.asarray(singular_values(jnp.asarray(parts[name] * dehazed.sector)))
-        shown = np.where(values > 1e-4 * values.max(), values, np.nan)  # smaller ones are rounding errors
-        spectrum.semilogy(range(1, count + 1), shown, ".-", color=colors[name], label=name)
-    spectrum.set_title("singular values", fontsize=9, loc="left")
-    spectrum.set_xlabel("index", fontsize=8)
-    spectrum.tick_params(labelsize=8)
-    spectrum.legend(fontsize=8, frameon=False)
-    spectrum.spines[["top", "right"]].set_visible(False)
-    return figure
+        *profiles, spectrum = strips.subplots(4, 1)
+        for axes, (name, lines) in zip(profiles, self._over_time.items(), strict=True):
+            axes.imshow(np.array(lines).T, **(look | {"aspect": "auto"}), extent=(0, count / fps, 1, 0))
+            axes.set_title(f"{name} along the yellow line", color=colors[name], fontsize=9, loc="left")
+            axes.set(yticks=[], xlabel="time [s]" if name == "background" else "")
+            axes.tick_params(labelsize=8)
+        for name, fields in self._fields.items():
+            values = np.asarray(singular_values(jnp.asarray(np.array(fields))))
+            shown = np.where(values > 1e-4 * values.max(), values, np.nan)  # smaller ones are rounding errors
+            spectrum.semilogy(range(1, len(values) + 1), shown, ".-", color=colors[name], label=name)
+        some = f" of {len(self._spectrum)} frames" if len(self._spectrum) < count else ""
+        spectrum.set_title(f"singular values{some}", fontsize=9, loc="left")
+        spectrum.set_xlabel("index", fontsize=8)
+        spectrum.tick_params(labelsize=8)
+        spectrum.legend(fontsize=8, frameon=False)
+        spectrum.spines[["top", "right"]].set_visible(False)
+        return figure
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most `most` of `count` numbers, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()

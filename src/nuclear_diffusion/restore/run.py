@@ -3,30 +3,36 @@
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, find_sector, read_video
+from nuclear_diffusion.io import Reading, find_sector, read_video
+from nuclear_diffusion.io.find import Source, name_of
+from nuclear_diffusion.io.recording import Recording, open_clip
 from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import Progress, check_separable, dehaze_clip, rendered
+from nuclear_diffusion.restore.clip import Kept, Piece, check_separable, dehaze_recording, rendered
+from nuclear_diffusion.restore.finished import finished_windows
 from nuclear_diffusion.restore.folder import (
     FILES,
+    About,
+    Removed,
     identity,
     make_report,
-    read_h5,
+    open_result,
     read_report,
     result_folder,
     versions,
     write_result,
 )
-from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict
-from nuclear_diffusion.restore.outputs import NAMES, Outputs, write_outputs
+from nuclear_diffusion.restore.frames import held, survey
+from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, from_dict, keep_nothing
+from nuclear_diffusion.restore.outputs import NAMES, Outputs, also_write
 from nuclear_diffusion.restore.pictures import caption
 from nuclear_diffusion.types import Mask
 
@@ -55,14 +61,12 @@ def prior_of(method: Method) -> LoadedPrior:
     return LoadedPrior(prior, prior_hash(prior))
 
 
-def folder_names(sources: Sequence[Path]) -> list[str]:
-    """A result name for each source: its file name without suffix, numbered where two would clash."""
+def folder_names(sources: Sequence[Source]) -> list[str]:
+    """A result name for each source: its name without suffix as typed, numbered where two would clash."""
     taken: set[str] = set()
     names = []
     for source in sources:
-        path = source.resolve()
-        stem = path.name if path.is_dir() else path.stem
-        stem = stem.replace("*", "").strip(".-_ ") or "clip"
+        stem = name_of(source).strip(".-_ ") or "clip"
         name, number = stem, 1
         while name.lower() in taken:  # some file systems ignore case
             number += 1
@@ -98,23 +102,25 @@ def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
         return None
     stored = other / "result.h5" if other.is_dir() else other
     if stored.name == "result.h5" and stored.is_file():
-        return read_h5(stored)[1].sector
+        with open_result(stored) as result:
+            return result.sector
     clip = read_video(other)
     return find_sector(clip.frames, clip.region)
 
 
 def dehaze_file(
-    source: Path,
+    source: Source,
     folder: Path,
     method: Method,
     loaded: LoadedPrior,
     *,
+    reading: Reading | None = None,
     sector: Mask | None = None,
     outputs: Outputs | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Dehaze one source (a file or a folder of images) into the result folder `folder`.
+    """Dehaze one source (a file or a folder of images), read as `reading` says, into the result folder `folder`.
 
     `sector` (h, w) replaces the sector that would be found; see `known_sector`. An existing result of the same clip,
     sector, settings and weights is kept. Any other result is replaced only with `overwrite`, once the new one is
@@ -122,19 +128,27 @@ def dehaze_file(
     its place if they are flat.
     """
     outputs = outputs or Outputs()
-    clip = read_video(source)
-    check_separable(clip, method)
+    recording = held(open_clip(source, reading))
+    seen = survey(recording)
+    check_separable(recording, seen, method)
     sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
+    about = About(method, loaded.sha256, seen.sha256, sector_sha256, (*recording.notes, *seen.notes))
+    wanted = identity(seen.sha256, method, loaded.sha256, sector_sha256)
+    estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
+
+    def dehazed(kept: Kept = keep_nothing) -> Iterator[Piece]:
+        return dehaze_recording(recording, seen, method, loaded.prior, sector=sector, progress=progress, kept=kept)
+
     if outputs.flat:
-        return _dehaze_flat(clip, folder, method, loaded, outputs, sector, overwrite, progress)
+        return _write_flat(recording, dehazed(), folder, about, outputs, overwrite)
     finished = read_report(folder)
     if finished is not None:
-        wanted = identity(clip, method, loaded.sha256, sector_sha256)
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
             missing = outputs.paths(folder)
             if missing:
-                _, dehazed = read_h5(folder / "result.h5")
-                write_outputs(missing, clip, dehazed, caption(method), anonymize=outputs.anonymize)
+                with open_result(folder / "result.h5") as result:
+                    for _ in _also(outputs, missing, recording, method, result.pieces()):
+                        pass
             return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
             raise InputError(
@@ -143,35 +157,37 @@ def dehaze_file(
             )
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
-                return render_result(folder, method.strength, outputs=outputs, source=clip)
-    with result_folder(folder) as partial:
-        dehazed = dehaze_clip(clip, method, loaded.prior, sector=sector, progress=progress)
-        report = write_result(partial, clip, dehazed, method, loaded.sha256, sector_sha256=sector_sha256)
-        write_outputs(outputs.paths(partial), clip, dehazed, caption(method), anonymize=outputs.anonymize)
+                return render_result(folder, method.strength, outputs=outputs, source=recording)
+    with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
+        pieces = _also(outputs, outputs.paths(partial), recording, method, dehazed(kept))
+        report = write_result(partial, recording, pieces, about)
     return Outcome(folder, report, skipped=False)
 
 
-def _dehaze_flat(
-    clip: Clip,
-    folder: Path,
-    method: Method,
-    loaded: LoadedPrior,
-    outputs: Outputs,
-    sector: Mask | None,
-    overwrite: bool,
-    progress: Progress | None,
+def _write_flat(
+    recording: Recording, pieces: Iterator[Piece], folder: Path, about: About, outputs: Outputs, overwrite: bool
 ) -> Outcome:
     """Dehaze a clip and write `outputs` alone, beside `folder` and under its name."""
-    paths = outputs.flat_paths(folder.parent, folder.name, clip)
+    paths = outputs.flat_paths(folder.parent, folder.name, recording)
     first = next(iter(paths.values()))
     where = first[0] if len(first) == 1 else folder.parent
     if not overwrite:
         paths = {kind: files for kind, files in paths.items() if not all(file.exists() for file in files)}
     if not paths:
         return Outcome(where, {}, skipped=True)
-    dehazed = dehaze_clip(clip, method, loaded.prior, sector=sector, progress=progress)
-    write_outputs(paths, clip, dehazed, caption(method), anonymize=outputs.anonymize)
-    return Outcome(where, make_report(clip, dehazed, method, loaded.sha256), skipped=False)
+    removed, seconds = Removed(), 0.0
+    for clip, dehazed in _also(outputs, paths, recording, about.method, pieces):
+        removed.add(clip, dehazed)
+        seconds = dehazed.seconds
+    return Outcome(where, make_report(recording, about, removed, seconds), skipped=False)
+
+
+def _also(
+    outputs: Outputs, paths: dict[str, tuple[Path, ...]], source: Recording, method: Method, pieces: Iterable[Piece]
+) -> Iterator[Piece]:
+    """The pieces, each written to `paths` when it passes."""
+    written = also_write(pieces, paths, source, caption(method), anonymize=outputs.anonymize)
+    return (Piece(clip, dehazed) for clip, dehazed in written)
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -191,7 +207,7 @@ def render_result(
     output: Path | None = None,
     *,
     outputs: Outputs | None = None,
-    source: Clip | None = None,
+    source: Recording | None = None,
 ) -> Outcome:
     """Render a result of method nuclear at another strength, in place or into the new folder `output`.
 
@@ -217,14 +233,23 @@ def render_result(
         if finished["settings"]["method"] != "nuclear":
             raise InputError(f"{folder} is a result of {finished['settings']['method']}: give a result of nuclear.")
         method = from_dict({**finished["settings"], "strength": strength})
-        clip, found = read_h5(place / "result.h5")
-        dehazed = rendered(clip, found._replace(seconds=float(finished["seconds"])), strength)
-        prior_sha256, made_by = finished["prior_sha256"], dict(finished["versions"])
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        about = About(
+            method,
+            finished["prior_sha256"],
+            finished["input_sha256"],
+            finished.get("sector_sha256"),
+            tuple(finished.get("notes", ())),
+            dict(finished["versions"]),
+            float(finished["seconds"]),
+        )
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
-    with result_folder(place if output is None else output) as partial:
-        report = write_result(partial, clip, dehazed, method, prior_sha256, made_by, finished.get("sector_sha256"))
-        if outputs is not None:
-            paths = outputs.paths(partial)
-            write_outputs(paths, source or clip, dehazed, caption(method), anonymize=outputs.anonymize)
+    outputs = outputs or Outputs()
+    with (
+        open_result(place / "result.h5") as result,
+        result_folder(place if output is None else output) as partial,
+    ):
+        again = (Piece(clip, rendered(clip, dehazed, strength)) for clip, dehazed in result.pieces())
+        pieces = _also(outputs, outputs.paths(partial), source or result.recording, method, again)
+        report = write_result(partial, result.recording, pieces, about)
     return Outcome(folder if output is None else output, report, skipped=False)

@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 from PIL import Image
 
+from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import atomic, write
+from nuclear_diffusion.memory import require_memory
+from nuclear_diffusion.text import read_json
 
 from .clip import SimulatedClip, simulate
 
@@ -17,6 +21,11 @@ SEPTUM, VENTRICLE = 255, 128
 """Pixel values of the masks."""
 MASK_EVERY = 10
 """The challenge has masks on frames 1, 11, 21, ..."""
+BYTES_PER_PIXEL = 32
+"""Least memory to simulate a pixel of a frame: two clips, hazy and clean, and their masks."""
+SMALLEST = 16
+"""Smallest side of a frame, pixels."""
+ADVICE = "lower the number of frames or their size"
 CLEAN_PATIENTS = 500_000
 """Seed offset of the clean patients, who differ from the hazy ones, as in the challenge."""
 
@@ -40,10 +49,13 @@ def write_dataset(
     - `patients`: seed, view and frame rate of each patient.
 
     File names say 4C for every view, as in the challenge. Complete patients are not simulated again, so that an
-    interrupted run resumes. Raises `InputError` if the folder is not writable, and ValueError for a count below 1.
+    interrupted run resumes. Raises `InputError` if the folder is not writable or a clip does not fit into memory, and
+    ValueError for a count below 1.
     """
     if clips < 1:
         raise ValueError(f"`clips` must be at least 1, got {clips}")
+    require(size >= SMALLEST, f"The frames must have at least {SMALLEST} x {SMALLEST} pixels, got {size}.")
+    require_memory(BYTES_PER_PIXEL * frames * size**2, f"A clip of {frames} frames of {size} x {size} pixels", ADVICE)
     directory = Path(directory)
     request = {"seed": seed, "frames": frames, "size": size}
     for number in range(1, clips + 1):
@@ -64,9 +76,21 @@ def write_dataset(
             progress(number, clips)
 
 
+class _Request(msgspec.Struct):
+    """What a patient's record says of how it was simulated."""
+
+    seed: int
+    frames: int
+    size: int
+
+
 def _same(record: Path, request: dict[str, int]) -> bool:
-    known = json.loads(record.read_text())
-    return all(known.get(name) == value for name, value in request.items())
+    """Whether the patient was simulated so; a damaged record counts as another one."""
+    try:
+        known = read_json(record, _Request, "a record of the simulator", max_bytes=1 << 20)
+    except InputError:
+        return False
+    return msgspec.structs.asdict(known) == request
 
 
 def _write_patient(directory: Path, number: int, hazy: SimulatedClip, other: SimulatedClip) -> None:

@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import math
 import multiprocessing
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -20,7 +22,8 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
-from nuclear_diffusion.io.find import find_clips, patient_of
+from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
+from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
@@ -29,6 +32,7 @@ from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.simulation.bank import rendered_patients
+from nuclear_diffusion.text import read_json, require_file
 from nuclear_diffusion.training.data import Bank, pack_clips
 from nuclear_diffusion.types import Mask
 
@@ -79,20 +83,22 @@ def read_frames(
     run = None if cache is None else cache.resolve().parent
     if run is not None and folder.resolve().is_relative_to(run):
         raise InputError(f"{folder} is inside the folder of the run, {run}: choose another output folder.")
-    sources = [source for source in find_clips(folder) if source.resolve() != run]
+    sources = [source for source in find_clips(folder) if isinstance(source, Frames) or source.resolve() != run]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
     if cache is None:
         bank, left_out = _read(sources, size, teacher, seed, limit_gb, progress)
     else:
         kept = cache / f"frames-{_digest(folder, cache, size, teacher, seed, limit_gb)}"
-        if not kept.is_dir():
+        cached = _cached(kept, size)
+        if cached is None:
+            shutil.rmtree(kept, ignore_errors=True)
             bank, left_out = _read(sources, size, teacher, seed, limit_gb, progress)
             if note is not None:
                 note(f"Caching {(bank.train.nbytes + bank.val.nbytes) / 1e9:.2f} GB of frames in {cache}.")
             _keep(bank, left_out, kept)
-        bank = Bank(np.load(kept / "train.npy", mmap_mode="r"), np.load(kept / "val.npy"))
-        left_out = json.loads((kept / "left-out.json").read_text(encoding="utf-8"))
+            cached = Bank(np.load(kept / "train.npy", mmap_mode="r"), bank.val), left_out
+        bank, left_out = cached
     for sentence in left_out:
         if note is not None:
             note(f"Skipped: {sentence}")
@@ -100,7 +106,7 @@ def read_frames(
 
 
 def _read(
-    sources: list[Path],
+    sources: Sequence[Source],
     size: int,
     teacher: DiffusionPrior | None,
     seed: int,
@@ -120,6 +126,28 @@ def _read(
     if not clips:
         raise InputError(left_out[0])
     return pack_clips(clips, size=size), left_out
+
+
+def _cached(folder: Path, size: int) -> tuple[Bank, list[str]] | None:
+    """What `_keep` wrote; None if it is missing or damaged."""
+    train, val = (_frames_in(folder / f"{part}.npy") for part in Bank._fields)
+    try:
+        left_out = read_json(folder / "left-out.json", list[str], "a list of skipped clips")
+    except InputError:
+        return None
+    if train is None or val is None or len(train) == 0 or train.shape[1:] != val.shape[1:]:
+        return None
+    return (Bank(train, np.array(val)), left_out) if train.shape[-2:] == (size, size) else None
+
+
+def _frames_in(path: Path) -> UInt8[ndarray, "..."] | None:
+    """A memory map of the frames in an NPY file; None if it is missing or damaged."""
+    try:
+        require_file(path, "a cache of frames")
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:  # NumPy raises anything on a damaged header
+        return None
+    return frames if frames.dtype == np.uint8 and frames.ndim in (3, 5) else None
 
 
 def _keep(bank: Bank, left_out: list[str], folder: Path) -> None:
@@ -150,7 +178,7 @@ class _Fitted(NamedTuple):
 
 
 def _fitted(
-    sources: list[Path],
+    sources: Sequence[Source],
     size: int,
     teacher: DiffusionPrior | None,
     seed: int,
@@ -193,7 +221,7 @@ def _fitted(
                 progress(done, len(sources))
 
 
-def _fit(source: Path, size: int) -> _Fitted | str:
+def _fit(source: Source, size: int) -> _Fitted | str:
     """One clip on the prior's grid, or the error if it is unreadable."""
     try:
         clip = read_video(source)
@@ -275,8 +303,9 @@ def render_ahead(
     first = min(AHEAD, max(1, patients // 4))
     total = watched.count + first
     val = watched.rendered(progress, 0, total)
-    if train.path.exists():
-        yield Bank(np.load(train.path, mmap_mode="r"), val), lambda: patients
+    cached = _frames_in(train.path)
+    if cached is not None and cached.shape == (patients, frames_per_patient, 2, size, size):
+        yield Bank(cached, val), lambda: patients
         return
     part = train.path.with_name(f".{train.path.name}")  # until it is complete
     clips = np.lib.format.open_memmap(part, "w+", np.uint8, (patients, frames_per_patient, 2, size, size))
@@ -337,14 +366,18 @@ class _Patients:
         self, progress: Progress | None, before: int, total: int
     ) -> UInt8[ndarray, "patients moments 2 size size"]:
         """Render if necessary; a memory map. `progress` receives the patients done plus `before`, and `total`."""
-        if not self.path.exists():
+        shape = (self.count, self.moments, 2, self.size, self.size)
+        cached = _frames_in(self.path)
+        if cached is None or cached.shape != shape:
+            require_memory(math.prod(shape), f"{self.count} patients of {self.size} x {self.size} pixels", "give fewer")
             tell = part_of(progress, before, total)
             frames = frame_bank(
                 self.count, self.moments, split=self.split, size=self.size, workers=os.cpu_count() or 1, progress=tell
             )
             with atomic(self.path) as temporary:
                 np.save(temporary, frames)
-        return np.load(self.path, mmap_mode="r")
+            cached = np.load(self.path, mmap_mode="r")
+        return cached
 
 
 def _room(

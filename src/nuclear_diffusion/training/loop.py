@@ -6,6 +6,7 @@ in minutes. On a GPU this does not hold: batches are made on the CPU, and a batc
 """
 
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -23,11 +24,12 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
@@ -43,9 +45,11 @@ from nuclear_diffusion.priors.checkpoint import (
     prior_hash,
     read_safetensors,
     save_prior,
+    tensors_hash,
 )
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior, Posterior
 from nuclear_diffusion.priors.unet import UNet
+from nuclear_diffusion.text import decode_json
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Batches, batch_of_file, batch_workers
 from nuclear_diffusion.training.figures import draw_curves, draw_samples
@@ -128,7 +132,7 @@ def train(
     config: TrainConfig | None = None,
     *,
     seed: int = 0,
-    val_frames: FrameBank | None = None,
+    val_frames: UInt8[np.ndarray, "others *moments_and_kinds height width"] | None = None,
     resume: bool = True,
     init: Path | str | DiffusionPrior | None = None,
     judge: Judge | None = None,
@@ -218,10 +222,12 @@ def train(
             mean_loss = float(jnp.mean(jnp.stack(losses)))
             losses.clear()
             if not math.isfinite(mean_loss):
-                raise RuntimeError(f"The loss is {mean_loss} at step {step}: resume with a smaller `lr`.")
+                raise run.diverged(step)
             rate = images / max(time.monotonic() - told_at, 1e-9)
             errors = None
             if validates:
+                if not _finite(state.average):
+                    raise run.diverged(step)
                 errors = run.validate(state, watched, step)
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
@@ -420,12 +426,25 @@ class _Run:
                 self.board.add_scalar(name, value, step)
 
     def rows(self) -> list[dict[str, str]]:
-        """The rows of loss.csv."""
-        with open(self.out / "loss.csv", newline="") as file:
-            return list(csv.DictReader(file))
+        """The rows of loss.csv; damaged ones are left out."""
+        found: list[dict[str, str]] = []
+        with contextlib.suppress(OSError, csv.Error), open(self.out / "loss.csv", newline="", errors="replace") as file:
+            for row in csv.DictReader(file):
+                if row.keys() == set(self.columns) and _is_sound(row):
+                    found.append(row)
+        return found
+
+    def diverged(self, step: int) -> InputError:
+        """The error for a loss or weights that are not finite; the last checkpoint stays."""
+        kept = "the last checkpoint is kept: run again" if self.checkpoint_path.exists() else "start again"
+        return InputError(
+            f"Training diverged before step {step} (the loss is not finite); {kept} with a lower learning rate."
+        )
 
     def save(self, state: TrainState) -> None:
-        """Write the checkpoint for `restore`."""
+        """Write the checkpoint for `restore`, with the hash of its tensors; raises `InputError` if they diverged."""
+        if not _finite((state.network, state.average)):
+            raise self.diverged(int(state.step))
         metadata = {
             "format": CHECKPOINT_FORMAT,
             "run": json.dumps(self._identity()),
@@ -434,28 +453,40 @@ class _Run:
             "config": json.dumps(dataclasses.asdict(self.config)),
         }
         tensors = named_arrays(state)
-        write(self.checkpoint_path, save(tensors, metadata))
+        write(self.checkpoint_path, save(tensors, metadata | {"sha256": tensors_hash(tensors)}))
 
     def restore(self, template: TrainState) -> TrainState:
         """Read the checkpoint, and drop later rows of the log, which will be logged again."""
-        tensors, metadata = read_safetensors(self.checkpoint_path)
-        own = json.loads(metadata["run"]) if metadata.get("format") == CHECKPOINT_FORMAT else {}
-        if self.start is None and own:  # the frames that are ready now may give another mean
-            self.prior = dataclasses.replace(self.prior, mean=own["mean"], scale=own["scale"])
-        if own != self._identity():
+        path = self.checkpoint_path
+        advice = "remove it to start again, or choose another folder"
+        tensors, metadata = read_safetensors(path)
+        if metadata.get("format") == CHECKPOINT_FORMAT and metadata.get("sha256") != tensors_hash(tensors):
+            raise InputError(f"{path} is damaged: {advice}.")
+        known = metadata.get("format") == CHECKPOINT_FORMAT
+        own = decode_json(metadata.get("run", ""), _Identity, str(path), "a checkpoint", advice) if known else None
+        if self.start is None and own is not None:  # the frames that are ready now may give another mean
+            self.prior = dataclasses.replace(self.prior, mean=own.mean, scale=own.scale)
+        if own is None or msgspec.structs.asdict(own) != self._identity():
             raise InputError(
-                f"{self.checkpoint_path} is from a run with another network, start, seed or data, or judged by other "
+                f"{path} is from a run with another network, start, seed or data, or judged by other "
                 "clips: choose another folder."
             )
-        state = fill_arrays(template, tensors, str(self.checkpoint_path))
-        self.seconds_before, self.best = float(metadata["seconds"]), float(metadata["best"])
+        state = fill_arrays(template, tensors, str(path))
+        try:
+            clock = msgspec.convert(metadata, _Clock, strict=False)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{path} is not a checkpoint: {error}; {advice}.") from error
+        self.seconds_before, self.best = clock.seconds, clock.best
+        try:
+            load_trained(self.prior_path)
+        except InputError:  # the next validation writes it
+            self.prior_path.unlink(missing_ok=True)
         self.started = time.monotonic()
         done = int(state.step)
-        logged = self.rows() if (self.out / "loss.csv").exists() else []
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(row for row in logged if int(row["step"]) <= done)
+        writer.writerows(row for row in self.rows() if int(row["step"]) <= done)
         write(self.out / "loss.csv", text.getvalue())
         return state
 
@@ -491,6 +522,39 @@ class _Run:
         network = json.loads(json.dumps(dataclasses.asdict(self.config.network)))
         own = {"seed": self.seed, "mean": self.prior.mean, "scale": self.prior.scale}
         return {"network": network, **own, "start": self.start, "frames": self.frames, "judged": self.columns[4:]}
+
+
+class _Identity(msgspec.Struct):
+    """`_Run._identity` in a checkpoint."""
+
+    network: dict[str, Any]
+    seed: int
+    mean: float
+    scale: float
+    start: str | None
+    frames: str
+    judged: list[str]
+
+
+class _Clock(msgspec.Struct):
+    """The numbers among a checkpoint's metadata, stored as text."""
+
+    seconds: Annotated[float, msgspec.Meta(ge=0)]
+    best: float
+
+
+def _is_sound(row: dict[str, str]) -> bool:
+    """Whether a row of loss.csv has a step and a loss, and only numbers and empty cells."""
+    try:
+        _ = int(row["step"]), float(row["loss"]), [float(cell) for cell in row.values() if cell]
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _finite(tree: Any) -> bool:
+    """Whether all numbers of a pytree are finite."""
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
 def _board(folder: Path) -> Any | None:

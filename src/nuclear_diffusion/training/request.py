@@ -7,9 +7,14 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from nuclear_diffusion.errors import require
+from nuclear_diffusion.memory import require_memory
 
 SIMULATOR = "simulator"
 """Selects the package's echo simulator instead of a folder."""
+
+
+BYTES_PER_PIXEL = 4 * 7
+"""Least memory of a pixel of a batch: a clean frame and six planes that the network sees, in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +112,9 @@ class Request:
             flag = f"--{name.replace('_', '-')}"
             require(value is None or 0 < value < float("inf"), f"{flag} must be a positive number, got {value}.")
         require(0 <= self.seed < 2**32, f"--seed must be between 0 and 2^32 - 1, got {self.seed}.")
+        require(self.size >= 16, f"--size must be at least 16, got {self.size}.")
+        pixels = self.batch * self.size**2
+        require_memory(BYTES_PER_PIXEL * pixels, f"A step with {self.batch} frames", "lower --batch or --size")
         require(min(self.widths or (1,)) > 0, f"--widths must be positive numbers, got {self.widths}.")
         require(
             not self.widths or self.init in (None, "none"),

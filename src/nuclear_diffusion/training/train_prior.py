@@ -13,6 +13,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.measure.front import Regions
+from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.priors.checkpoint import as_blind, load_trained, prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.priors.unet import UNetConfig
@@ -34,6 +35,9 @@ JUDGED = 48
 """Simulated patients to evaluate on, at most as many as `patients`."""
 
 SHIPPED = "echo"
+
+BYTES_PER_WEIGHT = 4 * 5
+"""Weights, moving average, two moments and gradient in float32. A level has at least four 3 x 3 convolutions."""
 
 Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """Makes a progress bar with a title."""
@@ -76,6 +80,9 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         lr=request.learning_rate or (5e-3 if afresh else 1e-3),
         validate_every=VALIDATE_EVERY if afresh else VALIDATE_MORE,
     )
+    if afresh:
+        needed = BYTES_PER_WEIGHT * 36 * sum(width**2 for width in config.network.widths)
+        require_memory(needed, f"A network of widths {config.network.widths}", "lower --widths")
     with _frames(request, before, cache, progress_bar, note) as (bank, ready):
         if blind:
             bank = Bank(*(_clean_only(part) for part in bank))

@@ -132,9 +132,9 @@ def write_dicom(path: Path, target: Target) -> Iterator[Append]:
     calibration are the input's; private elements, which may hold the original picture, are removed. From anything else,
     an Ultrasound Multi-frame Image without a patient.
     """
-    headers = dicom_headers(target)
-    compressed = bool(headers) and _syntax(headers[0]) not in _NATIVE
     with _carried_over():
+        headers = dicom_headers(target)
+        compressed = bool(headers) and _syntax(headers[0]) not in _NATIVE
         if target.anonymize:
             for header in headers:
                 anonymize(header)

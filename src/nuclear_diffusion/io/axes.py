@@ -1,0 +1,116 @@
+"""Which axis of an array counts frames: named by the user, given by the format, or seen from the lengths."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.stored import Stored
+
+_BLOCK = 16 * 2**20
+"""Bytes that are taken from an array at once."""
+
+
+def of_array(
+    path: Path, kind: str, array: Any, *, named: str | None = None, usual: str = "THW", **about: Any
+) -> Stored:
+    """The clip in an array, frame by frame.
+
+    Args:
+        path: named in messages.
+        kind: as in `Stored`.
+        array: anything with a shape, a dtype and slices: an array, a memory map, a dataset in an HDF5 file.
+        named: the axes as the user names them, as in `Reading`.
+        usual: the order that the format has: "THW", or "HWT" for MATLAB.
+        about: more of `Stored`.
+    """
+    shape = tuple(int(side) for side in array.shape)
+    order, notes = find_axes(path, shape, named, usual)
+    if named is None:
+        _check_order(path, array, order)
+    side = dict(zip(order, shape, strict=True))
+    count = side.get("T", 1)
+    inner = [letter for letter in order if letter in "HWC"]
+    turn = [inner.index(letter) for letter in ("H", "W", "C")[: len(inner)]]
+    length = max(1, _BLOCK * count // max(1, int(np.prod(shape, dtype=np.float64)) * array.dtype.itemsize))
+
+    def frames() -> Iterator[Shaped[ndarray, "height width *channels"]]:
+        for start in range(0, count, length):
+            at = {"T": slice(start, min(start + length, count)), "1": 0}
+            block = np.asarray(array[tuple(at.get(letter, slice(None)) for letter in order)])
+            block = np.moveaxis(block, order.replace("1", "").index("T"), 0) if "T" in order else block[None]
+            for frame in block:
+                yield frame.transpose(turn)
+
+    about["notes"] = (*about.get("notes", ()), *notes)
+    return Stored(
+        kind, frames, count, (side["H"], side["W"]), side.get("C", 1), np.dtype(array.dtype), axes=order, **about
+    )
+
+
+def find_axes(path: Path, shape: tuple[int, ...], named: str | None, usual: str = "THW") -> tuple[str, list[str]]:
+    """A letter for each axis, 1 for one of length 1 that is dropped, and notes.
+
+    Raises `InputError` for a shape that is no clip, or whose axes are in doubt.
+    """
+    if named is not None:
+        places = range(len(shape)) if len(named) == len(shape) else [i for i, side in enumerate(shape) if side != 1]
+        if len(named) != len(places):
+            raise InputError(f"{path} has shape {shape}, which --axes {named} does not fit: name each of its axes.")
+        letters = dict(zip(places, named, strict=True))
+        return "".join(letters.get(index, "1") for index in range(len(shape))), []
+    notes: list[str] = []
+    found = ["1"] * len(shape)
+    free = list(range(len(shape)))
+    long = [index for index in free if shape[index] != 1]
+    color = len(long) >= 3 and len(shape) > 3 and shape[-1] in (3, 4)
+    if len(shape) == 3 and shape[-1] in (3, 4) and min(shape[:2]) >= 16:
+        color = True  # one image
+    if color:
+        found[free.pop()] = "C"
+    elif len(long) == 4 and usual == "THW" and shape[long[1]] == 3 and shape[long[2]] > 4:
+        found[long[1]] = "C"
+        free.remove(long[1])
+        notes.append("The axes are taken as frames, channels, height, width; --axes names another order.")
+    elif len(long) == 4 and shape[long[2]] == 3:
+        if usual == "THW":
+            raise InputError(
+                f"{path} has shape {shape}, which looks like (height, width, channels, frames): type --axes HWCT."
+            )
+        found[long[2]] = "C"
+        free.remove(long[2])
+    for index in [index for index in free if shape[index] == 1]:
+        if len(free) > 3 or (len(free) == 3 and index > 0):
+            free.remove(index)
+    if len(free) not in (2, 3):
+        raise InputError(f"{path} has shape {shape}: give (frames, height, width) or (frames, height, width, 3).")
+    for index, letter in zip(free, usual if len(free) == 3 else "HW", strict=True):
+        found[index] = letter
+    return "".join(found), notes
+
+
+def _check_order(path: Path, array: Any, order: str) -> None:
+    """Raise `InputError` if the lengths say that frames are on the axis opposite to the usual one.
+
+    Then what would be a frame is a strip, or what would be the number of frames is the side of a square.
+    """
+    letters = order.replace("1", "")
+    if letters not in ("THW", "HWT"):
+        return
+    sides = [int(side) for side, letter in zip(array.shape, order, strict=True) if letter != "1"]
+    if letters == "HWT":  # swapped: frames first
+        sides.reverse()
+    first, second, last = sides
+    square = first == second != last
+    flat = max(second, last) > 4 * min(second, last) and max(first, second) <= 2 * min(first, second)
+    if min(sides) < 2 or not (square or flat):
+        return
+    words, other = ("height, width, frames", "HWT") if letters == "THW" else ("frames, height, width", "THW")
+    raise InputError(
+        f"{path} has shape {tuple(array.shape)}, which looks like ({words}): type --axes {other}, or --axes {letters} "
+        "if it is not."
+    )

@@ -1,0 +1,329 @@
+"""The table of formats: how a file is recognised, and who decodes it."""
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from natsort import natsorted, ns
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.clip import Reading
+from nuclear_diffusion.io.formats import arrays, dicom, hdf5, images, itk, matlab, movie, tiff, zarrs
+from nuclear_diffusion.io.guard import check_file, door, guarded, head
+from nuclear_diffusion.io.stored import Picture, Stored
+
+
+class Format(NamedTuple):
+    """A kind of file."""
+
+    kind: str
+    """In words that follow "read as"."""
+
+    open: Callable[[Path, Reading], Stored]
+    begins: Callable[[bytes], bool]
+    """Whether a file that begins with these bytes (4096 at most) is of this kind."""
+
+    suffixes: tuple[str, ...]
+    """What such files are called; decides only where no format knows the beginning."""
+
+
+FORMATS = (
+    Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
+    Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
+    Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
+    Format("a NumPy archive", arrays.open_npz, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
+    Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
+    Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
+    Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
+    Format("NIfTI", itk.open_nifti, itk.begins_nifti, (".nii", ".nii.gz", ".hdr", ".img")),
+    Format("MetaImage", itk.open_metaimage, itk.begins_metaimage, (".mha", ".mhd")),
+    Format("an image", images.open_image, images.begins, images.SUFFIXES),
+    Format("a movie", movie.open_movie, movie.begins, movie.SUFFIXES),
+)
+
+KNOWN = "DICOM, a movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, zarr, NIfTI, NRRD, MHA or MHD, or a folder of images"
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Files of one frame each, in order, that are one clip.
+
+    Attributes:
+        name: of the clip.
+        folder: that holds the files.
+        files: a frame each.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+
+
+_NOT_DICOM = {suffix for known in FORMATS if known.kind != "DICOM" for suffix in known.suffixes}
+
+S = TypeVar("S", Path, "Path | Frames")
+
+Source = Path | Frames
+"""A clip on disk: a file, a folder, a pattern such as `folder/patient-3-*.png`, or files of a frame each."""
+
+
+def open_stored(source: Source, reading: Reading) -> Stored:
+    """Open a clip of any format, without decoding it. Raises `InputError` if it cannot be read."""
+    if isinstance(source, Frames):
+        return _series(source.folder, source.files, reading)
+    if "*" in source.name and not _exists(source):
+        return _series(source, _matching(source), reading)
+    if _is_folder(source):
+        if zarrs.is_store(source):
+            with door(source, "zarr"):
+                return zarrs.open_zarr(source, reading)
+        return _only_clip(source, reading)
+    check_file(source)
+    found = format_of(source)
+    if found is None:
+        raise InputError(f"{source} is of no known kind: give {KNOWN}.")
+    with door(source, found.kind):
+        return found.open(source, reading)
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a file, by its content, else by its suffix; None if no format knows it."""
+    start = head(path)
+    for known in FORMATS:
+        if known.begins(start):
+            return known
+    if start.startswith(b"\x1f\x8b"):
+        try:
+            with gzip.open(path) as file:
+                inner = file.read(512)
+        except (OSError, EOFError, ValueError, zlib.error):
+            inner = b""
+        if itk.begins_nifti(inner):
+            return next(known for known in FORMATS if known.kind == "NIfTI")
+    suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+    named = next((known for known in FORMATS if suffix in known.suffixes), None)
+    if named is None and start and movie.probes(path):
+        return FORMATS[-1]
+    return named
+
+
+def name_of(source: Source) -> str:
+    """The clip's name, from what was typed."""
+    if isinstance(source, Frames):
+        return source.name
+    if "*" in source.name and not _exists(source):
+        return re.sub(r"\.[A-Za-z0-9]+$", "", source.name).replace("*", "").strip("-_. ") or name_of(source.parent)
+    name = source.name if source.name not in ("", "..") else source.resolve().name
+    if not _is_folder(source):
+        if name.lower().endswith((".nii.gz", ".zarr.zip")):
+            return name[:-7] if name.lower().endswith(".nii.gz") else name[:-9]
+        if re.fullmatch(r"\.[a-z][a-z0-9]{1,5}|\.3gp|\.3g2", Path(name).suffix.lower()):
+            return Path(name).stem  # the last number of a UID is not a suffix
+    return name
+
+
+# ---------------------------------------------------------------------------------------------- folders
+
+
+def find_clips(folder: Path) -> list[Source]:
+    """The clips in a folder, sorted by name.
+
+    Files of one frame each whose names differ in their last number are one clip (a pattern, `folder/patient-1-*.mha`),
+    DICOM files of one frame and one series are one clip (`Frames`), and everything else that is not hidden is a clip by
+    itself: subfolders, movies, and also files that may turn out to be none.
+
+    Raises:
+        InputError: the folder holds the same frames twice, in two formats.
+    """
+    entries = _sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    files = [path for path in entries if path.is_file()]
+    used: set[Path] = {path for path in files if path.suffix.lower() in (".raw", ".zraw")}  # the data of an MHD
+    found: list[Source] = []
+    slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
+    for path in files:
+        if path.suffix.lower() not in _NOT_DICOM:
+            about = dicom.series_of(path)
+            if about is not None:
+                slices.setdefault(about.series, []).append((about.number, path))
+    for members in slices.values():
+        if len(members) > 1:
+            ordered = tuple(path for _, path in sorted(members, key=lambda item: (item[0], item[1].name)))
+            found.append(Frames(_common_name(folder, ordered, len(slices)), folder, ordered))
+            used |= set(ordered)
+    series: dict[str, list[Path]] = {}
+    for path in files:
+        if path not in used and (name := re.sub(r"\d+(?=\D*$)", "*", _stem(path))) != _stem(path):
+            series.setdefault(name + path.name[len(_stem(path)) :], []).append(path)
+    for pattern, members in series.items():
+        if _holds_one_frame(members[0]):
+            found.append(folder / pattern)
+            used |= set(members)
+    _refuse_twice(folder, series, found)
+    return _sorted([*found, *(path for path in entries if path not in used)])
+
+
+def _sorted(sources: Iterable[S]) -> list[S]:
+    """In numerical order of their names."""
+    return natsorted(sources, key=lambda source: source.name, alg=ns.PATH)
+
+
+def _only_clip(folder: Path, reading: Reading) -> Stored:
+    """The one clip in a folder."""
+    clips = clips_in(folder)
+    if not clips:
+        raise InputError(f"{folder} holds no images and no clip: give a folder of PNG frames, or a video file.")
+    if len(clips) > 1:
+        first = clips[0]
+        where = first.folder if isinstance(first, Frames) else first
+        raise InputError(f"{folder} holds {len(clips)} clips: name one of them, as in {where}.")
+    (only,) = clips
+    return _series(folder, only.files, reading) if isinstance(only, Frames) else open_stored(only, reading)
+
+
+def clips_in(folder: Path) -> list[Source]:
+    """The clips in a folder by itself: lone pictures beside a series or a clip are none; pictures alone are one."""
+    found = [source for source in find_clips(folder) if may_be_clip(source)]
+    pictures = [source for source in found if isinstance(source, Path) and is_picture(source) and not _several(source)]
+    clips = [source for source in found if source not in pictures]
+    if clips or not pictures:
+        return clips
+    return [Frames(name_of(folder), folder, tuple(_sorted(file for one in pictures for file in _matching(one))))]
+
+
+def one_clip(folder: Path) -> bool:
+    """Whether a folder is one clip: a zarr store, a series of frames, or a folder with one clip and no subfolders."""
+    if zarrs.is_store(folder):
+        return True
+    inner = any(path.is_dir() and path.name[0] != "." and not zarrs.is_store(path) for path in folder.iterdir())
+    return not inner and len(clips_in(folder)) == 1
+
+
+def _refuse_twice(folder: Path, series: dict[str, list[Path]], found: list[Source]) -> None:
+    """Raise `InputError` if two series of images differ in nothing but their format."""
+    seen: dict[str, str] = {}
+    for pattern, members in series.items():
+        if folder / pattern in found and len(members) > 1 and is_picture(members[0]):
+            base = Path(pattern).stem
+            if base in seen:
+                raise InputError(
+                    f"{folder} holds the same frames twice, as {seen[base]} and {pattern}: name one, as in "
+                    f"{folder / seen[base]}."
+                )
+            seen[base] = pattern
+
+
+def _common_name(folder: Path, files: tuple[Path, ...], groups: int) -> str:
+    """The name of a series: of its folder if it is the only one, else what its files' names have in common."""
+    if groups > 1:
+        stems = [_stem(path) for path in files]
+        same = re.sub(r"\d+(?=\D*$)", "", stems[0]).strip("-_. ")
+        if same and all(re.sub(r"\d+(?=\D*$)", "", stem).strip("-_. ") == same for stem in stems):
+            return same
+        return stems[0]
+    return name_of(folder)
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.stem
+
+
+def is_picture(source: Source) -> bool:
+    return isinstance(source, Path) and source.suffix.lower() in images.FRAME_SUFFIXES
+
+
+def may_be_clip(source: Source) -> bool:
+    """Whether a folder's entry is of a kind that can be read, by its name or beginning."""
+    if isinstance(source, Frames) or "*" in source.name:
+        return True
+    if source.is_dir():
+        return zarrs.is_store(source)
+    with door(source, "a clip"):
+        if source.name == "DICOMDIR":
+            return False
+        return any(known.begins(head(source)) or source.suffix.lower() in known.suffixes for known in FORMATS)
+
+
+def _several(source: Path) -> bool:
+    return "*" in source.name and len(_matching(source)) > 1
+
+
+def _holds_one_frame(path: Path) -> bool:
+    if is_picture(path) and path.suffix.lower() not in (".tif", ".tiff"):
+        return True
+    if path.suffix.lower() in movie.SUFFIXES:
+        return False
+    try:
+        return open_stored(path, Reading()).count == 1
+    except InputError:
+        return False
+
+
+def _matching(pattern: Path) -> list[Path]:
+    """The files that match a pattern, in numerical order."""
+    if "*" not in pattern.name:
+        return [pattern]
+    wanted = re.compile(".*".join(re.escape(part) for part in pattern.name.split("*")), re.DOTALL)
+    if not _is_folder(pattern.parent):
+        raise InputError(f"{pattern.parent} is not a folder: check the path.")
+    listed = [path for path in pattern.parent.iterdir() if path.name[0] != "." and wanted.fullmatch(path.name)]
+    return _sorted(path for path in listed if path.is_file())
+
+
+def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
+    """Files of one frame each as one clip; the first one's rate and range hold for all."""
+    if "*" in path.name:
+        files = [file for file in files if format_of(file) is not None]
+    if not files:
+        where = "matches no images" if "*" in path.name else "holds no images"
+        raise InputError(f"{path} {where}: give a folder of PNG frames, or a video file.")
+    opened = [open_stored(file, reading) for file in files]
+    long = next((file for file, stored in zip(files, opened, strict=True) if stored.count != 1), None)
+    if long is not None:
+        if len(files) == 1:
+            return opened[0]
+        raise InputError(f"{long} is a clip by itself, not a frame: give it alone.")
+    shapes = sorted({stored.shape for stored in opened if stored.shape})
+    if len(shapes) > 1:
+        listed = ", ".join(f"{height} x {width}" for height, width in shapes[:3])
+        raise InputError(f"{path} mixes frames of different sizes ({listed}): crop them to one size.")
+    if len({stored.dtype for stored in opened}) > 1:
+        raise InputError(f"{path} mixes images of different bit depths: convert them to one.")
+    if len({stored.range for stored in opened}) > 1:
+        first = opened[0].but("The frames differ in their display range; the first one's is shown.")
+    else:
+        first = opened[0]
+
+    def frames() -> Iterator[Picture]:
+        for file in files:
+            stored = open_stored(file, reading)
+            yield from guarded(file, stored.kind, stored.frames)
+
+    kind = "images" if first.kind == "an image" else f"frames in {first.kind}"
+    channels = max((stored.channels or 0 for stored in opened), default=0) or None
+    return first.but(kind=kind, frames=frames, count=len(opened), channels=channels, files=tuple(files))
+
+
+def files_of(files: Sequence[Path]) -> Frames:
+    """Image files in the given order as one clip."""
+    return Frames(name_of(files[0].parent), files[0].parent, tuple(files))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+__all__ = ["FORMATS", "Format", "Frames", "Source", "files_of", "find_clips", "format_of", "name_of", "open_stored"]

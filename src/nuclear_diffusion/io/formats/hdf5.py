@@ -1,0 +1,145 @@
+"""HDF5: zea's layouts, our own results, MATLAB 7.3, and any file with one clip in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.axes import of_array
+from nuclear_diffusion.io.clip import Reading
+from nuclear_diffusion.io.formats.arrays import NAMES, pick, scalar
+from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.stored import Picture, Stored
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZEA = ("data/image_sc", "data/image_sc/values", "data/image/values", "data/image")
+"""zea's scan-converted and other B-mode images, old and new layout."""
+
+_RATES = ("fps", "frame_rate", "framerate", "frames_per_second", "FrameRate")
+_CACHE = 64 * 2**20
+"""Bytes of chunks to keep, so that a chunk of many frames is unpacked once."""
+
+
+def begins(start: bytes) -> bool:
+    """Whether a file begins as HDF5, perhaps after a user block (MATLAB 7.3)."""
+    return any(start[at : at + 8] == SIGNATURE for at in (0, 512, 1024, 2048))
+
+
+def open_hdf5(path: Path, reading: Reading) -> Stored:
+    """The clip in an HDF5 file, read as it is needed."""
+    with path.open("rb") as file:
+        matlab = file.read(10) == b"MATLAB 7.3"
+    with h5py.File(path, "r") as file:
+        name = _name(path, file, reading.dataset)
+        dataset = _dataset(path, file, name)
+        zea = name in ZEA
+        if zea and dataset.ndim not in (2, 3, 4, 5):
+            raise InputError(f"{path} has a dataset {name} of shape {dataset.shape}: give (frames, height, width).")
+        fps = next(filter(None, (_rate(node, key) for node in (file, dataset) for key in _RATES)), None)
+        scan = file.get("scan")
+        if fps is None and isinstance(scan, h5py.Group):
+            fps = next(filter(None, (_rate(scan, key) for key in _RATES)), None)
+        usual, named = ("THW", reading.axes) if not matlab else ("HWT", reading.axes)
+        stored = of_array(
+            path, "MATLAB 7.3" if matlab else "HDF5", _view(dataset, matlab), named=named, usual=usual, fps=fps
+        )
+    about = "The polar image of zea is shown, as no scan-converted one is there." if name == "data/image" else None
+
+    def frames() -> Iterator[Picture]:
+        with h5py.File(path, "r", rdcc_nbytes=_CACHE) as file:
+            view = _view(_dataset(path, file, name), matlab)
+            yield from of_array(path, "HDF5", view, named=stored.axes.replace("1", "") or None, usual=usual).frames()
+
+    return stored.but(*([about] if about else []), frames=frames, decibel=zea)
+
+
+class _Turned:
+    """An array of MATLAB, whose axes HDF5 lists in reverse."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset, self.shape, self.dtype = dataset, dataset.shape[::-1], dataset.dtype
+
+    def __getitem__(self, at: tuple[Any, ...]) -> np.ndarray:
+        return np.asarray(self.dataset[tuple(reversed(at))]).T
+
+
+def _view(dataset: h5py.Dataset, matlab: bool) -> Any:
+    return _Turned(dataset) if matlab else dataset
+
+
+def _name(path: Path, file: h5py.File, wanted: str | None) -> str:
+    """The path of the clip's dataset in the file."""
+    if wanted is None:
+        for name in ("input", *ZEA):
+            if _leads(path, file, name) and isinstance(file[name], h5py.Dataset):
+                return name
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.dtype.kind in "biuf" and node.shape is not None:
+            shapes[name] = node.shape
+
+    file.visititems(note)  # follows no soft or external links
+    if wanted is not None and _leads(path, file, wanted.strip("/")):
+        return wanted.strip("/")
+    leaves = [name for name in shapes if name.rpartition("/")[2] in NAMES and len(shapes[name]) >= 3]
+    if wanted is None and len(leaves) == 1:
+        return leaves[0]
+    try:
+        return pick(path, shapes, wanted)
+    except InputError as error:
+        listed = ", ".join(sorted(shapes)[:8]) or "none"
+        if wanted is not None:
+            raise
+        raise InputError(
+            f"{path} has no dataset `data/image_sc` (zea) or `input` (result.h5), but {listed}: name the clip with "
+            "--dataset."
+        ) from error
+
+
+def _leads(path: Path, file: h5py.File, name: str) -> bool:
+    """Whether the name is in the file. Raises `InputError` if a part of it is a link to another file."""
+    node: Any = file
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or part not in node:
+            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+            if isinstance(link, h5py.ExternalLink):
+                raise InputError(f"{path} links to another file, {link.filename}: copy the data into one file.")
+            return False
+        link = node.get(part, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise InputError(f"{path} links to another file, {link.filename}: copy the data into one file.")
+        node = node[part]
+    return True
+
+
+def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset of numbers that lies in this file alone."""
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
+        raise InputError(f"{path} has no array in {name}: name the clip with --dataset.")
+    if dataset.dtype.kind not in "biuf":
+        raise InputError(f"{path} holds {dataset.dtype} values in {name}: give integers or floats.")
+    outside = bool(dataset.external) or (
+        dataset.is_virtual and any(source.file_name not in (".", "") for source in dataset.virtual_sources())
+    )
+    if outside:
+        raise InputError(f"{path} keeps {name} in another file: copy the data into one file.")
+    if 0 in dataset.shape:
+        raise InputError(f"{path} holds no frames in {name}: give a clip.")
+    if not dataset.is_virtual and dataset.id.get_storage_size() == 0:
+        raise InputError(f"{path} declares {name} of shape {dataset.shape}, but holds no values: export it again.")
+    if dataset.chunks is not None:
+        check_size(path, dataset.chunks, dataset.dtype.itemsize, memory_limit(None) // 8)
+    return dataset
+
+
+def _rate(node: Any, key: str) -> float | None:
+    value = node.attrs.get(key)
+    if value is None and isinstance(node, h5py.Group) and isinstance(node.get(key, getlink=True), h5py.HardLink):
+        held = node[key]
+        value = held[()] if isinstance(held, h5py.Dataset) and held.size == 1 else None
+    return scalar(value) if value is not None else None

@@ -1,0 +1,68 @@
+"""Single images and animations, through Pillow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
+from PIL import Image, ImageSequence
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.clip import Reading
+from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.stored import Stored
+
+SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pnm", ".webp", ".jp2")
+FRAME_SUFFIXES = (*SUFFIXES, ".tif", ".tiff")
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P2", b"P3", b"P5", b"P6", b"\0\0\0\x0cjP  ")
+
+
+def begins(start: bytes) -> bool:
+    """Whether a file begins as a PNG, JPEG, BMP, PNM, WebP or JPEG 2000 image."""
+    return start.startswith(_BEGINNINGS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
+
+
+def open_image(path: Path, reading: Reading) -> Stored:
+    """An image as one frame, or an animation."""
+    with _open(path) as image:
+        count = getattr(image, "n_frames", 1)
+        width, height = image.size
+        check_size(path, (height, width), 4, memory_limit(reading.max_bytes) // 8)
+        mode = _mode(image)
+        dtype = np.dtype({"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
+        pause = image.info.get("duration", 0) if count > 1 else 0
+
+    def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
+        with _open(path) as image:
+            try:
+                for frame in ImageSequence.Iterator(image) if count > 1 else [image]:
+                    yield _values(frame)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read as an image, it is damaged: export it again.") from error
+
+    channels = 3 if mode == "RGB" else 1
+    return Stored("an image", frames, count, (height, width), channels, dtype, 1000 / pause if pause else None)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path.open("rb") if "\0" in str(path) else path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image, it is damaged: export it again.") from error
+
+
+def _mode(image: Image.Image) -> str:
+    """The mode in which an image is taken: L, RGB, 16-bit or float."""
+    if image.mode.startswith("I"):
+        return "I;16"  # 16 bits, which some versions of Pillow read as 32
+    if image.mode in ("L", "F"):
+        return image.mode
+    return "L" if image.mode in ("1", "LA", "La") else "RGB"
+
+
+def _values(image: Image.Image) -> Shaped[ndarray, "height width *rgb"]:
+    mode = _mode(image)
+    if mode == "I;16":
+        return np.asarray(image).astype(np.uint16)
+    return np.asarray(image if image.mode == mode else image.convert(mode))

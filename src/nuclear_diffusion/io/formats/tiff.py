@@ -1,0 +1,196 @@
+"""TIFF through tifffile, with the metadata of ImageJ and OME."""
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from jaxtyping import Shaped
+from numpy import ndarray
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.axes import of_array
+from nuclear_diffusion.io.clip import Reading
+from nuclear_diffusion.io.formats.arrays import scalar
+from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.stored import Range, Stored
+
+_MAX_PAGES = 2_000_000
+_FRAMES = "TZQIR"  # tifffile's letters for axes that may count frames
+_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
+
+
+def begins(start: bytes) -> bool:
+    """Whether a file begins as TIFF or BigTIFF, of either byte order."""
+    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def open_tiff(path: Path, reading: Reading) -> Stored:
+    """A stack: one page a frame, or one array."""
+    _check_pages(path)
+    with tifffile.TiffFile(path) as tiff:
+        series = _series(path, tiff)
+        page: Any = tiff.pages[0]
+        shape, order = tuple(int(side) for side in series.shape), series.axes
+        dtype = np.dtype(series.dtype)
+        fps, scale, notes = _metadata(tiff, dtype, page)
+        letters = _letters(path, order, shape, reading.axes)
+        side = dict(zip(letters, shape, strict=True))
+        height, width = side["H"], side["W"]
+        count, channels = side.get("T", 1), side.get("C", 1)
+        paged = len(series.pages) == count and tuple(page.shape) == tuple(
+            size for size, letter in zip(shape, letters, strict=True) if letter in "HWC"
+        )
+        check_size(path, (height, width, channels), dtype.itemsize, memory_limit(reading.max_bytes) // 8)
+        if not paged:
+            check_size(path, shape, dtype.itemsize, reading.max_bytes)
+        colors = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+        if colors is not None:
+            channels, scale = 3, Range(0, 255 if colors.max() <= 255 else 65535)
+        elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            low, high = scale or Range(0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
+            scale = Range(high, low)
+        compression = page.compression.name if page.compression != 1 else ""
+        try:
+            first = page.asarray() if paged else None
+        except (ValueError, ImportError) as error:
+            if "imagecodecs" in str(error):
+                raise InputError(f"{path} is compressed by {compression}: pip install imagecodecs.") from error
+            raise
+        del first
+
+    def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
+        with tifffile.TiffFile(path) as tiff:
+            series = _series(path, tiff)
+            if paged:
+                inner = "".join(letter for letter in letters if letter in "HWC")
+                turn = [inner.index(letter) for letter in ("HWC" if "C" in inner else "HW")]
+                for stored in series.pages:
+                    if stored is None:
+                        raise InputError(f"{path} lacks frames that its metadata names: export it again.")
+                    yield _colored(stored.asarray().transpose(turn), colors)
+                return
+            named = letters.replace("1", "")
+            for frame in of_array(path, "TIFF", np.asarray(series.asarray()), named=named).frames():
+                yield _colored(np.asarray(frame), colors)
+
+    kind = f"a TIFF stack ({compression})" if compression else "a TIFF stack"
+    return Stored(
+        kind,
+        frames,
+        count,
+        (height, width),
+        channels,
+        dtype if colors is None else np.dtype(colors.dtype),
+        fps,
+        scale,
+        axes=letters,
+        notes=tuple(notes),
+    )
+
+
+def _colored(frame: ndarray, colors: ndarray | None) -> ndarray:
+    return frame if colors is None else np.moveaxis(colors[:, frame], 0, -1)
+
+
+def _series(path: Path, tiff: tifffile.TiffFile) -> Any:
+    """The stack; a file with pages of several sizes is none."""
+    series = [one for one in tiff.series if one.size > 0]
+    if not series:
+        raise InputError(f"{path} holds no frames: give a clip.")
+    largest = max(series, key=lambda one: one.size)
+    alike = [one for one in series if len(one.shape) >= 2 and one.shape != largest.shape]
+    if alike and not (tiff.is_ome or tiff.is_imagej):
+        raise InputError(f"{path} mixes frames of different sizes: crop them to one size.")
+    return largest
+
+
+def _letters(path: Path, order: str, shape: tuple[int, ...], named: str | None) -> str:
+    """Tifffile's axes as T, H, W, C, and 1 for those of length 1."""
+    if named is not None and len(named) == len(shape):
+        return named
+    letters = ["1"] * len(order)
+    frames = []
+    for index, (letter, side) in enumerate(zip(order, shape, strict=True)):
+        if letter in "YX":
+            letters[index] = "H" if letter == "Y" else "W"
+        elif letter == "S" or (letter == "C" and side in (3, 4)):
+            letters[index] = "C" if side > 1 else "1"
+        elif side > 1:
+            frames.append(index)
+    if letters.count("C") > 1:
+        raise InputError(f"{path} has several channel axes ({order}, {shape}): give one.")
+    if len(frames) > 1:
+        raise InputError(f"{path} has axes {order} of lengths {shape}: give a stack with one axis of frames.")
+    if frames:
+        letters[frames[0]] = "T"
+    elif "1" in letters:
+        letters[letters.index("1")] = "T"
+    if named is not None and sorted(named) == sorted(letter for letter in letters if letter != "1"):
+        places = iter(named)
+        return "".join(letter if letter == "1" else next(places) for letter in letters)
+    return "".join(letters)
+
+
+def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[float | None, Range | None, list[str]]:
+    """Frame rate and display range, as ImageJ, OME or our own writer states them."""
+    fps: float | None = None
+    scale: Range | None = None
+    notes: list[str] = []
+    if tiff.is_imagej:
+        about: dict[str, Any] = tiff.imagej_metadata or {}
+        step = scalar(about.get("finterval"))
+        fps = scalar(about.get("fps")) if scalar(about.get("fps")) else (1 / step if step else None)
+        low, high = scalar(about.get("min")), scalar(about.get("max"))
+        if (
+            high is not None
+            and high > (low or 0)
+            and page.samplesperpixel == 1
+            and not (dtype == np.uint8 and high == 255)
+        ):
+            scale = Range(low or 0.0, high)
+            notes.append(f"ImageJ's display range, {low or 0:g} to {high:g}, is black and white.")
+    elif tiff.is_ome:
+        text = tiff.ome_metadata or ""
+        if match := re.search(r'\bTimeIncrement="([0-9.eE+-]+)"', text):
+            unit = re.search(r'\bTimeIncrementUnit="([^"]+)"', text)
+            step = (scalar(float(match[1])) or 0) * _SECONDS.get(unit[1] if unit else "s", 1.0)
+            fps = 1 / step if step else None
+        bits = re.search(r'\bSignificantBits="(\d{1,2})"', text)
+        if bits and dtype.kind == "u" and 8 < int(bits[1]) < 8 * dtype.itemsize:
+            scale = Range(0, 2 ** int(bits[1]) - 1)
+    else:
+        shaped: dict[str, Any] = (tiff.shaped_metadata or ({},))[0]
+        value = shaped.get("fps") if isinstance(shaped, dict) else None
+        try:
+            fps = float(value) if isinstance(value, (int, float, str)) else None
+        except ValueError:
+            fps = None
+    return fps, scale, notes
+
+
+def _check_pages(path: Path) -> None:
+    """Raise `InputError` if the chain of pages has a loop, which tifffile would follow for ever."""
+    with path.open("rb") as file:
+        start = file.read(16)
+        order = "<" if start[:2] == b"II" else ">"
+        big = start[2:4] in (b"+\0", b"\0+")
+        count, entry, pointer = ("Q", 20, "Q") if big else ("H", 12, "L")
+        offset = struct.unpack(order + pointer, start[8:16] if big else start[4:8])[0]
+        seen: set[int] = set()
+        while offset:
+            if offset in seen or len(seen) > _MAX_PAGES:
+                raise InputError(f"{path} has a page that follows itself, it is damaged: export it again.")
+            seen.add(offset)
+            file.seek(offset)
+            number = file.read(struct.calcsize(order + count))
+            if len(number) < struct.calcsize(order + count):
+                return
+            file.seek(struct.unpack(order + count, number)[0] * entry, 1)
+            following = file.read(struct.calcsize(order + pointer))
+            if len(following) < struct.calcsize(order + pointer):
+                return
+            offset = struct.unpack(order + pointer, following)[0]

@@ -1,0 +1,88 @@
+"""What a format's reader hands over: frames in stored values, decoded one by one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Shaped
+from numpy import ndarray
+
+from nuclear_diffusion.io.regions import Regions
+from nuclear_diffusion.types import Mask
+
+
+class Range(NamedTuple):
+    """The stored values of black and white; black is above white in an inverted picture."""
+
+    black: float
+    white: float
+
+
+@runtime_checkable
+class Planes(Protocol):
+    """A movie's frame, converted late: a grey movie is its luma plane, untouched by a conversion to RGB."""
+
+    shape: tuple[int, int]
+    """(height, width)."""
+
+    nbytes: int
+    """Size in memory."""
+
+    def spread(self) -> float:
+        """Largest difference between the channels of a pixel, in [0, 1]."""
+        ...
+
+    def luma(self) -> Shaped[ndarray, "height width"]:
+        """Stored brightness, whose black and white are `Stored.range`."""
+        ...
+
+    def rgb(self) -> Shaped[ndarray, "height width 3"]:
+        """8-bit RGB."""
+        ...
+
+
+Picture = ndarray | Planes
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A clip as it is stored.
+
+    Attributes:
+        kind: the format, in words that follow "read as".
+        frames: called, decodes the clip from its start: (h, w) or (h, w, channels) each.
+        count: number of frames; None: only decoding tells.
+        shape: (height, width) of a frame; None: only decoding tells.
+        channels: values per pixel; None: only decoding tells.
+        dtype: of the stored values; None: only decoding tells.
+        fps: frames per second, or None.
+        range: the values that the format shows as black and white, or None.
+        full: the lowest and highest value that the pixels' bits can hold, if that is not the dtype's.
+        decibel: whether values below 0 are dB, with the range -60 to 0 (zea).
+        region, files: as in `Clip`.
+        axes: the order of the stored axes.
+        notes: as in `Clip`.
+        found: called after a whole pass: notes on what decoding met.
+    """
+
+    kind: str
+    frames: Callable[[], Iterator[Picture]]
+    count: int | None = None
+    shape: tuple[int, int] | None = None
+    channels: int | None = None
+    dtype: np.dtype | None = None
+    fps: float | None = None
+    range: Range | None = None
+    full: Range | None = None
+    decibel: bool = False
+    region: Mask | Regions | None = None
+    files: tuple[Path, ...] | None = None
+    axes: str = "THW"
+    notes: tuple[str, ...] = ()
+    found: Callable[[], tuple[str, ...]] = tuple
+
+    def but(self, *notes: str, **changes: object) -> "Stored":
+        """With more notes and other changes."""
+        return replace(self, notes=(*self.notes, *notes), **changes)  # pyright: ignore[reportArgumentType]

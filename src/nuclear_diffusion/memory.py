@@ -1,0 +1,29 @@
+"""Refuse work that cannot fit into memory before anything is allocated."""
+
+import os
+from pathlib import Path
+
+from nuclear_diffusion.errors import InputError
+
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def total_memory() -> int:
+    """The memory of the machine, or of its container, in bytes."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not Linux or macOS
+        return 1 << 34
+    try:
+        return min(total, int(_CGROUP.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total
+
+
+def require_memory(needed: float, what: str, advice: str) -> None:
+    """Raise `InputError` if `what` needs more than the machine's memory; `needed` in bytes, a lower estimate."""
+    total = total_memory()
+    if needed > total:
+        raise InputError(
+            f"{what} needs at least {needed / 1e9:,.0f} GB of memory, this machine has {total / 1e9:,.0f} GB: {advice}."
+        )

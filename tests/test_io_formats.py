@@ -1,0 +1,712 @@
+"""Files that other libraries write are read as they were meant: pixels, number and order of frames, rate, range."""
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import av
+import h5py
+import imagecodecs
+import nibabel
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+import scipy.io
+import SimpleITK as sitk
+import tifffile
+import zarr
+from PIL import Image
+from pydicom import uid
+from pydicom.encaps import encapsulate
+from pydicom.fileset import FileSet
+
+from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io import Reading, open_clip, read_video
+from nuclear_diffusion.io.find import expand, find_clips
+from test_io_read import smooth_clip, write_dicom
+
+CLIP = np.random.default_rng(0).integers(0, 256, (6, 20, 28), np.uint8)
+CLIP[0, 0, :2] = 0, 255
+COLOR = np.random.default_rng(1).integers(0, 256, (6, 20, 28, 3), np.uint8)
+
+
+def check(path, expected: np.ndarray = CLIP / 255, *, tolerance=1e-6, fps=30.0, says=None, rate=None, **reading):
+    """Both ways of reading agree, and with what was written."""
+    about = Reading(fps=rate, **reading)
+    clip, lazy = read_video(path, about), open_clip(path, about)
+    again = lazy.read()
+    np.testing.assert_array_equal(clip.frames, again.frames)
+    assert lazy.shape == clip.shape
+    assert lazy.fps == clip.fps
+    assert lazy.colored == (clip.color is not None) == (again.color is not None)
+    assert lazy.notes == clip.notes
+    np.testing.assert_array_equal(np.concatenate([part.frames for part in lazy.blocks(4)]), clip.frames)
+    assert clip.shape == expected.shape[:3]
+    if expected.ndim == 4:
+        assert clip.color is not None
+        np.testing.assert_array_equal(clip.color, again.color)
+        np.testing.assert_allclose(clip.color / 255, expected, atol=max(tolerance, 1 / 500))
+    else:
+        assert clip.color is None
+        np.testing.assert_allclose(clip.frames, expected, atol=tolerance)
+    assert clip.fps == pytest.approx(fps)
+    if says is None:
+        assert clip.notes == ()
+    else:
+        assert says in " ".join(clip.notes)
+    return clip
+
+
+def movie(path, frames, codec: Any = "ffv1", pixels="gray", source="gray", **options):
+    """Encoded by FFmpeg at 25 frames/s."""
+    aspect = options.pop("aspect", None)
+    with av.open(str(path), "w", **options) as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
+        stream.bit_rate, stream.gop_size = 20_000_000, 1
+        stream.options = {"qscale": "1"}
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=source).reformat(format=pixels)))
+        container.mux(stream.encode(None))
+    return path
+
+
+# ---------------------------------------------------------------------------------- intensity and axes
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "tif", "h5"])
+def test_a_small_overshoot_is_clipped(tmp_path, suffix):
+    values = (CLIP / 255 * 1.02 - 0.01).astype(np.float32)
+    path = tmp_path / f"clip.{suffix}"
+    match suffix:
+        case "npy":
+            np.save(path, values)
+        case "npz":
+            np.savez(path, frames=values)
+        case "tif":
+            tifffile.imwrite(path, values, photometric="minisblack")
+        case _:
+            with h5py.File(path, "w") as file:
+                file["input"] = values
+    check(path, np.clip(values, 0, 1), says="clipped to [0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"), [(0, 4000, "--white 4095"), (-1, 1, "--db"), (0, 3, "--white 3"), (-60, 0, "--db -60 0")]
+)
+def test_a_range_that_fits_no_scale_is_refused_with_what_to_type(tmp_path, low, high, says):
+    np.save(tmp_path / "clip.npy", (low + (high - low) * (CLIP / 255)).astype(np.float32))
+    with pytest.raises(InputError, match=says):
+        read_video(tmp_path / "clip.npy")
+    check(tmp_path / "clip.npy", db=(low, high))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int16])
+def test_twelve_bits_in_sixteen_are_dark_and_it_is_said(tmp_path, dtype):
+    values = CLIP.astype(dtype) * 16
+    np.save(tmp_path / "clip.npy", values)
+    check(tmp_path / "clip.npy", values / 65535, says="--white 4095")
+    check(tmp_path / "clip.npy", white=4080)
+
+
+def test_png_of_twelve_bits_is_said(tmp_path):
+    for number, frame in enumerate(CLIP.astype(np.uint16) * 16):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    check(tmp_path, CLIP * np.float64(16) / 65535, says="--white 4095")
+
+
+def test_options_that_contradict_or_make_no_sense_are_refused():
+    refused: tuple[dict[str, Any], ...] = (
+        {"white": 3, "db": (-60, 0)},
+        {"white": 0},
+        {"db": (1, 1)},
+        {"axes": "TTW"},
+        {"fps": 1e20},
+    )
+    for options in refused:
+        with pytest.raises(InputError):
+            Reading(**options)
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(6, 32, 32), (200, 32, 32), (20, 96, 128), (200, 32, 33)])
+def test_frames_last_are_refused_and_named(tmp_path, frames, height, width):
+    values = smooth_clip(frames, height, width)
+    np.save(tmp_path / "clip.npy", np.moveaxis(values, 0, -1))
+    with pytest.raises(InputError, match="--axes HWT"):
+        read_video(tmp_path / "clip.npy")
+    check(tmp_path / "clip.npy", values / 255, axes="HWT")
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 20, 28), (1, 6, 20, 28), (6, 20, 28, 1), (1, 6, 1, 20, 28)])
+def test_axes_of_length_one_are_dropped(tmp_path, shape):
+    np.save(tmp_path / "clip.npy", CLIP.reshape(shape))
+    check(tmp_path / "clip.npy")
+
+
+def test_channels_first(tmp_path):
+    np.save(tmp_path / "clip.npy", np.moveaxis(COLOR, -1, 1))
+    check(tmp_path / "clip.npy", COLOR / 255, says="frames, channels")
+    np.save(tmp_path / "turned.npy", np.moveaxis(COLOR, 0, -1))
+    with pytest.raises(InputError, match="--axes HWCT"):
+        read_video(tmp_path / "turned.npy")
+    check(tmp_path / "turned.npy", COLOR / 255, axes="HWCT")
+
+
+def test_a_still_is_a_clip_of_one_frame(tmp_path):
+    Image.fromarray(CLIP[0]).save(tmp_path / "still.png")
+    check(tmp_path / "still.png", CLIP[:1] / 255)
+    Image.fromarray(COLOR[0]).save(tmp_path / "color.png")
+    check(tmp_path / "color.png", COLOR[:1] / 255)
+
+
+@pytest.mark.parametrize("fps", [1e20, 1e-300, float("nan"), -1.0])
+def test_a_rate_that_cannot_be_used_is_replaced(tmp_path, fps):
+    np.savez(tmp_path / "clip.npz", frames=CLIP, fps=fps)
+    check(tmp_path / "clip.npz", says="30 frames per second")
+    check(tmp_path / "clip.npz", fps=50, rate=50)
+
+
+# ------------------------------------------------------------------------------------------------ TIFF
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "deflate", "packbits", "lzma"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_compressions(tmp_path, compression, dtype):
+    values = CLIP.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    tifffile.imwrite(tmp_path / "clip.tif", values, compression=compression, photometric="minisblack")
+    check(tmp_path / "clip.tif")
+
+
+def test_tiff_of_jpeg(tmp_path):
+    values = smooth_clip()
+    tifffile.imwrite(tmp_path / "clip.tif", values, compression="jpeg", photometric="minisblack")
+    check(tmp_path / "clip.tif", values / 255, tolerance=0.02)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_tiff_where_white_is_zero(tmp_path, byteorder, bigtiff):
+    for dtype, white in ((np.uint8, 255), (np.uint16, 65535)):
+        values = (white - CLIP.astype(dtype) * (white // 255)).astype(dtype)
+        path = tmp_path / "clip.tif"
+        tifffile.imwrite(path, values, photometric="miniswhite", byteorder=byteorder, bigtiff=bigtiff)
+        check(path)
+
+
+def test_tiff_colour_map(tmp_path):
+    table = np.random.default_rng(2).integers(0, 65536, (3, 256)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "clip.tif", CLIP, photometric="palette", colormap=table)
+    check(tmp_path / "clip.tif", np.moveaxis(table[:, CLIP], 0, -1) / 65535)
+    ramp = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+    tifffile.imwrite(tmp_path / "grey.tif", CLIP, photometric="palette", colormap=ramp)
+    check(tmp_path / "grey.tif")
+
+
+def test_tiff_of_imagej_has_range_and_interval(tmp_path):
+    values = CLIP.astype(np.uint16) * 16
+    about = {"axes": "TYX", "min": 0.0, "max": 4080.0, "finterval": 0.02}
+    tifffile.imwrite(tmp_path / "clip.tif", values, imagej=True, metadata=about)
+    check(tmp_path / "clip.tif", fps=50, says="0 to 4080")
+
+
+@pytest.mark.parametrize("axes", ["TYX", "ZYX", "TZCYX"])
+def test_tiff_of_ome(tmp_path, axes):
+    values = (CLIP.astype(np.uint16) * 16).reshape((6, *(1,) * (len(axes) - 3), 20, 28))
+    about = {"axes": axes, "TimeIncrement": 20.0, "TimeIncrementUnit": "ms", "SignificantBits": 12}
+    tifffile.imwrite(tmp_path / "clip.ome.tif", values, metadata=about)
+    check(tmp_path / "clip.ome.tif", CLIP * np.float64(16) / 4095, fps=50)
+
+
+def test_tiff_planes_and_opacity(tmp_path):
+    tifffile.imwrite(tmp_path / "p.tif", np.moveaxis(COLOR, -1, 1), photometric="rgb", planarconfig="separate")
+    check(tmp_path / "p.tif", COLOR / 255)
+    opaque = np.concatenate([COLOR, np.full_like(COLOR[..., :1], 255)], axis=-1)
+    tifffile.imwrite(tmp_path / "a.tif", opaque, photometric="rgb", extrasamples=["unassalpha"])
+    check(tmp_path / "a.tif", COLOR / 255)
+
+
+def test_tiff_whose_pages_form_a_loop_is_refused(tmp_path):
+    path = tmp_path / "clip.tif"
+    tifffile.imwrite(path, CLIP, photometric="minisblack", metadata=None)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        first, last = tiff.pages[0].offset, tiff.pages[-1].offset
+    end = last + 2 + 12 * struct.unpack_from("<H", data, last)[0]
+    struct.pack_into("<L", data, end, first)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="follows itself"):
+        read_video(path)
+
+
+# ----------------------------------------------------------------------------------------------- DICOM
+
+
+def rewritten(path, syntax, data=None, **tags):
+    """The file with other tags or pixel data."""
+    dataset = pydicom.dcmread(path)
+    for name, value in tags.items():
+        setattr(dataset, name, value)
+    if data is not None:
+        dataset.PixelData = data
+        dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor", "tags"),
+    [
+        (np.uint16, 1, {"WindowCenter": 128, "WindowWidth": 256}),
+        (np.int16, 1, {"WindowCenter": 128, "WindowWidth": 256}),
+        (np.uint8, 1, {"RescaleSlope": 257, "RescaleIntercept": 0, "WindowCenter": 32768, "WindowWidth": 65536}),
+        (np.uint8, 1, {"RescaleSlope": 257, "RescaleIntercept": 0}),
+        (np.int16, 16, {"RescaleSlope": 0.5, "RescaleIntercept": -10, "WindowCenter": 1010.5, "WindowWidth": 2041}),
+        (np.uint16, 1, {"WindowCenter": 127.5, "WindowWidth": 255, "VOILUTFunction": "LINEAR_EXACT"}),
+        (np.uint16, 1, {"WindowCenter": [128, 20], "WindowWidth": [256, 10]}),
+    ],
+)
+def test_dicom_rescale_then_window(tmp_path, dtype, factor, tags):
+    if factor == 16:  # rescaled to -10 .. 2030; the window spans 2040 from 1010 - 1020
+        tags = {**tags, "WindowCenter": 1010.5, "WindowWidth": 2041}
+    check(write_dicom(tmp_path / "clip.dcm", CLIP.astype(dtype) * factor, **tags))
+
+
+def test_dicom_signed_values_that_are_never_negative(tmp_path):
+    check(write_dicom(tmp_path / "clip.dcm", CLIP.astype(np.int16)), says="255 is taken for white")
+    values = CLIP.astype(np.int16) - 128
+    check(write_dicom(tmp_path / "low.dcm", values), says="black is -128")
+
+
+def test_dicom_sixteen_bits_that_are_not_filled_are_said(tmp_path):
+    check(write_dicom(tmp_path / "c.dcm", CLIP.astype(np.uint16)), CLIP / 65535, says="--white 255")
+
+
+@pytest.mark.parametrize(("dtype", "factor", "bits"), [("<u2", 1, 16), ("<u2", 257, 16), ("<u1", 1, 8), ("<u1", 1, 16)])
+def test_dicom_palettes(tmp_path, dtype, factor, bits):
+    tables = {}
+    for name in ("Red", "Green", "Blue"):
+        tables[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        tables[f"{name}PaletteColorLookupTableData"] = (np.arange(256) * factor).astype(dtype).tobytes()
+    check(write_dicom(tmp_path / "clip.dcm", CLIP, "PALETTE COLOR", **tables))
+
+
+def test_dicom_follows_the_frame_increment_pointer(tmp_path):
+    tags = {"FrameIncrementPointer": 0x00181065, "FrameTimeVector": [0, 20, 20, 20, 20, 20], "FrameTime": 1}
+    check(write_dicom(tmp_path / "clip.dcm", CLIP, **tags), fps=50)
+
+
+@pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLSLossless", "JPEG2000Lossless"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_dicom_lossless_codecs(tmp_path, syntax, dtype):
+    values = smooth_clip(4, 64, 96)
+    path = write_dicom(tmp_path / "clip.dcm", values.astype(dtype) * (257 if dtype == np.uint16 else 1))
+    dataset = pydicom.dcmread(path)
+    dataset.compress(getattr(uid, syntax))
+    dataset.save_as(path)
+    check(path, values / 255)
+
+
+def test_dicom_jpeg_lossless(tmp_path):
+    path = write_dicom(tmp_path / "clip.dcm", CLIP)
+    data = encapsulate([bytes(imagecodecs.ljpeg_encode(frame)) for frame in CLIP])
+    check(rewritten(path, uid.JPEGLosslessSV1, data))
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "syntax"),
+    [("libx264", "h264", "1.2.840.10008.1.2.4.102"), ("mpeg2video", "mpeg2video", "1.2.840.10008.1.2.4.100")],
+)
+def test_dicom_video(tmp_path, codec, name, syntax):
+    values, data = smooth_clip(), io.BytesIO()
+    with av.open(data, "w", format=name) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 48, 64, "yuv420p", 8_000_000
+        for frame in values:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode(None))
+    path = write_dicom(tmp_path / "clip.dcm", values, FrameTime="20")
+    rewritten(path, syntax, encapsulate([data.getvalue()]))
+    check(path, values / 255, tolerance=0.03, fps=50)
+
+
+def test_dicom_tags_that_lie_about_colour(tmp_path):
+    grey = smooth_clip()
+    luma = np.stack([grey, np.full_like(grey, 128), np.full_like(grey, 128)], axis=-1)
+    for number, (pixels, stated) in enumerate(
+        [(luma, "YBR_FULL_422"), (luma, "RGB"), (np.stack([grey] * 3, axis=-1), "YBR_FULL")]
+    ):
+        path = write_dicom(tmp_path / f"{number}.dcm", pixels, stated)
+        check(path, grey / 255, tolerance=1.1 / 255, says=f"The tag says {stated}")
+
+
+def test_dicom_number_of_frames(tmp_path):
+    path = write_dicom(tmp_path / "clip.dcm", CLIP)
+    dataset = pydicom.dcmread(path)
+    del dataset.NumberOfFrames
+    dataset.save_as(tmp_path / "none.dcm")
+    check(tmp_path / "none.dcm")
+    check(write_dicom(tmp_path / "few.dcm", CLIP, NumberOfFrames=4), says="says 4, but 6")
+    with pytest.raises(InputError, match="6 of 8"):
+        read_video(write_dicom(tmp_path / "many.dcm", CLIP, NumberOfFrames=8))
+    dataset = pydicom.dcmread(path)
+    dataset.compress(uid.RLELossless)
+    del dataset.NumberOfFrames
+    dataset.save_as(tmp_path / "packed.dcm")
+    check(tmp_path / "packed.dcm")
+
+
+@pytest.mark.parametrize("name", ["clip", "clip.dcm"])
+def test_dicom_without_preamble(tmp_path, name):
+    whole = write_dicom(tmp_path / "whole", CLIP)
+    (tmp_path / name).write_bytes(whole.read_bytes()[132:])
+    check(tmp_path / name)
+    bare = pydicom.Dataset()
+    bare.update(dict(pydicom.dcmread(whole).items()))
+    bare.save_as(tmp_path / f"implicit-{name}", implicit_vr=True, little_endian=True, enforce_file_format=False)
+    check(tmp_path / f"implicit-{name}")
+
+
+def test_dicom_deflated(tmp_path):
+    check(rewritten(write_dicom(tmp_path / "clip.dcm", CLIP), uid.DeflatedExplicitVRLittleEndian))
+
+
+def test_dicom_directory_says_what_it_is(tmp_path):
+    tags = {"PatientID": "A", "PatientName": "A", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.3"}
+    tags |= {"Modality": "US", "StudyDate": "20200101", "StudyTime": "1200", "StudyID": "1"}
+    index = FileSet()
+    index.add(write_dicom(tmp_path / "clip.dcm", CLIP, SeriesNumber=1, InstanceNumber=1, **tags))
+    index.write(tmp_path / "disk")
+    with pytest.raises(InputError, match="index of 1 files"):
+        read_video(tmp_path / "disk" / "DICOMDIR")
+
+
+# ------------------------------------------------------------------------------------- arrays and volumes
+
+
+@pytest.mark.parametrize("name", ["p_2CH_sequence.nii", "p.nii.gz", "p.mhd", "p.mha", "p.nrrd"])
+def test_what_simpleitk_writes(tmp_path, name):
+    for packed in (False, True):
+        sitk.WriteImage(sitk.GetImageFromArray(CLIP), str(tmp_path / name), packed)
+        assert check(tmp_path / name).name == name.split(".")[0]
+
+
+def test_nifti_of_nibabel(tmp_path):
+    frames_last = CLIP.transpose(2, 1, 0)
+    image = nibabel.Nifti1Image(frames_last[:, :, None], np.eye(4))
+    image.header.set_xyzt_units("mm", "msec")
+    image.header["pixdim"][4] = 20
+    nibabel.save(image, tmp_path / "clip.nii.gz")
+    check(tmp_path / "clip.nii.gz", fps=50)
+    nibabel.save(nibabel.Nifti1Pair(frames_last, np.eye(4)), tmp_path / "pair.img")
+    check(tmp_path / "pair.hdr")
+    big = nibabel.Nifti1Image(frames_last.astype(">u2") * 257, np.eye(4), header=nibabel.Nifti1Header(endianness=">"))
+    big.set_data_dtype(np.uint16)
+    nibabel.save(big, tmp_path / "big.nii")
+    check(tmp_path / "big.nii")
+    scaled = nibabel.Nifti1Image(frames_last.astype(np.float32), np.eye(4))
+    scaled.set_data_dtype(np.int16)  # with a slope
+    nibabel.save(scaled, tmp_path / "scaled.nii")
+    check(tmp_path / "scaled.nii", tolerance=1e-4)
+
+
+def test_nrrd_of_pynrrd(tmp_path):
+    nrrd.write(str(tmp_path / "clip.nrrd"), CLIP.transpose(2, 1, 0))
+    check(tmp_path / "clip.nrrd")
+    for encoding in ("raw", "gzip"):
+        path = tmp_path / f"{encoding}.nhdr"
+        nrrd.write(str(path), CLIP.transpose(2, 1, 0), detached_header=True, header={"encoding": encoding})
+        check(path)
+    kinds = {"kinds": ["RGB-color", "domain", "domain", "domain"]}
+    nrrd.write(str(tmp_path / "color.nrrd"), COLOR.transpose(3, 2, 1, 0), header=kinds)
+    check(tmp_path / "color.nrrd", COLOR / 255)
+
+
+def test_metaimage_in_colour(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(COLOR, isVector=True), str(tmp_path / "clip.mha"))
+    check(tmp_path / "clip.mha", COLOR / 255)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b"NDims = 3", b"NDims = -1", "dimensions"),
+        (b"NDims = 3", b"NDims = 1000000000", "dimensions"),
+        (b"DimSize = 28 20 6", b"DimSize = 28 20 600", "cut short"),
+        (b"DimSize = 28 20 6", b"DimSize = 99999999 99999 9999", "limit"),
+        (b"ElementType", b"ElementNumberOfChannels = 2147483647\nElementType", "header"),
+        (b"ElementDataFile = LOCAL", b"ElementDataFile = ../x.raw", "outside"),
+    ],
+)
+def test_metaimage_headers_are_checked_first(tmp_path, old, new, says):
+    path = tmp_path / "clip.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(CLIP), str(path))
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(InputError, match=says):
+        read_video(path)
+
+
+def test_damaged_zlib_data_are_refused(tmp_path):
+    path = tmp_path / "clip.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(CLIP), str(path), True)
+    data = bytearray(path.read_bytes())
+    data[-400:-380] = bytes(20)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"damaged|cannot be read"):
+        read_video(path)
+
+
+def test_matlab(tmp_path):
+    turned = np.moveaxis(CLIP, 0, -1)
+    scipy.io.savemat(tmp_path / "old.mat", {"cine": turned, "fps": 50.0}, do_compression=True)
+    check(tmp_path / "old.mat", fps=50)
+    with h5py.File(tmp_path / "new.mat", "w", userblock_size=512) as file:
+        file["cine"] = turned.T  # as MATLAB does
+    data = (tmp_path / "new.mat").read_bytes()
+    (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + data[512:])
+    check(tmp_path / "new.mat")
+    scipy.io.savemat(tmp_path / "color.mat", {"cine": np.moveaxis(COLOR, 0, -1)})
+    check(tmp_path / "color.mat", COLOR / 255)
+
+
+def test_hdf5_of_others(tmp_path):
+    with h5py.File(tmp_path / "clip.h5", "w") as file:
+        file.create_dataset("study/view/cine", data=CLIP, chunks=(6, 20, 28), compression="gzip")
+        file["study/label"] = "text"
+        file.attrs["frame_rate"] = 50.0
+    check(tmp_path / "clip.h5", fps=50)
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["a/one"], file["a/two"] = CLIP, 255 - CLIP
+    with pytest.raises(InputError, match="a/one, a/two: name the clip with --dataset"):
+        read_video(tmp_path / "two.h5")
+    check(tmp_path / "two.h5", 1 - CLIP / 255, dataset="a/two")
+
+
+def test_hdf5_stays_in_its_file(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["input"] = CLIP
+    CLIP.tofile(tmp_path / "raw")
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["input"] = h5py.ExternalLink("other.h5", "input")
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file.create_dataset("input", CLIP.shape, "u1", external=[(str(tmp_path / "raw"), 0, CLIP.size)])
+    layout = h5py.VirtualLayout(CLIP.shape, "u1")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "input", CLIP.shape)
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("input", layout)
+    for name in ("link", "raw", "virtual"):
+        with pytest.raises(InputError, match="one file"):
+            read_video(tmp_path / f"{name}.h5")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr(tmp_path, version):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=CLIP, chunks=(2, 20, 28), zarr_format=version)
+    array.attrs["fps"] = 50
+    check(tmp_path / "a.zarr", fps=50)
+    group = zarr.open_group(str(tmp_path / "g.zarr"), mode="w", zarr_format=version)
+    group.create_array("frames", data=CLIP)
+    check(tmp_path / "g.zarr")
+
+
+# --------------------------------------------------------------------------------------------- movies
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("clip.wmv", "wmv2"),
+        ("clip.mpg", "mpeg2video"),
+        ("clip.ts", "mpeg2video"),
+        ("clip.flv", "flv1"),
+        ("clip.3gp", "mpeg4"),
+        ("clip.webm", "libvpx"),
+    ],
+)
+def test_containers(tmp_path, name, codec):
+    values = smooth_clip(8, 96, 128)
+    check(movie(tmp_path / name, values, codec, "yuv420p"), values / 255, tolerance=0.08, fps=25)
+
+
+def test_a_movie_of_any_name(tmp_path):
+    values = smooth_clip()
+    path = movie(tmp_path / "w.mkv", values)
+    for name in ("movie", "movie.bin", "12:30.mp4", "$^$.avi"):
+        path = path.rename(tmp_path / name)
+        check(path, values / 255, fps=25)
+
+
+def test_grey_motion_jpeg_is_its_luma(tmp_path):
+    """EchoNet's kind, against Pillow's decoder."""
+    values = smooth_clip()
+    path = movie(tmp_path / "clip.avi", values, "mjpeg", "yuvj420p")
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    expected = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("YCbCr"))[..., 0] for data in packets])
+    check(path, expected / 255, tolerance=2.01 / 255, fps=25)
+    assert abs(read_video(path).frames.mean() - expected.mean() / 255) < 0.2 / 255
+
+
+@pytest.mark.parametrize("pixels", ["gray16le", "gray10le", "gray12le"])
+def test_deep_grey_movies(tmp_path, pixels):
+    values = smooth_clip()
+    bits = int("".join(filter(str.isdigit, pixels)))
+    check(
+        movie(tmp_path / "c.mkv", values.astype(np.uint16) * 257, "ffv1", pixels, "gray16le"),
+        values / 255,
+        tolerance=1.01 / 2**bits,
+        fps=25,
+    )
+
+
+def test_full_range_and_colour_movies(tmp_path):
+    check(movie(tmp_path / "rgb.mkv", COLOR, "ffv1", "bgr0", "rgb24"), COLOR / 255, fps=25)
+
+
+@pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
+def test_a_turned_movie_is_upright(tmp_path, matrix, turns):
+    """The display matrix of the track, written by hand; clockwise is negative."""
+    values = smooth_clip()
+    data = bytearray(movie(tmp_path / "w.mp4", values, "mpeg4", "yuv420p").read_bytes())
+    at = data.index(b"tkhd") + 44
+    a, b, c, d = (65536 * part for part in matrix)
+    struct.pack_into(">9i", data, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "clip.mp4").write_bytes(data)
+    plain = read_video(tmp_path / "w.mp4").frames
+    check(tmp_path / "clip.mp4", np.rot90(plain, turns, axes=(1, 2)), fps=25, says="upright")
+
+
+def test_pixels_become_square(tmp_path):
+    clip = read_video(movie(tmp_path / "clip.mp4", smooth_clip(), "mpeg4", "yuv420p", aspect=2))
+    assert clip.shape == (6, 48, 128)
+    np.testing.assert_allclose(clip.frames.reshape(6, 48, 64, 2).mean(-1), smooth_clip() / 255, atol=0.05)
+    assert "not square" in clip.notes[0]
+
+
+@pytest.mark.parametrize(("name", "options"), [("avi", {}), ("mkv", {}), ("mp4", {"movflags": "faststart"})])
+def test_a_movie_that_is_cut_off_says_so(tmp_path, name, options):
+    values = np.tile(smooth_clip(), (10, 1, 1))
+    whole = movie(tmp_path / f"whole.{name}", values, "mpeg4", "yuv420p", options=options)
+    (tmp_path / f"cut.{name}").write_bytes(whole.read_bytes()[: int(0.6 * whole.stat().st_size)])
+    clip = read_video(tmp_path / f"cut.{name}")
+    assert 20 < len(clip) < 50
+    assert "cut short" in clip.notes[0]
+    np.testing.assert_array_equal(clip.frames, read_video(whole).frames[: len(clip)])
+    assert read_video(whole).notes == ()
+
+
+@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile w.mp4\n", "#EXTM3U\n#EXTINF:1,\nw.mp4\n"])
+def test_lists_of_movies_are_not_followed(tmp_path, text):
+    movie(tmp_path / "w.mp4", smooth_clip(), "mpeg4", "yuv420p")
+    (tmp_path / "list.mp4").write_text(text)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_video(tmp_path / "list.mp4")
+
+
+# -------------------------------------------------------------------------------------------- folders
+
+
+def test_only_the_numbered_series_are_frames(tmp_path):
+    for number, frame in enumerate(CLIP, start=8):
+        Image.fromarray(frame).save(tmp_path / f"frame{number}.png")
+    Image.fromarray(CLIP[0]).save(tmp_path / "mask.png")
+    Image.fromarray(CLIP[0, :18]).save(tmp_path / "cover.png")
+    check(tmp_path)
+
+
+def test_the_same_frames_twice_are_refused(tmp_path):
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"f{number}.png")
+        Image.fromarray(frame).save(tmp_path / f"f{number}.jpg")
+    with pytest.raises(InputError, match="twice"):
+        read_video(tmp_path)
+    check(tmp_path / "f*.png")
+
+
+def test_single_frame_metaimages_of_two_patients(tmp_path):
+    for patient in (8, 9):
+        for number, frame in enumerate(CLIP, start=7):
+            image = sitk.GetImageFromArray(frame if patient == 8 else 255 - frame)
+            sitk.WriteImage(image, str(tmp_path / f"patient-{patient}-4C-frame-{number}.mha"))
+    clips = find_clips(tmp_path)
+    assert [clip.name for clip in clips] == [f"patient-{patient}-4C-frame-*.mha" for patient in (8, 9)]
+    check(clips[0])
+    clip = check(clips[1], 1 - CLIP / 255)
+    assert [path.name for path in clip.files or ()] == [f"patient-9-4C-frame-{number}.mha" for number in range(7, 13)]
+
+
+@pytest.mark.parametrize("suffix", ["", ".dcm"])
+def test_single_frame_dicom_is_grouped_by_series_and_sorted_by_number(tmp_path, suffix):
+    for series, values in (("1.2.3", CLIP), ("1.2.4", 255 - CLIP)):
+        for number, frame in enumerate(values):
+            name = f"{series}-{90 - number}{suffix}"
+            tags = {"SeriesInstanceUID": series, "InstanceNumber": number + 1, "PatientID": "A"}
+            write_dicom(tmp_path / name, frame[None], **tags)
+    first, second = sorted(find_clips(tmp_path), key=lambda clip: clip.name)
+    check(first)
+    check(second, 1 - CLIP / 255)
+
+
+def test_a_folder_of_clips_is_expanded(tmp_path):
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "one.npy", CLIP)
+    np.save(tmp_path / "a" / "two.npy", CLIP)
+    (tmp_path / "a" / "README.txt").write_text("words")
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    assert [source.name for source in expand([tmp_path / "a"])] == ["one.npy", "two.npy"]
+    (typed,) = expand(sorted(tmp_path.glob("*.png")))  # dehaze *.png
+    check(typed)
+
+
+def test_a_link_keeps_the_name_that_was_typed(tmp_path):
+    np.save(tmp_path / "0af3.npy", CLIP)
+    (tmp_path / "patient-a.npy").symlink_to(tmp_path / "0af3.npy")
+    assert check(tmp_path / "patient-a.npy").name == "patient-a"
+
+
+# ------------------------------------------------------------------------------------- sizes and names
+
+
+def test_declared_sizes_are_checked_before_anything_is_allocated(tmp_path):
+    header = np.lib.format.magic(1, 0)
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000, 1000)}".ljust(117) + b"\n"
+    (tmp_path / "clip.npy").write_bytes(header + struct.pack("<H", len(text)) + text + bytes(100))
+    with h5py.File(tmp_path / "clip.h5", "w") as file:
+        file.create_dataset("input", (300, 4096, 4096), "f4", chunks=(1, 64, 64))
+    for name in ("clip.npy", "clip.h5"):
+        with pytest.raises(InputError):
+            read_video(tmp_path / name)
+    np.save(tmp_path / "small.npy", CLIP)
+    with pytest.raises(InputError, match="limit"):
+        read_video(tmp_path / "small.npy", Reading(max_bytes=1000))
+
+
+@pytest.mark.parametrize("name", ["clip\udcff.npy", "clip\udcff.mha", "clip\udcff.mkv", "clip\udcff.tif"])
+def test_names_that_are_not_text(tmp_path, name):
+    source = Path(f"{tmp_path}/x{Path(name).suffix}")
+    match source.suffix:
+        case ".npy":
+            np.save(source, CLIP)
+        case ".mha":
+            sitk.WriteImage(sitk.GetImageFromArray(CLIP), str(source))
+        case ".tif":
+            tifffile.imwrite(source, CLIP, photometric="minisblack")
+        case _:
+            movie(source, CLIP)
+    check(source.rename(Path(f"{tmp_path}/{name}")), fps=25 if name.endswith("mkv") else 30)
+
+
+def test_loops_of_links_and_pipes_are_refused(tmp_path):
+    import os
+
+    (tmp_path / "a.npy").symlink_to(tmp_path / "a.npy")
+    os.mkfifo(tmp_path / "b.npy")
+    for name, says in (("a.npy", "links"), ("b.npy", "neither")):
+        with pytest.raises(InputError, match=says):
+            read_video(tmp_path / name)
