@@ -5,6 +5,7 @@ from benchmarks.calibration import Calibration
 from benchmarks.development import Development
 from benchmarks.fuzz import Fuzz
 from benchmarks.gradient import Gradient
+from benchmarks.kills import Kills
 from benchmarks.long import Long
 from benchmarks.methods import DEFAULTS, Methods
 from benchmarks.own_prior import OwnPrior
@@ -13,7 +14,18 @@ from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
 Table = (
-    Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient | Fuzz | Long
+    Methods
+    | Paired
+    | Tradeoff
+    | OwnPrior
+    | Ablation
+    | Strengths
+    | Development
+    | Calibration
+    | Gradient
+    | Fuzz
+    | Kills
+    | Long
 )
 """A table of the documents. Its fields are the options of its command; it also has
 
@@ -34,6 +46,7 @@ TABLES: tuple[Table, ...] = (
     Calibration(),
     Gradient(),
     Fuzz(),
+    Kills(),
     Long(),
 )
 """Each table with the default options of its command."""

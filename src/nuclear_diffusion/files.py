@@ -28,7 +28,8 @@ _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, 
 _FULL = 1 << 20
 """With fewer free bytes an error is put down to the full disk: not every library says so."""
 
-_TEMPORARY = re.compile(r"\.partial-[0-9a-f]{8}-.*", re.DOTALL)
+TEMPORARY = re.compile(r"\.partial-[0-9a-f]{8}-.*", re.DOTALL)
+"""Names of what `atomic` is writing."""
 
 _LONGEST = 255
 """Most bytes of a file name."""
@@ -90,9 +91,9 @@ def working_in(folder: Path) -> Iterator[None]:
     with _held(folder / ".lock", folder) as first:
         for place, folders, files in os.walk(folder) if first else ():
             for name in (*folders, *files):
-                if _TEMPORARY.fullmatch(name):
+                if TEMPORARY.fullmatch(name):
                     _remove(Path(place, name))
-            folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
+            folders[:] = [name for name in folders if not TEMPORARY.fullmatch(name)]
         yield
 
 
