@@ -242,6 +242,8 @@ def render_result(
             dict(finished["versions"]),
             float(finished["seconds"]),
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
     outputs = outputs or Outputs()
