@@ -37,7 +37,7 @@ from safetensors.numpy import save
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import write
+from nuclear_diffusion.files import alone_in, write
 from nuclear_diffusion.priors.checkpoint import (
     fill_arrays,
     load_trained,
@@ -126,6 +126,7 @@ def beside_gpu() -> bool:
     return jax.default_backend() != "cpu" or os.environ.get("NUCLEAR_DIFFUSION_BESIDE_GPU") == "1"
 
 
+@alone_in("out")
 def train(
     frames: FrameBank,
     out: Path,
@@ -412,7 +413,7 @@ class _Run:
         """Begin a new run in this folder."""
         for path in (self.checkpoint_path, self.prior_path):
             path.unlink(missing_ok=True)
-        (self.out / "loss.csv").write_text(",".join(self.columns) + "\n")
+        write(self.out / "loss.csv", ",".join(self.columns) + "\n")
 
     def record(self, step: int, lr: float, loss: float, errors: dict[str, float] | None) -> None:
         """Append one row to loss.csv, and to TensorBoard's file if it is installed."""
