@@ -18,7 +18,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write import Writer, open_writer
-from nuclear_diffusion.metrics.visible import bright_and_lost
+from nuclear_diffusion.metrics.visible import bright_and_lost, mean_levels, swing
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
 from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
@@ -167,6 +167,7 @@ class Removed:
         self._before: list[float] = []
         self._taken: list[float] = []
         self._bright = self._lost = 0
+        self._levels: dict[str, list[float]] = {"input": [], "signal": []}
         self.pixels = 0
         """Pixels of the sector."""
 
@@ -176,6 +177,9 @@ class Removed:
         bright, lost = bright_and_lost(clip.frames, dehazed.signal)
         self._bright += int(bright[:, dehazed.sector].sum())
         self._lost += int(lost[:, dehazed.sector].sum())
+        if self.pixels:
+            for name, video in (("input", clip.frames), ("signal", dehazed.signal)):
+                self._levels[name] += mean_levels(video, dehazed.sector).tolist()
         for before, after in zip(clip.frames, dehazed.signal, strict=True):
             seen = before[dehazed.sector].astype(np.float64)
             self._before.append(float(np.square(seen).sum()))
@@ -192,6 +196,12 @@ class Removed:
         """Fraction of the bright pixels that are lost (`metrics.bright_lost`); None if there are none."""
         return self._lost / self._bright if self._bright else None
 
+    @property
+    def flicker(self) -> dict[str, float | None]:
+        """Flicker of the sector's mean in input and signal (`metrics.flicker`); None for fewer than three frames."""
+        swings = {name: swing(np.array(levels)) for name, levels in self._levels.items()}
+        return {name: value if math.isfinite(value) else None for name, value in swings.items()}
+
 
 def make_report(recording: Recording, about: About, removed: Removed, seconds: float) -> dict[str, Any]:
     """Sizes, time, settings and amount of haze removed, as JSON values."""
@@ -206,6 +216,7 @@ def make_report(recording: Recording, about: About, removed: Removed, seconds: f
         "seconds": round(seconds, 3),
         "haze_energy_removed": removed.energy,
         "bright_tissue_lost": removed.bright,
+        "flicker": removed.flicker,
         **identity(about.input_sha256, about.method, about.prior_sha256, about.sector_sha256),
         "versions": versions() if about.made_by is None else about.made_by,
         "notes": list(about.notes),

@@ -35,6 +35,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
 
+from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import write
 from nuclear_diffusion.priors.checkpoint import (
@@ -633,14 +634,16 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def request(_number: int, _frame: Any) -> None:
+    def request(number: int, _frame: Any) -> None:
+        signals.received = number
         stop.set()
         restore()
 
     for number in previous:
         signal.signal(number, request)
     try:
-        yield stop
+        with signals.patient():
+            yield stop
     finally:
         restore()
 
