@@ -68,7 +68,7 @@ def test_the_manifest_names_what_exists():
 @pytest.mark.slow
 def test_the_widget_dehazes_turns_and_scores(tmp_path, monkeypatch):
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
-    pytest.importorskip("qtpy.QtWidgets", exc_type=Exception)  # without Qt or its system libraries
+    pytest.importorskip("qtpy.QtWidgets", exc_type=ImportError)  # without Qt or its system libraries
     from napari.components import ViewerModel
     from qtpy.QtCore import QEventLoop
     from qtpy.QtWidgets import QApplication

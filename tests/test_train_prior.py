@@ -481,17 +481,17 @@ def test_the_gpu_run_in_small_brings_back_what_it_promises(tmp_path):
     """As beside a GPU: patients are rendered while it trains, and batches are made in processes."""
     script = Path(__file__).parents[1] / "training" / "gpu.sh"
     environment = os.environ | {"SMALL": "1", "OUT": str(tmp_path), "PYTHON": sys.executable}
-    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=1900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {
         "prior.safetensors", "loss.csv", "loss.png", "samples.png", "log.json", "verdict.txt", "development.md",
         "gpu.log",
     }  # fmt: skip
     log = json.loads((tmp_path / "log.json").read_text())
-    assert 2 <= log["ready"] <= 8
+    assert 1 <= log["ready"] <= 4
     assert log["step"] > 0
     assert log["config"]["network"]["widths"] == [8, 8]
     assert prior_hash(load_prior(tmp_path / "prior.safetensors")) == log["prior_sha256"]
     assert "| difference |" in (tmp_path / "development.md").read_text()
-    assert "2 of 8 patients are ready; the others are rendered during training." in done.stdout
+    assert "1 of 4 patients are ready; the others are rendered during training." in done.stdout
     assert (tmp_path / "verdict.txt").read_text()

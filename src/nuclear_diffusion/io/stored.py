@@ -1,6 +1,6 @@
 """What a format's reader hands over: frames in stored values, decoded one by one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -44,6 +44,18 @@ class Planes(Protocol):
 
 
 Picture = ndarray | Planes
+
+
+def mean_rate(times: Sequence[float]) -> tuple[float | None, tuple[str, ...]]:
+    """The mean rate of frames at these times (s), and a note if the time between them varies by more than rounding."""
+    steps = np.diff(times)
+    if not len(steps) or not steps.sum() > 0:
+        return None, ()
+    mean, low, high = (float(f(steps)) for f in (np.mean, np.min, np.max))
+    if high - low <= max(0.25 * mean, 2.5e-3):
+        return 1 / mean, ()
+    varies = f"The time between frames varies from {1000 * low:.3g} to {1000 * high:.3g} ms"
+    return 1 / mean, (f"{varies}; they are shown at an even rate.",)
 
 
 @dataclass(frozen=True, eq=False)

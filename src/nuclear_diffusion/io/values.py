@@ -48,9 +48,9 @@ class Survey:
         self.count += 1
         if isinstance(picture, ndarray):
             stored = _colors(picture)
-            if self.dtype not in (None, stored.dtype):
+            if self.dtype not in (None, stored.dtype.newbyteorder("=")):
                 raise InputError(f"{path} mixes images of different bit depths: convert them to one.")
-            self.dtype = stored.dtype
+            self.dtype = stored.dtype.newbyteorder("=")
             if stored.dtype.kind not in "biuf":
                 raise InputError(f"{path} holds {stored.dtype} values: give integers or floats.")
             grey = stored

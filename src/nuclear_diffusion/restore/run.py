@@ -276,6 +276,8 @@ def _render_result(
             dict(finished["versions"]),
             float(finished["seconds"]),
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
     with (

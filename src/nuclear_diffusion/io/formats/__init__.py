@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -142,6 +143,7 @@ def find_clips(folder: Path) -> list[Source]:
     entries = _sorted(path for path in folder.iterdir() if path.name[0] != ".")
     files = [path for path in entries if path.is_file()]
     used: set[Path] = {path for path in files if path.suffix.lower() in (".raw", ".zraw")}  # the data of an MHD
+    used |= {path for path in files if path.suffix.lower() == ".img" and path.with_suffix(".hdr") in files}
     found: list[Source] = []
     slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
     for path in files:
@@ -302,9 +304,26 @@ def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
             stored = open_stored(file, reading)
             yield from guarded(file, stored.kind, stored.frames)
 
+    first = first.but(*_gaps(files))
     kind = "images" if first.kind == "an image" else f"frames in {first.kind}"
     channels = max((stored.channels or 0 for stored in opened), default=0) or None
     return first.but(kind=kind, frames=frames, count=len(opened), channels=channels, files=tuple(files))
+
+
+def _gaps(files: Sequence[Path]) -> list[str]:
+    """A note if numbers are missing in the names of frames that otherwise count up by one step."""
+    found = [re.findall(r"\d+", _stem(file)) for file in files]
+    if len(files) < 3 or not all(found):
+        return []
+    numbers = [int(words[-1]) for words in found]
+    steps = [after - before for before, after in pairwise(numbers)]
+    usual = min(steps)
+    lacking = sum(step // usual - 1 for step in steps) if usual > 0 else 0
+    if not lacking:
+        return []
+    return [
+        f"Of the frames {numbers[0]} to {numbers[-1]}, {lacking} are missing; the others are taken as even in time."
+    ]
 
 
 def files_of(files: Sequence[Path]) -> Frames:

@@ -1,5 +1,6 @@
 """NumPy arrays and archives; nothing is unpickled."""
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from nuclear_diffusion.io.stored import Stored
 
 NAMES = ("frames", "input", "video", "images", "data")
 """The usual names of the clip among several arrays."""
+
+
+def is_rate(name: str) -> bool:
+    """Whether a value of this name is the frame rate."""
+    return name.lower().replace("_", "").replace(" ", "") in ("fps", "framerate", "framespersecond")
 
 
 def open_npy(path: Path, reading: Reading) -> Stored:
@@ -42,7 +48,7 @@ def open_npz(path: Path, reading: Reading) -> Stored:
         name = pick(path, shapes, reading.dataset)
         with np.load(path, allow_pickle=False) as loaded:
             array = loaded[name]
-            fps = scalar(loaded["fps"]) if "fps" in shapes and shapes["fps"] in ((), (1,)) else None
+            fps = next((scalar(loaded[key]) for key in shapes if is_rate(key) and math.prod(shapes[key]) == 1), None)
     except ValueError as error:
         raise _pickled(path, error) from error
     except zipfile.BadZipFile as error:

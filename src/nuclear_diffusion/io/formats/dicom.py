@@ -84,7 +84,7 @@ def series_of(path: Path) -> InSeries | None:
 def open_dicom(path: Path, reading: Reading) -> Stored:
     """A DICOM file: modality rescale, then the display window, else the bits stored."""
     pixels = _find(path, reading)
-    dataset = pixels.dataset
+    dataset = _flat(pixels.dataset)
     notes: list[str] = []
     region = dicom_regions(dataset, (int(dataset.Rows), int(dataset.Columns)))
     fps = dicom_rate(dataset)
@@ -110,6 +110,10 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
         dtype = None if lookup or signed else dtype
     elif bits <= 8:
         scale = Range(0, full.white)
+    if floats := {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}.get(
+        pixels.options["pixel_keyword"]
+    ):
+        dtype, full = np.dtype(floats), None
 
     def frames() -> Iterator[Picture]:
         for frame in _decode(path, pixels, raw=photometric not in ("YBR_FULL", "YBR_FULL_422"), count=count):
@@ -335,6 +339,20 @@ def _display(dataset: pydicom.Dataset, bits: int, signed: bool, inverted: bool) 
 
 
 _RESCALE = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+
+
+def _flat(dataset: pydicom.Dataset) -> pydicom.Dataset:
+    """With the window and rescale of an enhanced file, which are of all frames or else the first one's."""
+    flat = pydicom.Dataset()
+    for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in (dataset.get(name) or ())[:1]:
+            for macro in ("FrameVOILUTSequence", "PixelValueTransformationSequence"):
+                for item in (group.get(macro) or ())[:1]:
+                    flat.update(item)
+    for element in flat:
+        if element.tag not in dataset:
+            dataset.add(element)
+    return dataset
 
 
 def _flipped(scale: Range, inverted: bool) -> Range:

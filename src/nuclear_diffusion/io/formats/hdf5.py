@@ -10,7 +10,7 @@ import numpy as np
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
-from nuclear_diffusion.io.formats.arrays import NAMES, pick, scalar
+from nuclear_diffusion.io.formats.arrays import NAMES, is_rate, pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
 from nuclear_diffusion.io.stored import Picture, Stored
 
@@ -18,7 +18,6 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZEA = ("data/image_sc", "data/image_sc/values", "data/image/values", "data/image")
 """zea's scan-converted and other B-mode images, old and new layout."""
 
-_RATES = ("fps", "frame_rate", "framerate", "frames_per_second", "FrameRate")
 _CACHE = 64 * 2**20
 """Bytes of chunks to keep, so that a chunk of many frames is unpacked once."""
 
@@ -38,10 +37,10 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         zea = name in ZEA
         if zea and dataset.ndim not in (2, 3, 4, 5):
             raise InputError(f"{path} has a dataset {name} of shape {dataset.shape}: give (frames, height, width).")
-        fps = next(filter(None, (_rate(node, key) for node in (file, dataset) for key in _RATES)), None)
+        fps = _rate(file) or _rate(dataset)
         scan = file.get("scan")
         if fps is None and isinstance(scan, h5py.Group):
-            fps = next(filter(None, (_rate(scan, key) for key in _RATES)), None)
+            fps = _rate(scan)
         usual, named = ("THW", reading.axes) if not matlab else ("HWT", reading.axes)
         stored = of_array(
             path, "MATLAB 7.3" if matlab else "HDF5", _view(dataset, matlab), named=named, usual=usual, fps=fps
@@ -137,9 +136,14 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     return dataset
 
 
-def _rate(node: Any, key: str) -> float | None:
-    value = node.attrs.get(key)
-    if value is None and isinstance(node, h5py.Group) and isinstance(node.get(key, getlink=True), h5py.HardLink):
-        held = node[key]
-        value = held[()] if isinstance(held, h5py.Dataset) and held.size == 1 else None
-    return scalar(value) if value is not None else None
+def _rate(node: Any) -> float | None:
+    """Frames per second, of an attribute or a dataset of one number."""
+    for key in filter(is_rate, node.attrs):
+        if rate := scalar(node.attrs[key]):
+            return rate
+    for key in filter(is_rate, node if isinstance(node, h5py.Group) else ()):
+        if isinstance(node.get(key, getlink=True), h5py.HardLink):
+            held = node[key]
+            if isinstance(held, h5py.Dataset) and held.size == 1 and (rate := scalar(held[()])):
+                return rate
+    return None

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
-from PIL import Image, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Stored
+from nuclear_diffusion.io.stored import Stored, mean_rate
 
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pnm", ".webp", ".jp2")
 FRAME_SUFFIXES = (*SUFFIXES, ".tif", ".tiff")
+_ORIENTATION = 0x0112
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P2", b"P3", b"P5", b"P6", b"\0\0\0\x0cjP  ")
 
 
@@ -27,22 +28,37 @@ def open_image(path: Path, reading: Reading) -> Stored:
     """An image as one frame, or an animation."""
     with _open(path) as image:
         count = getattr(image, "n_frames", 1)
-        width, height = image.size
+        width, height = image.size if count > 1 else _upright(image).size
         check_size(path, (height, width), 4, memory_limit(reading.max_bytes) // 8)
         mode = _mode(image)
         dtype = np.dtype({"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
-        pause = image.info.get("duration", 0) if count > 1 else 0
+        fps, notes = _rate(image, count) if count > 1 else (None, ())
 
     def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
         with _open(path) as image:
             try:
-                for frame in ImageSequence.Iterator(image) if count > 1 else [image]:
+                for frame in ImageSequence.Iterator(image) if count > 1 else [_upright(image)]:
                     yield _values(frame)
             except OSError as error:
                 raise InputError(f"{path} cannot be read as an image, it is damaged: export it again.") from error
 
     channels = 3 if mode == "RGB" else 1
-    return Stored("an image", frames, count, (height, width), channels, dtype, 1000 / pause if pause else None)
+    return Stored("an image", frames, count, (height, width), channels, dtype, fps, notes=notes)
+
+
+def _rate(image: Image.Image, count: int) -> tuple[float | None, tuple[str, ...]]:
+    """The mean rate of an animation, and a note if its pauses differ."""
+    pauses = []
+    for number in range(count):
+        image.seek(number)
+        image.load()
+        pauses.append(float(image.info.get("duration", 0)))
+    return mean_rate([sum(pauses[:number]) / 1000 for number in range(count)])
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As the camera's orientation tag says."""
+    return ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
 
 
 def _open(path: Path) -> Image.Image:

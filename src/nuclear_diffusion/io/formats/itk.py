@@ -1,33 +1,63 @@
-"""MetaImage, NRRD and NIfTI through SimpleITK, which sees only headers that were checked first."""
+"""MetaImage, NRRD and NIfTI, the volumes of ITK: a header in text or a struct, then plain or zlib-packed place.
+
+Nothing but the fields that are used here is believed. NumPy maps the values, so that a long clip stays on disk.
+"""
 
 import gzip
 import math
 import re
 import struct
-import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import SimpleITK as sitk
+import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
-from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.guard import check_size
 from nuclear_diffusion.io.stored import Stored
 
-_META_BYTES = {"CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 8, "ULONG": 8}
-_META_BYTES |= {"LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
-_NRRD_BYTES = {
-    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
-    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
-    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
-    **dict.fromkeys(
-        ("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32", "uint32_t", "float"), 4
-    ),
-    **dict.fromkeys(("longlong", "long long", "int64", "int64_t", "ulonglong", "uint64", "uint64_t", "double"), 8),
+_META = {"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4"}
+_META |= {"ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8"}
+_NRRD = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long", "int64", "int64_t"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"),
+    "float": "f4",
+    "double": "f8",
 }
+_NIFTI = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_NIFTI_COLORS = {128: 3, 2304: 4}
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
+"""NIfTI's codes for units of time."""
+
+_HEADER = 2**26
+"""Bytes of a text header; the PLUS toolkit writes several lines a frame."""
+
+
+class _Place(NamedTuple):
+    """Where values are, and how they are packed.
+
+    Attributes:
+        files: one, or several with equal parts of the place.
+        start: bytes before them.
+        packed: whether they are packed by zlib or gzip.
+        skip: bytes before them when unpacked.
+    """
+
+    files: Sequence[Path]
+    start: int
+    packed: bool
+    skip: int = 0
 
 
 def begins_metaimage(start: bytes) -> bool:
@@ -41,186 +71,251 @@ def begins_nifti(start: bytes) -> bool:
 
 
 def open_metaimage(path: Path, reading: Reading) -> Stored:
-    """A MetaImage in one file or two."""
-    fields, offset = _meta_fields(path)
+    """A MetaImage in one file, two or several; the PLUS toolkit's time stamps give the rate."""
+    fields, listed, end = _meta_fields(path)
     dims = _integer(path, fields, "NDims")
     if not 2 <= dims <= 5:
         raise InputError(f"{path} declares {dims} dimensions: give 2 to 5.")
     sizes = [_to_int(path, word, "DimSize") for word in fields.get("dimsize", "").split()]
     kind = fields.get("elementtype", "").upper().removeprefix("MET_").removesuffix("_ARRAY")
     channels = _to_int(path, fields.get("elementnumberofchannels", "1"), "ElementNumberOfChannels")
-    if len(sizes) != dims or min(sizes, default=0) < 1 or kind not in _META_BYTES or not 1 <= channels <= 4:
+    if len(sizes) != dims or min(sizes, default=0) < 1 or kind not in _META or not 1 <= channels <= 4:
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
-    size = _META_BYTES[kind] * channels
-    check_size(path, sizes, size, reading.max_bytes)
-    expected = math.prod(sizes) * size
-    where = fields.get("elementdatafile", "")
-    data = _beside(path, where) if where.upper() != "LOCAL" else path
-    start = offset if where.upper() == "LOCAL" else 0
-    if fields.get("headersize", "0").strip() not in ("0", "-1", ""):
-        start = max(0, _to_int(path, fields["headersize"], "HeaderSize"))
-    if fields.get("compresseddata", "false").strip().lower() in ("true", "t", "1"):
-        _check_deflated(data, start, expected)
-    elif data.stat().st_size - start < expected:
-        raise InputError(f"{path} is cut short: export it again.")
-    return _read(path, "MetaImage", reading)
+    if not _yes(fields.get("binarydata", "True")):
+        raise InputError(f"{path} holds its values as text: save it in binary.")
+    big = _yes(fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")))
+    dtype = np.dtype((">" if big else "<") + _META[kind])
+    shape = (*reversed(sizes), *((channels,) if channels > 1 else ()))
+    where = fields["elementdatafile"]
+    local = where.upper() == "LOCAL"
+    files = [path] if local else _beside(path, where, listed)
+    start = end if local else 0
+    header = fields.get("headersize", "0").strip() or "0"
+    packed = _yes(fields.get("compresseddata", "False"))
+    if header == "-1" and not packed:  # the values are the end of the file
+        start = max(0, files[0].stat().st_size - math.prod(shape) * dtype.itemsize // len(files))
+    elif header != "0":
+        start = max(0, _to_int(path, header, "HeaderSize"))
+    array = _values(path, _Place(files, start, packed), dtype, shape, reading)
+    return of_array(path, "MetaImage", array, named=reading.axes, fps=_plus_rate(fields))
 
 
 def open_nrrd(path: Path, reading: Reading) -> Stored:
-    """An NRRD in one file or two."""
+    """An NRRD in one file, two or several."""
     with path.open("rb") as file:
-        text = file.read(2**20)
+        text = file.read(_HEADER)
     end = re.search(rb"\r?\n\r?\n", text)
     header = text[: end.start() if end else len(text)].decode("latin-1")
-    lines = (line.partition(":") for line in header.splitlines()[1:] if not line.startswith("#"))
-    fields = {name.strip().lower(): value.strip() for name, _, value in lines}
+    lines = header.splitlines()
+    pairs = (line.partition(":") for line in lines[1:] if not line.startswith("#"))
+    fields = {name.strip().lower(): value.removeprefix("=").strip() for name, colon, value in pairs if colon}
     dims = _integer(path, fields, "dimension")
     sizes = [_to_int(path, word, "sizes") for word in fields.get("sizes", "").split()]
     kind = fields.get("type", "").lower()
-    if len(sizes) != dims or not 2 <= dims <= 5 or min(sizes) < 1 or kind not in _NRRD_BYTES:
+    if len(sizes) != dims or not 2 <= dims <= 5 or min(sizes) < 1 or kind not in _NRRD:
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
-    expected = math.prod(sizes) * _NRRD_BYTES[kind]
-    check_size(path, sizes, _NRRD_BYTES[kind], reading.max_bytes)
-    where = fields.get("data file") or fields.get("datafile")
-    if where is not None and re.match(r"LIST|.*%\d*d", where):
-        raise InputError(f"{path} keeps its frames in several files: give a file that holds all of them.")
-    data, start = (_beside(path, where), 0) if where else (path, end.end() if end else len(text))
     encoding = fields.get("encoding", "raw").lower()
-    if encoding in ("gz", "gzip"):
-        _check_deflated(data, start, expected)
-    elif encoding == "raw":
-        if data.stat().st_size - start < expected:
-            raise InputError(f"{path} is cut short: export it again.")
-    elif encoding not in ("ascii", "text", "txt", "hex", "bzip2", "bz2"):
+    if encoding not in ("raw", "gz", "gzip"):
         raise InputError(f"{path} is encoded as {encoding}: give raw or gzip.")
-    return _read(path, "NRRD", reading)
+    dtype = np.dtype((">" if fields.get("endian", "little").lower() == "big" else "<") + _NRRD[kind])
+    shape = tuple(reversed(sizes))
+    where = fields.get("data file") or fields.get("datafile")
+    at = next((number for number, line in enumerate(lines) if re.match(r"data ?file:\s*LIST", line)), len(lines))
+    files = _beside(path, where, lines[at + 1 :]) if where else [path]
+    start = 0 if where else (end.end() if end else len(text))
+    for _ in range(min(_integer(path, fields, "line skip", "lineskip"), 1000)):
+        with files[0].open("rb") as file:
+            file.seek(start)
+            start += len(file.readline(2**16))
+    skip, packed = _integer(path, fields, "byte skip", "byteskip"), encoding != "raw"
+    if skip < 0 and not packed:
+        start, skip = max(0, files[0].stat().st_size - math.prod(shape) * dtype.itemsize // len(files)), 0
+    place = _Place(files, start if packed else start + skip, packed, max(0, skip) if packed else 0)
+    array = _values(path, place, dtype, shape, reading)
+    kinds = fields.get("kinds", "").lower().split()[::-1]  # the slowest axis first, as in `shape`
+    if len(kinds) == dims:
+        array = _moved(array, kinds)
+    return of_array(path, "NRRD", array, named=reading.axes, fps=_plus_rate(fields))
+
+
+def _moved(array: ndarray, kinds: list[str]) -> ndarray:
+    """With an axis of colours last, and one of time or of a list of frames (3D Slicer) first."""
+    frames = [index for index, kind in enumerate(kinds) if kind in ("list", "time")][:1]
+    colors = [index for index, kind in enumerate(kinds) if kind.endswith("-color")][:1]
+    others = [index for index in range(array.ndim) if index not in (*frames, *colors)]
+    return array.transpose(*frames, *others, *colors)
 
 
 def open_nifti(path: Path, reading: Reading) -> Stored:
     """A NIfTI clip; the frames are the last axis, and time steps give the rate."""
-    with path.open("rb") as file:
+    named = path.with_suffix(".hdr") if path.suffix.lower() == ".img" else path
+    with named.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    limit = memory_limit(reading.max_bytes)
-    with gzip.open(path) if packed else path.open("rb") as file:
-        header = file.read(544)
-    sizes, bits, offset, step, units, pair, whole = _nifti_header(path, header)
-    check_size(path, sizes, max(1, bits // 8), reading.max_bytes)
-    expected = math.prod(sizes) * bits // 8
-    if pair:
-        data = path.with_suffix(".img")
-        if not data.is_file() or data.stat().st_size < expected:
-            raise InputError(f"{path} is cut short, or its .img file is missing: export it again.")
-    elif packed:
-        _check_gzip(path, offset + expected, limit)
-    elif path.stat().st_size < offset + expected:
-        raise InputError(f"{path} is cut short: export it again.")
-    second = {8: 1.0, 16: 1e-3, 24: 1e-6}.get(units & 0x38)
-    fps = 1 / (step * second) if second and step > 0 and len(sizes) > 3 else None
-    return _read(path, "NIfTI", reading, fps, "NiftiImageIO", whole)
+    with gzip.open(named) if packed else named.open("rb") as file:
+        about = _nifti_header(path, file.read(544))
+    if about.pair and not (path.with_suffix(".img")).is_file():
+        raise InputError(f"{path} needs its .img file, which is missing: put both files in one folder.")
+    data = path.with_suffix(".img") if about.pair else path
+    start, skip = (0, about.offset) if packed else (about.offset, 0)
+    array = _values(path, _Place([data], start, packed, skip), about.dtype, about.shape, reading)
+    if len(about.shape) == 5 and about.shape[0] in (3, 4):
+        array = np.moveaxis(array, 0, -1)  # channels are the fifth axis
+    if about.scale is not None:
+        array = array * np.float32(about.scale[0]) + np.float32(about.scale[1])
+    return of_array(path, "NIfTI", array, named=reading.axes, fps=about.fps)
 
 
-def _nifti_header(path: Path, header: bytes) -> tuple[list[int], int, int, float, int, bool, str | None]:
-    """Sizes, bits a voxel, offset of the data, time step, units, whether the data are in another file, and the
-    integer type of values that are stored without a scale.
-    """
+class _Nifti(NamedTuple):
+    """What a header of NIfTI says; `scale` is slope and intercept, if there are any."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    fps: float | None
+    pair: bool
+    scale: tuple[float, float] | None
+
+
+def _nifti_header(path: Path, header: bytes) -> _Nifti:
+    """The header of NIfTI 1 or 2, of either byte order."""
     if len(header) < 348:
         raise InputError(f"{path} is cut short: export it again.")
-    if header[4:8] in (b"n+2\0", b"ni2\0"):
-        raise InputError(f"{path} is NIfTI-2, which is not supported: save it as NIfTI-1.")
     order = "<" if struct.unpack("<i", header[:4])[0] in (348, 540) else ">"
-    dims = struct.unpack(f"{order}8h", header[40:56])
-    code, bits = struct.unpack(f"{order}2h", header[70:74])
-    steps = struct.unpack(f"{order}8f", header[76:108])
-    start, slope, intercept = struct.unpack(f"{order}3f", header[108:120])
-    offset = int(start) if 0 <= start < 2**40 else -1
-    known = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 2304: 32}
+    if header[4:8] in (b"n+2\0", b"ni2\0") and len(header) >= 540:
+        pair = header[4:8] == b"ni2\0"
+        code, bits = struct.unpack(f"{order}2h", header[12:16])
+        dims = struct.unpack(f"{order}8q", header[16:80])
+        steps = struct.unpack(f"{order}8d", header[104:168])
+        start, slope, intercept = struct.unpack(f"{order}q2d", header[168:192])
+        units = struct.unpack(f"{order}i", header[500:504])[0]
+    else:
+        pair = header[344:348] == b"ni1\0"
+        dims = struct.unpack(f"{order}8h", header[40:56])
+        code, bits = struct.unpack(f"{order}2h", header[70:74])
+        steps = struct.unpack(f"{order}8f", header[76:108])
+        start, slope, intercept = struct.unpack(f"{order}3f", header[108:120])
+        units = header[123]
     sizes = [int(side) for side in dims[1 : 1 + max(0, min(int(dims[0]), 7))]]
-    if not 2 <= dims[0] <= 5 or min(sizes) < 1 or known.get(code) != bits or offset < 0:
+    channels = _NIFTI_COLORS.get(code, 1)
+    dtype = np.dtype(order + ("u1" if channels > 1 else _NIFTI.get(code, "V1")))
+    if not 2 <= dims[0] <= 7 or min(sizes) < 1 or dtype.kind == "V" or bits != 8 * channels * dtype.itemsize:
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
-    plain = (slope in (0, 1) and intercept == 0) or math.isnan(slope)
-    kinds = {2: "u1", 4: "i2", 8: "i4", 256: "i1", 512: "u2", 768: "u4"}
-    pair = header[344:348] == b"ni1\0"
-    return sizes, bits, offset, float(steps[4]), header[123], pair, kinds.get(code) if plain else None
+    if not 0 <= start < 2**40 or not (math.isnan(slope) or math.isfinite(slope + intercept)):
+        raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
+    shape = (*reversed(sizes), *((channels,) if channels > 1 else ()))
+    second = _SECONDS.get(units & 0x38)
+    fps = 1 / (steps[4] * second) if second and steps[4] > 0 and len(sizes) > 3 else None
+    plain = slope == 0 or math.isnan(slope) or (slope, intercept) == (1, 0)
+    return _Nifti(shape, dtype, int(start), fps, pair, None if plain else (slope, intercept))
 
 
-def _read(
-    path: Path, kind: str, reading: Reading, fps: float | None = None, reader: str = "", dtype: str | None = None
-) -> Stored:
-    """The array behind a header that was checked."""
-    image = _load(path, reader)
-    array: ndarray = sitk.GetArrayFromImage(image)
-    if dtype is not None:  # ITK scales by 1 in floats
-        array = array.astype(dtype, copy=False)
-    return of_array(path, kind, array, named=reading.axes, fps=fps)
+# ---------------------------------------------------------------------------------------------- values
 
 
-def _load(path: Path, reader: str) -> sitk.Image:
-    """Read by a name that ITK understands: one in UTF-8, with the suffix of the format."""
-    name = str(path)
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder) / ("clip" + ("".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix))
-            link.symlink_to(path.absolute())
-            return sitk.ReadImage(str(link), imageIO=reader)
-    return sitk.ReadImage(name, imageIO=reader)
+def _values(path: Path, place: _Place, dtype: np.dtype, shape: Sequence[int], reading: Reading) -> ndarray:
+    """The array, mapped if it lies plain in one file. Raises `InputError` if there is less than the header declares."""
+    check_size(path, shape, dtype.itemsize, reading.max_bytes)
+    size, count = math.prod(shape) * dtype.itemsize, len(place.files)
+    if size % count:
+        raise InputError(f"{path} has {count} files for {shape[0]} frames, it is damaged: export it again.")
+    if place.packed:
+        parts = [_unpacked(path, file, place, size // count) for file in place.files]
+    else:
+        if any(file.stat().st_size - place.start < size // count for file in place.files):
+            raise InputError(f"{path} is cut short: export it again.")
+        if count == 1:
+            return np.memmap(place.files[0], dtype, "r", place.start, tuple(shape))
+        parts = [np.fromfile(file, np.uint8, size // count, offset=place.start) for file in place.files]
+    whole = parts[0] if count == 1 else np.concatenate(parts)
+    return whole.view(dtype).reshape(shape)
 
 
-def _meta_fields(path: Path) -> tuple[dict[str, str], int]:
-    """The lines of a MetaImage's header in lower case, and where it ends."""
+def _unpacked(path: Path, part: Path, place: _Place, size: int) -> ndarray:
+    """The bytes of packed values, whose check sum is read as well."""
+    with part.open("rb") as file:
+        file.seek(place.start)
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(place.start)
+        if packed:
+            with gzip.open(file) as stream:
+                stream.seek(place.skip)
+                data, whole = stream.read(size), True
+                stream.read(1)
+        else:
+            inflater = zlib.decompressobj()
+            data = inflater.decompress(file.read(), place.skip + size + 1)[place.skip :]
+            whole = inflater.eof
+    if len(data) != size or not whole:
+        raise InputError(f"{path} has compressed data that are damaged or cut short: export it again.")
+    return np.frombuffer(data, np.uint8)
+
+
+def _beside(path: Path, where: str, listed: Sequence[str]) -> list[Path]:
+    """The data files that a header names, which must lie in its folder: one, a list, or a numbered series."""
+    pattern = re.fullmatch(r"([^%\s]*%0?\d{0,2}d[^%\s]*)\s+(-?\d{1,9})\s+(-?\d{1,9})\s+(-?\d{1,9})(\s+\d)?", where)
+    if where.upper().startswith("LIST"):
+        names = [line.strip() for line in listed if line.strip()]
+    elif pattern:
+        first, last, step = (int(pattern[k]) for k in (2, 3, 4))
+        if step == 0 or abs(last - first) > 10**6:
+            raise InputError(f"{path} has a header that is damaged: export it again.")
+        names = [pattern[1] % number for number in range(first, last + (1 if step > 0 else -1), step)]
+    else:
+        names = [where]
+    files = [path.parent / name for name in names]
+    for name, data in zip(names, files, strict=True):
+        if Path(name).name != name or name in (".", ".."):
+            raise InputError(f"{path} names data outside its folder ({name}): put both files in one folder.")
+        if not data.is_file():
+            raise InputError(f"{path} needs its data file {data}, which is missing: put both files in one folder.")
+    if not files:
+        raise InputError(f"{path} names no data file, its header is damaged: export it again.")
+    return files
+
+
+# ---------------------------------------------------------------------------------------------- headers
+
+
+def _meta_fields(path: Path) -> tuple[dict[str, str], list[str], int]:
+    """The lines of a MetaImage's header with names in lower case, the lines after it if it ends in a list of files,
+    and where it ends.
+    """
     fields: dict[str, str] = {}
     with path.open("rb") as file:
-        for _ in range(200):
+        while file.tell() < _HEADER:
             line = file.readline(4096)
             name, equals, value = line.decode("latin-1").partition("=")
             if not equals:
                 break
             fields[name.strip().lower()] = value.strip()
             if name.strip().lower() == "elementdatafile":
-                return fields, file.tell()
+                end = file.tell()
+                several = value.strip().upper().startswith("LIST")
+                return fields, file.read(_HEADER).decode("latin-1").splitlines() if several else [], end
     raise InputError(f"{path} cannot be read as MetaImage, its header has no ElementDataFile: export it again.")
 
 
-def _beside(path: Path, name: str) -> Path:
-    """The data file that a header names, which must lie in its folder."""
-    if not name or name.upper().startswith("LIST") or "%" in name:
-        raise InputError(f"{path} keeps its frames in several files: give a file that holds all of them.")
-    data = path.parent / name
-    if Path(name).name != name or name in (".", ".."):
-        raise InputError(f"{path} names data outside its folder ({name}): put both files in one folder.")
-    if not data.is_file():
-        raise InputError(f"{path} needs its data file {data}, which is missing: put both files in one folder.")
-    return data
+def _plus_rate(fields: dict[str, str]) -> float | None:
+    """The mean rate of the time stamps, in seconds, that the PLUS toolkit writes for each frame."""
+    times = []
+    for name, value in fields.items():
+        if re.fullmatch(r"seq_frame\d+_timestamp", name):
+            try:
+                times.append(float(value))
+            except ValueError:
+                return None
+    span = max(times) - min(times) if len(times) > 1 else 0
+    return (len(times) - 1) / span if 0 < span < math.inf else None
 
 
-def _check_deflated(path: Path, start: int, expected: int) -> None:
-    """Raise `InputError` unless the zlib or gzip data unpack to the declared size; ITK would take what is there."""
-    with path.open("rb") as file:
-        file.seek(start)
-        inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        size = 0
-        while size <= expected and not inflater.eof and (part := file.read(2**20)):
-            while part and size <= expected:
-                size += len(inflater.decompress(part, 2**22))
-                part = inflater.unconsumed_tail
-        if size != expected or not inflater.eof:
-            raise InputError(f"{path} has compressed data that are damaged or cut short: export it again.")
+def _yes(word: str) -> bool:
+    return word.strip().lower() in ("true", "t", "1")
 
 
-def _check_gzip(path: Path, expected: int, limit: int) -> None:
-    with gzip.open(path) as file:
-        size = 0
-        while part := file.read(2**22):
-            size += len(part)
-            if size > limit:
-                raise InputError(f"{path} unpacks to more than {limit / 1e9:.1f} GB: cut it, or raise the limit.")
-    if size < expected:
-        raise InputError(f"{path} is cut short: export it again.")
-
-
-def _integer(path: Path, fields: dict[str, str], name: str) -> int:
-    return _to_int(path, fields.get(name.lower(), ""), name)
+def _integer(path: Path, fields: dict[str, str], name: str, *others: str) -> int:
+    """A field that must be there, or 0 for one with other spellings."""
+    word = next((fields[key] for key in (name.lower(), *others) if key in fields), "0" if others else "")
+    return _to_int(path, word, name)
 
 
 def _to_int(path: Path, word: str, name: str) -> int:

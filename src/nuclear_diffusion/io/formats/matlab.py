@@ -7,7 +7,7 @@ import scipy.io
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
-from nuclear_diffusion.io.formats.arrays import pick, scalar
+from nuclear_diffusion.io.formats.arrays import is_rate, pick, scalar
 from nuclear_diffusion.io.guard import check_size
 from nuclear_diffusion.io.stored import Stored
 
@@ -29,7 +29,7 @@ def open_matlab(path: Path, reading: Reading) -> Stored:
     for name, _, kind in held:
         check_size(path, shapes[name], _BYTES[kind], reading.max_bytes)
     name = pick(path, shapes, reading.dataset)
-    rates = [other for other in ("fps", "framerate", "FrameRate", "frame_rate") if shapes.get(other) == (1, 1)]
+    rates = [other for other in shapes if is_rate(other) and shapes[other] == (1, 1)]
     loaded = scipy.io.loadmat(path, variable_names=[name, *rates])
     fps = next((scalar(loaded[rate]) for rate in rates), None)
     return of_array(path, "MATLAB", loaded[name], named=reading.axes, usual="HWT", fps=fps)

@@ -17,7 +17,7 @@ from PIL import Image
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.guard import _quiet, check_size, memory_limit
-from nuclear_diffusion.io.stored import Range, Stored
+from nuclear_diffusion.io.stored import Range, Stored, mean_rate
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".ts")
 SUFFIXES += (".m2ts", ".mts", ".flv", ".3gp", ".3g2", ".ogv", ".ogg", ".mxf", ".nut", ".ivf", ".y4m", ".h264", ".hevc")
@@ -115,6 +115,8 @@ class _Movie:
                     yield _Picture(frame, aspect)
                 elif end:
                     self.notes += (end,)
+        if None not in times:
+            self.notes += mean_rate(times)[1]
         if count and not self.notes and count < stated - max(1, _SLACK * stated):
             self.notes += (f"The movie is cut short: {count} of {stated} frames are there; they are taken.",)
 
