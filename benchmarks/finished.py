@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.measure.store import complete
+from nuclear_diffusion.reporting import progress_bar
 
 
 def completed(folder: Path, identities: Sequence[Any], measure: Callable[[Any], Any], workers: int = 1) -> list[Any]:

@@ -12,8 +12,8 @@ from benchmarks.fuzzing.child import OUTCOMES
 from benchmarks.fuzzing.pool import GOOD, MEMORY_LIMIT, SECONDS, Found, campaign
 from benchmarks.fuzzing.seeds import SEEDS
 from benchmarks.record import RESULTS, markdown, record_of, save
-from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.errors import require
+from nuclear_diffusion.reporting import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)

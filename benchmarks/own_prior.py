@@ -19,10 +19,10 @@ from tyro.conf import Positional, arg
 from benchmarks.finished import completed
 from benchmarks.patients import Split, prior_named
 from benchmarks.record import RESULTS, markdown, record_of, save
-from nuclear_diffusion.cli import progress_bar
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.priors.checkpoint import load_prior
+from nuclear_diffusion.reporting import progress_bar
 from nuclear_diffusion.simulation import (
     FAMILIES,
     UNSEEN_FAMILIES,

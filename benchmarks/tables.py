@@ -5,13 +5,28 @@ from benchmarks.calibration import Calibration
 from benchmarks.development import Development
 from benchmarks.fuzz import Fuzz
 from benchmarks.gradient import Gradient
+from benchmarks.kills import Kills
+from benchmarks.long import Long
 from benchmarks.methods import DEFAULTS, Methods
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
 from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
-Table = Methods | Paired | Tradeoff | OwnPrior | Ablation | Strengths | Development | Calibration | Gradient | Fuzz
+Table = (
+    Methods
+    | Paired
+    | Tradeoff
+    | OwnPrior
+    | Ablation
+    | Strengths
+    | Development
+    | Calibration
+    | Gradient
+    | Fuzz
+    | Kills
+    | Long
+)
 """A table of the documents. Its fields are the options of its command; it also has
 
 - `command`, the argument of `python -m benchmarks`,
@@ -31,5 +46,7 @@ TABLES: tuple[Table, ...] = (
     Calibration(),
     Gradient(),
     Fuzz(),
+    Kills(),
+    Long(),
 )
 """Each table with the default options of its command."""

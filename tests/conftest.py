@@ -34,3 +34,10 @@ def wrong_types():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch):
+    """How long a test takes must not change what a command says."""
+    monkeypatch.setattr("nuclear_diffusion.reporting.FIRST_SECONDS", 3600.0)
+    monkeypatch.setattr("nuclear_diffusion.reporting.EVENT_SECONDS", 3600.0)

@@ -35,7 +35,7 @@ VENTRICLE = [(35.0, 35.0), (55.0, 35.0), (55.0, 55.0), (35.0, 55.0)]
 def made_clip(frames: int = 6, side: int = 64) -> Clip:
     """Bytes, so that the browser's input is the clip itself."""
     noise = np.random.default_rng(0).integers(1, 256, (frames, side, side))
-    return Clip(np.float32(noise / 255), 25.0, None, None, "patient-7", Path("patient-7.npz"))
+    return Clip((noise / 255).astype(np.float32), 25.0, None, None, "patient-7", Path("patient-7.npz"))
 
 
 def made_result(folder, frames: int = 6):
@@ -73,6 +73,7 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 
 
 def finished(client, key) -> dict:
+    run: dict = {}
     for _ in range(600):
         run = client.get(f"/api/runs/{key}").json()
         if run["state"] not in ("waiting", "running"):

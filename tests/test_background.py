@@ -16,6 +16,7 @@ from nuclear_diffusion.paper.rpca import robust_pca, robust_pca_lagrangian
 from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.draws import SplitGibbs
 from nuclear_diffusion.restore.estimate import estimate_from
+from nuclear_diffusion.types import Scalar
 
 RHO = 3.0
 
@@ -29,7 +30,7 @@ class Ridge:
     def __call__(self, background):
         return self.rho / 2 * (background**2).sum()
 
-    def prox(self, v, step=1.0):
+    def prox(self, v, step: float | Scalar = 1.0):
         return v / (1 + step * self.rho)
 
     def subgradient(self, background):

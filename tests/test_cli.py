@@ -283,7 +283,7 @@ def test_one_bad_clip_does_not_stop_the_others(clip, tmp_path, out, capsys):
     write_video(second, moving(), 20.0)
     command = ["dehaze", str(clip), str(tmp_path / "missing.mp4"), str(second), "-o", str(out), "--method", "rpca"]
     assert_refused(capsys, main(command), "missing.mp4")
-    assert sorted(path.name for path in out.iterdir()) == ["clip", "second"]
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == [".batch", "clip", "second"]
 
 
 @pytest.mark.usefixtures("_small")
@@ -301,8 +301,8 @@ def test_ctrl_c_keeps_what_is_finished(clip, tmp_path, out, capsys, monkeypatch)
 
     monkeypatch.setattr(run, "write_result", stopped_at_second)
     assert main(["dehaze", str(clip), str(second), "-o", str(out), "--method", "rpca"]) == 130
-    assert "Interrupted" in capsys.readouterr().err
-    assert [path.name for path in out.iterdir()] == ["clip"]
+    assert "not finished: second" in capsys.readouterr().err
+    assert sorted(path.name for path in out.iterdir()) == [".batch", "clip"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -632,30 +632,6 @@ def test_a_cache_that_is_too_large_is_refused_before_it_is_rendered(out, capsys,
     assert not out.exists()
     with pytest.raises(pytest.fail.Exception, match="rendered"):
         main([*command, "--size", "64", "--cache-gb", "0.14"])
-
-
-def test_without_a_terminal_progress_is_a_line_a_minute_at_most(capsys, monkeypatch):
-    seconds = iter([100.0, 110.0, 161.0, 220.0, 222.0, 400.0])
-    with monkeypatch.context() as patch:
-        patch.setattr(cli.time, "monotonic", lambda: next(seconds))
-        with cli.progress_bar("reading clips") as tell:
-            for done in (1, 3, 4, 5):
-                tell(done, 9)
-            tell(9, 9, "all of them")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.splitlines() == [
-        "reading clips: 3 of 9, 0:01:01 elapsed, about 0:02:02 left",
-        "reading clips: 5 of 9, 0:02:02 elapsed, about 0:01:38 left",
-        "reading clips: 9 of 9, 0:05:00 elapsed, about 0:00:00 left, all of them",
-    ]
-
-
-def test_before_anything_is_done_nobody_knows_how_long_it_takes(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "LINE_SECONDS", 0)
-    with cli.progress_bar("training") as tell:
-        tell(0, 7)
-    assert capsys.readouterr().err == "training: 0 of 7, 0:00:00 elapsed\n"
 
 
 @pytest.mark.slow

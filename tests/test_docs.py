@@ -22,7 +22,7 @@ PAGES = [
 ]
 GUIDES = [page for page in PAGES if (ROOT / "benchmarks") not in page.parents]
 SOURCES = Path(nuclear_diffusion.__file__).parent
-COMMANDS = ("dehaze", "inspect", "render", "train", "simulate", "evaluate", "tune", "demo")
+COMMANDS = ("dehaze", "inspect", "render", "train", "simulate", "evaluate", "tune", "demo", "app")
 
 ELSEWHERE = {"--strict", "--split", "--help", "--version"}
 """Options of other programs, and of all."""

@@ -10,8 +10,8 @@ import nuclear_diffusion
 PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
-    {"errors", "types", "version"},
-    {"checks", "files", "memory", "text"},
+    {"errors", "signals", "types", "version"},
+    {"checks", "files", "memory", "reporting", "text"},
     {"metrics", "priors"},
     {"paper"},
     {"io", "simulation"},

@@ -68,6 +68,7 @@ def test_the_manifest_names_what_exists():
 @pytest.mark.slow
 def test_the_widget_dehazes_turns_and_scores(tmp_path, monkeypatch):
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    pytest.importorskip("qtpy.QtWidgets", exc_type=ImportError)  # without Qt or its system libraries
     from napari.components import ViewerModel
     from qtpy.QtCore import QEventLoop
     from qtpy.QtWidgets import QApplication
@@ -91,7 +92,7 @@ def test_the_widget_dehazes_turns_and_scores(tmp_path, monkeypatch):
     np.testing.assert_array_equal(viewer.layers[f"{clip.name} rpca: signal"].data, expected)
     square = np.array([[10, 10], [30, 10], [30, 30], [10, 30]]), np.array([[35, 35], [55, 35], [55, 55], [35, 55]])
     for name, polygon in zip(("septum", "ventricle"), square, strict=True):
-        viewer.add_shapes([polygon], shape_type="polygon", name=name)
+        viewer.add_shapes([polygon], shape_type="polygon", name=name)  # pyright: ignore[reportAttributeAccessIssue]
     widget.score()
     masks = [np.zeros((64, 64), bool), np.zeros((64, 64), bool)]
     masks[0][10:31, 10:31] = masks[1][35:56, 35:56] = True

@@ -38,7 +38,9 @@ def clip(tmp_path: Path) -> Path:
 
 def signal_of(folder: Path) -> np.ndarray:
     with h5py.File(folder / "result.h5") as file:
-        return np.rint(file["signal"][()] * 255)
+        signal = file["signal"]
+        assert isinstance(signal, h5py.Dataset)
+        return np.rint(signal[()] * 255)
 
 
 def test_kinds_are_added_to_the_result_folder(tmp_path, clip):
@@ -48,7 +50,7 @@ def test_kinds_are_added_to_the_result_folder(tmp_path, clip):
     signal = signal_of(folder)
     np.testing.assert_array_equal(pydicom.dcmread(folder / "signal.dcm").pixel_array, signal)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "signal.mha"))), signal)
-    np.testing.assert_array_equal(zarr.open(folder / "signal.zarr")[:], signal)
+    np.testing.assert_array_equal(np.asarray(zarr.open_array(folder / "signal.zarr")[:]), signal)
     source = pydicom.dcmread(clip)
     derived = pydicom.dcmread(folder / "signal.dcm")
     assert derived.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
@@ -119,10 +121,10 @@ def test_a_file_for_each_frame_comes_back_under_its_name(tmp_path, lazy):
     paths = Outputs(("mha", "mp4"), flat=True).flat_paths(tmp_path / "out", "patient-8", clip)
     source = Recording.of(clip) if lazy else clip
     with open_outputs(paths, source, "test") as append:
-        append(clip.frames[:4])
+        append(clip.frames[:4], None)
         assert len(list((tmp_path / "out").glob("*.mha"))) == 4  # each is there as its frame has arrived
-        append(clip.frames[4:])
-    names = {file.name for file in clip.files}
+        append(clip.frames[4:], None)
+    names = {file.name for file in clip.files or ()}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names | {"patient-8.mp4"}
     for number, frame in enumerate(frames, start=1):
         image = sitk.ReadImage(str(tmp_path / "out" / f"patient-8-4C-frame-{number}.mha"))
@@ -138,6 +140,7 @@ def test_a_series_is_not_replaced_either(tmp_path):
 
 def test_blocks_have_the_sources_files(tmp_path):
     clip = series(tmp_path / "in", hazy(7))
+    assert clip.files is not None
     parts = list(Recording.of(clip).blocks(3))
     assert [part.files for part in parts] == [clip.files[:3], clip.files[3:6], clip.files[6:]]
     whole = dataclasses.replace(Recording.of(clip)).read()
@@ -180,6 +183,7 @@ def test_the_containers_command(tmp_path):
     """Its entry point, with further options typed after the image's name."""
     lines = Path(__file__, "../../containers/Dockerfile").resolve().read_text().splitlines()
     (line,) = [line for line in lines if line.startswith("ENTRYPOINT")]
+    words: list[str]
     program, *words = json.loads(line.removeprefix("ENTRYPOINT"))
     assert program == "nuclear-diffusion"
     write_video(tmp_path / "input", hazy(), 20.0)

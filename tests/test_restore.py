@@ -476,22 +476,23 @@ def test_what_is_no_result_file_is_refused(tmp_path):
 def test_an_old_result_stays_until_the_new_one_is_whole(tmp_path):
     folder = tmp_path / "clip"
     folder.mkdir()
-    (folder / "old").touch()
+    for name in ("signal.mp4", "note.txt", ".DS_Store"):  # one of ours
+        (folder / name).write_text("old")
     killed = tmp_path / ".clip.partial"
     killed.mkdir()
     (killed / "half").touch()
     with result_folder(folder) as partial:
-        (partial / "new").touch()
-        assert (folder / "old").exists()
+        (partial / "summary.png").touch()
+        assert (folder / "signal.mp4").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["clip"]
-    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert sorted(path.name for path in folder.iterdir()) == [".DS_Store", "note.txt", "summary.png"]
 
 
 def test_what_is_not_a_result_is_never_overwritten(tmp_path):
     assert read_report(tmp_path / "missing") is None
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "patient-1.png").touch()
-    with pytest.raises(InputError, match="not a finished result"):
+    with pytest.raises(InputError, match="is not a result"):
         read_report(tmp_path / "frames")
 
 

@@ -262,6 +262,7 @@ def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
     assert prior_hash(load_prior(tmp_path)) == prior_hash(result.prior)  # the folder of a run stands for its prior
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_the_first_part_of_a_run_is_on_halved_frames():
     """Each batch is of its own step, and halved as long as that step is in the first `halved_until` of the run."""
     batches = SimpleNamespace(at=lambda step, halved, ready: (step, halved))
@@ -288,6 +289,7 @@ class Slow:
         assert cancel_futures
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_a_batch_is_used_again_until_the_next_one_is_there(monkeypatch):
     """At most as often as may be; and a batch is of the clips that were there when it was asked for."""
     monkeypatch.setattr(training, "_makers", lambda batches: (Slow({1, 3}), None, 1, 2))
@@ -334,7 +336,7 @@ def platforms() -> tuple[str | None, int]:
     """Of JAX in this process: those that may be used, and how many are."""
     from jax._src import xla_bridge
 
-    return jax.config.read("jax_platforms"), len(xla_bridge._backends)
+    return jax.config.jax_platforms, len(xla_bridge._backends)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp_path):
@@ -580,6 +582,7 @@ def test_a_prior_that_has_learned_haze_does_not_go_on_without(tmp_path):
         train(flat_frames(4), tmp_path / "run", TrainConfig(steps=1), init=tmp_path / "start.safetensors")
 
 
+@pytest.mark.usefixtures("wrong_types")
 @pytest.mark.parametrize(
     ("frames", "reason"),
     [
@@ -641,6 +644,7 @@ def test_eight_bit_frames_of_the_right_size_are_taken_as_they_are():
     assert pack_clips([("a", frames)], size=32).train.shape == (3, 8, 2, 32, 32)
 
 
+@pytest.mark.usefixtures("wrong_types")
 @pytest.mark.parametrize(
     "clips", [[], [("a", np.full((1, 4, 4), np.nan))], [("a", np.full((1, 4, 4), 2.0))], [("a", np.zeros(4))]]
 )

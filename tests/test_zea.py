@@ -247,7 +247,7 @@ def edit(path: Path, **changes):
     content = json.loads(path.read_text())
     for name, value in changes.items():
         inner = content["config"]
-        (inner["network_kwargs"] if name in ("widths", "normalization") else inner)[name] = value
+        (inner["network_kwargs"] if name in ("widths", "block_depth", "normalization") else inner)[name] = value
     path.write_text(json.dumps(content))
 
 

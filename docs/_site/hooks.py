@@ -22,7 +22,7 @@ from nuclear_diffusion.cli import main
 from nuclear_diffusion.restore.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("dehaze", "render", "train", "simulate", "evaluate", "tune", "demo")
+COMMANDS = ("dehaze", "inspect", "render", "train", "simulate", "evaluate", "tune", "demo", "app")
 MOUNTED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 
 

@@ -7,8 +7,6 @@ on first use, which keeps the import and the command line's help fast. Research 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nuclear_diffusion.version import __version__
-
 if TYPE_CHECKING:
     from nuclear_diffusion import metrics
     from nuclear_diffusion.errors import InputError
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.simulation import SimulatedClip, simulate
     from nuclear_diffusion.training.config import TrainConfig
     from nuclear_diffusion.training.loop import train
+    from nuclear_diffusion.version import __version__
     from nuclear_diffusion.view.show import show
 
 _HOME = {
@@ -62,6 +61,7 @@ _HOME = {
     "training.loop": ["train"],
     "view.show": ["show"],
     "errors": ["InputError"],
+    "version": ["__version__"],
 }
 _MODULES = {"methods": "restore.methods", "metrics": "metrics"}
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -1,8 +1,18 @@
-"""Entry point of `python -m nuclear_diffusion`."""
+"""The entry point of the command, also of `python -m nuclear_diffusion`."""
 
 import sys
 
-from nuclear_diffusion.cli import main
+from nuclear_diffusion import signals
+
+
+def main() -> int:
+    """Run the command line; from the first moment a signal ends it in one sentence."""
+    signals.end_at_once()
+
+    from nuclear_diffusion.cli import main as run
+
+    return run()
+
 
 if __name__ == "__main__":  # worker processes import this module too
     sys.exit(main())

@@ -1,31 +1,30 @@
 """The command line. Heavy modules are imported when a command runs, so that help is fast."""
 
 import argparse
+import contextlib
 import dataclasses
-import datetime
+import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
+from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.reporting import Reporter, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
 
 if TYPE_CHECKING:
     from nuclear_diffusion.io.clip import Reading
+    from nuclear_diffusion.restore.batch import Record
 
-LINE_SECONDS = 60
-"""Seconds between progress lines without a terminal."""
-
-FAILED, STOPPED = 2, 130
-"""Exit codes: an error that the user can fix; Ctrl-C."""
+FAILED, UNREAD = 2, 141
+"""Exit codes: an error that the user can fix; nobody reads the output, as after `| head`."""
 
 Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Output folder; created if missing.")]
 Prior = Annotated[
@@ -114,8 +113,16 @@ OfMethod = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Long:
+    """How a command that takes long reports."""
+
+    json: Annotated[bool, arg(help="One JSON object a line on stdout, for scripts, in place of text.")] = False
+    quiet: Annotated[bool, arg(help="Say only errors.")] = False
+
+
 @dataclasses.dataclass(frozen=True)
-class Dehaze(Generic[M]):
+class Dehaze(Long, Generic[M]):
     """Separate clips into signal and haze; write arrays, videos, a summary figure and a report for each."""
 
     clips: Annotated[
@@ -171,50 +178,83 @@ class Dehaze(Generic[M]):
     anonymize: Annotated[bool, arg(help="Remove patient data from DICOM headers; text in the picture stays.")] = False
     read: ReadOptions = ReadOptions()
 
-    def run(self) -> int:
+    jobs: Annotated[
+        int | None,
+        arg(
+            metavar="N",
+            help="Worker processes, each with its share of the cores; 1 on a GPU. A crash in one costs only its clip.",
+            help_behavior_hint="(default: none, all in this process)",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None,
+        arg(
+            metavar="I/N",
+            help="Only every N-th clip from the I-th on, for arrays of a scheduler; the last shard writes the summary.",
+            help_behavior_hint="(default: all clips)",
+        ),
+    ] = None
+
+    def run(self, say: Reporter) -> int:
         """Dehaze every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
+        if self.jobs is not None:
+            _require_positive("jobs", self.jobs)
 
-        from nuclear_diffusion.io.find import expand
+        from nuclear_diffusion.restore.batch import Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
-        from nuclear_diffusion.restore.run import check_writable, dehaze_file, folder_names, known_sector, prior_of
+        from nuclear_diffusion.restore.overview import counted, write_overview
+        from nuclear_diffusion.restore.run import check_writable, known_sector
 
+        shard = Shard() if self.shard is None else Shard.parse(self.shard)
         outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)
         check_writable(self.output)
         reading = self.read.reading()
         sector = known_sector(self.sector, self.sector_from)
-        loaded = prior_of(self.method)
-        failed = 0
-        clips = expand(self.clips)
-        names = folder_names(clips)
-        for number, (source, name) in enumerate(zip(clips, names, strict=True), start=1):
-            try:
-                with progress_bar(f"{name} ({number} of {len(names)})") as progress:
-                    outcome = dehaze_file(
-                        source,
-                        self.output / name,
-                        self.method,
-                        loaded,
-                        reading=reading,
-                        sector=sector,
-                        outputs=outputs,
-                        overwrite=self.overwrite,
-                        progress=progress,
-                    )
-            except Exception as error:
-                report_error(error)
-                failed += 1
-                continue
-            if outcome.skipped and self.flat:
-                print(f"{outcome.folder}: skipped, exists; --overwrite replaces it")
-            elif outcome.skipped:
-                print(f"{outcome.folder}: skipped, already done with the same settings")
+        everything = items_of(self.clips)
+        items = shard.of(everything)
+        task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
+        one = len(everything) == 1 and self.jobs is None
+        recorded = len(everything) > 1 and not self.flat
+        failed, ended = 0, set[str]()
+        try:
+            with say.progress(f"dehazing {items[0].name}" if one else "dehazing clips") as progress:
+                for record in run_batch(items, task, jobs=self.jobs, progress=progress, strict=one):
+                    if recorded:
+                        keep(record, self.output)
+                    ended.add(record.clip)
+                    failed += record.state == "failed"
+                    self._tell(say, record, len(ended), len(items))
+        except KeyboardInterrupt:
+            rest = [item.name for item in items if item.name not in ended]
+            raise signals.Stopped(_interrupted(len(ended) - failed, rest)) from None
+        if recorded:
+            records = records_of(everything, task)
+            missing = [item.name for item, record in zip(everything, records, strict=True) if record is None]
+            if missing:
+                page = self.output / "summary.html"
+                say.note(f"{len(missing)} clips are left for other shards; the last one writes {page}.")
             else:
-                print(f"{outcome.folder}: {outcome.report['seconds']:.1f} s, {_removed(outcome.report)}")
-                for sentence in outcome.report.get("notes", ()):
-                    print(f"note: {name}: {sentence}", file=sys.stderr)
+                whole = [record for record in records if record is not None]
+                page = write_overview(whole, self.output)
+                say.result(f"{page}: {counted(whole)}", "summary", result=page, clips=len(whole))
         return FAILED if failed else 0
+
+    def _tell(self, say: Reporter, record: "Record", done: int, total: int) -> None:
+        """Say what became of a clip."""
+        about = {"clip": record.clip, "done": done, "total": total}
+        if record.state == "failed":
+            say.error(record.reason, "failed", **about)
+        elif record.state == "skipped":
+            why = "exists; --overwrite replaces it" if self.flat else "already done with the same settings"
+            say.result(f"{record.result}: skipped, {why}", "skipped", **about, result=record.result)
+        else:
+            removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost)
+            text = f"{record.result}: {record.seconds or 0.0:.1f} s, {removed}"
+            say.result(text, "done", **about, seconds=record.seconds, result=record.result)
+            for sentence in record.notes:
+                say.note(sentence, clip=record.clip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,7 +276,7 @@ class Inspect:
     ] = None
     read: ReadOptions = ReadOptions()
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Describe every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
@@ -250,11 +290,12 @@ class Inspect:
         for source in clips:
             try:
                 seen = describe(source, reading)
-                print("\n".join(seen.lines()))
+                say.result("\n".join(seen.lines()))
                 if self.output is not None:
                     draw(seen, self.output)
             except Exception as error:
-                report_error(error)
+                signals.check()
+                report_error(error, say)
                 failed += 1
         return FAILED if failed else 0
 
@@ -280,7 +321,7 @@ class Render:
         ),
     ] = None
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Render every result; report failures and continue with the rest."""
         if not self.results:
             raise InputError("Name at least one result folder.")
@@ -296,18 +337,21 @@ class Render:
             try:
                 outcome = render_result(folder, self.strength, None if self.output is None else self.output / name)
             except Exception as error:
-                report_error(error)
+                signals.check()
+                report_error(error, say)
                 failed += 1
                 continue
-            print(f"{outcome.folder}: {_removed(outcome.report)}")
+            report = outcome.report
+            removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"))
+            say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
         return FAILED if failed else 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Train(Request):
+class Train(Long, Request):
     """Train a diffusion prior on your own or simulated clips. Interrupted runs resume."""
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Train, and report whether the new prior is better than the previous one."""
         self.check()
 
@@ -315,18 +359,18 @@ class Train(Request):
         from nuclear_diffusion.training.train_prior import train_prior
 
         check_writable(self.output)
-        trained = train_prior(self, progress_bar, lambda sentence: print(f"note: {sentence}", file=sys.stderr))
+        trained = train_prior(self, say.progress, say.note)
         if trained.interrupted:
-            print(f"Interrupted at step {trained.step}; run the same command to resume.", file=sys.stderr)
-            return STOPPED
-        print(f"{self.output / 'prior.safetensors'}: {trained.step} steps on {trained.frames} frames")
-        for sentence in trained.verdict:
-            print(sentence)
+            raise signals.Stopped(f"Interrupted at step {trained.step}; run the same command to resume.")
+        made = self.output / "prior.safetensors"
+        about = {"steps": trained.step, "frames": trained.frames, "verdict": trained.verdict}
+        lines = [f"{made}: {trained.step} steps on {trained.frames} frames", *trained.verdict]
+        say.result("\n".join(lines), "done", result=made, **about)
         return 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Simulate:
+class Simulate(Long):
     """Write a data set of simulated hazy echo clips with ground truth."""
 
     directory: Annotated[Positional[Path], arg(metavar="DIR", help="Output folder; created if missing.")]
@@ -335,7 +379,7 @@ class Simulate:
     frames: Annotated[int, arg(help="Frames per clip.")] = 60
     size: Annotated[int, arg(help="Height and width of a frame in pixels.")] = 256
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Simulate and write the clips."""
         for name in ("clips", "frames", "size"):
             _require_positive(name, getattr(self, name))
@@ -345,7 +389,7 @@ class Simulate:
         from nuclear_diffusion.simulation import write_dataset
 
         check_writable(self.directory)
-        with progress_bar("simulating") as progress:
+        with say.progress("simulating") as progress:
             write_dataset(
                 self.directory,
                 clips=self.clips,
@@ -354,12 +398,13 @@ class Simulate:
                 size=self.size,
                 progress=progress,
             )
-        print(f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth")
+        text = f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth"
+        say.result(text, "done", result=self.directory, clips=self.clips)
         return 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Long):
     """Evaluate methods on a data set with masks: tables, figures and a report. Interrupted runs resume."""
 
     data: Data
@@ -414,7 +459,7 @@ class Evaluate:
         arg(metavar="INT", help="Random seed of the methods.", help_behavior_hint="(default: 0, or from --settings)"),
     ] = None
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Run what is missing and write the report."""
         _require_positive("workers", self.workers)
         _require_seed(self.seed)
@@ -442,13 +487,15 @@ class Evaluate:
             self.output,
             workers=self.workers,
             command=self.command(),
-            progress_bar=progress_bar,
+            progress_bar=say.progress,
             inception=self.inception,
         )
         left_out = study.left_out()
         for sentence in (*dataset.notes, *left_out):
-            print(f"note: {sentence}", file=sys.stderr)
-        print(f"{self.output / 'report.html'}: {len(study.main)} methods on {len(study.cases)} clips")
+            say.note(sentence)
+        page = self.output / "report.html"
+        text = f"{page}: {len(study.main)} methods on {len(study.cases)} clips"
+        say.result(text, "done", result=page, clips=len(study.cases), left_out=len(left_out))
         return FAILED if left_out else 0
 
     def command(self) -> str:
@@ -457,7 +504,7 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tune:
+class Tune(Long):
     """Tune a method's strengths on some patients and evaluate the result on the others. Interrupted runs resume."""
 
     data: Data
@@ -481,7 +528,7 @@ class Tune:
     truth: Truth = None
     seed: Annotated[int, arg(help="Random seed of the split, the search and the method.")] = 0
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Split the patients, search, and write the settings file and the report."""
         for name in ("trials", "max_ks"):
             _require_positive(name, getattr(self, name))
@@ -512,27 +559,31 @@ class Tune:
             seed=self.seed,
             max_ks=self.max_ks,
             command=_command_line("tune", self),
-            progress_bar=progress_bar,
+            progress_bar=say.progress,
         )
         for sentence in tuned.notes:
-            print(f"note: {sentence}", file=sys.stderr)
-        print(f"{self.output / 'settings.json'}: {as_json(tuned.settings)}; numbers in {self.output / 'report.md'}")
+            say.note(sentence)
+        made = self.output / "settings.json"
+        text = f"{made}: {as_json(tuned.settings)}; numbers in {self.output / 'report.md'}"
+        say.result(text, "done", result=made)
         return FAILED if tuned.left_out else 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Demo:
+class Demo(Long):
     """Dehaze a real echo clip, and compare the methods on a simulated patient with known truth."""
 
     output: Output = Path("nuclear-diffusion-demo")
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Run both parts and list the files to open."""
         from nuclear_diffusion.measure.demo import run_demo
         from nuclear_diffusion.restore.run import check_writable
 
         check_writable(self.output)
-        run_demo(self.output, progress_bar=progress_bar)
+        run_demo(self.output, progress_bar=say.progress, silent=self.json or self.quiet)
+        if self.json:
+            say.result("", "done", result=self.output)
         return 0
 
 
@@ -547,7 +598,7 @@ class App:
     port: Annotated[int, arg(help="Port; 0 takes a free one.")] = 0
     no_browser: Annotated[bool, arg(help="Only print the address, with its token.")] = False
 
-    def run(self) -> int:
+    def run(self, say: Reporter) -> int:
         """Serve the page until Ctrl-C."""
         from nuclear_diffusion.measure import require_modules
 
@@ -573,94 +624,66 @@ Command = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, 2 for an error that the user can fix, or 130 for Ctrl-C."""
+    """Run the command line; return the exit code.
+
+    0: done. 2: an error that the user can fix. 130 and 143: ended by SIGINT (Ctrl-C) and SIGTERM. 141: nobody reads the
+    output.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         from nuclear_diffusion.version import __version__
 
         print(f"nuclear-diffusion {__version__}")
         return 0
-    try:
-        return _parse(arguments).run()
-    except SystemExit as stop:  # help, or arguments that tyro cannot parse
-        return stop.code if isinstance(stop.code, int) else FAILED
-    except KeyboardInterrupt:
-        print("\nInterrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        return STOPPED
-    except Exception as error:
-        report_error(error)
-        return FAILED
+    say = Reporter()
+    with signals.unwinding():
+        try:
+            command = _parse(arguments)
+            if isinstance(command, Long):
+                say = Reporter(json=command.json, quiet=command.quiet)
+            code = command.run(say)
+            sys.stdout.flush()  # so that a reader that is gone is noticed here
+            return code
+        except SystemExit as stop:  # help, or arguments that tyro cannot parse
+            return stop.code if isinstance(stop.code, int) else FAILED
+        except KeyboardInterrupt as stop:
+            return _end(say, str(stop))
+        except BrokenPipeError:
+            for stream in (sys.stdout, sys.stderr):  # what is still buffered has nowhere to go
+                with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
+            return UNREAD
+        except Exception as error:
+            if signals.received is not None:  # compiled code turns what a signal raises into its own errors
+                return _end(say)
+            report_error(error, say)
+            return FAILED
 
 
-def _removed(report: dict[str, Any]) -> str:
-    lost = report.get("bright_tissue_lost")
-    words = f"{100 * report['haze_energy_removed']:.1f} % of the energy removed"
+def _end(say: Reporter, sentence: str = "") -> int:
+    say.interrupted(sentence or signals.SENTENCE)
+    return signals.code()
+
+
+def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
+    """What is finished when a batch is interrupted, and some of what is not."""
+    more = f" and {len(rest) - most} more" if len(rest) > most else ""
+    finished = f"{done} clip{'s' * (done != 1)}"
+    open_ = f"{', '.join(rest[:most])}{more}"
+    return f"Interrupted. Finished: {finished}; not finished: {open_}. The same command goes on from there."
+
+
+def _removed(energy: float, lost: float | None) -> str:
+    words = f"{100 * energy:.1f} % of the energy removed"
     return words if lost is None else f"{words}, {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
 
 
-def report_error(error: Exception) -> None:
-    """Print an error that the user can fix on one line; re-raise any other."""
-    if isinstance(error, InputError):
-        sentence = str(error)
-    elif isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        sentence = f"{where}{error.strerror}."
-    elif isinstance(error, OSError):  # h5py and av set only the message
-        sentence = str(error)
-    else:
+def report_error(error: Exception, say: Reporter) -> None:
+    """Report an error that the user can fix in one sentence; re-raise any other."""
+    sentence = sentence_of(error)
+    if sentence is None:
         raise error
-    print("error: " + " ".join(sentence.split()), file=sys.stderr)
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[..., None]]:
-    """Show progress on stderr; yields a function to call with (done, total) and optionally a short text.
-
-    A terminal gets a bar with elapsed and remaining time; a log gets at most one line per minute.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        Remaining(),
-        TextColumn("left {task.fields[words]}"),
-    )
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(description)
-        return
-    # Estimate speed over an hour, because rich's 30 s may not contain a single step.
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600) as bar:
-        task = bar.add_task(description, total=None, words="")
-        yield lambda done, total, words="": bar.update(task, completed=done, total=total, words=words)
-
-
-def _lines(description: str) -> Callable[..., None]:
-    """Progress as lines at least `LINE_SECONDS` apart, for logs."""
-    started = told = time.monotonic()
-
-    def tell(done: int, total: int, words: str = "") -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told < LINE_SECONDS:
-            return
-        told = now
-        elapsed = now - started
-        left = f", about {_duration(elapsed * (total - done) / done)} left" if done else ""
-        line = f"{description}: {done} of {total}, {_duration(elapsed)} elapsed{left}{', ' * bool(words)}{words}"
-        print(line, file=sys.stderr, flush=True)
-
-    return tell
-
-
-def _duration(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
+    say.error(sentence)
 
 
 def _parse(arguments: Sequence[str]) -> Command:
@@ -711,7 +734,7 @@ def _command_line(name: str, command: Any, but: Sequence[str] = ()) -> str:
     flags = []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
-        if field.name not in ("data", "output", *but) and value != field.default:
+        if field.name not in ("data", "output", "json", "quiet", *but) and value != field.default:
             words = value if isinstance(value, tuple) else (value,)
             flags += [f"--{field.name.replace('_', '-')}", *(str(word) for word in words)]
     return shlex.join(["nuclear-diffusion", name, str(command.data), "-o", str(command.output), *flags])

@@ -30,9 +30,11 @@ SHOWN = ("gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "flicker_b", "brigh
 """The scores in the table and the report, in this order."""
 
 
-def run_demo(output: Path, *, progress_bar: Callable[[str], AbstractContextManager[Progress]]) -> dict[str, Any]:
-    """Run both parts into `output`, print the table and the files to open, and return the report."""
-    console = Console(soft_wrap=True)
+def run_demo(
+    output: Path, *, progress_bar: Callable[[str], AbstractContextManager[Progress]], silent: bool = False
+) -> dict[str, Any]:
+    """Run both parts into `output`, print the table and the files to open unless `silent`, and return the report."""
+    console = Console(soft_wrap=True, quiet=silent)
     settings = Nuclear()
     loaded = prior_of(settings)
     with progress_bar("real clip") as progress:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import alone_in
 from nuclear_diffusion.measure.candidates import Candidate
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import clean_moments, measure_fid, open_network
@@ -16,6 +17,7 @@ Bar = Callable[[str], AbstractContextManager[Progress]]
 """Makes a progress bar with a title."""
 
 
+@alone_in("folder")
 def evaluate(
     dataset: Dataset,
     candidates: Sequence[Candidate],

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import write
+from nuclear_diffusion.files import alone_in, write
 from nuclear_diffusion.measure.candidates import HAZY, Candidate
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.evaluate import Bar
@@ -54,6 +54,7 @@ class Tuned(NamedTuple):
     """Whether a clip failed."""
 
 
+@alone_in("folder")
 def tune(
     dataset: Dataset,
     base: Candidate,

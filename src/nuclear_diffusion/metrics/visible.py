@@ -27,7 +27,7 @@ def flicker(video: Images, region: Region) -> float:
     Only pixels that are in the region in every frame count, so that a moving border is not flicker. NaN for fewer than
     three frames. Raises `InputError` if no pixel is left.
     """
-    return _swing(_levels(video, region).mean(axis=1))
+    return swing(mean_levels(video, region))
 
 
 def pixel_flicker(video: Images, region: Region) -> float:
@@ -35,7 +35,7 @@ def pixel_flicker(video: Images, region: Region) -> float:
 
     In [0, 510]. Motion counts as flicker, so use it for static tissue. Otherwise as `flicker`.
     """
-    return _swing(_levels(video, region))
+    return swing(_levels(video, region))
 
 
 def bright_lost(before: Images, after: Images, region: Region | None = None, truth: Images | None = None) -> float:
@@ -66,6 +66,16 @@ def bright_and_lost(
     return bright, bright & (new < KEPT * old)
 
 
+def mean_levels(video: Images, region: Region) -> Float[ndarray, " frames"]:
+    """Mean grey level of a region in each frame, in [0, 255]; see `flicker`."""
+    return _levels(video, region).mean(axis=1)
+
+
+def swing(levels: Float[ndarray, "frames *pixels"]) -> float:
+    """Root mean square second difference over time; NaN for fewer than three frames."""
+    return float(np.sqrt(np.mean(np.diff(levels, n=2, axis=0) ** 2))) if len(levels) > 2 else math.nan
+
+
 def _levels(video: Images, region: Region) -> Float[ndarray, "frames pixels"]:
     """Grey levels of the pixels that are in the region in every frame."""
     frames = to_uint8(video, "video")
@@ -73,11 +83,6 @@ def _levels(video: Images, region: Region) -> Float[ndarray, "frames pixels"]:
     if not throughout.any():
         raise InputError("`region` selects no pixel in every frame: draw regions that overlap, or use fewer frames.")
     return frames[:, throughout].astype(np.float64)
-
-
-def _swing(levels: Float[ndarray, "frames *pixels"]) -> float:
-    """Root mean square second difference over time."""
-    return float(np.sqrt(np.mean(np.diff(levels, n=2, axis=0) ** 2))) if len(levels) > 2 else math.nan
 
 
 def _sums(frames: UInt8[ndarray, "frames height width"]) -> Int[ndarray, "frames height width"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, beside
 from nuclear_diffusion.paper.windows import Once
 
 
@@ -44,7 +44,7 @@ def finished_windows(folder: Path, identity: dict[str, Any]) -> Iterator[Finishe
     Windows of another `identity` are removed first. A kill or Ctrl-C leaves them for the next run; an error, such as
     a full disk, does not.
     """
-    place = folder.with_name(f".{folder.name}.windows")
+    place = beside(folder, "windows")
     about, text = place / "identity.json", json.dumps(identity, sort_keys=True)
     if place.exists() and not (about.is_file() and about.read_text(encoding="utf-8") == text):
         shutil.rmtree(place, ignore_errors=True)

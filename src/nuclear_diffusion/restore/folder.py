@@ -1,29 +1,32 @@
 """The result folder of one clip: arrays, videos, a summary figure and a report."""
 
 import contextlib
+import io
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
+import msgspec
 import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import recovered, replacing, sha256_of, write
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write import Writer, open_writer
-from nuclear_diffusion.metrics.visible import bright_and_lost
+from nuclear_diffusion.metrics.visible import bright_and_lost, mean_levels, swing
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
 from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
 from nuclear_diffusion.restore.outputs import NAMES
 from nuclear_diffusion.restore.pictures import Summary, caption, side_by_side
+from nuclear_diffusion.text import read_json
 from nuclear_diffusion.types import Mask
 
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
@@ -33,50 +36,84 @@ SPREAD = "spread.mp4"
 """An additional file if there are posterior samples."""
 
 
-@contextlib.contextmanager
-def result_folder(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside `folder` that is renamed to `folder` if the block succeeds.
+RESULTS = {*FILES, SPREAD, *NAMES}
+"""All names that `dehaze` writes into a result folder; anything else there is the user's."""
 
-    An existing result is replaced only then. An error or Ctrl-C leaves nothing behind; a killed process leaves the
-    hidden folder, which the next run removes.
+
+class _Written(msgspec.Struct):
+    """A file of a result as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+class _Report(msgspec.Struct):
+    """What must be in a report.json to say what the result is of, and whether it is whole."""
+
+    input_sha256: str
+    prior_sha256: str | None
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, _Written]
+
+
+def result_folder(folder: Path) -> contextlib.AbstractContextManager[Path]:
+    """Yield a hidden folder that takes the place of `folder` if the block succeeds; see `files.replacing`.
+
+    What the user has put into an old result moves over.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    replaced = folder.with_name(f".{folder.name}.replaced")
-    if replaced.exists() and not folder.exists():  # killed between the two renames
-        replaced.rename(folder)
-    for leftover in (partial, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    made = [parent for parent in folder.parents if not parent.exists()]
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for file in (file for file in partial.rglob("*") if file.is_file()):
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
-        if replaced.exists() and not folder.exists():
-            replaced.rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for parent in made:
-                parent.rmdir()
-        raise
+    return replacing(folder, RESULTS.__contains__)
+
+
+def recover(folder: Path) -> None:
+    """Put a result that a killed process was replacing back in its place; the caller holds `files.locked(folder)`."""
+    recovered(folder, RESULTS.__contains__)
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
-    """The report of a finished result, or None if `folder` does not exist; raises `InputError` for anything else."""
-    if not folder.exists():
+    """The report of a result, or None if `folder` does not exist, is empty, or holds a damaged result.
+
+    Damaged: its report cannot be read, or a file of it is missing or has another size. Additional outputs that were
+    removed are not missed. Raises `InputError` if `folder` is no result of `dehaze`.
+    """
+    if not os.path.lexists(folder):
         return None
-    with contextlib.suppress(OSError, ValueError):
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        present = {file.name for file in folder.iterdir() if file.name[0] != "."}
-        if set(FILES) <= present <= {*FILES, SPREAD, *NAMES} and isinstance(report, dict):
-            return report
-    raise InputError(f"{folder} exists and is not a finished result: move it or choose another -o.")
+    with contextlib.suppress(OSError):
+        present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+        with contextlib.suppress(InputError, msgspec.ValidationError):
+            report = read_json(folder / "report.json", dict[str, Any], "a report of `dehaze`")
+            listed = msgspec.convert(report, _Report).files
+            tops = {name: Path(name).parts[:1] for name in listed}
+            needed = {name: one for name, one in listed.items() if {*tops[name]} & {*FILES, SPREAD, *present}}
+            whole = {*FILES} <= {*needed, "report.json"} and all(_has(folder, *pair) for pair in needed.items())
+            return {**report, "files": {name: report["files"][name] for name in needed}} if whole else None
+        if not present or len(present & {*FILES}) > 2:
+            return None
+    raise InputError(f"{folder} exists and is not a result of `dehaze`: move it or choose another -o.")
+
+
+def _has(folder: Path, name: str, written: _Written) -> bool:
+    """Whether a file is there with the size that it was written with."""
+    inside = Path(name).parts[0] in RESULTS and ".." not in Path(name).parts
+    return inside and (folder / name).is_file() and (folder / name).stat().st_size == written.bytes
+
+
+def is_whole(folder: Path, report: dict[str, Any]) -> bool:
+    """Whether each file in `folder` is as it was written, by its hash; `report` is from `read_report`."""
+    try:
+        return all(sha256_of(folder / name) == one["sha256"] for name, one in report["files"].items())
+    except OSError:
+        return False
+
+
+def record_files(folder: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Write report.json with the size and hash of every other file of the result; return the report."""
+    mine = (path for path in folder.rglob("*") if path.relative_to(folder).parts[0] in RESULTS - {"report.json"})
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(mine) if path.is_file()}
+    sizes = {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
+    report = {**report, "files": sizes}
+    write(folder / "report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
+    return report
 
 
 def identity(
@@ -119,7 +156,7 @@ def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], ab
     """
     method, removed = about.method, Removed()
     with contextlib.ExitStack() as files:
-        result = files.enter_context(h5py.File(folder / "result.h5", "w"))
+        result = files.enter_context(create_h5(folder / "result.h5"))
         movies: dict[str, Writer] = {}
 
         def show(name: str, frames: ndarray) -> None:
@@ -155,9 +192,7 @@ def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], ab
         write_attributes(result, report)
     if summary is not None:
         summary.draw(method).savefig(folder / "summary.png", dpi=120)
-    text = json.dumps(report, indent=2, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
-    return report
+    return record_files(folder, report)
 
 
 class Removed:
@@ -167,6 +202,7 @@ class Removed:
         self._before: list[float] = []
         self._taken: list[float] = []
         self._bright = self._lost = 0
+        self._levels: dict[str, list[float]] = {"input": [], "signal": []}
         self.pixels = 0
         """Pixels of the sector."""
 
@@ -176,6 +212,9 @@ class Removed:
         bright, lost = bright_and_lost(clip.frames, dehazed.signal)
         self._bright += int(bright[:, dehazed.sector].sum())
         self._lost += int(lost[:, dehazed.sector].sum())
+        if self.pixels:
+            for name, video in (("input", clip.frames), ("signal", dehazed.signal)):
+                self._levels[name] += mean_levels(video, dehazed.sector).tolist()
         for before, after in zip(clip.frames, dehazed.signal, strict=True):
             seen = before[dehazed.sector].astype(np.float64)
             self._before.append(float(np.square(seen).sum()))
@@ -192,6 +231,12 @@ class Removed:
         """Fraction of the bright pixels that are lost (`metrics.bright_lost`); None if there are none."""
         return self._lost / self._bright if self._bright else None
 
+    @property
+    def flicker(self) -> dict[str, float | None]:
+        """Flicker of the sector's mean in input and signal (`metrics.flicker`); None for fewer than three frames."""
+        swings = {name: swing(np.array(levels)) for name, levels in self._levels.items()}
+        return {name: value if math.isfinite(value) else None for name, value in swings.items()}
+
 
 def make_report(recording: Recording, about: About, removed: Removed, seconds: float) -> dict[str, Any]:
     """Sizes, time, settings and amount of haze removed, as JSON values."""
@@ -206,6 +251,7 @@ def make_report(recording: Recording, about: About, removed: Removed, seconds: f
         "seconds": round(seconds, 3),
         "haze_energy_removed": removed.energy,
         "bright_tissue_lost": removed.bright,
+        "flicker": removed.flicker,
         **identity(about.input_sha256, about.method, about.prior_sha256, about.sector_sha256),
         "versions": versions() if about.made_by is None else about.made_by,
         "notes": list(about.notes),
@@ -218,6 +264,59 @@ def versions() -> dict[str, str]:
     from nuclear_diffusion.version import __version__
 
     return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
+
+
+class _Sink(io.FileIO):
+    """A file that remembers its first error instead of raising it.
+
+    HDF5 cannot close a file that it cannot write to the end: its error comes again when the process ends, as a crash.
+    """
+
+    failed: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write all of `content`, or nothing after an error."""
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        try:
+            while self.failed is None and rest:
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self.failed = error
+        return size
+
+    def readinto(self, buffer: Any) -> int:
+        """Read; what could not be written is 0."""
+        view = memoryview(buffer).cast("B")
+        found = super().readinto(view) or 0
+        if self.failed is not None:
+            view[found:] = bytes(len(view) - found)
+            return len(view)
+        return found
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size, or do nothing after an error."""
+        try:
+            return super().truncate(size) if self.failed is None else size or 0
+        except OSError as error:
+            self.failed = error
+            return size or 0
+
+    def check(self) -> None:
+        """Raise the error, if there was one."""
+        if self.failed is not None:
+            raise self.failed
+
+
+@contextlib.contextmanager
+def create_h5(path: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file. Raises `OSError` at the end if the disk was full, whatever HDF5 says."""
+    with _Sink(path, "w+") as sink:
+        try:
+            with h5py.File(sink, "w") as file:
+                yield file
+        finally:
+            sink.check()
 
 
 def write_frames(file: h5py.File, start: int, clip: Clip, dehazed: Dehazed, count: int) -> None:
@@ -255,7 +354,7 @@ def write_h5(path: Path, clip: Clip, dehazed: Dehazed, about: About) -> None:
     """Write a `result.h5` of a whole clip."""
     removed = Removed()
     removed.add(clip, dehazed)
-    with h5py.File(path, "w") as file:
+    with create_h5(path) as file:
         write_frames(file, 0, clip, dehazed, len(clip))
         file["sector"] = dehazed.sector
         write_attributes(file, make_report(Recording.of(clip), about, removed, dehazed.seconds))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import filling, locked
 from nuclear_diffusion.io import Reading, find_sector, read_video
 from nuclear_diffusion.io.find import Source, name_of
 from nuclear_diffusion.io.recording import Recording, open_clip
@@ -23,9 +24,12 @@ from nuclear_diffusion.restore.folder import (
     About,
     Removed,
     identity,
+    is_whole,
     make_report,
     open_result,
     read_report,
+    record_files,
+    recover,
     result_folder,
     versions,
     write_result,
@@ -127,7 +131,23 @@ def dehaze_file(
     complete; if only the strength differs, it is just rendered again. `outputs` are added to the result, or written in
     its place if they are flat.
     """
-    outputs = outputs or Outputs()
+    with locked(folder):
+        recover(folder)
+        return _dehaze_file(source, folder, method, loaded, reading, sector, outputs or Outputs(), overwrite, progress)
+
+
+def _dehaze_file(
+    source: Source,
+    folder: Path,
+    method: Method,
+    loaded: LoadedPrior,
+    reading: Reading | None,
+    sector: Mask | None,
+    outputs: Outputs,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Outcome:
+    """`dehaze_file`, while no other process writes `folder`."""
     recording = held(open_clip(source, reading))
     seen = survey(recording)
     check_separable(recording, seen, method)
@@ -142,13 +162,14 @@ def dehaze_file(
     if outputs.flat:
         return _write_flat(recording, dehazed(), folder, about, outputs, overwrite)
     finished = read_report(folder)
-    if finished is not None:
+    if finished is not None and is_whole(folder, finished):
         if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
             missing = outputs.paths(folder)
             if missing:
                 with open_result(folder / "result.h5") as result:
                     for _ in _also(outputs, missing, recording, method, result.pieces()):
                         pass
+                finished = record_files(folder, finished)
             return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
             raise InputError(
@@ -176,9 +197,11 @@ def _write_flat(
     if not paths:
         return Outcome(where, {}, skipped=True)
     removed, seconds = Removed(), 0.0
-    for clip, dehazed in _also(outputs, paths, recording, about.method, pieces):
-        removed.add(clip, dehazed)
-        seconds = dehazed.seconds
+    with filling(folder) as partial:
+        temporary = {kind: tuple(partial / file.name for file in files) for kind, files in paths.items()}
+        for clip, dehazed in _also(outputs, temporary, recording, about.method, pieces):
+            removed.add(clip, dehazed)
+            seconds = dehazed.seconds
     return Outcome(where, make_report(recording, about, removed, seconds), skipped=False)
 
 
@@ -215,6 +238,15 @@ def render_result(
     `output` exists or is inside it, or the strength is invalid, and for a result in place that holds
     other outputs, whose headers would be lost.
     """
+    with locked(folder if output is None else output):
+        recover(folder if output is None else output)
+        return _render_result(folder, strength, output, outputs or Outputs(), source)
+
+
+def _render_result(
+    folder: Path, strength: float, output: Path | None, outputs: Outputs, source: Recording | None
+) -> Outcome:
+    """`render_result`, while no other process writes the result."""
     place = folder.resolve()
     try:
         finished = read_report(place)
@@ -224,6 +256,8 @@ def render_result(
         raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
     if output is not None and (output.exists() or place in output.resolve().parents):
         raise InputError(f"{output} exists or is inside the result: choose another -o.")
+    if not is_whole(place, finished):
+        raise InputError(f"{folder} is damaged: dehaze the clip again.")
     others = sorted(NAMES.intersection(file.name for file in place.iterdir()) - set(FILES))
     if output is None and source is None and others:
         raise InputError(
@@ -242,9 +276,10 @@ def render_result(
             dict(finished["versions"]),
             float(finished["seconds"]),
         )
+    except InputError:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
-    outputs = outputs or Outputs()
     with (
         open_result(place / "result.h5") as result,
         result_folder(place if output is None else output) as partial,

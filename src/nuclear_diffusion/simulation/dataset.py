@@ -11,7 +11,7 @@ from numpy import ndarray
 from PIL import Image
 
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.files import atomic, write
+from nuclear_diffusion.files import alone_in, atomic, write
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.text import read_json
 
@@ -30,6 +30,7 @@ CLEAN_PATIENTS = 500_000
 """Seed offset of the clean patients, who differ from the hazy ones, as in the challenge."""
 
 
+@alone_in("directory")
 def write_dataset(
     directory: str | Path,
     clips: int,

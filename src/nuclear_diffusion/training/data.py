@@ -38,7 +38,7 @@ class Bank(NamedTuple):
 
 
 def pack_clips(
-    clips: Iterable[tuple[str, Shaped[np.ndarray, "frames *moments_and_kinds height width"]]],
+    clips: Iterable[tuple[str, Shaped[np.ndarray, "*frames_moments_and_kinds height width"]]],
     *,
     size: int = 256,
     val_every: int = 10,

@@ -35,8 +35,9 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from safetensors.numpy import save
 
+from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import write
+from nuclear_diffusion.files import alone_in, write
 from nuclear_diffusion.priors.checkpoint import (
     fill_arrays,
     load_trained,
@@ -125,13 +126,14 @@ def beside_gpu() -> bool:
     return jax.default_backend() != "cpu" or os.environ.get("NUCLEAR_DIFFUSION_BESIDE_GPU") == "1"
 
 
+@alone_in("out")
 def train(
     frames: FrameBank,
     out: Path,
     config: TrainConfig | None = None,
     *,
     seed: int = 0,
-    val_frames: FrameBank | None = None,
+    val_frames: UInt8[np.ndarray, "others *moments_and_kinds height width"] | None = None,
     resume: bool = True,
     init: Path | str | DiffusionPrior | None = None,
     judge: Judge | None = None,
@@ -411,7 +413,7 @@ class _Run:
         """Begin a new run in this folder."""
         for path in (self.checkpoint_path, self.prior_path):
             path.unlink(missing_ok=True)
-        (self.out / "loss.csv").write_text(",".join(self.columns) + "\n")
+        write(self.out / "loss.csv", ",".join(self.columns) + "\n")
 
     def record(self, step: int, lr: float, loss: float, errors: dict[str, float] | None) -> None:
         """Append one row to loss.csv, and to TensorBoard's file if it is installed."""
@@ -633,14 +635,16 @@ def _stop_on_signal() -> Iterator[threading.Event]:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def request(_number: int, _frame: Any) -> None:
+    def request(number: int, _frame: Any) -> None:
+        signals.received = number
         stop.set()
         restore()
 
     for number in previous:
         signal.signal(number, request)
     try:
-        yield stop
+        with signals.patient():
+            yield stop
     finally:
         restore()
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import working_in, write
 from nuclear_diffusion.measure.front import Regions
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.priors.checkpoint import as_blind, load_trained, prior_hash
@@ -61,6 +62,12 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
     are then paired with simulated haze (`read_frames`). Both priors are compared on hazy clips outside the training
     set. Raises `InputError` for unreadable clips or options that contradict each other.
     """
+    with working_in(request.output):
+        return _train_prior(request, progress_bar, note)
+
+
+def _train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]) -> Trained:
+    """`train_prior`, while no other process writes the output."""
     start = None if request.start is None else load_trained(request.start)
     if start is not None and request.blind:
         start = as_blind(start)
@@ -110,7 +117,7 @@ def train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None]
         verdict = judge.verdict(result.prior, name)
         if prior_hash(result.prior) == prior_hash(before):
             verdict = [f"No weights of this run were better than {name}: prior.safetensors is a copy of {name}."]
-        (request.output / "verdict.txt").write_text("\n".join(verdict) + "\n", encoding="utf-8")
+        write(request.output / "verdict.txt", "\n".join(verdict) + "\n")
     if not request.keep_cache:
         shutil.rmtree(cache, ignore_errors=True)
     return Trained(result.step, frames, verdict, False)

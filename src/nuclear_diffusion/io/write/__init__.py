@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Array, Shaped
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
@@ -137,7 +137,9 @@ def open_writer(
             raise ValueError(f"`append` must be given {shape[0]} frames, got {writer.written}.")
 
 
-def write_video(path: str | Path, frames: Shaped[ndarray, "frames height width *rgb"], fps: float = 30.0) -> None:
+def write_video(
+    path: str | Path, frames: Shaped[ndarray | Array, "frames height width *rgb"], fps: float = 30.0
+) -> None:
     """Write a grey or RGB clip in the format given by the suffix of `path`.
 
     `.npz`, `.npy`, `.h5`, `.zarr` and `.tif`/`.tiff` keep the values exactly (and, except `.npy`, the frame rate).

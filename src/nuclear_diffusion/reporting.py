@@ -1,0 +1,174 @@
+"""What a command says: progress, results, notes and errors; for a terminal, for a log, or for a script."""
+
+import datetime
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from nuclear_diffusion import signals
+from nuclear_diffusion.errors import InputError
+
+FIRST_SECONDS, LINE_SECONDS = 5.0, 60.0
+"""Seconds to the first line of a log, and between lines."""
+
+EVENT_SECONDS = 1.0
+"""Seconds between progress events for scripts."""
+
+
+logging.getLogger("nuclear_diffusion").addHandler(logging.NullHandler())  # silent unless a program asks for it
+
+
+class Reporter:
+    """Results go to stdout; progress, notes and errors to stderr.
+
+    With `json` stdout gets one JSON object a line in place of text and progress; with `quiet` only errors are said.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False):
+        if json and quiet:
+            raise InputError("--json and --quiet contradict each other: remove one of them.")
+        self.json, self.quiet = json, quiet
+        self._start = time.monotonic()
+        self._due = self._start + (EVENT_SECONDS if json else FIRST_SECONDS)
+        self._lock = threading.Lock()
+
+    def result(self, text: str, event: str = "result", **fields: Any) -> None:
+        """Say what was made."""
+        if self.json:
+            self._event(event, **fields)
+        elif not self.quiet:
+            print(text, flush=True)
+
+    def note(self, sentence: str, **fields: Any) -> None:
+        """Say something about the data or the result that a person should know."""
+        if self.json:
+            self._event("note", note=sentence, **fields)
+        elif not self.quiet:
+            where = f"{fields['clip']}: " if "clip" in fields else ""
+            print(f"note: {where}{sentence}", file=sys.stderr, flush=True)
+
+    def error(self, sentence: str, event: str = "error", **fields: Any) -> None:
+        """Say what went wrong."""
+        if self.json:
+            self._event(event, error=sentence, **fields)
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+
+    def interrupted(self, sentence: str) -> None:
+        """Say that a signal ended the command, and what is finished."""
+        if self.json:
+            self._event("interrupted", error=sentence)
+        print(f"\n{sentence}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(self, description: str) -> Iterator[Callable[..., None]]:
+        """Show progress; yields a function to call with (done, total) and optionally a short text.
+
+        A terminal gets a bar with elapsed and remaining time. A log gets a line within seconds and then one a minute,
+        also while nothing is reported.
+        """
+        if self.quiet:
+            yield lambda *_: signals.check()
+        elif self.json or not sys.stderr.isatty():
+            with self._lines(description) as tell:
+                yield tell
+        else:
+            with _bar(description) as tell:
+                yield tell
+
+    @contextmanager
+    def _lines(self, description: str) -> Iterator[Callable[..., None]]:
+        started, ended = time.monotonic(), threading.Event()
+        state: tuple[float, float, str] = (0, 0, "")
+
+        def tell(done: float, total: float, words: str = "") -> None:
+            nonlocal state
+            signals.check()
+            state = (done, total, words)
+
+        def keep_saying() -> None:
+            said = state
+            while not ended.wait(max(0.0, self._due - time.monotonic())):
+                now = time.monotonic()
+                self._due = now + (EVENT_SECONDS if self.json else LINE_SECONDS)
+                with suppress(OSError):  # nobody reads on: the next result finds that out
+                    if self.json and state == said:
+                        continue
+                    said = state
+                    if self.json:
+                        about = {"done": state[0], "total": state[1]} | ({"words": state[2]} if state[2] else {})
+                        self._event("progress", task=description, **about, seconds=round(now - started, 1))
+                    else:
+                        print(line(description, *state, now - started), file=sys.stderr, flush=True)
+
+        speaker = threading.Thread(target=keep_saying, daemon=True)
+        speaker.start()
+        try:
+            yield tell
+        finally:
+            ended.set()
+            speaker.join()
+
+    def _event(self, event: str, **fields: Any) -> None:
+        with self._lock:
+            print(json.dumps({"event": event, **fields}, default=str), flush=True)
+
+
+progress_bar = Reporter().progress
+"""Progress for programs without these options."""
+
+
+def line(description: str, done: float, total: float, words: str, seconds: float) -> str:
+    """Progress after some seconds as one line of a log."""
+    counts = f"{done:.0f} of {total:.0f}, " if total else ""
+    left = f", about {_duration(seconds * (total - done) / done)} left" if done > 0 else ""
+    return f"{description}: {counts}{_duration(seconds)} elapsed{left}{', ' * bool(words)}{words}"
+
+
+def sentence_of(error: Exception) -> str | None:
+    """An error that the user can fix, on one line; None for any other, which is a mistake of ours."""
+    if isinstance(error, InputError):
+        sentence = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    elif isinstance(error, OSError):  # h5py and av set only the message
+        sentence = str(error)
+    elif isinstance(error, MemoryError):
+        sentence = "There is not enough memory: give a smaller clip, or use fewer --jobs."
+    else:
+        return None
+    return " ".join(sentence.split())
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        Remaining(),
+        TextColumn("left {task.fields[words]}"),
+    )
+    # Estimate speed over an hour, because rich's 30 s may not contain a single step.
+    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=3600) as bar:
+        task = bar.add_task(description, total=None, words="", counts="")
+
+        def tell(done: float, total: float, words: str = "") -> None:
+            signals.check()
+            bar.update(task, completed=done, total=total, words=words, counts=f"{done:.0f}/{total:.0f}")
+
+        yield tell
+
+
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))

@@ -1,0 +1,183 @@
+"""Worker processes that outlive each other: when one dies, its task is named and the others go on."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
+
+from nuclear_diffusion import signals
+from nuclear_diffusion.errors import InputError
+
+Tell = Callable[[float, float], None]
+Work = Callable[[Any, Tell], Any]
+
+TELL_SECONDS = 0.2
+"""Seconds between progress messages of a worker."""
+
+THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Numbers of threads: of XLA on a CPU, and of the libraries for linear algebra."""
+
+
+class Ended(NamedTuple):
+    """A task that ended."""
+
+    task: int
+    """Its number."""
+    value: Any
+    died: str | None
+    """Why its worker died, if it did; there is no value then."""
+
+
+def spread(
+    tasks: Sequence[Any],
+    start: Callable[[], Work],
+    jobs: int,
+    progress: Callable[[dict[int, tuple[float, float]]], None] | None = None,
+) -> Iterator[Ended]:
+    """Do `tasks` in `jobs` processes and yield each as it ends.
+
+    `start` runs once in each worker and returns the function that does a task there; both and the values are pickled.
+    The cores are divided among the workers. A worker that dies is replaced. Workers never outlive the caller: they
+    unwind and end with it. `progress` gets (done, total) of each task at work, by index.
+
+    Raises `InputError` if `start` does, or a worker dies in it.
+    """
+    waiting = deque(enumerate(tasks))
+    crew: list[_Worker] = []
+    try:
+        while waiting or any(worker.task is not None for worker in crew):
+            busy = sum(worker.task is not None for worker in crew)
+            while len(crew) < min(jobs, busy + len(waiting)):
+                crew.append(_Worker(start, threads=max(1, _cores() // jobs)))
+            for connection in wait([worker.connection for worker in crew]):
+                worker = next(worker for worker in crew if worker.connection is connection)
+                try:
+                    kind, content = worker.connection.recv()
+                except (EOFError, OSError):
+                    crew.remove(worker)
+                    why = worker.death()
+                    if worker.task is None:
+                        if not worker.ready:
+                            raise InputError(f"A worker process could not start: it {why}.") from None
+                        continue
+                    yield Ended(worker.task, None, why)
+                    continue
+                if kind == "refused":
+                    raise InputError(content)
+                if kind == "told":
+                    worker.told = content
+                if kind == "ended" and worker.task is not None:
+                    task, worker.task, worker.told = worker.task, None, (0, 1)
+                    yield Ended(task, content, None)
+                if kind in ("ready", "ended"):
+                    worker.ready = True
+                    if waiting:
+                        worker.give(*waiting.popleft())
+            if progress is not None:
+                progress({worker.task: worker.told for worker in crew if worker.task is not None})
+    finally:
+        with signals.patient():  # the workers have a limit themselves
+            for worker in crew:
+                worker.process.terminate()
+            for worker in crew:
+                worker.end()
+
+
+class _Worker:
+    """The parent's side of a worker."""
+
+    def __init__(self, start: Callable[[], Work], threads: int):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_main, args=(theirs, start))
+        self.task: int | None = None
+        self.told: tuple[float, float] = (0, 1)
+        self.ready = False
+        with _for_child(threads):
+            self.process.start()
+        theirs.close()
+
+    def give(self, index: int, task: Any) -> None:
+        self.task = index
+        with contextlib.suppress(OSError):  # it has died, as the next `recv` finds out
+            self.connection.send(task)
+
+    def end(self) -> None:
+        self.process.join(signals.GRACE + 2)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+    def death(self) -> str:
+        """How the process ended, after "it"."""
+        self.end()
+        code = self.process.exitcode or 0
+        if code == -getattr(signal, "SIGKILL", 0):
+            return "was killed, probably for lack of memory: use fewer --jobs"
+        if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
+            return "was ended by SIGTERM"
+        return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+
+
+@contextlib.contextmanager
+def _for_child(threads: int) -> Iterator[None]:
+    """What a process started in the block inherits: its share of the cores, and to leave Ctrl-C to its parent."""
+    missing = [name for name in THREADS if name not in os.environ]
+    mask = getattr(signal, "pthread_sigmask", None)
+    if mask:
+        mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        os.environ.update(dict.fromkeys(missing, str(threads)))
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
+        if mask:
+            mask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _main(connection: Connection, start: Callable[[], Work]) -> None:
+    """The worker: do one task after the other until the parent closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, daemon=True).start()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, signals.Stopped), signals.unwinding(""):
+        try:
+            work = start()
+        except InputError as error:
+            connection.send(("refused", str(error)))
+            return
+        connection.send(("ready", None))
+        due = 0.0
+
+        def tell(done: float, total: float) -> None:
+            nonlocal due
+            signals.check()
+            if (now := time.monotonic()) >= due:
+                due = now + TELL_SECONDS
+                connection.send(("told", (done, total)))
+
+        while True:
+            connection.send(("ended", work(connection.recv(), tell)))
+    if signals.received is not None:
+        sys.exit(signals.code())
+
+
+def _follow() -> None:
+    """Unwind when the parent is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
