@@ -105,7 +105,8 @@ class _Movie:
         self.notes = ()
         with self.open() as file, _container(file) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            # FFV1's threads wait for ever for a frame before them that is damaged
+            stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
             stated = int(stream.frames)
             if not stated and container.duration and stream.average_rate and self.data is None:
                 stated = round(container.duration / av.time_base * float(stream.average_rate))
