@@ -410,6 +410,16 @@ def test_pictures_in_rgb_have_no_threads_of_their_own(tmp_path):
     assert len(list(Path("/proc/self/task").iterdir())) < before + 60
 
 
+def test_a_damaged_frame_of_ffv1_does_not_stop_the_threads(tmp_path):
+    """FFmpeg's threads by frame would wait for it for ever, most of the time."""
+    path = movie(tmp_path / "c.mkv", CLIP)
+    with av.open(str(path)) as container:
+        second = [bytes(packet) for packet in container.demux(video=0)][1]
+    path.write_bytes(path.read_bytes().replace(second, b"\xff" * 40 + second[40:]))
+    for _ in range(20):
+        assert len(read_video(path)) == 1
+
+
 def test_mov_turned_by_180(tmp_path):
     data = bytearray(movie(tmp_path / "w.mov", smooth_clip(), "mpeg4", "yuv420p").read_bytes())
     at = data.index(b"tkhd") + 44
