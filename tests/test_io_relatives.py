@@ -412,7 +412,13 @@ def test_pictures_in_rgb_have_no_threads_of_their_own(tmp_path):
 
 def test_a_damaged_frame_of_ffv1_does_not_stop_the_threads(tmp_path):
     """FFmpeg's threads by frame would wait for it for ever, most of the time."""
-    path = movie(tmp_path / "c.mkv", CLIP)
+    path = tmp_path / "c.mkv"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt, stream.gop_size = 20, 28, "gray", 12
+        for values in CLIP:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="gray")))
+        container.mux(stream.encode(None))
     with av.open(str(path)) as container:
         second = [bytes(packet) for packet in container.demux(video=0)][1]
     path.write_bytes(path.read_bytes().replace(second, b"\xff" * 40 + second[40:]))
