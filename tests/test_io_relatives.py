@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from pathlib import Path
 from typing import Any
 
 import av
@@ -19,8 +20,9 @@ from PIL import Image
 from pydicom import uid
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import read_video
+from nuclear_diffusion.io import Reading, read_video
 from nuclear_diffusion.io.find import find_clips
+from nuclear_diffusion.io.formats import open_stored
 from test_io_formats import CLIP, COLOR, check, movie
 from test_io_read import smooth_clip, write_dicom
 
@@ -397,6 +399,25 @@ def test_animated_pictures(tmp_path):
     for name in ("c.png", "c.webp"):
         first.save(tmp_path / name, save_all=True, append_images=rest, duration=20, lossless=True)
         check(tmp_path / name, fps=50)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux lists them")
+def test_pictures_in_rgb_have_no_threads_of_their_own(tmp_path):
+    path = movie(tmp_path / "c.mkv", np.tile(COLOR, (20, 1, 1, 1)), "ffv1", "bgr0", "rgb24")
+    pictures: list[Any] = list(open_stored(path, Reading()).frames())
+    before = len(list(Path("/proc/self/task").iterdir()))
+    assert all(picture.rgb().shape == (20, 28, 3) for picture in pictures)
+    assert len(list(Path("/proc/self/task").iterdir())) < before + 60
+
+
+def test_a_damaged_frame_of_ffv1_does_not_stop_the_threads(tmp_path):
+    """FFmpeg's threads by frame would wait for it for ever, most of the time."""
+    path = movie(tmp_path / "c.mkv", CLIP)
+    with av.open(str(path)) as container:
+        second = [bytes(packet) for packet in container.demux(video=0)][1]
+    path.write_bytes(path.read_bytes().replace(second, b"\xff" * 40 + second[40:]))
+    for _ in range(20):
+        assert len(read_video(path)) == 1
 
 
 def test_mov_turned_by_180(tmp_path):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import av.logging
-import SimpleITK as sitk
 
 from nuclear_diffusion.errors import InputError
 
@@ -54,12 +53,11 @@ def _quiet() -> Iterator[None]:
     """Silence the decoding libraries' warnings; errors become an InputError."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "tifffile", "libav", "h5py", "PIL", "zarr")]
     levels = [logger.level for logger in loggers]
-    av_level, itk = av.logging.get_level(), sitk.ProcessObject.GetGlobalWarningDisplay()
+    av_level = av.logging.get_level()
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
         av.logging.set_level(av.logging.PANIC)
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
@@ -67,7 +65,6 @@ def _quiet() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         av.logging.set_level(av_level)
-        sitk.ProcessObject.SetGlobalWarningDisplay(itk)
 
 
 def memory_limit(max_bytes: int | None) -> int:

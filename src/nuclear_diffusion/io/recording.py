@@ -9,7 +9,7 @@ import numpy as np
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Clip, Reading, usable_rate
 from nuclear_diffusion.io.formats import Frames, name_of, open_stored
-from nuclear_diffusion.io.guard import check_size, guarded, memory_limit
+from nuclear_diffusion.io.guard import check_size, door, guarded, memory_limit
 from nuclear_diffusion.io.levels import EIGHT_BITS, Levels
 from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.io.stored import Picture, Stored
@@ -98,7 +98,8 @@ def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Re
     """
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
-    found = survey(source, stored, reading, guarded(source, stored.kind, stored.frames), whole=False)
+    with door(source, stored.kind):
+        found = survey(source, stored, reading, guarded(source, stored.kind, stored.frames), whole=False)
 
     def again() -> Iterator[Picture]:
         return guarded(source, stored.kind, stored.frames)
@@ -111,7 +112,8 @@ def read_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Cl
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
     held = _hold(source, guarded(source, stored.kind, stored.frames), reading.max_bytes)
-    found = survey(source, stored, reading, held, whole=True)
+    with door(source, stored.kind):
+        found = survey(source, stored, reading, held, whole=True)
     return _recording(name, source, stored, reading, found, lambda: iter(held)).read()
 
 
@@ -159,16 +161,17 @@ def _recording(
             size = min(length, count - start)
             values = np.empty((size, *shape), np.float32)
             rgb = np.empty((size, *shape, 3), np.uint8) if colored else None
-            for index in range(size):
-                picture = next(frames, None)
-                if picture is None:
-                    raise InputError(f"{source} is cut short: {start + index} of {count} frames; export it again.")
-                if picture.shape[:2] != shape:
-                    raise InputError(f"{source} mixes frames of different sizes: crop them to one size.")
-                if rgb is None:
-                    values[index] = brightness(picture, scale)
-                else:
-                    values[index], rgb[index] = color(picture, scale)
+            with door(source, stored.kind):  # some pictures are decoded only now
+                for index in range(size):
+                    picture = next(frames, None)
+                    if picture is None:
+                        raise InputError(f"{source} is cut short: {start + index} of {count} frames; export it again.")
+                    if picture.shape[:2] != shape:
+                        raise InputError(f"{source} mixes frames of different sizes: crop them to one size.")
+                    if rgb is None:
+                        values[index] = brightness(picture, scale)
+                    else:
+                        values[index], rgb[index] = color(picture, scale)
             files = stored.files and stored.files[start : start + size]
             yield Clip(values, fps, rgb, stored.region, name, source, files, levels, notes)
 

@@ -112,7 +112,9 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
     dims = _integer(path, fields, "dimension")
     sizes = [_to_int(path, word, "sizes") for word in fields.get("sizes", "").split()]
     kind = fields.get("type", "").lower()
-    if len(sizes) != dims or not 2 <= dims <= 5 or min(sizes) < 1 or kind not in _NRRD:
+    axes = [len(re.findall(r"\([^)]*\)|none", fields[name])) for name in ("space directions",) if name in fields]
+    axes += [len(fields[name].split()) for name in ("spacings", "kinds", "axis mins", "axis maxs") if name in fields]
+    if len(sizes) != dims or not 2 <= dims <= 5 or min(sizes) < 1 or kind not in _NRRD or any(n != dims for n in axes):
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
     encoding = fields.get("encoding", "raw").lower()
     if encoding not in ("raw", "gz", "gzip"):
@@ -133,7 +135,7 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
     place = _Place(files, start if packed else start + skip, packed, max(0, skip) if packed else 0)
     array = _values(path, place, dtype, shape, reading)
     kinds = fields.get("kinds", "").lower().split()[::-1]  # the slowest axis first, as in `shape`
-    if len(kinds) == dims:
+    if kinds:
         array = _moved(array, kinds)
     return of_array(path, "NRRD", array, named=reading.axes, fps=_plus_rate(fields))
 

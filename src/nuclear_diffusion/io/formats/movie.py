@@ -10,6 +10,7 @@ import av
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 from PIL import Image
@@ -100,10 +101,12 @@ class _Movie:
 
     def frames(self) -> Iterator["_Picture"]:
         count, times = 0, []
+        converter = VideoReformatter()  # one for all frames: each has threads of its own
         self.notes = ()
         with self.open() as file, _container(file) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            # FFV1's threads wait for ever for a frame before them that is damaged
+            stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
             stated = int(stream.frames)
             if not stated and container.duration and stream.average_rate and self.data is None:
                 stated = round(container.duration / av.time_base * float(stream.average_rate))
@@ -112,7 +115,7 @@ class _Movie:
                 if frame is not None:
                     count += 1
                     times.append(frame.time)
-                    yield _Picture(frame, aspect)
+                    yield _Picture(frame, aspect, converter)
                 elif end:
                     self.notes += (end,)
         if None not in times:
@@ -145,8 +148,8 @@ class _Movie:
 class _Picture:
     """A movie's frame, converted late."""
 
-    def __init__(self, frame: VideoFrame, aspect: float) -> None:
-        self.frame, self.aspect = frame, aspect
+    def __init__(self, frame: VideoFrame, aspect: float, converter: VideoReformatter) -> None:
+        self.frame, self.aspect, self.converter = frame, aspect, converter
         self.turn = _turn_of(frame)
         height, width = self.size = _square(frame.height, frame.width, aspect)
         self.shape = (width, height) if self.turn[0] else (height, width)
@@ -174,7 +177,7 @@ class _Picture:
 
     def rgb(self) -> UInt8[ndarray, "height width 3"]:
         """8-bit RGB."""
-        return self._upright(self.frame.to_ndarray(format="rgb24"))
+        return self._upright(self.converter.reformat(self.frame, format="rgb24").to_ndarray())
 
     def _upright(self, image: ndarray) -> ndarray:
         if image.shape[:2] != self.size:
