@@ -201,7 +201,8 @@ def _kill(
     hidden = [path.name for path in output.rglob("*") if _is_ours(path.name)] if output.exists() else []
     if ending != signal.SIGKILL and hidden:
         return LEFT, f"{at}: {hidden}", False
-    if old and contents(output, each.compared) not in (old, wanted) and not (output / ".clip.replaced").exists():
+    visible = {name: sha256 for name, sha256 in contents(output, each.compared).items() if "/." not in f"/{name}"}
+    if old and visible not in (old, wanted) and not (output / ".clip.replaced").exists():
         return LOST, at, False
     ended = code == 0
     code, words, _ = _run(each.arguments(inputs, output), folder)

@@ -4,6 +4,7 @@ Annotations are enforced: types by beartype, shapes and dtypes of arrays by jaxt
 """
 
 import os
+import signal
 from pathlib import Path
 
 import jaxtyping
@@ -13,6 +14,9 @@ import pytest
 # their children and the next run read them from here. `pytest --cache-clear` empties it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: children would ignore Ctrl-C, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RESTORE = ("background", "clip", "draws", "estimate", "folder", "one_pass", "pictures", "render", "run")
 """All but `methods`, which imports the names in its annotations for type checkers only. Nor is `cli` checked, as tyro

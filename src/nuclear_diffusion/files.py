@@ -21,7 +21,8 @@ from typing import ParamSpec, TypeVar
 
 from nuclear_diffusion.errors import InputError
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -82,9 +82,13 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
         if not issubclass(unraisable.exc_type, Stopped):
             return report(unraisable)
         swallowed = True
-        timer = threading.Timer(0.05, _again, (received or signal.SIGINT,))
+        timer = threading.Timer(0.05, once_more)
         timer.daemon = True
         timer.start()
+
+    def once_more() -> None:
+        if not ended.is_set():
+            _again(received or signal.SIGINT)
 
     def watch() -> None:
         """Note a signal while the main thread is in compiled code, and end the process if it stays there."""
@@ -106,11 +110,11 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
     try:
         yield
     finally:
+        ended.set()
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = report
-        ended.set()
         theirs.close()
         watcher.join()
         ours.close()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
@@ -380,7 +380,7 @@ def cumulative(study: Study, method: str, region: str) -> Float[ndarray, " level
     return np.mean(shares, axis=0) if shares else None
 
 
-def draw_intensities(study: Study, clean: Float[ndarray, " levels"] | None = None) -> Figure:
+def draw_intensities(study: Study, clean: Num[ndarray, " levels"] | None = None) -> Figure:
     """Cumulative intensities in septum, ventricle and sector; KS is the greatest distance from the input's curve.
 
     In the sector also those of `clean`, clean clips of other people, for comparison.
