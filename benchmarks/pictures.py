@@ -1,6 +1,10 @@
 """The pictures of the documents: `python -m benchmarks pictures` writes them into docs/images."""
 
 import dataclasses
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -9,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy import ndarray
 from pydicom import examples
+from skimage.measure import approximate_polygon, find_contours
 from tyro.conf import Positional, arg
 
 import nuclear_diffusion as nd
@@ -27,7 +32,7 @@ from nuclear_diffusion.simulation import (
     simulate,
 )
 
-Picture = Literal["demo", "contact_sheet", "unseen"]
+Picture = Literal["demo", "contact_sheet", "unseen", "app"]
 
 EVERY: tuple[Picture, ...] = get_args(Picture)
 
@@ -57,7 +62,7 @@ class Pictures:
         Positional[tuple[Picture, ...]],
         arg(
             help="demo: a simulated and a real clip dehazed. contact_sheet: simulated frames beside a real one. "
-            "unseen: the haze, views and scanners that training never uses."
+            "unseen: the haze, views and scanners that training never uses. app: the page of `app`, in Chromium."
         ),
     ] = EVERY
     output: Annotated[Path, arg(help="Folder for the pictures.")] = IMAGES
@@ -68,9 +73,12 @@ class Pictures:
     def run(self) -> None:
         """Draw and write them."""
         for name in self.which:
-            draw, dots = PICTURES[name]
             with atomic(self.output / f"{name}.png") as temporary:
-                draw().savefig(temporary, dpi=dots)
+                if name == "app":
+                    app(temporary)
+                else:
+                    draw, dots = PICTURES[name]
+                    draw().savefig(temporary, dpi=dots)
             print(self.output / f"{name}.png")
 
 
@@ -174,3 +182,35 @@ PICTURES: dict[Picture, tuple[Callable[[], Figure], int]] = {
     "unseen": (unseen, 70),
 }
 """How each is drawn, and its dots per inch."""
+
+
+def app(path: Path) -> None:
+    """A screenshot of the app with a development patient and its regions; needs Chromium and Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    patient = simulate(seed=patient_seed("development", DEMO), frames=24, view="a4c")
+    with tempfile.TemporaryDirectory() as folder:
+        nd.write_video(Path(folder) / "patient.npz", patient.hazy, patient.fps)
+        command = [sys.executable, "-m", "nuclear_diffusion", "app", f"{folder}/patient.npz", "--no-browser"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[-1]
+            chromium = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 800}, bypass_csp=True)
+            page.goto(address)
+            page.click("#start")
+            page.wait_for_selector("#runs button:not(:disabled)", timeout=300_000)
+            for name, mask in (("septum", patient.septum[0]), ("ventricle", patient.ventricle[0])):
+                page.evaluate("([name, polygon]) => outlines.setKey(name, polygon)", [name, corners(mask)])
+            page.evaluate("outlines.line = [[128, 20], [128, 230]]; outlines.start(null)")
+            page.wait_for_function("window.scores?.result?.means?.gcnr > 0")
+            page.screenshot(path=str(path))
+            browser.close()
+            server.terminate()
+
+
+def corners(mask: ndarray) -> list[list[float]]:
+    """A polygon of few corners (column, row) around a mask."""
+    (line, *_) = sorted(find_contours(np.pad(mask, 1).astype(float), 0.5), key=len, reverse=True)
+    return (approximate_polygon(line, 2.0)[:-1, ::-1] - 0.5).tolist()
