@@ -19,6 +19,9 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 received: int | None = None
 """The signal that ends the running command."""
 
+_running = False
+"""Whether a block of `unwinding` runs."""
+
 _patient = 0
 """Blocks of `patient` that run."""
 
@@ -34,7 +37,7 @@ def code() -> int:
 
 def check() -> None:
     """Raise `Stopped` if a signal has arrived; call it now and then where the main thread may be in compiled code."""
-    if received is not None and not _patient:
+    if _running and received is not None and not _patient:
         raise Stopped
 
 
@@ -54,13 +57,13 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
     Later signals do not disturb the cleanup, but the fourth ends the process. In another thread nothing is changed.
     `sentence` is said if the process ends without unwinding.
     """
-    global received
+    global received, _running
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     import socket
 
-    received = None
+    received, _running = None, True
     arrived, swallowed, ended = 0, False, threading.Event()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
@@ -111,6 +114,7 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
         yield
     finally:
         ended.set()
+        _running = False
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)
