@@ -217,7 +217,7 @@ def test_a_full_disk_is_one_sentence(clip, out, capsys, monkeypatch):
         raise OSError(28, "No space left on device", str(out))
 
     monkeypatch.setattr(run, "write_result", full)
-    assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), "--method", "rpca"]), "No space left", out)
+    assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), "--method", "rpca"]), "no space left", out)
     assert not out.exists()
 
 

@@ -53,11 +53,12 @@ def even_haze(monkeypatch):
     """A separation that finds a haze of 0.1 everywhere; yields the frames that it is given."""
     seen = []
 
-    def separate(self, frames, prior=None, *, mask=None, progress=None):
+    def separations(self, job):
+        frames = np.concatenate(list(job.blocks))
         seen.append(frames)
-        return Separation(np.maximum(frames - 0.1, 0), np.full_like(frames, 0.1), np.zeros(1))  # pyright: ignore
+        yield Separation(np.maximum(frames - 0.1, 0), np.full_like(frames, 0.1), np.zeros(1))  # pyright: ignore
 
-    monkeypatch.setattr(Rpca, "separate", separate)
+    monkeypatch.setattr(Rpca, "separations", separations)
     return seen
 
 

@@ -1,5 +1,6 @@
 """A settings file: what it may hold, and that `dehaze` and `evaluate` take it, what is typed going first."""
 
+import functools
 import json
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_dehaze_runs_with_the_settings_of_a_file(tmp_path, monkeypatch):
     clip, out, file = tmp_path / "clip.npz", tmp_path / "out", tmp_path / "settings.json"
     write_video(clip, speckle(), 20.0)
     file.write_text('{"method": "rpca", "lam": 1.5}')
-    monkeypatch.setattr(run, "dehaze_clip", lambda *args, **rest: core.dehaze_clip(*args, **rest, size=32))
+    monkeypatch.setattr(run, "dehaze_recording", functools.partial(core.dehaze_recording, size=32))
     assert main(["dehaze", str(clip), "-o", str(out), "--settings", str(file)]) == 0
     report = json.loads((out / "clip" / "report.json").read_text())
     assert report["settings"] == {"method": "rpca", "lam": 1.5}
@@ -194,20 +195,21 @@ def test_a_bad_list_of_patients_is_one_sentence(text, word, data, tmp_path):
 # what makes a search quick
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_other_strengths_do_not_compile_the_sampler_again(monkeypatch):
     """A strength that is compiled in costs seconds in every trial; each reaches the sampler all the same."""
     made = []
 
-    def sample(video, prior, sampler, *, background, **rest):
+    def sample_parts(blocks, total, prior, sampler, *, background, **rest):
         made.extend([sampler.mu, background.gamma])
         raise InputError("enough seen.")
 
-    def separate_as_zea(video, prior, *, background, **rest):
+    def zea_parts(blocks, total, prior, *, background, **rest):
         made.append(background.gamma)
         raise InputError("enough seen.")
 
-    monkeypatch.setattr(nuclear_diffusion.paper.sample, "sample", sample)
-    monkeypatch.setattr(zea, "separate_as_zea", separate_as_zea)
+    monkeypatch.setattr(nuclear_diffusion.paper.sample, "sample_parts", sample_parts)
+    monkeypatch.setattr(zea, "zea_parts", zea_parts)
     for method in (Paper(mu=1.5, gamma=2.5), Zea(gamma=3.5)):
         with pytest.raises(InputError):
             method.separate(speckle(), object())  # pyright: ignore

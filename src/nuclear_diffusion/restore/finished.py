@@ -64,7 +64,7 @@ def _read(path: Path, kind: type) -> Any:
     """A finished window, or None if there is none or it is damaged."""
     make: Any = kind
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:  # np.load leaks what it cannot read
             return make(**{name: held[name] for name in make._fields})
     except Exception:  # a zip file can be damaged in many ways; the window is computed again
         return None

@@ -121,7 +121,7 @@ def _sentence(kind: Kind, new: dict[str, float], old: dict[str, float], gained: 
 
 
 def simulated_like(
-    clean: UInt8[ndarray, "frames height width"],
+    clean: UInt8[ndarray, "..."],
     count: int,
     *,
     size: int = PRIOR_SIZE,

@@ -246,7 +246,7 @@ def may_be_clip(source: Source) -> bool:
     with door(source, "a clip"):
         if source.name == "DICOMDIR":
             return False
-        return any(known.begins(head(source)) or source.suffix.lower() in known.suffixes for known in FORMATS)
+        return any(known.begins(head(source)) or source.name.lower().endswith(known.suffixes) for known in FORMATS)
 
 
 def _several(source: Path) -> bool:
