@@ -567,12 +567,12 @@ if __name__ == "__main__":
 def test_no_worker_outlives_a_killed_parent(tmp_path):
     """Nobody would wait for its answer, and the next run would share its cores."""
     (tmp_path / "parent.py").write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
-    assert is_alive(worker)
-    parent.kill()
-    parent.wait()
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert is_alive(worker)
+        parent.kill()
     deadline = time.monotonic() + 60
     while is_alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
