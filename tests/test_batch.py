@@ -339,7 +339,7 @@ def test_workers_end_with_the_loop_and_share_the_cores():
     found = {one.task: one.value for one in (next(spread), next(spread))}
     assert found[0] == str(max(1, workers._cores() // 2))
     start = time.monotonic()
-    spread.close()
+    spread.close()  # pyright: ignore[reportAttributeAccessIssue]
     assert time.monotonic() - start < signals.GRACE
     with pytest.raises(ProcessLookupError):
         os.kill(found[1], 0)

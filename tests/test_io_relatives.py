@@ -126,7 +126,7 @@ def test_tiff_of_other_numbers(tmp_path, dtype):
     values = CLIP.astype(dtype) * 257 if dtype == ">u2" else (CLIP / 255).astype(dtype)
     if dtype == "<u4":
         values = CLIP.astype(dtype)
-    tifffile.imwrite(tmp_path / "c.tif", values, byteorder=dtype[0], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "c.tif", values, byteorder=dtype[0], photometric="minisblack")  # pyright: ignore[reportArgumentType]
     check(tmp_path / "c.tif", tolerance=1e-3 if dtype == "<f2" else 1e-6)
 
 
@@ -232,7 +232,7 @@ def test_nifti_with_a_slope_and_five_axes(tmp_path):
     header = bytearray((tmp_path / "a.nii").read_bytes())
     struct.pack_into("<2f", header, 112, 1 / 255, 0)
     (tmp_path / "a.nii").write_bytes(header)
-    check(tmp_path / "a.nii", nibabel.load(tmp_path / "a.nii").get_fdata().transpose(2, 1, 0))
+    check(tmp_path / "a.nii", nibabel.load(tmp_path / "a.nii").get_fdata().transpose(2, 1, 0))  # pyright: ignore[reportAttributeAccessIssue]
     for name, shape in (("b", (28, 20, 1, 1, 6)), ("c", (28, 20, 1, 6, 1)), ("d", (28, 20, 6, 1, 1))):
         nibabel.save(nibabel.Nifti1Image(CLIP.transpose(2, 1, 0).reshape(shape), np.eye(4)), tmp_path / f"{name}.nii")
         check(tmp_path / f"{name}.nii")
