@@ -234,6 +234,18 @@ def test_results_are_saved_as_the_knob_shows_them(client, tmp_path):
     assert client.post("/api/save", json={"clip": about["key"], "run": run, "kind": "exe"}).status_code == 400
 
 
+def test_an_uploaded_dicom_is_saved_with_its_own_header(client, tmp_path):
+    write_video(tmp_path / "a.dcm", made_clip().frames, 25.0)
+    dataset = pydicom.dcmread(tmp_path / "a.dcm")
+    dataset.PatientName = "Heart^Anna"
+    dataset.save_as(tmp_path / "a.dcm")
+    about = client.post("/api/clips", params={"name": "a.dcm"}, content=(tmp_path / "a.dcm").read_bytes()).json()
+    key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert finished(client, key)["state"] == "done"
+    saved = client.post("/api/save", json={"clip": about["key"], "run": key, "kind": "dcm"})
+    assert pydicom.dcmread(io.BytesIO(saved.content)).PatientName == "Heart^Anna"
+
+
 def test_a_drawn_sector_is_the_one_that_is_dehazed(client):
     about = uploaded(client)
     client.post(f"/api/clips/{about['key']}/sector", json={"polygons": [SEPTUM]})
@@ -254,6 +266,7 @@ def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):
     assert good["name"] == "good"
     report = json.loads((tmp_path / "data" / "good" / "report.json").read_text())
     assert good["haze_energy_removed"] == report["haze_energy_removed"]
+    assert good["flicker"] == report["flicker"]["signal"] > 0
     assert client.get("/api/file", params={"path": good["video"]}).headers["content-type"] == "video/mp4"
     assert "problem" in bad
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import secrets
+import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from nuclear_diffusion.io import Clip, find_sector, read_video
 from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import read_h5, read_report
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
+from nuclear_diffusion.restore.render import WIDTH
 from nuclear_diffusion.restore.run import LoadedPrior, prior_of
 from nuclear_diffusion.types import Mask
 from nuclear_diffusion.view.film import Film, film_of
@@ -33,12 +35,16 @@ class Opened:
     sector: Mask
     given: bool = False
     """Whether the user drew the sector."""
+    uploaded: bool = False
+    """Whether the file was dropped on the page, so that its path is not the user's."""
 
     def info(self) -> dict[str, Any]:
         """What was understood of the file."""
         frames, height, width = self.clip.shape
         return {
             "name": self.clip.name,
+            "source": self.clip.name if self.uploaded else str(self.clip.source),
+            "width_of_knob": WIDTH,
             "frames": frames,
             "height": height,
             "width": width,
@@ -100,6 +106,7 @@ class Desk:
         self.clips: dict[str, Opened] = {}
         self.runs: dict[str, Run] = {}
         self._priors: dict[str, LoadedPrior] = {}
+        self._uploads = tempfile.TemporaryDirectory(prefix="nuclear-diffusion-")
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "separation")
 
@@ -110,18 +117,22 @@ class Desk:
             raise InputError("That path is outside of the folders that this app was started with.")
         return wanted
 
+    def place_for(self, name: str) -> Path:
+        """Where an upload of this name is kept while the app runs: DICOM is saved with the header of the input."""
+        folder = Path(self._uploads.name) / secrets.token_hex(6)
+        folder.mkdir()
+        return folder / name
+
     def open(self, path: Path, name: str | None = None) -> str:
         """Read a clip, or a result folder with its result; returns the clip's key."""
         if (path / "result.h5").is_file():
             return self._open_result(path)
         clip = read_video(path)
-        if name is not None:
-            clip = dataclasses.replace(clip, name=name)
-        return self.add(clip)
+        return self.add(clip if name is None else dataclasses.replace(clip, name=name), uploaded=name is not None)
 
-    def add(self, clip: Clip) -> str:
+    def add(self, clip: Clip, *, uploaded: bool = False) -> str:
         """Put a clip on the desk; returns its key."""
-        opened = Opened(clip, find_sector(clip.frames, clip.region))
+        opened = Opened(clip, find_sector(clip.frames, clip.region), uploaded=uploaded)
         key = secrets.token_hex(6)
         with self._lock:
             self.clips[key] = opened
@@ -173,7 +184,7 @@ class Desk:
                 raise InputError("The sector that was drawn holds no pixel: draw it on the picture.")
         else:
             sector = find_sector(clip.frames, clip.region)
-        corrected = Opened(clip, sector, bool(drawn))
+        corrected = Opened(clip, sector, bool(drawn), opened.uploaded)
         with self._lock:
             self.clips[key] = corrected
         return corrected
@@ -244,10 +255,11 @@ class Desk:
         return from_dict(as_dict(method) | {"strength": strength})
 
     def shut(self) -> None:
-        """Stop all runs."""
+        """Stop all runs and remove the uploads."""
         for run in self.runs.values():
             run.stop.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
+        self._uploads.cleanup()
 
 
 def outline(mask: Mask) -> list[list[list[float]]]:

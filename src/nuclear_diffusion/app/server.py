@@ -3,9 +3,7 @@
 import asyncio
 import re
 import secrets
-import shlex
 import socket
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
@@ -28,7 +26,7 @@ from nuclear_diffusion.app.export import KINDS, export
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.restore.folder import read_report
-from nuclear_diffusion.restore.methods import METHODS, Nuclear, as_dict
+from nuclear_diffusion.restore.methods import METHODS, as_dict
 
 UPLOAD_BYTES = 2 * 2**30
 """Largest upload."""
@@ -154,8 +152,8 @@ class Server:
         )
         if int(request.headers.get("content-length") or 0) > self.upload_bytes:
             raise too_large
-        with tempfile.TemporaryDirectory(prefix="nuclear-diffusion-") as folder:
-            path, size = Path(folder) / re.sub(r"[^\w.\- ]", "_", name), 0
+        path, size = self.desk.place_for(re.sub(r"[^\w.\- ]", "_", name)), 0
+        try:
             with path.open("wb") as target:
                 async for part in request.stream():
                     size += len(part)
@@ -163,6 +161,9 @@ class Server:
                         raise too_large
                     target.write(part)
             return await self._opened(path, Path(name).stem)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
     async def open(self, request: Request) -> Response:
         """Open a path below the given folders."""
@@ -284,8 +285,9 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
             found.append({"name": path.name, "path": str(path), "problem": str(error)})
             continue
         entry: dict[str, Any] = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
-        for name in ("haze_energy_removed", "bright_tissue_lost", "flicker", "seconds", "frames"):
+        for name in ("haze_energy_removed", "bright_tissue_lost", "seconds", "frames"):
             entry[name] = report.get(name)
+        entry["flicker"] = (report.get("flicker") or {}).get("signal")
         found.append(entry)
     return found
 
@@ -325,16 +327,6 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _as_input(error: Exception) -> Exception:
     return error if isinstance(error, InputError) else InputError(f"The request makes no sense: {error}.")
-
-
-def command_line(source: str, output: str, method: Any) -> str:
-    """The `dehaze` command that does the same."""
-    settings = as_dict(method)
-    name = settings.pop("method")
-    default = as_dict(METHODS[name]())
-    flags = [word for key, value in settings.items() if value != default[key] for word in (f"--{key}", str(value))]
-    chosen = [] if isinstance(method, Nuclear) else ["--method", name]
-    return shlex.join(["nuclear-diffusion", "dehaze", source, "-o", output, *chosen, *flags])
 
 
 def serve(paths: Sequence[Path], *, port: int = 0, browser: bool = True) -> None:

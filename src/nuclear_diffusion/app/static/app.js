@@ -110,7 +110,7 @@ async function film(clip, run) {
   if (films.has(name)) return films.get(name);
   const about = state.clips[clip];
   const input = films.get(clip)?.input ?? new Uint8Array(await bytes(`/api/clips/${clip}/planes/input`));
-  const made = new Film({ ...about, width_of_knob: 0.4 }, input);
+  const made = new Film({ ...about }, input);
   if (run) {
     for (const plane of state.runs[run].planes) {
       const raw = await bytes(`/api/runs/${run}/planes/${plane}`);
@@ -256,7 +256,7 @@ const quoted = (word) => (/^[\w./:=@%+-]+$/.test(word) ? word : `'${word.replace
 function command() {
   if (!state.run) return;
   const { method } = state.runs[state.run];
-  const words = ["nuclear-diffusion", "dehaze", state.clips[state.clip].name, "-o", "results"];
+  const words = ["nuclear-diffusion", "dehaze", state.clips[state.clip].source, "-o", "results"];
   if (method.method !== "nuclear") words.push("--method", method.method);
   const now = { ...method };
   if ("strength" in now) now.strength = player.film.strength;
