@@ -356,13 +356,10 @@ def test_a_mask_is_split_into_its_pieces():
         split_sectors(np.zeros((5, 5), bool))
 
 
-@pytest.mark.parametrize("white", [1, 255, 65535])
-@pytest.mark.parametrize("mode", ["grey", "rgb"])
+@pytest.mark.parametrize(("white", "mode"), [(1, "grey"), (255, "grey"), (65535, "grey"), (1, "rgb"), (255, "rgb")])
 def test_a_sector_is_read_from_a_picture(tmp_path, white, mode):
     truth = sector(60, 80)
     pixels = (truth * white).astype(np.uint16 if white > 255 else np.uint8)
-    if mode == "rgb" and white > 255:
-        pytest.skip("no such PNG in Pillow")
     image = Image.fromarray(pixels)
     (image.convert("RGB") if mode == "rgb" else image).save(tmp_path / "sector.png")
     np.testing.assert_array_equal(read_sector(tmp_path / "sector.png"), truth)
