@@ -22,7 +22,7 @@ from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.metrics import flicker
-from nuclear_diffusion.reporting import Reporter, line
+from nuclear_diffusion.reporting import Reporter, line, seconds_left
 from nuclear_diffusion.restore import batch, workers
 from nuclear_diffusion.restore.batch import Item, Record, Shard, items_of
 from nuclear_diffusion.restore.methods import Rpca
@@ -291,10 +291,18 @@ def test_the_library_logs_and_is_silent_by_default(folder, out, separations, cap
 
 
 def test_a_line_of_a_log_says_how_long_it_takes():
-    assert line("reading", 3, 9, "", 61) == "reading: 3 of 9, 0:01:01 elapsed, about 0:02:02 left"
-    assert line("training", 0, 7, "", 5) == "training: 0 of 7, 0:00:05 elapsed"
-    assert line("training", 2, 4, "loss 0.1", 60) == "training: 2 of 4, 0:01:00 elapsed, about 0:01:00 left, loss 0.1"
-    assert line("compiling", 0, 0, "", 5) == "compiling: 0:00:05 elapsed"
+    assert line("reading", 3, 9, "", 61, 122) == "reading: 3 of 9, 0:01:01 elapsed, about 0:02:02 left"
+    assert line("training", 0, 7, "", 5, None) == "training: 0 of 7, 0:00:05 elapsed"
+    assert (
+        line("training", 2, 4, "loss 0.1", 60, 60) == "training: 2 of 4, 0:01:00 elapsed, about 0:01:00 left, loss 0.1"
+    )
+    assert line("compiling", 0, 0, "", 5, None) == "compiling: 0:00:05 elapsed"
+
+
+def test_time_left_is_by_the_speed_of_this_run():
+    assert seconds_left(None, 0, 9, 60) is None
+    assert seconds_left((700, 10), 700, 2400, 60) is None
+    assert seconds_left((700, 10), 720, 2400, 50) == 1680 / 20 * 40  # a run that went on from step 700
 
 
 def test_a_log_gets_a_line_soon_and_then_now_and_then_even_if_nothing_is_reported(capsys, monkeypatch):

@@ -1,7 +1,9 @@
 """Files that other libraries write are read as they were meant: pixels, number and order of frames, rate, range."""
 
+import gc
 import io
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +383,9 @@ def test_dicom_directory_says_what_it_is(tmp_path):
     index = FileSet()
     index.add(write_dicom(tmp_path / "clip.dcm", CLIP, SeriesNumber=1, InstanceNumber=1, **tags))
     index.write(tmp_path / "disk")
+    with warnings.catch_warnings(action="ignore"):  # pydicom leaves its own temporary folder to the collector
+        del index
+        gc.collect()
     with pytest.raises(InputError, match="index of 1 files"):
         read_video(tmp_path / "disk" / "DICOMDIR")
 

@@ -84,10 +84,12 @@ class Reporter:
     def _lines(self, description: str) -> Iterator[Callable[..., None]]:
         started, ended = time.monotonic(), threading.Event()
         state: tuple[float, float, str] = (0, 0, "")
+        begun: tuple[float, float] | None = None  # what was done at first, as a run may go on from a checkpoint
 
         def tell(done: float, total: float, words: str = "") -> None:
-            nonlocal state
+            nonlocal state, begun
             signals.check()
+            begun = begun or (done, time.monotonic())
             state = (done, total, words)
 
         def keep_saying() -> None:
@@ -103,7 +105,9 @@ class Reporter:
                         about = {"done": state[0], "total": state[1]} | ({"words": state[2]} if state[2] else {})
                         self._event("progress", task=description, **about, seconds=round(now - started, 1))
                     else:
-                        print(line(description, *state, now - started), file=sys.stderr, flush=True)
+                        done, total, words = state
+                        left = seconds_left(begun, done, total, now)
+                        print(line(description, done, total, words, now - started, left), file=sys.stderr, flush=True)
 
         speaker = threading.Thread(target=keep_saying, daemon=True)
         speaker.start()
@@ -122,11 +126,18 @@ progress_bar = Reporter().progress
 """Progress for programs without these options."""
 
 
-def line(description: str, done: float, total: float, words: str, seconds: float) -> str:
-    """Progress after some seconds as one line of a log."""
+def line(description: str, done: float, total: float, words: str, seconds: float, left: float | None) -> str:
+    """Progress after some seconds as one line of a log, with the seconds left."""
     counts = f"{done:.0f} of {total:.0f}, " if total else ""
-    left = f", about {_duration(seconds * (total - done) / done)} left" if done > 0 else ""
-    return f"{description}: {counts}{_duration(seconds)} elapsed{left}{', ' * bool(words)}{words}"
+    estimate = "" if left is None else f", about {_duration(left)} left"
+    return f"{description}: {counts}{_duration(seconds)} elapsed{estimate}{', ' * bool(words)}{words}"
+
+
+def seconds_left(begun: tuple[float, float] | None, done: float, total: float, now: float) -> float | None:
+    """Seconds left, by the speed since the first report."""
+    if begun is None or done <= begun[0]:
+        return None
+    return (total - done) * (now - begun[1]) / (done - begun[0])
 
 
 def sentence_of(error: Exception) -> str | None:

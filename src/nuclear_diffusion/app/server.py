@@ -335,18 +335,18 @@ def serve(paths: Sequence[Path], *, port: int = 0, browser: bool = True) -> None
 
     folders = [path if path.is_dir() and not _is_result(path) else path.absolute().parent for path in paths]
     desk, token = Desk(folders), secrets.token_urlsafe(24)
-    for path in paths:
-        if not path.is_dir() or _is_result(path):
-            desk.open(path)
-    listener = socket.create_server(("127.0.0.1", port))
-    address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
-    print(f"Open {address}\nCtrl-C stops the app.", flush=True)
-    if browser:
-        import webbrowser
-
-        webbrowser.open(address)
-    settings = uvicorn.Config(Server(desk, token).app(), log_level="warning", access_log=False)
     try:
+        for path in paths:
+            if not path.is_dir() or _is_result(path):
+                desk.open(path)
+        listener = socket.create_server(("127.0.0.1", port))
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
+        print(f"Open {address}\nCtrl-C stops the app.", flush=True)
+        if browser:
+            import webbrowser
+
+            webbrowser.open(address)
+        settings = uvicorn.Config(Server(desk, token).app(), log_level="warning", access_log=False)
         asyncio.run(uvicorn.Server(settings).serve(sockets=[listener]))
     except KeyboardInterrupt:
         pass
