@@ -57,14 +57,15 @@ def make_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
 loss_and_gradient = eqx.filter_jit(eqx.filter_value_and_grad(score_matching_loss))
 
 
-@eqx.filter_jit
 def random_unet(config: UNetConfig = TINY, seed: int = 0) -> UNet:
-    """A network none of whose weights is zero."""
-    network = make_unet(config, seed)
-    leaves, structure = jax.tree_util.tree_flatten(eqx.filter(network, eqx.is_array))
-    keys = jax.random.split(key(seed + 1), len(leaves))
-    noisy = [w + 0.1 * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
-    return jax.tree_util.tree_unflatten(structure, noisy)
+    """A network none of whose weights is zero, each of about the size that training begins with."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(shape: jax.ShapeDtypeStruct) -> jax.Array:
+        spread = 0.1 + 1 / np.prod(shape.shape[:-1]) ** 0.5 if len(shape.shape) > 1 else 0.1
+        return jnp.asarray(spread * rng.standard_normal(shape.shape), shape.dtype)
+
+    return jax.tree.map(drawn, eqx.filter_eval_shape(UNet, config, key=key(seed)))
 
 
 def load_ours(path: Path) -> DiffusionPrior:
@@ -156,7 +157,8 @@ def test_loss_of_the_untrained_network_is_one_at_every_noise_level(sigma):
 
 
 @pytest.mark.parametrize("sigma", [0.002, 10.0])
-def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(prior, sigma):
+def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(sigma):
+    prior = DiffusionPrior(random_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
     frames = jax.random.uniform(key(1), (16, 64, 64))
     _, gradient = loss_and_gradient(prior, frames, jnp.full(16, sigma), key(2))
     leaves = jax.tree_util.tree_leaves(eqx.filter(gradient.network, eqx.is_array))
@@ -180,6 +182,7 @@ def test_noise_levels_follow_the_mixture():
 # The training run
 
 
+@pytest.mark.slow
 def test_training_approaches_the_posterior_mean(tmp_path):
     """x0 = a 1 with a ~ N(m, s^2): E[a | x] = (m / s^2 + sum(x) / sigma^2) / (1 / s^2 + n / sigma^2)."""
     config = TrainConfig(
@@ -520,6 +523,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (8, 16, 16), dtype=np.uint8)
     config = TrainConfig(
@@ -562,6 +566,7 @@ def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
     assert not list((tmp_path / "parts").glob("*.part"))
 
 
+@pytest.mark.slow
 def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
     weights = tmp_path / "start.safetensors"
     prior = DiffusionPrior(random_unet(SMALLEST), 0.2, 0.25, 0.002, 10.0, SMALLEST.stride)
@@ -606,7 +611,7 @@ def test_unusable_settings_are_refused():
 def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
     """With F = 0 the denoiser is that of white Gaussian frames, so samples must have mean m and deviation d."""
     prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
-    samples = np.asarray(draw_from(key(1), prior, jnp.full((4, 64, 64), prior.mean)))
+    samples = np.asarray(draw_from(key(1), prior, jnp.full((4, 32, 32), prior.mean)))
     assert samples.mean() == pytest.approx(0.4, abs=0.01)
     assert samples.std() == pytest.approx(0.2, rel=0.05)
 
@@ -679,6 +684,7 @@ def test_a_clip_is_seen_over_eight_frames_at_most():
 # Priors that have seen haze
 
 
+@pytest.mark.slow
 def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     """Clean frames are flat, of random level a; the hazy one is a + 0.3. E[x0 | y] is exact, E[x0] knows nothing."""
     clean = flat_frames(512, 0, side=8)
@@ -751,7 +757,8 @@ def test_saved_weights_are_read_back(prior, tmp_path):
     assert prior_hash(loaded) == prior_hash(prior)
     assert prior_info(path) == {"step": 3}
     x = jax.random.uniform(key(0), (2, 16, 16))
-    np.testing.assert_array_equal(loaded.denoise(x, 0.1), prior.denoise(x, 0.1))
+    denoise = eqx.filter_jit(DiffusionPrior.denoise)
+    np.testing.assert_array_equal(denoise(loaded, x, 0.1), denoise(prior, x, 0.1))
 
 
 def test_half_precision_rounds_by_at_most_half_a_unit_in_the_last_place(prior, weights):
