@@ -155,6 +155,7 @@ def test_papers_settings_run_and_stay_finite():
     assert found.signal.shape == found.background.shape == y.shape
 
 
+@pytest.mark.slow
 def test_ddim_keeps_the_priors_variance_and_fresh_noise_loses_half():
     """No data term. DDIM follows x ~ sqrt(v + sigma^2); fresh noise has V <- c^2 V + sigma^2, which tends to v / 2."""
     v, sigmas = 0.04, np.geomspace(4, 0.01, 400)

@@ -746,7 +746,7 @@ def test_a_blind_prior_is_the_haze_aware_one_that_has_seen_nothing(fine, tmp_pat
 def test_saved_weights_are_read_back(prior, tmp_path):
     path = tmp_path / "full.safetensors"
     save_prior(path, prior, {"step": 3}, half=False)
-    loaded = load_prior(path)
+    loaded = load_ours(path)
     assert prior_hash(loaded) == prior_hash(prior)
     assert prior_info(path) == {"step": 3}
     x = jax.random.uniform(key(0), (2, 16, 16))

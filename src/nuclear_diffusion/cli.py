@@ -21,6 +21,7 @@ from nuclear_diffusion.training.request import Request
 
 if TYPE_CHECKING:
     from nuclear_diffusion.io.clip import Reading
+    from nuclear_diffusion.io.formats import Source
     from nuclear_diffusion.restore.batch import Record
 
 FAILED, UNREAD = 2, 141
@@ -289,7 +290,7 @@ class Inspect:
         if self.output is not None and len(clips) > 1:
             raise InputError(f"-o draws one clip, got {len(clips)}: name one of them.")
 
-        def inspect(source: Path) -> None:
+        def inspect(source: "Source") -> None:
             seen = describe(source, reading)
             say.result("\n".join(seen.lines()))
             if self.output is not None:
