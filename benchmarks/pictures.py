@@ -204,7 +204,7 @@ def app(path: Path) -> None:
             for name, mask in (("septum", patient.septum[0]), ("ventricle", patient.ventricle[0])):
                 page.evaluate("([name, polygon]) => outlines.setKey(name, polygon)", [name, corners(mask)])
             page.evaluate("outlines.line = [[128, 20], [128, 230]]; outlines.start(null)")
-            page.wait_for_function("window.scores?.result?.means?.gcnr > 0")
+            page.wait_for_function("Object.values(window.scores?.results ?? {})[0]?.means?.gcnr > 0")
             page.screenshot(path=str(path))
             browser.close()
             server.terminate()
