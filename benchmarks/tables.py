@@ -1,6 +1,7 @@
 """All tables by command, in the order of the index page."""
 
 from benchmarks.ablation import Ablation
+from benchmarks.app import App
 from benchmarks.calibration import Calibration
 from benchmarks.development import Development
 from benchmarks.fuzz import Fuzz
@@ -26,6 +27,7 @@ Table = (
     | Fuzz
     | Kills
     | Long
+    | App
 )
 """A table of the documents. Its fields are the options of its command; it also has
 
@@ -48,5 +50,6 @@ TABLES: tuple[Table, ...] = (
     Fuzz(),
     Kills(),
     Long(),
+    App(),
 )
 """Each table with the default options of its command."""

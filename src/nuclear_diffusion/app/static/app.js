@@ -74,7 +74,7 @@ async function upload(file) {
   try {
     await opened(await ask(`/api/clips?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
   } finally {
-    $("drop").textContent = "Drop a clip here, or click to choose";
+    $("drop").textContent = "Drop a clip, or click";
   }
 }
 
@@ -217,8 +217,7 @@ function tellFacts() {
   const clip = state.clips[state.clip];
   const facts = {
     size: `${clip.width} x ${clip.height}, ${clip.frames} frames`,
-    colour: clip.channels === 3 ? "yes" : "no",
-    "grey levels": `${clip.darkest} to ${clip.brightest}`,
+    values: `${clip.darkest} to ${clip.brightest}, ${clip.channels === 3 ? "colour" : "grey"}`,
     sector: `${((100 * clip.sector_pixels) / (clip.width * clip.height)).toFixed(0)} % of the picture`,
   };
   for (const [k, note] of clip.notes.entries()) facts[`note ${k + 1}`] = note;
@@ -309,7 +308,7 @@ function tell() {
   put($("time"), "value", `${player.frame + 1}/${shown.frames}, ${(player.frame / shown.fps).toFixed(2)} s`);
   put($("play"), "textContent", player.playing ? "Pause" : "Play");
   put($("strength-value"), "value", shown.strength.toFixed(2));
-  put($("loop"), "value", loop ? `loop ${loop[0] + 1} to ${loop[1] + 1}, ${((loop[1] - loop[0] + 1) / shown.fps).toFixed(2)} s` : "");
+  put($("loop"), "value", loop ? `${loop[0] + 1} to ${loop[1] + 1}, ${((loop[1] - loop[0] + 1) / shown.fps).toFixed(2)} s` : "");
   put($("beat"), "hidden", !loop);
   if (loop) {
     const at = (frame) => (shown.frames > 1 ? frame / (shown.frames - 1) : 0);
