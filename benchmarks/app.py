@@ -109,9 +109,9 @@ The page of `nuclear-diffusion app` in Chromium {version} without a window and w
 and put on the screen by the processor, which also runs the server and this measurement. The screen turns at most 60
 times a second. *Pictures* are drawn in a second while the clip plays at its own rate and a script moves the strength at
 every turn of the screen; *frames* are the clip's frames among them. *Processor time* is that of all processes of the
-browser for a picture: a core has {1000 / 60:.1f} ms at 60 pictures/s. Other work on the machine lowers the rates, hardly the
-processor time; load when this began: {load:.1f} on {os.cpu_count()} cores. The haze fraction is made up: its values do
-not matter here.
+browser for a picture: a core has {1000 / 60:.1f} ms at 60 pictures/s. Other work on the machine lowers the rates and
+lengthens the waits, but hardly changes the processor time; load when this began: {load:.1f} on {os.cpu_count()} cores.
+The haze fraction is made up: its values do not matter here.
 {record.caption()}
 
 {markdown(["Clip", "View", "Window", "Its rate", "Pictures/s", "Frames/s", "Processor time, ms"], rates)}
