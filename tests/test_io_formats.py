@@ -319,6 +319,12 @@ def test_dicom_jpeg_lossless(tmp_path):
     check(rewritten(path, uid.JPEGLosslessSV1, data))
 
 
+def test_dicom_high_throughput_jpeg_2000(tmp_path):
+    path = write_dicom(tmp_path / "clip.dcm", CLIP)
+    data = encapsulate([bytes(imagecodecs.htj2k_encode(frame, reversible=True)) for frame in CLIP])
+    check(rewritten(path, uid.HTJ2KLossless, data))
+
+
 @pytest.mark.parametrize(
     ("codec", "name", "syntax"),
     [("libx264", "h264", "1.2.840.10008.1.2.4.102"), ("mpeg2video", "mpeg2video", "1.2.840.10008.1.2.4.100")],
