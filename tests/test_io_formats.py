@@ -592,6 +592,31 @@ def test_a_turned_movie_is_upright(tmp_path, matrix, turns):
     check(tmp_path / "clip.mp4", np.rot90(plain, turns, axes=(1, 2)), fps=25, says="upright")
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.mp4", "libx264", {"x264-params": "interlaced=1:tff=1", "crf": "1"}),
+        ("clip.mpg", "mpeg2video", {"flags": "+ildct+ilme"}),
+    ],
+)
+def test_interlaced_movies_are_not_combed(tmp_path, name, codec, options):
+    fields = np.full((8, 2, 32, 96), 30, np.uint8)  # a bar that moves from field to field
+    for moment, field in enumerate(fields.reshape(16, 32, 96)):
+        field[:, 8 + 4 * moment :][:, :16] = 220
+    combed = fields.swapaxes(1, 2).reshape(8, 64, 96)
+    with av.open(tmp_path / name, "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 64, 96, "yuv420p", 8_000_000
+        for frame in combed:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode(None))
+    clip = read_video(tmp_path / name)
+    assert any("interlaced" in note for note in clip.notes)
+    moments = fields.repeat(2, axis=2)[:, :, 4:-4] / 255
+    off = np.abs(clip.frames[:, None, 4:-4] - moments).max(axis=(0, 2, 3))
+    assert min(off) < 0.06  # of one field, whichever the encoder says is first
+
+
 def test_pixels_become_square(tmp_path):
     clip = read_video(movie(tmp_path / "clip.mp4", smooth_clip(), "mpeg4", "yuv420p", aspect=2))
     assert clip.shape == (6, 48, 128)
