@@ -108,7 +108,7 @@ class Long:
 
     lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 3000, 10_000)
     size: Annotated[tuple[int, int], arg(help="Height and width of a frame in pixels.")] = (256, 256)
-    large: Annotated[int, arg(help="Frames of a recording of 2160 x 3840 pixels; 0: none.")] = 60
+    large: Annotated[int, arg(help="Frames of a recording of 2160 x 3840 pixels; 0: none.")] = 16
     priors: Annotated[tuple[str, ...], arg(help="Priors: 'stand-in' takes no time; others as for `dehaze`.")] = (
         STAND_IN,
         "echo",
