@@ -4,6 +4,7 @@ from benchmarks.ablation import Ablation
 from benchmarks.app import App
 from benchmarks.calibration import Calibration
 from benchmarks.development import Development
+from benchmarks.drift import Drift
 from benchmarks.fuzz import Fuzz
 from benchmarks.gradient import Gradient
 from benchmarks.kills import Kills
@@ -11,6 +12,7 @@ from benchmarks.long import Long
 from benchmarks.methods import DEFAULTS, Methods
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
+from benchmarks.speed import Speed
 from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
@@ -28,6 +30,8 @@ Table = (
     | Kills
     | Long
     | App
+    | Drift
+    | Speed
 )
 """A table of the documents. Its fields are the options of its command; it also has
 
@@ -51,5 +55,7 @@ TABLES: tuple[Table, ...] = (
     Kills(),
     Long(),
     App(),
+    Drift(),
+    Speed(),
 )
 """Each table with the default options of its command."""
