@@ -110,7 +110,7 @@ and put on the screen by the processor, which also runs the server and this meas
 times a second. *Pictures* are drawn in a second while the clip plays at its own rate and a script moves the strength at
 every turn of the screen; *frames* are the clip's frames among them. *Processor time* is that of all processes of the
 browser for a picture: a core has {1000 / 60:.1f} ms at 60 pictures/s. Other work on the machine lowers the rates and
-lengthens the waits, but hardly changes the processor time; load when this began: {load:.1f} on {os.cpu_count()} cores.
+lengthens the waits more than it changes the processor time; load when this began: {load:.1f} on {os.cpu_count()} cores.
 The haze fraction is made up: its values do not matter here.
 {record.caption()}
 

@@ -410,7 +410,7 @@ function askScores() {
 /** A colour of the figures, lighter where it would be too dark on this ground. */
 function light(color) {
   const parts = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
-  const dark = 0.2 * parts[0] + 0.7 * parts[1] + 0.1 * parts[2] < 110;
+  const dark = 0.2 * parts[0] + 0.7 * parts[1] + 0.1 * parts[2] < 90;
   return `rgb(${parts.map((part) => Math.round(dark ? part + 0.35 * (255 - part) : part)).join(" ")})`;
 }
 
@@ -432,7 +432,7 @@ function showScores(found) {
   }));
   $("scores").tBodies[0].replaceChildren(...Object.keys(found.input.means).map((name) => {
     const row = document.createElement("tr");
-    row.append(cell("th", `${titles[name]} ${better[name] === "higher" ? "↑" : "↓"}`), ...columns.map(({ means }) => cell("td", number(means[name]))));
+    row.append(cell("th", `${titles[name]}\u00a0${better[name] === "higher" ? "↑" : "↓"}`), ...columns.map(({ means }) => cell("td", number(means[name]))));
     row.dataset.score = name;
     return row;
   }));
