@@ -199,12 +199,19 @@ def app(path: Path) -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 800}, bypass_csp=True)
             page.goto(address)
-            page.click("#start")
-            page.wait_for_selector("#runs button:not(:disabled)", timeout=300_000)
+            for count, method in enumerate(("rpca", "mmse", "nuclear"), 1):
+                page.locator("#method").select_option(method)
+                page.click("#start")
+                finished = f"player.sources.length > {count} && !document.getElementById('start').disabled"
+                page.wait_for_function(finished, timeout=600_000)
             for name, mask in (("septum", patient.septum[0]), ("ventricle", patient.ventricle[0])):
                 page.evaluate("([name, polygon]) => outlines.setKey(name, polygon)", [name, corners(mask)])
             page.evaluate("outlines.line = [[128, 20], [128, 230]]; outlines.start(null)")
-            page.wait_for_function("window.scores?.result?.means?.gcnr > 0")
+            page.click("[data-view=all]")
+            page.evaluate("player.loop = [4, 19]; player.seek(8)")
+            scored = "Object.values(window.scores?.results ?? {}).filter(({ means }) => means.gcnr > 0).length === 3"
+            page.wait_for_function(scored)
+            page.wait_for_timeout(1000)
             page.screenshot(path=str(path))
             browser.close()
             server.terminate()

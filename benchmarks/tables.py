@@ -1,6 +1,7 @@
 """All tables by command, in the order of the index page."""
 
 from benchmarks.ablation import Ablation
+from benchmarks.app import App
 from benchmarks.calibration import Calibration
 from benchmarks.development import Development
 from benchmarks.drift import Drift
@@ -28,6 +29,7 @@ Table = (
     | Fuzz
     | Kills
     | Long
+    | App
     | Drift
     | Speed
 )
@@ -52,6 +54,7 @@ TABLES: tuple[Table, ...] = (
     Fuzz(),
     Kills(),
     Long(),
+    App(),
     Drift(),
     Speed(),
 )
