@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.metrics.visible import bright_and_lost
+from nuclear_diffusion.metrics.visible import bright_tissue
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
@@ -138,7 +138,7 @@ class Summary:
                 axes.set(xticks=[], yticks=[])
                 if moment == 0:
                     axes.set_title(name, color=colors[name], fontsize=11)
-            _, lost = bright_and_lost(shown["input"][None], shown["signal"][None])
+            lost = bright_tissue(shown["input"][None], shown["signal"][None]).lost
             line[3].imshow(shown["input"][self._view], extent=extent, **look)
             line[3].imshow(_tint(lost[0][self._view]), extent=extent, aspect="equal")
             line[3].set(xticks=[], yticks=[])

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from nuclear_diffusion.files import write
 from nuclear_diffusion.restore.batch import Record
+from nuclear_diffusion.view.film import source
 
 COLUMNS = (
     "clip",
@@ -18,6 +19,7 @@ COLUMNS = (
     "seconds",
     "haze_energy_removed",
     "bright_tissue_lost",
+    "bright_tissue_changed",
     "flicker_in",
     "flicker_out",
     "notes",
@@ -58,18 +60,44 @@ def _page(records: Sequence[Record], output: Path) -> str:
     wrong = "".join(f"<li><b>{html.escape(one.clip)}</b>: {html.escape(one.reason)}</li>\n" for one in failed)
     return _PAGE.format(
         title=html.escape(counted(records)),
-        failed=f"<h2>Failed</h2>\n<ul>\n{wrong}</ul>" if failed else "",
-        heads="".join(f"<th>{name.replace('_', ' ')}</th>" for name in COLUMNS),
+        style=source("style.css"),
+        script=source("table.js"),
+        failed=f'<h2>Failed</h2>\n<ul class="notice">\n{wrong}</ul>' if failed else "",
+        heads="".join(f"<th{_side(name)}>{HEADINGS.get(name, name)}</th>" for name in COLUMNS),
         rows="\n".join(_cells(record) for record in records),
-        sheet="\n".join(_picture(record, output) for record in records if record.state != "failed"),
+        pictures="\n".join(_picture(record, output) for record in records if record.state != "failed"),
     )
 
 
-def _cells(record: Record) -> str:
-    def shown(value: object) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else html.escape("" if value is None else str(value))
+HEADINGS = {
+    "haze_energy_removed": "haze removed",
+    "bright_tissue_lost": "bright tissue lost",
+    "bright_tissue_changed": "change of tissue",
+    "flicker_in": "flicker of input",
+    "flicker_out": "flicker of signal",
+}
+"""Columns as a person reads them, in the words of the app."""
 
-    return f'<tr class="{record.state}">' + "".join(f"<td>{shown(value)}</td>" for value in _row(record)) + "</tr>"
+FRACTIONS = {"haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"}
+"""Shown in percent."""
+
+WORDS = {"clip", "state", "notes"}
+"""Columns of text."""
+
+
+def _side(column: str) -> str:
+    return ' class="words"' if column in WORDS else ""
+
+
+def _cells(record: Record) -> str:
+    def cell(column: str, value: object) -> str:
+        if not isinstance(value, float):
+            return f"<td{_side(column)}>{html.escape('' if value is None else str(value))}</td>"
+        shown = f"{value:.1%}".replace("%", " %") if column in FRACTIONS else f"{value:.3g}"
+        return f'<td data-value="{value!r}">{shown}</td>'
+
+    cells = "".join(cell(*pair) for pair in zip(COLUMNS, _row(record), strict=True))
+    return f'<tr class="{record.state}">{cells}</tr>'
 
 
 def _picture(record: Record, output: Path) -> str:
@@ -85,28 +113,36 @@ def _picture(record: Record, output: Path) -> str:
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
+<link rel="icon" href="data:,">
 <style>
-:root {{ color-scheme: light dark; font: 14px/1.4 system-ui, sans-serif; }}
-body {{ margin: 2rem; }}
-table {{ border-collapse: collapse; }}
-th, td {{ padding: .25rem .75rem; border-bottom: 1px solid #8884; text-align: left; vertical-align: top; }}
-.failed {{ color: #d33; }}
-.sheet {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(26rem, 1fr)); gap: 1rem; margin-top: 2rem; }}
-figure {{ margin: 0; }}
-img {{ width: 100%; }}
+{style}
 </style>
+<body class="page">
 <h1>{title}</h1>
-<p>Research use only, not a medical device. A picture links to the film of input, signal and background. Flicker is that
-of the sector's mean, in grey levels of 255.</p>
+<p class="notice">Research use only, not a medical device.</p>
 {failed}
-<table>
-<tr>{heads}</tr>
+<h2>Results</h2>
+<p class="small">A click on a heading sorts. Haze removed: fraction of the energy. Bright tissue lost: fraction of the
+bright pixels that were dimmed by more than a quarter. Change of tissue: mean relative change of the bright pixels.
+Flicker: that of the sector's mean, in grey levels of 255. Look first at clips at either end of a column.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Results">
+<table class="sortable">
+<thead><tr>{heads}</tr></thead>
+<tbody>
 {rows}
+</tbody>
 </table>
-<div class="sheet">
-{sheet}
 </div>
+<h2>Pictures</h2>
+<p class="small">A picture links to the film of input, signal and background.</p>
+<div class="gallery">
+{pictures}
+</div>
+<script type="module">
+{script}
+</script>
+</body>
 </html>
 """
