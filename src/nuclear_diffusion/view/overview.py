@@ -86,26 +86,28 @@ WORDS = {"clip", "state", "notes"}
 
 
 def _side(column: str) -> str:
-    return ' class="words"' if column in WORDS else ""
+    return f' class="words {column}"' if column in WORDS else ""
 
 
 def _cells(record: Record) -> str:
     def cell(column: str, value: object) -> str:
         if not isinstance(value, float):
             return f"<td{_side(column)}>{html.escape('' if value is None else str(value))}</td>"
-        shown = f"{value:.1%}".replace("%", " %") if column in FRACTIONS else f"{value:.3g}"
+        shown = f"{value:.1%}".replace("%", " %") if column in FRACTIONS else f"{value:.2f}"
         return f'<td data-value="{value!r}">{shown}</td>'
 
-    cells = "".join(cell(*pair) for pair in zip(COLUMNS, _row(record), strict=True))
-    return f'<tr class="{record.state}">{cells}</tr>'
+    values = dict(zip(COLUMNS, _row(record), strict=True)) | {"state": record.state}  # the reason is above the table
+    cells = "".join(cell(*pair) for pair in values.items())
+    return f'<tr class="{record.state}" data-clip="{html.escape(record.clip)}">{cells}</tr>'
 
 
 def _picture(record: Record, output: Path) -> str:
     name, address = html.escape(record.clip), quote(record.clip)
     if not (output / record.clip / "summary.png").is_file():
         return ""
+    picture = f'<img src="{address}/summary.png" alt="{name}" loading="lazy">'
     return (
-        f'<figure><a href="{address}/comparison.mp4"><img src="{address}/summary.png" alt="{name}" loading="lazy"></a>'
+        f'<figure data-clip="{name}"><a href="{address}/comparison.mp4">{picture}</a>'
         f"<figcaption>{name}</figcaption></figure>"
     )
 
@@ -124,9 +126,9 @@ _PAGE = """<!doctype html>
 <p class="notice">Research use only, not a medical device.</p>
 {failed}
 <h2>Results</h2>
-<p class="small">A click on a heading sorts. Haze removed: fraction of the energy. Bright tissue lost: fraction of the
-bright pixels that were dimmed by more than a quarter. Change of tissue: mean relative change of the bright pixels.
-Flicker: that of the sector's mean, in grey levels of 255. Look first at clips at either end of a column.</p>
+<p class="small">A click on a heading sorts the table and the pictures. Haze removed: fraction of the energy. Bright
+tissue lost: fraction of the bright pixels that were dimmed by more than a quarter. Change of tissue: mean relative
+change of the bright pixels. Flicker: that of the sector's mean, in grey levels of 255.</p>
 <div class="scroll" tabindex="0" role="region" aria-label="Results">
 <table class="sortable">
 <thead><tr>{heads}</tr></thead>
@@ -142,6 +144,11 @@ Flicker: that of the sector's mean, in grey levels of 255. Look first at clips a
 </div>
 <script type="module">
 {script}
+const pictures = new Map([...document.querySelectorAll("figure")].map((picture) => [picture.dataset.clip, picture]));
+document.querySelector("table").addEventListener("sorted", (event) => {{
+  const order = [...event.target.tBodies[0].rows].map((row) => pictures.get(row.dataset.clip));
+  document.querySelector(".gallery").append(...order.filter(Boolean));
+}});
 </script>
 </body>
 </html>

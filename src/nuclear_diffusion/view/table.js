@@ -20,6 +20,7 @@ function sortBy(table, column, down) {
   const known = rows.filter(([value]) => value !== null).sort(([a], [b]) => (down ? order(b, a) : order(a, b)));
   const unknown = rows.filter(([value]) => value === null); // last in both orders
   table.tBodies[0].append(...[...known, ...unknown].map(([, row]) => row));
+  table.dispatchEvent(new Event("sorted"));
   for (const [k, head] of [...table.tHead.rows[0].cells].entries())
     if (k === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
