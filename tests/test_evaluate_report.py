@@ -371,8 +371,7 @@ def test_the_page_is_well_formed_and_holds_all_it_shows(report):
             assert f"{row['frame_mean']:.3f}" in words
     for word in ("patient-3-4C is left out", "does not move", "--strengths rpca=0.3", "Research use only"):
         assert word in words
-    assert "{{" not in text  # no place of the template was left unfilled
-    assert "{%" not in text
+    assert not re.search(r"\{\{ |\{%", text)  # no place of the template was left unfilled
 
 
 # the films of the page
@@ -393,9 +392,10 @@ def test_packed_planes_hold_every_value():
     np.testing.assert_array_equal(plain(text["share"], share.shape, "u2"), share)
 
 
-@pytest.mark.parametrize(("most", "frames", "step"), [(10**9, 30, 1), (150_000, 24, 1), (20_000, 9, 2)])
-def test_films_fit_into_the_page_and_say_what_is_shown(study, tmp_path, monkeypatch, most, frames, step):
-    """30 frames of 48 x 40 pixels of noise, which cannot be compressed, and their halves, for 4/3 bytes a value."""
+@pytest.mark.parametrize(("most", "step"), [(10**9, 1), (100_000, 1), (20_000, 2)])
+def test_films_fit_into_the_page_and_say_what_is_shown(study, tmp_path, monkeypatch, most, step):
+    """30 frames of 48 x 40 pixels of noise, which cannot be compressed, and of their halves, in base64."""
+    frames = min(30, round(most / (2 * 4 / 3 * 48 * 40 / step**2)))
     before = np.random.default_rng(1).integers(0, 256, (30, 48, 40)).astype(np.uint8)
     write_video(tmp_path / "ann.npz", before, 20.0)
     case = Case("ann", "ann", tmp_path / "ann.npz", ())
@@ -405,7 +405,7 @@ def test_films_fit_into_the_page_and_say_what_is_shown(study, tmp_path, monkeypa
     first, second = patient["panels"]
     assert (first["title"], second["title"]) == ("Hazy input", "Robust PCA")
     info = first["info"]
-    assert abs(info["frames"] - frames) <= 0.2 * frames
+    assert abs(info["frames"] - frames) <= 0.15 * frames
     assert (info["height"], info["width"], info["fps"]) == (48 // step, 40 // step, 20.0)
     assert sum(len(text) for panel in patient["panels"] for text in panel["planes"].values()) <= most
     assert ("all 30 frames" in patient["caption"]) == (frames == 30)
@@ -564,7 +564,8 @@ def test_figures_are_white_in_print_and_dark_on_the_page(study):
         with style.on_screen() if dark else contextlib.nullcontext():
             figure = figures.draw_boxes(study)
             picture = Image.open(io.BytesIO(style.png_bytes(figure))).convert("RGB")
-            assert style.svg_bytes(figure) == style.svg_bytes(figures.draw_boxes(study))
+            first, second = (style.svg_bytes(figures.draw_boxes(study)) for _ in range(2))
+        assert first == second
         expected = palette.COLORS["ground"] if dark else "#ffffff"
         assert picture.getpixel((0, 0)) == tuple(round(255 * part) for part in to_rgb(expected))
 

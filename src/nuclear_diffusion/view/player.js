@@ -295,7 +295,7 @@ export class Player extends EventTarget {
   }
 
   _label(context, what, place, ratio, right = false) {
-    context.font = `${Math.max(13 * ratio, place.height / 45)}px system-ui, sans-serif`;
+    context.font = `${Math.max(13 * ratio, place.height / 30)}px system-ui, sans-serif`;
     context.textBaseline = "top";
     context.fillStyle = "#e6e6e6";
     context.shadowColor = "#000";
