@@ -44,7 +44,6 @@ def _patient(study: Study, one: Chosen, most: int) -> dict[str, Any]:
                 "name": name,
                 "title": title_of(name),
                 "scores": _scores(study, one, name),
-                "names": {"result": "truth" if name == CLEAN else "result"},
                 "info": _cut(film, shown, step).info(),
                 "planes": text,
             }

@@ -82,7 +82,7 @@ def share_bits(share: Float[ndarray, "frames height width"]) -> UInt16[ndarray, 
 
 
 def packed(film: Film, level: int = 9) -> dict[str, str]:
-    """The planes as text, for `unpacked` of player.js: changes over time, low bytes before high ones, zlib, base64.
+    """The planes as text, for `unpacked` of unpack.js: changes over time, low bytes before high ones, zlib, base64.
 
     `level`: of zlib, 1 is fast and 9 is small.
     """

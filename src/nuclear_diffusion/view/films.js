@@ -4,7 +4,7 @@
 const TALL = 0.72; // of the window, for all panels together
 const SEEN = { result: "Result", wipe: "Wipe", flicker: "Flicker A/B", haze: "Haze removed" };
 
-export class Films {
+class Films {
   /**
    * @param {HTMLElement} root with the places of template report.html
    * @param {{title:string,caption:string,panels:object[]}[]} patients from films.py; the first panel is the input
@@ -47,10 +47,9 @@ export class Films {
     this.chosen = number;
     const { caption, panels } = this.patients[number];
     const films = [];
-    for (const { info, planes, names } of panels) {
+    for (const { info, planes } of panels) {
       const film = await unpacked(info, planes);
       if (films.length) film.input = films[0].input; // sent once
-      film.names = names;
       film.views = () => Object.keys(SEEN);
       films.push(film);
     }

@@ -125,26 +125,6 @@ export class Film {
   }
 }
 
-/** A film from its sizes and its planes as `packed` of film.py writes them. */
-export async function unpacked(info, packed) {
-  const planes = {};
-  for (const [name, text] of Object.entries(packed)) {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    const parts = new Uint8Array(await new Response(stream).arrayBuffer());
-    const Kind = name === "share" ? Uint16Array : Uint8Array;
-    const plane = (planes[name] = new Kind(parts.length / Kind.BYTES_PER_ELEMENT));
-    const frame = plane.length / info.frames;
-    for (let k = 0; k < plane.length; k++) {
-      const change = Kind === Uint8Array ? parts[k] : parts[k] | (parts[k + plane.length] << 8);
-      plane[k] = change + (k < frame ? 0 : plane[k - frame]); // modulo 2^8 or 2^16
-    }
-  }
-  const film = Object.assign(new Film(info, planes.input), planes);
-  film.setStrength(info.strength);
-  return film;
-}
-
 /** Draws a film on a canvas and runs its clock. Everything that may change is a property; call `draw` after a change. */
 export class Player extends EventTarget {
   /** @param {HTMLCanvasElement} canvas */
@@ -295,12 +275,12 @@ export class Player extends EventTarget {
   }
 
   _label(context, what, place, ratio, right = false) {
-    context.font = `${Math.max(13 * ratio, place.height / 30)}px system-ui, sans-serif`;
+    context.font = `${13 * ratio}px system-ui, sans-serif`;
     context.textBaseline = "top";
     context.fillStyle = "#e6e6e6";
     context.shadowColor = "#000";
     context.shadowBlur = 4 * ratio;
-    const names = { input: "input", result: "result", haze: "haze removed", ...this.film.names };
+    const names = { input: "input", result: "result", haze: "haze removed" };
     context.textAlign = right ? "right" : "left";
     const x = right ? place.x + place.width - 8 * ratio : place.x + 8 * ratio;
     context.fillText(names[what] ?? VIEWS[what].toLowerCase(), x, 8 * ratio);

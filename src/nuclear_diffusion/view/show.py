@@ -63,6 +63,7 @@ def page(film: Film) -> str:
     for name, value in {
         "STYLE": source("style.css"),
         "PLAYER": source("player.js"),
+        "UNPACK": source("unpack.js"),
         "INFO": json.dumps(film.info()),
         "PLANES": json.dumps(packed(film, level=1)),
     }.items():
