@@ -3,6 +3,8 @@
 The pages get them as variables of view/style.css, which a test compares.
 """
 
+from typing import Any
+
 COLORS = {
     "ground": "#111315",
     "panel": "#1a1d20",
@@ -19,7 +21,7 @@ COLORS = {
 }
 """Surfaces and text, then the colours of Okabe and Ito (2008)."""
 
-DARK = {
+DARK: dict[Any, Any] = {
     "figure.facecolor": COLORS["ground"],
     "axes.facecolor": COLORS["ground"],
     "savefig.facecolor": COLORS["ground"],
