@@ -168,17 +168,17 @@ def test_two_tabs_share_the_desk(app, browser, page):
 
 def test_the_sheet_is_sorted_and_results_without_the_number_come_last(app, page):
     _, folder, _, _ = app
-    planted = {"much": 0.5, "little": 0.01, "old": None}
+    planted = {"much": 0.9, "little": 0.01, "old": None}
     for name, change in planted.items():
         shutil.copytree(folder / "result", folder / name)
         report = json.loads((folder / name / "report.json").read_text())
-        assert 0.01 < report.pop("bright_tissue_changed") < 0.5
+        assert 0.01 < report.pop("bright_tissue_changed") < 0.9
         more = {} if change is None else {"bright_tissue_changed": change}
         (folder / name / "report.json").write_text(json.dumps(report | more))
     page.click("#sheet-open")
     page.locator("#sort").select_option("bright_tissue_changed")
     assert page.locator("#cards strong").all_inner_texts() == ["much", "result", "little", "old"]
-    assert "tissue changed 50.0 %" in page.locator("#cards .card").first.inner_text()
+    assert "tissue changed 90.0 %" in page.locator("#cards .card").first.inner_text()
     for name in planted:
         shutil.rmtree(folder / name)
 
