@@ -65,7 +65,11 @@ class Films {
       return panel;
     }));
     this.players = [...this.root.querySelectorAll("canvas")].map((canvas, k) => new Player(canvas, films[k]));
-    for (const player of this.players) player.addEventListener("drawn", () => this._join(player));
+    for (const [k, player] of this.players.entries()) {
+      const result = { name: panels[k].shows, film: films[k], what: "result" };
+      if (k) player.setSources?.([{ name: "input", film: films[k], what: "input" }, result]);
+      player.addEventListener("drawn", () => this._join(player));
+    }
     this.leader.addEventListener("frame", () => this._follow());
     this.leader.addEventListener("state", () => this._follow());
     Object.assign(this.leader, { view, wipe, speed });
