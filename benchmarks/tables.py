@@ -3,6 +3,7 @@
 from benchmarks.ablation import Ablation
 from benchmarks.calibration import Calibration
 from benchmarks.development import Development
+from benchmarks.drift import Drift
 from benchmarks.fuzz import Fuzz
 from benchmarks.gradient import Gradient
 from benchmarks.kills import Kills
@@ -10,6 +11,7 @@ from benchmarks.long import Long
 from benchmarks.methods import DEFAULTS, Methods
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
+from benchmarks.speed import Speed
 from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
@@ -26,6 +28,8 @@ Table = (
     | Fuzz
     | Kills
     | Long
+    | Drift
+    | Speed
 )
 """A table of the documents. Its fields are the options of its command; it also has
 
@@ -48,5 +52,7 @@ TABLES: tuple[Table, ...] = (
     Fuzz(),
     Kills(),
     Long(),
+    Drift(),
+    Speed(),
 )
 """Each table with the default options of its command."""
