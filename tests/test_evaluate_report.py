@@ -21,6 +21,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from nuclear_diffusion import palette
 from nuclear_diffusion.cli import main
@@ -557,6 +558,26 @@ def test_marks_and_words_stand_out_on_the_dark_page():
         colours = [style.look_of(name).color for name in style.LOOKS]
     assert all((luminance(colour) + 0.05) / ground > 3 for colour in colours)
     assert len(set(colours)) == len(colours)
+
+
+BLIND = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""What colour-blind people see of linear RGB: Machado, Oliveira and Fernandes (2009), severity 1."""
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_colours_on_screen_differ_for_colour_blind_people(kind):
+    """By at least 10 in CIEDE2000; 1 is just noticeable."""
+    with style.on_screen():
+        colours = np.array([to_rgb(style.look_of(name).color) for name in style.LOOKS])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(BLIND[kind]), 0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)[None])[0]
+    apart = deltaE_ciede2000(lab[:, None], lab[None]) + 100 * np.eye(len(lab))
+    assert apart.min() >= 10
 
 
 def test_figures_are_white_in_print_and_dark_on_the_page(study):

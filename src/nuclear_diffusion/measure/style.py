@@ -41,7 +41,7 @@ LOOKS: dict[str, Look] = {
     "rpca": Look(Rpca.title, COLORS["orange"], "s", (0, (5, 1))),
     "rpca-tuned": Look(f"{Rpca.title}, tuned", "#8a5f00", "p", (0, (8, 2)), "#ffd98a"),
     "mmse": Look(Mmse.title, COLORS["green"], "D", (0, (3, 1, 1, 1, 1, 1))),
-    "aware": Look(Aware.title, "#00543d", "<", (0, (6, 1, 1, 1, 1, 1)), "#8fe0c6"),
+    "aware": Look(Aware.title, "#00543d", "<", (0, (6, 1, 1, 1, 1, 1)), "#8cb978"),
     "paper": Look(Paper.title, COLORS["sky"], "^", (0, (4, 1, 1, 1))),
     "zea": Look(Zea.title, COLORS["purple"], "v", (0, (1, 1))),
     "nuclear": Look(Nuclear.title, COLORS["vermilion"], "o", "-"),
