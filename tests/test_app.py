@@ -266,7 +266,9 @@ def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):
     bad, good = client.get("/api/results", params={"folder": str(tmp_path / "data")}).json()
     assert good["name"] == "good"
     report = json.loads((tmp_path / "data" / "good" / "report.json").read_text())
-    assert good["haze_energy_removed"] == report["haze_energy_removed"]
+    for name in ("haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"):
+        assert good[name] == report[name]
+    assert good["bright_tissue_changed"] > 0
     assert good["flicker"] == report["flicker"]["signal"] > 0
     assert client.get("/api/file", params={"path": good["video"]}).headers["content-type"] == "video/mp4"
     assert "problem" in bad

@@ -1,5 +1,6 @@
 """The page in a real browser: what the eye sees is what the library computes."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -232,6 +233,23 @@ def test_two_tabs_share_the_desk(app, browser, page):
     assert other.inner_text("#clips") == page.inner_text("#clips")
     other.close()
     assert not violations  # of the content security policy, which the other tests bypass
+
+
+def test_the_sheet_is_sorted_and_results_without_the_number_come_last(app, page):
+    _, folder, _, _ = app
+    planted = {"much": 0.9, "little": 0.01, "old": None}
+    for name, change in planted.items():
+        shutil.copytree(folder / "result", folder / name)
+        report = json.loads((folder / name / "report.json").read_text())
+        assert 0.01 < report.pop("bright_tissue_changed") < 0.9
+        more = {} if change is None else {"bright_tissue_changed": change}
+        (folder / name / "report.json").write_text(json.dumps(report | more))
+    page.click("#sheet-open")
+    page.locator("#sort").select_option("bright_tissue_changed")
+    assert page.locator("#cards strong").all_inner_texts() == ["much", "result", "little", "old"]
+    assert "tissue changed 90.0 %" in page.locator("#cards .card").first.inner_text()
+    for name in planted:
+        shutil.rmtree(folder / name)
 
 
 def test_a_page_without_the_token_shows_nothing(app, browser):

@@ -108,7 +108,7 @@ class Desk:
     """
 
     def __init__(self, folders: Sequence[Path] = ()):
-        self.folders = tuple(folder.resolve() for folder in folders)
+        self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders))
         self.clips: dict[str, Opened] = {}
         self.runs: dict[str, Run] = {}
         self._priors: dict[str, LoadedPrior] = {}

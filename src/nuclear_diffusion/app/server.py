@@ -303,7 +303,7 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
             found.append({"name": path.name, "path": str(path), "problem": str(error)})
             continue
         entry: dict[str, Any] = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
-        for name in ("haze_energy_removed", "bright_tissue_lost", "seconds", "frames"):
+        for name in ("haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed", "seconds", "frames"):
             entry[name] = report.get(name)
         entry["flicker"] = (report.get("flicker") or {}).get("signal")
         found.append(entry)

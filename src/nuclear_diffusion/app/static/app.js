@@ -512,7 +512,7 @@ function showSheet() {
       card.append(video);
       seen.observe(video);
     }
-    const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
+    const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("tissue changed", entry.bright_tissue_changed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
     card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), document.createElement("br"), text);
     return card;
   }));
