@@ -7,6 +7,7 @@ those of the default method.
 """
 
 import dataclasses
+import itertools
 import json
 import resource
 import subprocess
@@ -105,10 +106,13 @@ def measure(frames: int, height: int, width: int, prior: str) -> dict[str, float
 class Long:
     """Peak memory and time of recordings of several lengths."""
 
-    lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 1200)
+    lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 3000, 10_000)
     size: Annotated[tuple[int, int], arg(help="Height and width of a frame in pixels.")] = (256, 256)
-    large: Annotated[int, arg(help="Frames of a recording of 2160 x 3840 pixels; 0: none.")] = 0
-    prior: Annotated[str, arg(help="Prior: 'stand-in' takes no time; otherwise as for `dehaze`.")] = STAND_IN
+    large: Annotated[int, arg(help="Frames of a recording of 2160 x 3840 pixels; 0: none.")] = 16
+    priors: Annotated[tuple[str, ...], arg(help="Priors: 'stand-in' takes no time; others as for `dehaze`.")] = (
+        STAND_IN,
+        "echo",
+    )
     output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
 
     command: ClassVar[str] = "long"
@@ -119,13 +123,14 @@ class Long:
         """Measure each recording in a process of its own and write the table."""
         shapes = [(length, *self.size) for length in self.lengths] + [(self.large, 2160, 3840)] * (self.large > 0)
         rows = []
-        for shape in shapes:
-            call = [sys.executable, "-m", "benchmarks.long", *map(str, shape), self.prior]
+        for prior, shape in itertools.product(self.priors, shapes):
+            call = [sys.executable, "-m", "benchmarks.long", *map(str, shape), prior]
             found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
-            print(shape, found, flush=True)
+            print(prior, shape, found, flush=True)
             frames, height, width = shape
             rows.append(
                 [
+                    prior,
                     f"{frames:,}",
                     f"{height} × {width}",
                     f"{found['peak']:,.0f}",
@@ -134,13 +139,21 @@ class Long:
                     f"{found['result'] / frames:.2f}",
                 ]
             )
-        priors = {} if self.prior == STAND_IN else {self.prior: prior_hash(load_prior(self.prior))}
+        priors = {name: prior_hash(load_prior(name)) for name in self.priors if name != STAND_IN}
         record = record_of(self, priors)
-        head = ["frames", "pixels", "peak memory, MB", "first frames after, s", "ms a frame", "result, MB a frame"]
+        head = [
+            "prior",
+            "frames",
+            "pixels",
+            "peak memory, MB",
+            "first frames after, s",
+            "ms a frame",
+            "result, MB a frame",
+        ]
         page = f"""# Long recordings
 
 The default method on a recording that is made while it is decoded, from the first look at it to the finished result
-folder, each in a process of its own. Without a trained prior, a stand-in that takes no time is in its place.
+folder, each in a process of its own. The stand-in prior takes no time, so that the rest is seen alone.
 {record.caption()}
 
 {markdown(head, rows)}"""

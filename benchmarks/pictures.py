@@ -17,6 +17,7 @@ from skimage.measure import approximate_polygon, find_contours
 from tyro.conf import Positional, arg
 
 import nuclear_diffusion as nd
+from nuclear_diffusion.cli import main
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector
 from nuclear_diffusion.measure.datasets import as_clip
@@ -30,9 +31,10 @@ from nuclear_diffusion.simulation import (
     SimulatedClip,
     patient_seed,
     simulate,
+    write_dataset,
 )
 
-Picture = Literal["demo", "contact_sheet", "unseen", "app"]
+Picture = Literal["demo", "contact_sheet", "unseen", "app", "report"]
 
 EVERY: tuple[Picture, ...] = get_args(Picture)
 
@@ -62,7 +64,8 @@ class Pictures:
         Positional[tuple[Picture, ...]],
         arg(
             help="demo: a simulated and a real clip dehazed. contact_sheet: simulated frames beside a real one. "
-            "unseen: the haze, views and scanners that training never uses. app: the page of `app`, in Chromium."
+            "unseen: the haze, views and scanners that training never uses. app: the page of `app`, in Chromium. "
+            "report: the films in the page of `evaluate`."
         ),
     ] = EVERY
     output: Annotated[Path, arg(help="Folder for the pictures.")] = IMAGES
@@ -76,6 +79,8 @@ class Pictures:
             with atomic(self.output / f"{name}.png") as temporary:
                 if name == "app":
                     app(temporary)
+                elif name == "report":
+                    report(temporary)
                 else:
                     draw, dots = PICTURES[name]
                     draw().savefig(temporary, dpi=dots)
@@ -199,15 +204,40 @@ def app(path: Path) -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 800}, bypass_csp=True)
             page.goto(address)
-            page.click("#start")
-            page.wait_for_selector("#runs button:not(:disabled)", timeout=300_000)
+            for count, method in enumerate(("rpca", "mmse", "nuclear"), 1):
+                page.locator("#method").select_option(method)
+                page.click("#start")
+                finished = f"player.sources.length > {count} && !document.getElementById('start').disabled"
+                page.wait_for_function(finished, timeout=600_000)
             for name, mask in (("septum", patient.septum[0]), ("ventricle", patient.ventricle[0])):
                 page.evaluate("([name, polygon]) => outlines.setKey(name, polygon)", [name, corners(mask)])
             page.evaluate("outlines.line = [[128, 20], [128, 230]]; outlines.start(null)")
-            page.wait_for_function("window.scores?.result?.means?.gcnr > 0")
+            page.click("[data-view=all]")
+            page.evaluate("player.loop = [4, 19]; player.seek(8)")
+            scored = "Object.values(window.scores?.results ?? {}).filter(({ means }) => means.gcnr > 0).length === 3"
+            page.wait_for_function(scored)
+            page.wait_for_timeout(1000)
             page.screenshot(path=str(path))
             browser.close()
             server.terminate()
+
+
+def report(path: Path) -> None:
+    """A screenshot of the films that `evaluate` shows of a development patient; needs Chromium and Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        write_dataset(Path(folder) / "data", 1, seed=patient_seed("development", DEMO), frames=24)
+        command = ["evaluate", f"{folder}/data", "-o", f"{folder}/report", "--methods", "hazy,rpca-tuned,mmse,nuclear"]
+        assert main(command) == 0
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+        page.goto((Path(folder) / "report" / "report.html").as_uri())
+        page.evaluate("films.ready.then(() => films.leader.seek(12))")
+        page.wait_for_timeout(500)  # until it is drawn
+        page.locator("#films").screenshot(path=str(path))
+        browser.close()
 
 
 def corners(mask: ndarray) -> list[list[float]]:

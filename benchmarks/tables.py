@@ -1,8 +1,10 @@
 """All tables by command, in the order of the index page."""
 
 from benchmarks.ablation import Ablation
+from benchmarks.app import App
 from benchmarks.calibration import Calibration
 from benchmarks.development import Development
+from benchmarks.drift import Drift
 from benchmarks.fuzz import Fuzz
 from benchmarks.gradient import Gradient
 from benchmarks.kills import Kills
@@ -10,6 +12,7 @@ from benchmarks.long import Long
 from benchmarks.methods import DEFAULTS, Methods
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
+from benchmarks.speed import Speed
 from benchmarks.strengths import Strengths
 from benchmarks.tradeoff import Tradeoff
 
@@ -26,6 +29,9 @@ Table = (
     | Fuzz
     | Kills
     | Long
+    | App
+    | Drift
+    | Speed
 )
 """A table of the documents. Its fields are the options of its command; it also has
 
@@ -48,5 +54,8 @@ TABLES: tuple[Table, ...] = (
     Fuzz(),
     Kills(),
     Long(),
+    App(),
+    Drift(),
+    Speed(),
 )
 """Each table with the default options of its command."""

@@ -163,12 +163,13 @@ def test_a_run_gives_the_librarys_result(client):
 def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatch):
     about = uploaded(client)
 
-    def slow(clip, method, prior, sector, progress):
+    def slow(recording, seen, method, prior, sector, progress):
         for step in range(1000):
             progress(step, 1000)
             time.sleep(0.01)
+        yield
 
-    monkeypatch.setattr(desks, "dehaze_clip", slow)
+    monkeypatch.setattr(desks, "dehaze_recording", slow)
     key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
     client.delete(f"/api/runs/{key}")
     assert finished(client, key)["state"] == "stopped"
@@ -184,13 +185,13 @@ def test_scores_are_the_librarys_to_the_digit(client, tmp_path):
     (run,) = about["runs"]
     regions = {"septum": [SEPTUM] * 6, "ventricle": [None, *[VENTRICLE] * 5]}
     found = client.post(
-        "/api/score", json={"clip": about["key"], "run": run, "strength": 0.8, "regions": regions}
+        "/api/score", json={"clip": about["key"], "runs": [run], "strength": 0.8, "regions": regions}
     ).json()
     masks = Regions(**regions).annotations((64, 64))
     after = np.rint(255 * render(clip.frames, share, 0.8)).astype(np.uint8)
-    assert found["result"]["frames"]["gcnr"]["3"] == gcnr(after[2], masks[3].septum, masks[3].ventricle)
-    assert found["result"]["frames"]["ks_a"]["1"] == ks(clip.frames[0], after[0], masks[1].septum)
-    assert found["result"]["frames"]["gcnr"]["1"] is None
+    assert found["results"][run]["frames"]["gcnr"]["3"] == gcnr(after[2], masks[3].septum, masks[3].ventricle)
+    assert found["results"][run]["frames"]["ks_a"]["1"] == ks(clip.frames[0], after[0], masks[1].septum)
+    assert found["results"][run]["frames"]["gcnr"]["1"] is None
     assert found["input"]["means"]["ks_a"] == 0
 
 
@@ -213,7 +214,7 @@ def test_results_are_saved_as_the_knob_shows_them(client, tmp_path):
     (run,) = about["runs"]
 
     def save(kind: str) -> bytes:
-        reply = client.post("/api/save", json={"clip": about["key"], "run": run, "strength": 0.8, "kind": kind})
+        reply = client.post("/api/save", json={"clip": about["key"], "runs": [run], "strength": 0.8, "kind": kind})
         assert reply.status_code == 200, reply.text
         return reply.content
 
@@ -231,7 +232,7 @@ def test_results_are_saved_as_the_knob_shows_them(client, tmp_path):
     np.testing.assert_allclose(255 * read_video(tmp_path / "saved.mkv").frames, expected, atol=0.6)
     dataset = pydicom.dcmread(io.BytesIO(save("dcm")))
     np.testing.assert_allclose(dataset.pixel_array, expected, atol=0.6)
-    assert client.post("/api/save", json={"clip": about["key"], "run": run, "kind": "exe"}).status_code == 400
+    assert client.post("/api/save", json={"clip": about["key"], "runs": [run], "kind": "exe"}).status_code == 400
 
 
 def test_an_uploaded_dicom_is_saved_with_its_own_header(client, tmp_path):
@@ -242,7 +243,7 @@ def test_an_uploaded_dicom_is_saved_with_its_own_header(client, tmp_path):
     about = client.post("/api/clips", params={"name": "a.dcm"}, content=(tmp_path / "a.dcm").read_bytes()).json()
     key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
     assert finished(client, key)["state"] == "done"
-    saved = client.post("/api/save", json={"clip": about["key"], "run": key, "kind": "dcm"})
+    saved = client.post("/api/save", json={"clip": about["key"], "runs": [key], "kind": "dcm"})
     assert pydicom.dcmread(io.BytesIO(saved.content)).PatientName == "Heart^Anna"
 
 
@@ -265,7 +266,9 @@ def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):
     bad, good = client.get("/api/results", params={"folder": str(tmp_path / "data")}).json()
     assert good["name"] == "good"
     report = json.loads((tmp_path / "data" / "good" / "report.json").read_text())
-    assert good["haze_energy_removed"] == report["haze_energy_removed"]
+    for name in ("haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"):
+        assert good[name] == report[name]
+    assert good["bright_tissue_changed"] > 0
     assert good["flicker"] == report["flicker"]["signal"] > 0
     assert client.get("/api/file", params={"path": good["video"]}).headers["content-type"] == "video/mp4"
     assert "problem" in bad

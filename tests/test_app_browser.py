@@ -1,5 +1,6 @@
 """The page in a real browser: what the eye sees is what the library computes."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -8,8 +9,13 @@ import sys
 import numpy as np
 import pytest
 
+from nuclear_diffusion.app.regions import Regions
+from nuclear_diffusion.measure.scores import eight_bits
+from nuclear_diffusion.metrics import gcnr
+from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.render import render
-from tests.test_app import made_result
+from tests.test_app import SEPTUM, VENTRICLE, made_result
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -95,7 +101,7 @@ def test_regions_drawn_with_the_mouse_give_scores(page):
         for x, y in ((left, 8), (left + 16, 8), (left + 16, 40), (left, 40)):
             page.mouse.click(*at(x, y))
         page.keyboard.press("Enter")
-    page.wait_for_function("window.scores?.result?.means?.gcnr > 0")
+    page.wait_for_function("Object.values(window.scores?.results ?? {})[0]?.means?.gcnr > 0")
     assert page.locator("#scores tbody tr").count() >= 6
     page.evaluate("player.seek(7)")
     page.mouse.move(*at(8, 8))
@@ -130,13 +136,77 @@ def test_keys_play_step_loop_and_choose_the_view(page):
     assert not page.evaluate("player.playing")
 
 
+def test_results_of_two_methods_are_compared_in_step(app, page):
+    """All panes show the library's pixels of one frame; any two stand side by side; one table scores them all."""
+    _, _, clip, share = app
+    page.locator("#method").select_option("rpca")
+    page.click("#start")
+    page.wait_for_function("player.sources.length === 3", timeout=120_000)
+    assert page.evaluate("player.sources.map(({ name }) => name)") == ["input", "Nuclear Diffusion", "Robust PCA"]
+    page.locator("#strength").fill("0.7")
+    page.click("[data-view=all]")
+    page.evaluate("player.seek(5)")
+    shown = page.evaluate(
+        """() => player.panels().map(({ what, film }) => {
+          const { data } = player.layer(what, film).getContext("2d").getImageData(0, 0, film.width, film.height);
+          return [...data].filter((_, k) => k % 4 === 0);
+        })"""
+    )
+    signals = (clip.frames, render(clip.frames, share, 0.7), dehaze_clip(clip, Rpca()).signal)
+    for values, signal in zip(shown, signals, strict=True):
+        assert np.abs(np.reshape(values, (64, 64)) - np.rint(255 * signal[5])).max() <= 1
+    places = page.evaluate("player.panels().map((panel) => { const { x, y } = player.place(panel); return [x, y]; })")
+    assert len({tuple(place) for place in places}) == 3
+
+    page.locator("#a").select_option(label="Nuclear Diffusion")
+    page.wait_for_function("player.pair[0] === 1")
+    page.click("[data-view=wipe]")
+    assert page.evaluate("[player.sources[player.pair[0]].name, player.panels()[0].name]") == [
+        "Nuclear Diffusion",
+        "Robust PCA",
+    ]
+    page.locator("#screen").focus()
+    for key, name in (("a", "Nuclear Diffusion"), ("b", "Robust PCA")):
+        page.keyboard.press(key)
+        assert page.evaluate("player.panels()[0].name") == name
+
+    page.evaluate("([a, b]) => { outlines.setKey('septum', a); outlines.setKey('ventricle', b); }", [SEPTUM, VENTRICLE])
+    page.wait_for_function(
+        "Object.values(window.scores?.results ?? {}).filter(({ means }) => means.gcnr > 0).length === 2"
+    )
+    assert page.locator("#scores thead th").all_inner_texts() == ["", "input", "Nuclear Diffusion", "Robust PCA"]
+    masks = Regions(septum=[SEPTUM] * 8, ventricle=[VENTRICLE] * 8).annotations((64, 64))[1]
+    expected = [np.mean([gcnr(eight_bits(frame), *masks) for frame in signal]) for signal in signals]
+    numbers = page.locator("[data-score=gcnr] td").all_inner_texts()
+    assert numbers == [f"{value:.3f}" for value in expected]
+    page.click("#runs button[aria-label='Forget Robust PCA']")
+    page.wait_for_function("player.sources.length === 2")
+
+
+def test_a_marked_beat_is_shown_on_the_time_line(page):
+    page.locator("#screen").focus()
+    assert page.locator("#beat").is_hidden()
+    for key in ("ArrowRight", "ArrowRight", "[", "ArrowRight", "ArrowRight", "ArrowRight", "]"):
+        page.keyboard.press(key)
+    assert page.inner_text("#loop") == "3 to 6, 0.16 s"
+    line, beat = page.locator("#frame").bounding_box(), page.locator("#beat").bounding_box()
+    run = line["width"] - 16  # of the thumb's centre
+    assert beat["x"] == pytest.approx(line["x"] + 8 + run * 2 / 7, abs=1)
+    assert beat["width"] == pytest.approx(run * 3 / 7, abs=1)
+    page.evaluate("player.speed = 1000; player.play(true)")
+    page.wait_for_timeout(200)
+    assert 2 <= page.evaluate("player.frame") <= 5
+    page.keyboard.press("\\")
+    assert page.locator("#beat").is_hidden()
+
+
 def test_a_dropped_clip_is_separated_and_survives_a_reload(app, page, tmp_path):
     page.locator("#pick").set_input_files(str(app[1] / "raw.npz"))
     page.wait_for_function("document.querySelector('#clips').innerText.includes('raw')")
     page.locator("#method").select_option("rpca")
     page.click("#start")
     page.wait_for_selector("#runs button:not(:disabled)", timeout=120_000)
-    assert "rpca" in page.inner_text("#runs")
+    assert "Robust PCA" in page.inner_text("#runs")
     page.locator("#kind").select_option("json")
     with page.expect_download() as download:
         page.click("#save")
@@ -144,7 +214,7 @@ def test_a_dropped_clip_is_separated_and_survives_a_reload(app, page, tmp_path):
     assert '"method":"rpca"' in (tmp_path / "settings.json").read_text().replace(" ", "")
     page.reload()
     page.wait_for_function("window.player !== undefined")
-    assert "rpca" in page.inner_text("#runs")
+    assert "Robust PCA" in page.inner_text("#runs")
 
 
 def test_a_bad_file_is_one_sentence_on_the_page(page, tmp_path):
@@ -163,6 +233,23 @@ def test_two_tabs_share_the_desk(app, browser, page):
     assert other.inner_text("#clips") == page.inner_text("#clips")
     other.close()
     assert not violations  # of the content security policy, which the other tests bypass
+
+
+def test_the_sheet_is_sorted_and_results_without_the_number_come_last(app, page):
+    _, folder, _, _ = app
+    planted = {"much": 0.9, "little": 0.01, "old": None}
+    for name, change in planted.items():
+        shutil.copytree(folder / "result", folder / name)
+        report = json.loads((folder / name / "report.json").read_text())
+        assert 0.01 < report.pop("bright_tissue_changed") < 0.9
+        more = {} if change is None else {"bright_tissue_changed": change}
+        (folder / name / "report.json").write_text(json.dumps(report | more))
+    page.click("#sheet-open")
+    page.locator("#sort").select_option("bright_tissue_changed")
+    assert page.locator("#cards strong").all_inner_texts() == ["much", "result", "little", "old"]
+    assert "tissue changed 90.0 %" in page.locator("#cards .card").first.inner_text()
+    for name in planted:
+        shutil.rmtree(folder / name)
 
 
 def test_a_page_without_the_token_shows_nothing(app, browser):

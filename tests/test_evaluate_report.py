@@ -1,10 +1,13 @@
 """Tables, figures and the page against planted numbers, and the whole chain from the command line."""
 
+import base64
+import contextlib
+import io
 import json
 import math
 import re
 import shutil
-import subprocess
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,21 +17,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
+from nuclear_diffusion import palette
 from nuclear_diffusion.cli import main
-from nuclear_diffusion.io import Clip
+from nuclear_diffusion.io import Clip, write_video
 from nuclear_diffusion.measure import figures, style
 from nuclear_diffusion.measure.candidates import Candidate
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded
+from nuclear_diffusion.measure.films import films_of
 from nuclear_diffusion.measure.report import Results, write_tables
 from nuclear_diffusion.measure.scores import SCORES
-from nuclear_diffusion.measure.study import Measured, Study
+from nuclear_diffusion.measure.study import Measured, Output, Study
 from nuclear_diffusion.measure.tables import mean_table, patient_table
 from nuclear_diffusion.restore.methods import Rpca
+from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import write_dataset
+from nuclear_diffusion.view.film import Film, packed, source
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -311,9 +320,9 @@ def report(tmp_path_factory):
         "-o",
         str(root / "report"),
         "--methods",
-        "hazy,rpca",
+        "hazy,rpca,nuclear",
         "--strengths",
-        "0.3",
+        "rpca=0.3",
     ]
     assert main(command) == 2
     return root / "report"
@@ -353,48 +362,233 @@ def test_the_page_is_well_formed_and_holds_all_it_shows(report):
     assert page.references
     assert all(reference.startswith("data:") for reference in page.references)
     assert not re.search(r"@import|url\((?!data:)|https?://", text)
-    assert (page.tags.count("video"), page.tags.count("img"), page.tags.count("table")) == (3, 6, 5)
+    assert (page.tags.count("img"), page.tags.count("table")) == (6, 5)
+    assert len(text) < 10_000_000
+    assert {path.name for path in (report / "clips").iterdir()} == {"best.mp4", "median.mp4", "worst.mp4"}
     words = " ".join(page.words)
     read = json.loads((report / "tables.json").read_text())
     for row in read["scores"]:
         if row["frames"] and row["score"] in ("gcnr", "ks_a", "ssim"):
             assert f"{row['frame_mean']:.3f}" in words
-    for word in ("patient-3-4C is left out", "does not move", "--strengths 0.3", "Research use only"):
+    for word in ("patient-3-4C is left out", "does not move", "--strengths rpca=0.3", "Research use only"):
         assert word in words
-    assert "{{" not in text  # no place of the template was left unfilled
-    assert "{%" not in text
+    assert not re.search(r"\{\{ |\{%", text)  # no place of the template was left unfilled
+
+
+# the films of the page
+
+
+def plain(text: str, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """A plane as `packed` describes it, read back by NumPy alone."""
+    raw = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(-1, *shape)
+    change = sum(part.astype(kind) << 8 * place for place, part in enumerate(raw))
+    return np.cumsum(change, axis=0, dtype=kind)
+
+
+def test_packed_planes_hold_every_value():
+    generator = np.random.default_rng(0)
+    before, share = (generator.integers(0, top, (4, 5, 6)).astype(kind) for top, kind in ((256, "u1"), (65536, "u2")))
+    text = packed(Film(before, 25.0, share))
+    np.testing.assert_array_equal(plain(text["input"], before.shape, "u1"), before)
+    np.testing.assert_array_equal(plain(text["share"], share.shape, "u2"), share)
+
+
+@pytest.mark.parametrize(("most", "step"), [(10**9, 1), (100_000, 1), (20_000, 2)])
+def test_films_fit_into_the_page_and_say_what_is_shown(study, tmp_path, monkeypatch, most, step):
+    """30 frames of 48 x 40 pixels of noise, which cannot be compressed, and of their halves, in base64."""
+    frames = min(30, round(most / (2 * 4 / 3 * 48 * 40 / step**2)))
+    before = np.random.default_rng(1).integers(0, 256, (30, 48, 40)).astype(np.uint8)
+    write_video(tmp_path / "ann.npz", before, 20.0)
+    case = Case("ann", "ann", tmp_path / "ann.npz", ())
+    planted, chosen = replace(study, cases=(case,)), figures.Chosen("only patient", case, 0.1)
+    monkeypatch.setattr(Study, "output", lambda *_: Output(before // 2, None))
+    (patient,) = films_of(planted, [chosen], most)
+    first, second = patient["panels"]
+    assert (first["title"], second["title"]) == ("Hazy input", "Robust PCA")
+    info = first["info"]
+    assert abs(info["frames"] - frames) <= 0.15 * frames
+    assert (info["height"], info["width"], info["fps"]) == (48 // step, 40 // step, 20.0)
+    assert sum(len(text) for panel in patient["panels"] for text in panel["planes"].values()) <= most
+    assert ("all 30 frames" in patient["caption"]) == (frames == 30)
+    assert ("every second pixel" in patient["caption"]) == (step == 2)
+    place = re.search(r"frames (\d+) to (\d+) of 30", patient["caption"])
+    start, stop = (int(place[1]) - 1, int(place[2])) if place else (0, 30)
+    assert start <= 15 < stop == start + info["frames"]  # the middle frame is among them
+    shape = info["frames"], info["height"], info["width"]
+    shown = before[start:stop, ::step, ::step]
+    np.testing.assert_array_equal(plain(first["planes"]["input"], shape, "u1"), shown)
+    np.testing.assert_array_equal(plain(second["planes"]["signal"], shape, "u1"), shown // 2)
+
+
+PAINTED = """([number, panel, what, frame]) => films.choose(number).then(() => {
+  const player = films.players[panel];
+  films.leader.seek(frame);
+  const { width, height } = player.film;
+  const image = player.layer(what).getContext("2d").getImageData(0, 0, width, height);
+  return [player.frame, ...[...image.data].filter((_, k) => k % 4 === 0)];
+})"""
+
+
+@pytest.fixture(scope="module")
+def tab(report):
+    """The page in headless Chromium, from the disk, without a network."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium or Chrome")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
+        page, problems = context.new_page(), []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto((report / "report.html").as_uri())
+        page.wait_for_function("window.films && films.ready.then(() => true)")
+        yield page
+        browser.close()
+    assert not problems
+
+
+def stored(report: Path, method: str, patient: int, name: str) -> np.ndarray:
+    """An array of a method's output as `evaluate` keeps it."""
+    (path,) = (report / "results" / f"patient-{patient}-4C").glob(f"{method}-*.npz")
+    with np.load(path) as held:
+        return held[name]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome")
-def test_a_browser_shows_the_page_and_can_play_its_clips(report, tmp_path):
-    """Headless Chromium runs the page with a script that waits for the clips and notes how long they are."""
-    probe = """<script>
-      Promise.all(clips.map(c => c.readyState ? 0 : new Promise(r => c.onloadedmetadata = r))).then(() => {
-        slow.click();
-        document.title = "clips " + clips.map(c => [c.duration > 0.1, c.videoWidth, c.playbackRate]).join(" ");
-      });
-    </script>"""
-    page = tmp_path / "page.html"
-    text = (report / "report.html").read_text(encoding="utf-8")
-    page.write_text(text.replace("</body>", probe + "</body>"), encoding="utf-8")
-    browser = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    dump = [*browser, "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
-    shown = subprocess.run(dump, capture_output=True, text=True, timeout=120, check=True).stdout
-    match = re.search("<title>clips (.*)</title>", shown)
-    assert match is not None
-    assert match[1].split() == [f"true,{3 * 64},0.25"] * 3
-    assert "cannot play" not in re.sub(r"<script>.*?</script>", "", shown, flags=re.DOTALL)
-    picture = tmp_path / "page.png"
-    subprocess.run(
-        [*browser, "--window-size=1200,3000", f"--screenshot={picture}", (report / "report.html").as_uri()],
-        capture_output=True,
-        timeout=120,
-        check=True,
+def test_the_page_shows_the_pixels_that_were_measured(report, tab):
+    titles = tab.evaluate("films.patients.map(({ caption, panels }) => [caption, ...panels.map(({ title }) => title)])")
+    assert [each[1:] for each in titles] == [["Hazy input", "Robust PCA", "Nuclear Diffusion", "Clean clip"]] * 3
+    for number, (caption, *_) in enumerate(titles):
+        patient = int(caption.removeprefix("patient-")[0])
+        assert "Shown: all 11 frames." in caption
+        frame, *pixels = tab.evaluate(PAINTED, [number, 1, "result", 4])
+        assert frame == 4
+        expected = stored(report, "rpca", patient, "signal")[4]
+        np.testing.assert_array_equal(np.reshape(pixels, (64, 64)), expected)
+        hazy = np.asarray(Image.open(report.parent / "data" / "noisy" / f"patient-{patient}-4C-frame-5.png"))
+        _, *pixels = tab.evaluate(PAINTED, [number, 2, "input", 4])
+        np.testing.assert_array_equal(np.reshape(pixels, (64, 64)), hazy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strength", [0.1, 0.5, 0.9])
+def test_the_knob_of_the_page_renders_as_the_library(report, tab, strength):
+    tab.locator("[name=strength]").fill(str(strength))
+    patient = int(tab.evaluate("films.patients[0].caption.match(/\\d/)[0]"))
+    _, *pixels = tab.evaluate(PAINTED, [0, 2, "result", 3])
+    hazy = np.asarray(Image.open(report.parent / "data" / "noisy" / f"patient-{patient}-4C-frame-4.png"))
+    share = stored(report, "nuclear", patient, "share")[3:4] / 65535
+    expected = render(hazy[None] / np.float32(255), share, strength)[0] * 255
+    assert np.abs(np.reshape(pixels, (64, 64)) - expected).max() <= 0.51
+    if strength == 0.5:
+        measured = stored(report, "nuclear", patient, "signal")[3].astype(int)
+        assert np.abs(np.reshape(pixels, (64, 64)) - measured).max() <= 1
+    assert tab.inner_text("[name=strength-value]") == f"{strength:.2f}"
+
+
+@pytest.mark.slow
+def test_the_page_is_worked_by_keyboard(tab):
+    tab.locator("#films canvas").first.focus()
+    start = tab.evaluate("films.leader.frame")
+    tab.keyboard.press("ArrowRight")
+    assert tab.evaluate("films.players.map(({ frame }) => frame)") == [(start + 1) % 11] * 4
+    tab.keyboard.press("2")
+    assert tab.evaluate("films.players.slice(1).map(({ view }) => view)") == ["wipe"] * 3
+    tab.locator("[name=wipe]").fill("0.25")
+    assert tab.evaluate("films.players.map(({ wipe }) => wipe)") == [0.25] * 4
+    tab.keyboard.press(" ")
+    tab.wait_for_function(f"films.leader.playing && films.leader.frame !== {(start + 1) % 11}")
+    tab.keyboard.press(" ")
+    assert tab.inner_text("[name=play]") == "Play"
+
+
+@pytest.mark.slow
+def test_a_heading_sorts_its_table(tab):
+    table = tab.locator("table.sortable").first
+    button = table.locator("th button").nth(1)
+    for order in ("ascending", "descending"):
+        button.focus()
+        tab.keyboard.press("Enter")
+        values = [float(text.split()[0]) for text in table.locator("tbody td:nth-child(2)").all_inner_texts()]
+        assert values == sorted(values, reverse=order == "descending")
+        assert table.locator("th").nth(1).get_attribute("aria-sort") == order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (3840, 2160)])
+def test_the_page_fits_the_screen(tab, width, height):
+    tab.set_viewport_size({"width": width, "height": height})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    for wide in tab.evaluate(
+        "[...document.images].map((one) => one.naturalWidth && one.getBoundingClientRect().width)"
+    ):
+        assert wide > 0.25 * min(width, 1600)
+    left, right, top, bottom = tab.evaluate(
+        """() => {
+          const boxes = films.players.map(({ canvas }) => canvas.getBoundingClientRect());
+          return [Math.min(...boxes.map((b) => b.left)), Math.max(...boxes.map((b) => b.right)),
+                  Math.min(...boxes.map((b) => b.top)), Math.max(...boxes.map((b) => b.bottom))];
+        }"""
     )
-    with Image.open(picture) as image:
-        grey = np.asarray(image.convert("L"))
-    assert grey.std() > 20  # not a blank page
+    assert 0 <= left < right <= width
+    assert bottom - top < 0.75 * height  # all panels are in view at once
+
+
+# colours
+
+
+def test_the_pages_and_the_figures_share_their_colours():
+    assert dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6});", source("style.css"))) == palette.COLORS
+    colours = {value.lower() for value in palette.COLORS.values()}
+    for script in ("player.js", "films.js"):
+        assert set(re.findall(r"#[0-9a-f]{6}\b", source(script))) <= colours
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    value = np.array(to_rgb(colour))
+    return float(np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def test_marks_and_words_stand_out_on_the_dark_page():
+    """WCAG 2.2 asks for a contrast of 4.5 for text and of 3 for graphics."""
+    ground = luminance(palette.COLORS["ground"]) + 0.05
+    assert all((luminance(palette.COLORS[name]) + 0.05) / ground > 4.5 for name in ("text", "quiet", "sky"))
+    with style.on_screen():
+        colours = [style.look_of(name).color for name in style.LOOKS]
+    assert all((luminance(colour) + 0.05) / ground > 3 for colour in colours)
+    assert len(set(colours)) == len(colours)
+
+
+BLIND = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""What colour-blind people see of linear RGB: Machado, Oliveira and Fernandes (2009), severity 1."""
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_colours_on_screen_differ_for_colour_blind_people(kind):
+    """By at least 10 in CIEDE2000; 1 is just noticeable."""
+    with style.on_screen():
+        colours = np.array([to_rgb(style.look_of(name).color) for name in style.LOOKS])
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(BLIND[kind]), 0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)[None])[0]
+    apart = deltaE_ciede2000(lab[:, None], lab[None]) + 100 * np.eye(len(lab))
+    assert apart.min() >= 10
+
+
+def test_figures_are_white_in_print_and_dark_on_the_page(study):
+    for dark in (False, True):
+        with style.on_screen() if dark else contextlib.nullcontext():
+            figure = figures.draw_boxes(study)
+            picture = Image.open(io.BytesIO(style.png_bytes(figure))).convert("RGB")
+            first, second = (style.svg_bytes(figures.draw_boxes(study)) for _ in range(2))
+        assert first == second
+        expected = palette.COLORS["ground"] if dark else "#ffffff"
+        assert picture.getpixel((0, 0)) == tuple(round(255 * part) for part in to_rgb(expected))
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):

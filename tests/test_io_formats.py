@@ -319,6 +319,12 @@ def test_dicom_jpeg_lossless(tmp_path):
     check(rewritten(path, uid.JPEGLosslessSV1, data))
 
 
+def test_dicom_high_throughput_jpeg_2000(tmp_path):
+    path = write_dicom(tmp_path / "clip.dcm", CLIP)
+    data = encapsulate([bytes(imagecodecs.htj2k_encode(frame, reversible=True)) for frame in CLIP])
+    check(rewritten(path, uid.HTJ2KLossless, data))
+
+
 @pytest.mark.parametrize(
     ("codec", "name", "syntax"),
     [("libx264", "h264", "1.2.840.10008.1.2.4.102"), ("mpeg2video", "mpeg2video", "1.2.840.10008.1.2.4.100")],
@@ -584,6 +590,31 @@ def test_a_turned_movie_is_upright(tmp_path, matrix, turns):
     (tmp_path / "clip.mp4").write_bytes(data)
     plain = read_video(tmp_path / "w.mp4").frames
     check(tmp_path / "clip.mp4", np.rot90(plain, turns, axes=(1, 2)), fps=25, says="upright")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.mp4", "libx264", {"x264-params": "interlaced=1:tff=1", "crf": "1"}),
+        ("clip.mpg", "mpeg2video", {"flags": "+ildct+ilme"}),
+    ],
+)
+def test_interlaced_movies_are_not_combed(tmp_path, name, codec, options):
+    fields = np.full((8, 2, 32, 96), 30, np.uint8)  # a bar that moves from field to field
+    for moment, field in enumerate(fields.reshape(16, 32, 96)):
+        field[:, 8 + 4 * moment :][:, :16] = 220
+    combed = fields.swapaxes(1, 2).reshape(8, 64, 96)
+    with av.open(tmp_path / name, "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 64, 96, "yuv420p", 8_000_000
+        for frame in combed:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode(None))
+    clip = read_video(tmp_path / name)
+    assert any("interlaced" in note for note in clip.notes)
+    moments = fields.repeat(2, axis=2)[:, :, 4:-4] / 255
+    off = np.abs(clip.frames[:, None, 4:-4] - moments).max(axis=(0, 2, 3))
+    assert min(off) < 0.06  # of one field, whichever the encoder says is first
 
 
 def test_pixels_become_square(tmp_path):

@@ -230,6 +230,26 @@ def test_bright_tissue_is_what_is_bright_in_the_mean():
     assert metrics.bright_lost(255 - 0 * speck, 255 - speck) == 0
 
 
+def test_bright_tissue_changed_is_the_mean_of_the_relative_changes():
+    """100 columns at 200 become 150, 100 stay, 50 at 20 are not bright: the changes of 5 x 5 means are 0 to a quarter.
+
+    Beside the border, means hold 1 to 4 of 5 changed columns, which is twice two of them; so the mean is half of 1/4.
+    """
+    before = np.full((2, 40, 250), 200, np.uint8)
+    before[..., 200:] = 20
+    after = before.copy()
+    after[..., :100] = 150
+    column = np.broadcast_to(np.arange(250), (40, 250))
+    left = column < 196  # away from the dark part
+    expected = 100 / 196 / 4
+    assert metrics.bright_changed(before, after, left) == pytest.approx(expected)
+    assert metrics.bright_changed(after, before, column < 50) == pytest.approx(1 / 3)  # also brighter
+    assert metrics.bright_changed(before, before) == 0
+    assert metrics.bright_changed(before, 0 * before) == 1
+    assert metrics.bright_changed(before, after, truth=before * (column < 50)) == pytest.approx(0.25)
+    assert np.isnan(metrics.bright_changed(before, after, column > 210))
+
+
 def test_haze_that_is_bright_is_no_tissue_where_the_truth_is_known():
     """Rows of tissue above rows of haze: the last row of tissue, with two of haze in its mean, is lost."""
     truth, hazy = np.full((2, 2, 40, 60), 0.1)
@@ -272,6 +292,7 @@ def test_a_clip_scores_the_mean_of_its_frames():
         lambda clip, mask: metrics.psnr(clip / 255, clip / 255, mask),
         lambda clip, mask: metrics.ssim(clip / 255, clip / 255, mask),
         lambda clip, mask: metrics.bright_lost(clip, clip, mask),
+        lambda clip, mask: metrics.bright_changed(clip, clip, mask),
         *FLICKERS,
     ],
 )

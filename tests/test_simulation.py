@@ -95,6 +95,16 @@ def test_clutter_adds_to_the_complex_signal_and_is_low_rank_in_time(scanner):
     np.testing.assert_allclose(doubled.at(0.3, tissue), 2 * single.at(0.3, tissue), rtol=1e-4, atol=1e-6)
 
 
+def test_drift_moves_the_level_of_each_part_by_the_stated_decibels(scanner):
+    still = Haze.draw(scanner, 1.0, np.random.default_rng(0), families=["near field"])
+    still = dataclasses.replace(still, depths=np.zeros_like(still.depths), phases=np.zeros_like(still.phases))
+    drifting = dataclasses.replace(still, drift=(6.0, 8.0))
+    tissue = np.zeros((scanner.ranges, scanner.beams), np.complex64)
+    for time, decibels in ((0.0, 0.0), (2.0, 6.0), (4.0, 0.0), (6.0, -6.0), (8.0, 0.0)):
+        expected = 10 ** (decibels / 20) * still.at(time, tissue)
+        np.testing.assert_allclose(drifting.at(time, tissue), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_log_compression_spans_the_dynamic_range(scanner):
     plain = dataclasses.replace(scanner, smoothing=(0.0, 0.0), reject=0.0, gamma=1.0, gain=0.0)
     decibel = np.linspace(-plain.dynamic_range - 10, 10, 64)[:, None]
@@ -181,6 +191,7 @@ def test_splits_never_share_a_patient():
         {"frames": 0},
         {"size": 4},
         {"haze": -1.0},
+        {"drift": (-1.0, 5.0)},
         {"view": "suprasternal"},
         {"look": "dim"},
         {"families": ["fog"]},

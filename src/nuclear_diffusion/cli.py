@@ -206,8 +206,8 @@ class Dehaze(Long, Generic[M]):
 
         from nuclear_diffusion.restore.batch import Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
-        from nuclear_diffusion.restore.overview import counted, write_overview
         from nuclear_diffusion.restore.run import check_writable, known_sector
+        from nuclear_diffusion.view.overview import counted, write_overview
 
         shard = Shard() if self.shard is None else Shard.parse(self.shard)
         outputs = Outputs.parse(self.write, flat=self.flat, anonymize=self.anonymize)

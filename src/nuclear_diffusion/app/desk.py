@@ -4,20 +4,26 @@ import dataclasses
 import secrets
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, find_sector, read_video
-from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
-from nuclear_diffusion.restore.folder import read_h5, read_report
-from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
-from nuclear_diffusion.restore.render import WIDTH
+from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, dehaze_recording, joined, rendered
+from nuclear_diffusion.restore.color import recolored
+from nuclear_diffusion.restore.folder import open_result, read_report
+from nuclear_diffusion.restore.frames import blocks_of, survey
+from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, as_dict, from_dict
+from nuclear_diffusion.restore.render import WIDTH, render
 from nuclear_diffusion.restore.run import LoadedPrior, prior_of
 from nuclear_diffusion.types import Mask
 from nuclear_diffusion.view.film import Film, film_of
@@ -102,7 +108,7 @@ class Desk:
     """
 
     def __init__(self, folders: Sequence[Path] = ()):
-        self.folders = tuple(folder.resolve() for folder in folders)
+        self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders))
         self.clips: dict[str, Opened] = {}
         self.runs: dict[str, Run] = {}
         self._priors: dict[str, LoadedPrior] = {}
@@ -139,7 +145,8 @@ class Desk:
         return key
 
     def _open_result(self, folder: Path) -> str:
-        clip, found = read_h5(folder / "result.h5")
+        with open_result(folder / "result.h5") as result:
+            clip, found = result.recording.read(), joined(map(_without_colors, result.pieces()))
         report = read_report(folder) or {}
         key = self.add(clip)
         run = Run(key, from_dict(report.get("settings", {"method": "nuclear"})), "done", 1, 1, "", found)
@@ -161,6 +168,15 @@ class Desk:
             return self.runs[key]
         except KeyError as error:
             raise InputError("That run is not there any more: start it again.") from error
+
+    def drop(self, key: str) -> Run:
+        """Stop a run at its next step, or forget one that has ended."""
+        run = self.run(key)
+        run.stop.set()
+        if run.state not in ("waiting", "running"):
+            with self._lock:
+                self.runs.pop(key, None)
+        return run
 
     def close(self, key: str) -> None:
         """Take a clip and its runs off the desk."""
@@ -210,15 +226,20 @@ class Desk:
         try:
             progress(0, 1)
             run.state = "running"
-            opened = self.clip(run.clip)
-            prior = self._prior(run.method)
-            drawn = opened.sector if opened.given else None
-            run.result = dehaze_clip(opened.clip, run.method, prior.prior, sector=drawn, progress=progress)
+            begin = time.perf_counter()
+            run.result = self._dehazed(run, progress)._replace(seconds=time.perf_counter() - begin)
             run.done, run.state = run.total, "done"
         except Stopped:
             run.state = "stopped"
         except Exception as error:
             run.state, run.message = "failed", sentence(error)
+
+    def _dehazed(self, run: Run, progress: Progress) -> Dehazed:
+        opened, prior = self.clip(run.clip), self._prior(run.method).prior
+        recording, drawn = Recording.of(opened.clip), opened.sector if opened.given else None
+        seen = survey(recording)
+        pieces = dehaze_recording(recording, seen, run.method, prior, sector=drawn, progress=progress)
+        return joined(map(_without_colors, pieces))
 
     def _prior(self, method: Method) -> LoadedPrior:
         name = method.prior_name or ""
@@ -226,26 +247,43 @@ class Desk:
             self._priors[name] = prior_of(method)
         return self._priors[name]
 
-    def film(self, key: str, run: str | None = None) -> Film:
-        """What the browser shows of a clip, or of a run's result."""
+    def films(self, key: str, run: str | None = None) -> Iterator[Film]:
+        """What the browser shows of a clip, or of a run's result, a few frames at a time."""
         clip = self.clip(key).clip
-        seen = clip.frames if clip.color is None else clip.color
         if run is None:
-            return film_of(seen, clip.fps)
-        _, found = self.result(run)
-        signal = found.signal if found.color is None else found.color
-        parts = {"share": found.share, "background": found.background, "deviation": found.draws_deviation}
-        return film_of(seen, clip.fps, signal=signal, **parts)
+            for _, part in blocks_of(Recording.of(clip), PIECE):
+                yield film_of(part.frames if part.color is None else part.color, clip.fps)
+            return
+        for part, found in self.pieces(run):
+            seen, signal = (part.frames, found.signal) if part.color is None else (part.color, found.color)
+            assert signal is not None
+            parts = {"share": found.share, "background": found.background, "deviation": found.draws_deviation}
+            yield film_of(seen, clip.fps, signal=signal, **parts)
 
-    def result(self, key: str, strength: float | None = None) -> tuple[Opened, Dehazed]:
-        """The clip and the result of a finished run, at another `strength` if one is given."""
+    def finished(self, key: str) -> tuple[Opened, Dehazed]:
+        """The clip and the result of a finished run, without its colours."""
         run = self.run(key)
         if run.result is None:
             raise InputError("That run is not finished: wait for it.")
-        opened = self.clip(run.clip)
-        if strength is None or run.result.share is None:
-            return opened, run.result
-        return opened, rendered(opened.clip, run.result, strength)
+        return self.clip(run.clip), run.result
+
+    def signal(self, key: str, strength: float | None) -> Float32[ndarray, "frames height width"]:
+        """The result of a run, at another `strength` if one is given."""
+        opened, found = self.finished(key)
+        if strength is None or found.share is None:
+            return found.signal
+        return render(opened.clip.frames, found.share, strength)
+
+    def pieces(self, key: str, strength: float | None = None) -> Iterator[Piece]:
+        """A result with its colours, at another `strength` if one is given, a few frames at a time."""
+        opened, whole = self.finished(key)
+        for start, part in blocks_of(Recording.of(opened.clip), PIECE):
+            found = Dehazed(*(_cut(value, slice(start, start + len(part))) for value in whole))
+            if strength is not None and found.share is not None:
+                found = rendered(part, found, strength)
+            elif part.color is not None:
+                found = found._replace(color=recolored(part.color, part.frames, found.signal))
+            yield Piece(part, found)
 
     def method_at(self, key: str, strength: float | None) -> Method:
         """The settings of a run, with the strength that the knob shows."""
@@ -260,6 +298,16 @@ class Desk:
             run.stop.set()
         self._worker.shutdown(wait=False, cancel_futures=True)
         self._uploads.cleanup()
+
+
+def _without_colors(piece: Piece) -> Piece:
+    """The colours are the clip's own at another brightness: they are made again where they are needed."""
+    return piece._replace(dehazed=piece.dehazed._replace(color=None))
+
+
+def _cut(value: Any, frames: slice) -> Any:
+    """Some frames of a field of `Dehazed`; those without a time axis are left as they are."""
+    return value[frames] if isinstance(value, np.ndarray) and value.ndim > 2 else value
 
 
 def outline(mask: Mask) -> list[list[list[float]]]:

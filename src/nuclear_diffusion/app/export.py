@@ -1,13 +1,15 @@
 """A result as one file, for the page to save."""
 
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from nuclear_diffusion.io import Clip, open_writer, write_video
-from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.folder import About, write_h5
+from nuclear_diffusion.files import write
+from nuclear_diffusion.io import Clip, open_writer
+from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.restore.clip import Piece
+from nuclear_diffusion.restore.folder import About, Removed, create_h5, make_report, write_attributes, write_frames
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, as_json
 from nuclear_diffusion.restore.pictures import caption, side_by_side
@@ -29,21 +31,63 @@ _FORMATS = {"dcm": "dicom", "mkv": "ffv1", "nii.gz": "nifti"}
 """Formats whose name in the library is not their ending."""
 
 
-def export(kind: str, clip: Clip, dehazed: Dehazed, method: Method) -> tuple[str, bytes]:
-    """Name and content of the file of one of `KINDS`."""
-    name = f"{clip.name}-settings.json" if kind == "json" else f"{clip.name}-{method.name}.{kind}"
+def name_of(kind: str, clip: Clip, method: Method) -> str:
+    """The name of the file of one of `KINDS`."""
+    return f"{clip.name}-settings.json" if kind == "json" else f"{clip.name}-{method.name}.{kind}"
+
+
+def export(path: Path, kind: str, clip: Clip, results: dict[str, tuple[Method, Iterator[Piece]]]) -> None:
+    """Write the file of one of `KINDS`.
+
+    Args:
+        path: the file.
+        kind: one of `KINDS`.
+        clip: the input.
+        results: method and frames of each result by its name; a comparison shows them all, the others hold the first.
+    """
+    method, pieces = next(iter(results.values()))
     if kind == "json":
-        return name, as_json(method).encode()
-    with tempfile.TemporaryDirectory(prefix="nuclear-diffusion-") as folder:
-        path = Path(folder) / f"result.{kind}"
-        signal = dehazed.signal if dehazed.color is None else dehazed.color
-        if kind == "result.h5":
-            write_h5(path, clip, dehazed, About(method, None, fingerprint(clip), made_by={}))
-        elif kind.startswith("comparison"):
-            seen = clip.frames if clip.color is None else clip.color / np.float32(255)
-            write_video(path, side_by_side({"input": seen, f"signal ({caption(method)})": signal}), clip.fps)
-        else:
-            shape, form = signal.shape, _FORMATS.get(kind, kind)
-            with open_writer(path, form, shape, clip.fps, source=clip, description=caption(method)) as writer:
-                writer.append(signal)
-        return name, path.read_bytes()
+        write(path, as_json(method))
+    elif kind == "result.h5":
+        _write_h5(path, clip, method, pieces)
+    elif kind.startswith("comparison"):
+        _write_comparison(path, kind.removeprefix("comparison."), clip, results)
+    else:
+        shape = clip.shape if clip.color is None else clip.color.shape
+        form = _FORMATS.get(kind, kind)
+        with open_writer(path, form, shape, clip.fps, source=clip, description=caption(method)) as writer:
+            for piece in pieces:
+                writer.append(_seen(piece))
+
+
+def _seen(piece: Piece) -> np.ndarray:
+    """The signal as it is shown: in colour for a colour clip."""
+    return piece.dehazed.signal if piece.dehazed.color is None else piece.dehazed.color
+
+
+def _write_h5(path: Path, clip: Clip, method: Method, pieces: Iterator[Piece]) -> None:
+    removed, start, seconds = Removed(), 0, 0.0
+    with create_h5(path) as file:
+        for part, found in pieces:
+            write_frames(file, start, part, found, len(clip))
+            removed.add(part, found)
+            if start == 0:
+                file["sector"] = found.sector
+            start, seconds = start + len(part), found.seconds
+        about = About(method, None, fingerprint(clip), made_by={})
+        write_attributes(file, make_report(Recording.of(clip), about, removed, seconds))
+
+
+def _write_comparison(path: Path, kind: str, clip: Clip, results: dict[str, tuple[Method, Iterator[Piece]]]) -> None:
+    def panels() -> Iterator[np.ndarray]:
+        for together in zip(*(pieces for _, pieces in results.values()), strict=True):
+            part = together[0].clip
+            shown = {"input": part.frames if part.color is None else part.color / np.float32(255)}
+            yield side_by_side(shown | {name: _seen(piece) for name, piece in zip(results, together, strict=True)})
+
+    blocks = panels()
+    first = next(blocks)
+    with open_writer(path, kind, (len(clip), *first.shape[1:]), clip.fps) as writer:
+        writer.append(first)
+        for block in blocks:
+            writer.append(block)

@@ -3,30 +3,36 @@
 import asyncio
 import re
 import secrets
+import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import numpy as np
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nuclear_diffusion.app.desk import Desk, sentence
-from nuclear_diffusion.app.export import KINDS, export
+from nuclear_diffusion.app.export import KINDS, export, name_of
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.measure.style import look_of
 from nuclear_diffusion.restore.folder import read_report
 from nuclear_diffusion.restore.methods import METHODS, as_dict
+from nuclear_diffusion.restore.pictures import caption
 
 UPLOAD_BYTES = 2 * 2**30
 """Largest upload."""
@@ -152,7 +158,7 @@ class Server:
         )
         if int(request.headers.get("content-length") or 0) > self.upload_bytes:
             raise too_large
-        path, size = self.desk.place_for(re.sub(r"[^\w.\- ]", "_", name)), 0
+        path, size = self.desk.place_for(_safe(name)), 0
         try:
             with path.open("wb") as target:
                 async for part in request.stream():
@@ -195,14 +201,18 @@ class Server:
         wanted = request.path_params.get("plane", "input")
         if "run" in request.path_params:
             key = request.path_params["run"]
-            film = await run_in_threadpool(self.desk.film, self.desk.run(key).clip, key)
+            clip = self.desk.run(key).clip
+            require(wanted in self.desk.run(key).info()["planes"], f"This result has no {wanted}.")
         else:
-            film = await run_in_threadpool(self.desk.film, request.path_params["clip"])
-        planes = film.planes()
-        if wanted not in planes:
-            raise InputError(f"This result has no {wanted}.")
-        raw = np.ascontiguousarray(planes[wanted], dtype=planes[wanted].dtype.newbyteorder("<"))
-        return Response(raw.tobytes(), media_type="application/octet-stream")
+            key, clip = None, request.path_params["clip"]
+        self.desk.clip(clip)
+
+        def raw() -> Iterator[bytes]:
+            for film in self.desk.films(clip, key):
+                plane = film.planes()[wanted]
+                yield np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<")).tobytes()
+
+        return StreamingResponse(raw(), media_type="application/octet-stream")
 
     async def start(self, request: Request) -> Response:
         """Start a method on a clip."""
@@ -215,21 +225,18 @@ class Server:
         return JSONResponse(self.desk.run(request.path_params["run"]).info())
 
     async def stop(self, request: Request) -> Response:
-        """Stop a run at its next step."""
-        run = self.desk.run(request.path_params["run"])
-        run.stop.set()
-        return JSONResponse(run.info())
+        """Stop a run at its next step, or forget one that has ended."""
+        return JSONResponse(self.desk.drop(request.path_params["run"]).info())
 
     async def score(self, request: Request) -> Response:
-        """The library's scores within the drawn regions, of the clip and of a result."""
+        """The library's scores within the drawn regions, of the clip and of results."""
         asked = msgspec.json.decode(await request.body(), type=Asked)
         opened = self.desk.clip(asked.clip)
-        count = partial(scores, opened.clip, asked.regions, sector=opened.sector)
-        found = {"input": await run_in_threadpool(count, None)}
-        if asked.run is not None:
-            _, result = self.desk.result(asked.run, asked.strength)
-            found["result"] = await run_in_threadpool(count, result.signal)
-        return JSONResponse(found)
+        score = partial(scores, opened.clip, asked.regions, sector=opened.sector)
+        found = {}
+        for run in asked.runs:
+            found[run] = await run_in_threadpool(lambda run=run: score(self.desk.signal(run, asked.strength)))
+        return JSONResponse({"input": await run_in_threadpool(score, None), "results": found})
 
     async def masks(self, request: Request) -> Response:
         """The drawn regions as masks, zipped."""
@@ -241,12 +248,21 @@ class Server:
     async def save(self, request: Request) -> Response:
         """A result in one of `KINDS`."""
         asked = msgspec.json.decode(await request.body(), type=Asked)
-        if asked.run is None or asked.kind not in KINDS:
+        if not asked.runs or asked.kind not in KINDS:
             raise InputError(f"Choose a result and one of {', '.join(KINDS)}.")
-        opened, result = await run_in_threadpool(self.desk.result, asked.run, asked.strength)
-        method = self.desk.method_at(asked.run, asked.strength)
-        name, content = await run_in_threadpool(export, asked.kind, opened.clip, result, method)
-        return _download(content, name)
+        results = {}
+        for run in asked.runs:
+            method = self.desk.method_at(run, asked.strength)
+            results[_unused(caption(method), results)] = (method, self.desk.pieces(run, asked.strength))
+        (clip, _), method = self.desk.finished(asked.runs[0]), self.desk.method_at(asked.runs[0], asked.strength)
+        name = name_of(asked.kind, clip.clip, method)
+        path = self.desk.place_for(f"result.{asked.kind}")
+        try:
+            await run_in_threadpool(export, path, asked.kind, clip.clip, results)
+        except BaseException:
+            shutil.rmtree(path.parent)
+            raise
+        return FileResponse(path, filename=_safe(name), background=BackgroundTask(shutil.rmtree, path.parent))
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -264,10 +280,12 @@ class Correction(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
-    """A question about a clip and one of its results."""
+    """A question about a clip and some of its results."""
 
     clip: str
-    run: str | None = None
+    runs: list[str] = []
+    """The results, the chosen one first."""
+
     strength: float | None = None
     regions: Regions = msgspec.field(default_factory=Regions)
     kind: str = ""
@@ -285,7 +303,7 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
             found.append({"name": path.name, "path": str(path), "problem": str(error)})
             continue
         entry: dict[str, Any] = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
-        for name in ("haze_energy_removed", "bright_tissue_lost", "seconds", "frames"):
+        for name in ("haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed", "seconds", "frames"):
             entry[name] = report.get(name)
         entry["flicker"] = (report.get("flicker") or {}).get("signal")
         found.append(entry)
@@ -298,8 +316,10 @@ def _is_result(path: Path) -> bool:
 
 def _help(name: str) -> dict[str, Any]:
     kind = METHODS[name]
-    defaults = as_dict(kind())
-    return {"summary": (kind.__doc__ or "").strip().split("\n")[0], "defaults": defaults}
+    summary = (kind.__doc__ or "").strip().split("\n")[0]
+    look = look_of(name)
+    drawn = {"color": look.color, "dash": [] if isinstance(look.line, str) else list(look.line[1])}
+    return {"title": look.title, "summary": summary, "defaults": as_dict(kind()), **drawn}
 
 
 def _static(name: str) -> Response:
@@ -317,8 +337,16 @@ def _static(name: str) -> Response:
 
 
 def _download(content: bytes, name: str) -> Response:
-    safe = re.sub(r"[^\w.\- ]", "_", name)
-    return Response(content, headers={"content-disposition": f'attachment; filename="{safe}"'})
+    return Response(content, headers={"content-disposition": f"attachment; filename*=utf-8''{quote(_safe(name))}"})
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.\- ]", "_", name)
+
+
+def _unused(name: str, taken: Collection[str]) -> str:
+    """A name that is not taken, numbered if it has to be."""
+    return next(each for each in chain([name], (f"{name}, {k}" for k in count(2))) if each not in taken)
 
 
 def _refused(request: Request, error: Exception) -> Response:

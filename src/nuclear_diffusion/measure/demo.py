@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from pydicom import examples
@@ -14,8 +15,9 @@ from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY, METHODS, tuned_rpca
 from nuclear_diffusion.measure.comparison import Compared, compare
 from nuclear_diffusion.measure.statistics import summarise, tidy
-from nuclear_diffusion.measure.style import title_of
+from nuclear_diffusion.measure.style import SEPTUM_COLOR, VENTRICLE_COLOR, title_of
 from nuclear_diffusion.measure.tables import Table, mean_table, write_json
+from nuclear_diffusion.palette import DARK
 from nuclear_diffusion.restore.clip import Progress
 from nuclear_diffusion.restore.folder import result_folder, versions
 from nuclear_diffusion.restore.methods import Nuclear
@@ -81,14 +83,15 @@ def table(compared: list[Compared]) -> Table:
 def draw_methods(patient: SimulatedClip, compared: list[Compared]) -> Figure:
     """One frame of every method, with the two regions outlined in the input and the truth."""
     moment = len(patient.hazy) // 2
-    figure = Figure(figsize=(3 * len(compared), 3.6), layout="constrained")
-    for axes, each in zip(figure.subplots(1, len(compared)), compared, strict=True):
-        axes.imshow(each.signal[moment], cmap="gray", vmin=0, vmax=1)
-        if each.method in (HAZY, CLEAN):
-            for region, color in ((patient.septum, "#facc15"), (patient.ventricle, "#38bdf8")):
-                if region[moment].any():
-                    axes.contour(np.asarray(region[moment], float), [0.5], colors=color, linewidths=0.8)
-        gcnr = each.scores["gcnr"]
-        axes.set_title(f"{title_of(each.method)}\ngCNR {gcnr:.2f}", fontsize=11)
-        axes.set_axis_off()
+    with matplotlib.rc_context(DARK):
+        figure = Figure(figsize=(3 * len(compared), 3.6), layout="constrained")
+        for axes, each in zip(figure.subplots(1, len(compared)), compared, strict=True):
+            axes.imshow(each.signal[moment], cmap="gray", vmin=0, vmax=1)
+            if each.method in (HAZY, CLEAN):
+                for region, color in ((patient.septum, SEPTUM_COLOR), (patient.ventricle, VENTRICLE_COLOR)):
+                    if region[moment].any():
+                        axes.contour(np.asarray(region[moment], float), [0.5], colors=color, linewidths=0.8)
+            gcnr = each.scores["gcnr"]
+            axes.set_title(f"{title_of(each.method)}\ngCNR {gcnr:.2f}", fontsize=11)
+            axes.set_axis_off()
     return figure

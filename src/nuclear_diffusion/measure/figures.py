@@ -31,6 +31,7 @@ from nuclear_diffusion.measure.style import (
     title_of,
 )
 from nuclear_diffusion.measure.tables import heading, number
+from nuclear_diffusion.palette import COLORS
 
 BINS, FRAMES_A_BIN = 12, 8
 """Bins of motion in Fig. 2, as in the paper; fewer if a bin would have less than this mean number of frames."""
@@ -369,7 +370,7 @@ def _label_tradeoff(figure: Figure, axes: Axes) -> None:
     grid(axes, "both")
     axes.set(xlabel=heading("ks_a") + ": tissue changed", ylabel=heading("gcnr") + ": contrast")
     axes.margins(0.08)
-    axes.set_title("↖ better", loc="left", fontsize=7, color="#555555")
+    axes.set_title("↖ better", loc="left", fontsize=7)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
 
 
@@ -421,8 +422,9 @@ def draw_singular_values(study: Study, case: Case) -> Figure | None:
         rows = figure.subplots(len(names), 2, squeeze=False, sharex="col", sharey=True)
         for (whole, followed), name in zip(rows, names, strict=True):
             found = study.measured[name, case.name].spectra
-            parts = {"Y (input)": (y, "#000000", "-"), "L (background)": (found["background"], "#E69F00", "--")}
-            parts["X (signal)"] = (found["signal"], "#0072B2", "-.")
+            parts = {"Y (input)": (y, look_of(HAZY).color, "-")}
+            parts["L (background)"] = (found["background"], COLORS["orange"], "--")
+            parts["X (signal)"] = (found["signal"], COLORS["sky"], "-.")
             for label, (values, color, line) in parts.items():
                 spectrum = np.array(values[0])
                 spectrum[spectrum < 1e-6 * y[0][0]] = np.nan  # rounding

@@ -2,13 +2,15 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from matplotlib.figure import Figure
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
@@ -19,10 +21,11 @@ from nuclear_diffusion.measure.candidates import CLEAN, HAZY
 from nuclear_diffusion.measure.challenge import challenge_note, challenge_points, challenge_table
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import Distances
+from nuclear_diffusion.measure.films import films_of
 from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, eight_bits, histogram
 from nuclear_diffusion.measure.statistics import INTERVALS, TESTS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.measure.style import save, title_of
+from nuclear_diffusion.measure.style import Look, look_of, on_screen, save, svg_bytes, title_of
 from nuclear_diffusion.measure.tables import (
     Table,
     difference_table,
@@ -34,6 +37,7 @@ from nuclear_diffusion.measure.tables import (
     write_json,
 )
 from nuclear_diffusion.restore.pictures import side_by_side
+from nuclear_diffusion.view.film import source
 
 CLEAN_FRAMES = 12
 """Frames of each clean clip whose intensities are counted."""
@@ -127,41 +131,53 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
         "definitions": [SCORES[name] for name in EVALUATED],
         "versions": study.versions(),
         "command": command,
-        "clips": [write_clip(study, one, folder / "clips" / f"{one.rule.replace(' ', '-')}.mp4") for one in chosen],
+        "films": films_of(study, chosen),
         "figures": draw(study, chosen, clean, folder / "figures"),
+        "looks": {look.title: look for look in map(screen_look, [one.name for one in study.main])},
+        "source": source,
     }
+    for one in chosen:
+        write_clip(study, one, folder / "clips" / f"{one.rule.replace(' ', '-')}.mp4")
     for name in ("tables.md", "report.html"):
         write(folder / name, render(name, context))
 
 
 def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, folder: Path) -> dict[str, Any]:
-    """Write the figures; return each one's image and width for the page, by name."""
-    drawn = {
-        "comparison": figures.draw_comparison(study, chosen),
-        "boxes": figures.draw_boxes(study),
-        "tradeoff": figures.draw_tradeoff(study),
-        "motion": figures.draw_motion(study),
-        "intensities": figures.draw_intensities(study, clean),
-        "singular_values": figures.draw_singular_values(study, chosen[0].case),
+    """Write the figures for print; return each one's image for the dark page and its width in points, by name."""
+    makers: dict[str, Callable[[], Figure | None]] = {
+        "comparison": partial(figures.draw_comparison, study, chosen),
+        "boxes": partial(figures.draw_boxes, study),
+        "tradeoff": partial(figures.draw_tradeoff, study),
+        "motion": partial(figures.draw_motion, study),
+        "intensities": partial(figures.draw_intensities, study, clean),
+        "singular_values": partial(figures.draw_singular_values, study, chosen[0].case),
     }
     shown = {}
-    for name, figure in drawn.items():
-        if figure is not None:
-            save(figure, folder / name)
-            source = embed(folder / f"{name}.png", "image/png")
-            shown[name] = {"source": source, "width": round(96 * 1.3 * figure.get_figwidth())}
+    for name, make in makers.items():
+        if (figure := make()) is None:
+            continue
+        save(figure, folder / name)
+        with on_screen():
+            if (figure := make()) is not None:
+                text = base64.b64encode(svg_bytes(figure)).decode("ascii")
+                width = f"{figure.get_figwidth() * 72 / 7:.1f}"  # the figures' letters are 7 to 8 points
+                shown[name] = {"source": f"data:image/svg+xml;base64,{text}", "width": width}
     return shown
 
 
-def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> dict[str, str]:
-    """Write all outputs of a clip side by side in one movie; return it and its caption for the page."""
+def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> None:
+    """Write all outputs of a clip side by side in one movie."""
     loaded = chosen.case.read()
     panels = {title_of(one.name): study.signal(one.name, chosen.case) / np.float32(LEVELS - 1) for one in study.main}
     if loaded.truth is not None:
         panels[title_of(CLEAN)] = loaded.truth
     write_video(path, side_by_side(panels), loaded.clip.fps)
-    caption = f"{chosen.rule}: {chosen.case.name}, gCNR {chosen.gain:+.3f} by {title_of(study.focus)}"
-    return {"source": embed(path, "video/mp4"), "caption": caption}
+
+
+def screen_look(method: str) -> Look:
+    """A method's look on the dark page."""
+    with on_screen():
+        return look_of(method)
 
 
 def configuration_table(study: Study) -> Table:
@@ -190,8 +206,3 @@ def clean_intensities(clips: Sequence[Sequence[Path]]) -> tuple[Int[ndarray, " l
             continue
         total += histogram(eight_bits(frames[:, find_sector(frames)]))
     return total if total.any() else None, notes
-
-
-def embed(path: Path, kind: str) -> str:
-    """A file as a data URI."""
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
@@ -30,6 +30,7 @@ from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.run import prior_of
 from nuclear_diffusion.types import Mask
+from nuclear_diffusion.view.film import share_bits
 
 Spectra = dict[str, list[list[float]]]
 """Singular values of `signal` and `background`: of the clip, then of each window, see `spectra`."""
@@ -121,8 +122,12 @@ class Study:
 
     def signal(self, method: str, case: Case) -> UInt8[ndarray, "frames height width"]:
         """The output of one of the `main` candidates."""
+        return self.output(method, case).signal
+
+    def output(self, method: str, case: Case) -> "Output":
+        """The output of one of the `main` candidates, with its haze fraction if it has one."""
         one = next(one for one in self.main if one.name == method)
-        return _answer(case, one, Store(self.folder)).signal
+        return Output(*_answer(case, one, Store(self.folder))[:2])
 
     def left_out(self) -> list[str]:
         """One sentence per clip that was left out, with the first reason."""
@@ -229,8 +234,18 @@ def _measured(task: _Task) -> Measured:
     return msgspec.convert(stored, Measured, str_keys=True)
 
 
+class Output(NamedTuple):
+    """What a candidate made of a clip."""
+
+    signal: UInt8[ndarray, "frames height width"]
+    share: UInt16[ndarray, "frames height width"] | None
+    """Haze fraction of 0 to 1 as 0 to 65535, in steps of 16, which changes no grey level of the signal by more than 1;
+    None for methods without one."""
+
+
 class _Answer(NamedTuple):
     signal: UInt8[ndarray, "frames height width"]
+    share: UInt16[ndarray, "frames height width"] | None
     sector: Mask
     seconds: float
     compiled: bool
@@ -252,18 +267,22 @@ def _answer(case: Case, candidate: Candidate, store: Store) -> _Answer:
     if settings is None:
         sector = find_sector(clip.frames, clip.region)
         parts = {"signal": spectra(clip.frames, sector)}
-        return _Answer(eight_bits(clip.frames), sector, math.nan, False, parts, all_versions())
+        return _Answer(eight_bits(clip.frames), None, sector, math.nan, False, parts, all_versions())
     name, about = f"{case.name}/{candidate.name}", {"frames": frames_sha256, **candidate.configuration}
     if (stored := store.arrays(name, about)) is not None:
-        return _Answer(stored["signal"], stored["sector"], **json.loads(str(stored["about"])))
+        return _Answer(stored["signal"], stored.get("share"), stored["sector"], **json.loads(str(stored["about"])))
     usual = with_settings(settings, strength=Nuclear().strength)
     dehazed = _separated(case, usual, candidate.prior_sha256, candidate.size)  # one for all strengths
     if isinstance(settings, Nuclear) and settings != usual:
         dehazed = rendered(clip, dehazed, settings.strength)
     kept = candidate.varied is None
     parts = {"signal": dehazed.signal, "background": dehazed.background} if kept else {}
+    share = (
+        None if dehazed.share is None else share_bits(dehazed.share) & 0xFFF0
+    )  # the last bits take half of the space
     answer = _Answer(
         eight_bits(dehazed.signal),
+        share,
         dehazed.sector,
         dehazed.seconds,
         _first_of_its_kind(candidate.name, len(clip)),
@@ -271,8 +290,9 @@ def _answer(case: Case, candidate: Candidate, store: Store) -> _Answer:
         all_versions(),
     )
     if kept:
-        arrays = {"signal": answer.signal, "sector": answer.sector}
+        arrays = {"signal": answer.signal, "share": answer.share, "sector": answer.sector}
         rest = {name: value for name, value in answer._asdict().items() if name not in arrays}
+        arrays = {name: array for name, array in arrays.items() if array is not None}
         store.keep_arrays(name, about, {**arrays, "about": json.dumps(rest)})
     return answer
 

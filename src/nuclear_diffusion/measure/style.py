@@ -1,12 +1,14 @@
 """The style of all figures: print sizes, and colours, markers and lines that colour-blind readers can tell apart.
 
-Colours are from Okabe and Ito (2008), darker for the second of two similar methods. Each method also has its own marker
-and line, for grey prints.
+Colours are those of the palette; the second of two similar methods is darker in print and lighter on screen. Each
+method also has its own marker and line, for grey prints. Figures are drawn for print, on white; within `on_screen`
+for the dark page.
 """
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nuclear_diffusion.files import write
+from nuclear_diffusion.palette import COLORS, DARK
 from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea
 
 COLUMN, PAGE = 3.5, 7.16
@@ -29,22 +32,26 @@ class Look(NamedTuple):
     marker: str
     line: Any
     """A matplotlib line style."""
+    screen: str = ""
+    """The colour on a dark ground, if another."""
 
 
 LOOKS: dict[str, Look] = {
-    "hazy": Look("Hazy input", "#000000", "X", "-"),
-    "rpca": Look(Rpca.title, "#E69F00", "s", (0, (5, 1))),
-    "rpca-tuned": Look(f"{Rpca.title}, tuned", "#8A5F00", "p", (0, (8, 2))),
-    "mmse": Look(Mmse.title, "#009E73", "D", (0, (3, 1, 1, 1, 1, 1))),
-    "aware": Look(Aware.title, "#00543D", "<", (0, (6, 1, 1, 1, 1, 1))),
-    "paper": Look(Paper.title, "#56B4E9", "^", (0, (4, 1, 1, 1))),
-    "zea": Look(Zea.title, "#CC79A7", "v", (0, (1, 1))),
-    "nuclear": Look(Nuclear.title, "#D55E00", "o", "-"),
-    "clean": Look("Clean clip", "#0072B2", "P", (0, (2, 1))),
+    "hazy": Look("Hazy input", "#000000", "X", "-", COLORS["text"]),
+    "rpca": Look(Rpca.title, COLORS["orange"], "s", (0, (5, 1))),
+    "rpca-tuned": Look(f"{Rpca.title}, tuned", "#8a5f00", "p", (0, (8, 2)), "#ffd98a"),
+    "mmse": Look(Mmse.title, COLORS["green"], "D", (0, (3, 1, 1, 1, 1, 1))),
+    "aware": Look(Aware.title, "#00543d", "<", (0, (6, 1, 1, 1, 1, 1)), "#8cb978"),
+    "paper": Look(Paper.title, COLORS["sky"], "^", (0, (4, 1, 1, 1))),
+    "zea": Look(Zea.title, COLORS["purple"], "v", (0, (1, 1))),
+    "nuclear": Look(Nuclear.title, COLORS["vermilion"], "o", "-"),
+    "clean": Look("Clean clip", COLORS["blue"], "P", (0, (2, 1))),
 }
 """Every method in the order of the tables, between the input and the truth."""
 
-SEPTUM_COLOR, VENTRICLE_COLOR = "#F0E442", "#56B4E9"
+SEPTUM_COLOR, VENTRICLE_COLOR = COLORS["yellow"], COLORS["sky"]
+
+_ON_SCREEN = ContextVar("on_screen", default=False)
 
 _STYLE = Path(__file__).with_name("figures.mplstyle")
 
@@ -52,7 +59,8 @@ _STYLE = Path(__file__).with_name("figures.mplstyle")
 def look_of(method: str) -> Look:
     """A method's look; grey for methods without one in `LOOKS`."""
     title = METHODS[method].title if method in METHODS else method
-    return LOOKS.get(method, Look(title, "#7F7F7F", "*", ":"))
+    look = LOOKS.get(method, Look(title, "#7f7f7f", "*", ":"))
+    return look._replace(color=look.screen) if _ON_SCREEN.get() and look.screen else look
 
 
 def title_of(method: str) -> str:
@@ -63,8 +71,18 @@ def title_of(method: str) -> str:
 @contextmanager
 def styled() -> Iterator[None]:
     """Draw figures in this style."""
-    with matplotlib.rc_context(fname=_STYLE):
+    with matplotlib.rc_context(DARK if _ON_SCREEN.get() else {}, fname=_STYLE):
         yield
+
+
+@contextmanager
+def on_screen() -> Iterator[None]:
+    """Draw and save figures for a dark page."""
+    token = _ON_SCREEN.set(True)
+    try:
+        yield
+    finally:
+        _ON_SCREEN.reset(token)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -81,6 +99,11 @@ def pdf_bytes(figure: Figure) -> bytes:
 def png_bytes(figure: Figure) -> bytes:
     """The figure as PNG, 200 dots per inch."""
     return _saved(figure, format="png", dpi=200)
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG, sharp at any size; the same figure gives the same bytes."""
+    return _saved(figure, format="svg", metadata={"Date": None}, dpi=200)
 
 
 def _saved(figure: Figure, **how: Any) -> bytes:

@@ -14,7 +14,7 @@ from rich.table import Table as Console
 from nuclear_diffusion.files import write
 from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.statistics import differences, patient_mean, pick, records
-from nuclear_diffusion.measure.style import title_of
+from nuclear_diffusion.measure.style import Look, title_of
 
 
 class Table(NamedTuple):
@@ -172,7 +172,23 @@ def render(template: str, context: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     pages.filters["listed"] = listed
+    pages.filters["marked"] = marked
     return pages.get_template(template).render(context)
+
+
+MARKS = {"X": "✕", "s": "■", "p": "⬟", "D": "◆", "<": "◀", "^": "▲", "v": "▼", "o": "●", "P": "✚", "*": "★"}
+"""Markers of matplotlib as text."""
+
+
+def marked(cell: str, looks: Mapping[str, Look]) -> str:
+    """A cell of a page; the name of a method gets its marker in its colour, as in the figures."""
+    from markupsafe import Markup
+
+    if (look := looks.get(cell)) is None:
+        return Markup.escape(cell)
+    return Markup('<span class="mark" style="color: {}" aria-hidden="true">{}</span> {}').format(
+        look.color, MARKS[look.marker], cell
+    )
 
 
 def listed(used: Mapping[str, str]) -> str:

@@ -6,6 +6,17 @@ over time or over all frames together.
 
 from nuclear_diffusion.metrics.fidelity import motion_psnr, psnr, ssim
 from nuclear_diffusion.metrics.regions import cnr, gcnr, ks
-from nuclear_diffusion.metrics.visible import bright_lost, flicker, pixel_flicker
+from nuclear_diffusion.metrics.visible import bright_changed, bright_lost, flicker, pixel_flicker
 
-__all__ = ["bright_lost", "cnr", "flicker", "gcnr", "ks", "motion_psnr", "pixel_flicker", "psnr", "ssim"]
+__all__ = [
+    "bright_changed",
+    "bright_lost",
+    "cnr",
+    "flicker",
+    "gcnr",
+    "ks",
+    "motion_psnr",
+    "pixel_flicker",
+    "psnr",
+    "ssim",
+]

@@ -1,6 +1,7 @@
 """Visible artefacts: flicker, and lost bright tissue."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -46,16 +47,32 @@ def bright_lost(before: Images, after: Images, region: Region | None = None, tru
     `before`. Neighbourhoods reach out of the region; edge pixels are repeated beyond the image. NaN if no pixel is
     bright. Raises `InputError` if the shapes differ or the region is empty.
     """
-    bright, lost = bright_and_lost(before, after, truth)
-    if region is not None:
-        bright &= np.stack(list(regions(region, bright.shape, "region")))
-    return float(np.mean(lost[bright])) if bright.any() else math.nan
+    tissue = bright_tissue(before, after, truth)
+    return _mean_over(tissue.bright, tissue.lost, region)
 
 
-def bright_and_lost(
-    before: Images, after: Images, truth: Images | None = None
-) -> tuple[Bool[ndarray, "frames height width"], Bool[ndarray, "frames height width"]]:
-    """Masks of the bright pixels and of the lost ones among them; see `bright_lost`."""
+def bright_changed(before: Images, after: Images, region: Region | None = None, truth: Images | None = None) -> float:
+    """Mean relative change of bright tissue, over all frames together, at least 0, lower is better.
+
+    The mean of |n - m| / m over the bright pixels, m and n being a pixel's 5 x 5 means in `before` and `after`. Pixels,
+    NaN and errors are those of `bright_lost`.
+    """
+    tissue = bright_tissue(before, after, truth)
+    return _mean_over(tissue.bright, tissue.change, region)
+
+
+class BrightTissue(NamedTuple):
+    """Bright pixels and what became of them; see `bright_lost` and `bright_changed`."""
+
+    bright: Bool[ndarray, "frames height width"]
+    lost: Bool[ndarray, "frames height width"]
+    """The bright pixels that are lost."""
+    change: Float[ndarray, "frames height width"]
+    """Relative change of every pixel's neighbourhood."""
+
+
+def bright_tissue(before: Images, after: Images, truth: Images | None = None) -> BrightTissue:
+    """Find the bright pixels of a clip, and what became of them."""
     first, second = to_uint8(before, "before"), to_uint8(after, "after")
     third = first if truth is None else to_uint8(truth, "truth")
     for name, images in (("after", second), ("truth", third)):
@@ -63,7 +80,14 @@ def bright_and_lost(
             raise InputError(f"`{name}` must have the shape of `before`, {first.shape}, got {images.shape}.")
     old, new = _sums(first), _sums(second)
     bright = np.minimum(old, _sums(third)) > BRIGHT * 255 * NEIGHBOURHOOD**2
-    return bright, bright & (new < KEPT * old)
+    return BrightTissue(bright, bright & (new < KEPT * old), np.abs(new - old) / np.maximum(old, 1))
+
+
+def _mean_over(bright: Bool[ndarray, "frames height width"], values: ndarray, region: Region | None) -> float:
+    """Mean over the bright pixels in a region; NaN if there are none."""
+    if region is not None:
+        bright = bright & np.stack(list(regions(region, bright.shape, "region")))
+    return float(np.mean(values[bright])) if bright.any() else math.nan
 
 
 def mean_levels(video: Images, region: Region) -> Float[ndarray, " frames"]:

@@ -85,6 +85,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float | None = None
     haze_energy_removed: float | None = None
     bright_tissue_lost: float | None = None
+    bright_tissue_changed: float | None = None
     flicker_in: float | None = None
     flicker_out: float | None = None
     notes: tuple[str, ...] = ()
@@ -134,6 +135,7 @@ class Task:
             seconds=report.get("seconds"),
             haze_energy_removed=report.get("haze_energy_removed"),
             bright_tissue_lost=report.get("bright_tissue_lost"),
+            bright_tissue_changed=report.get("bright_tissue_changed"),
             flicker_in=flicker.get("input"),
             flicker_out=flicker.get("signal"),
             notes=tuple(report.get("notes", ())),

@@ -20,7 +20,7 @@ from nuclear_diffusion.files import recovered, replacing, sha256_of, write
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write import Writer, open_writer
-from nuclear_diffusion.metrics.visible import bright_and_lost, mean_levels, swing
+from nuclear_diffusion.metrics.visible import bright_tissue, mean_levels, swing
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
 from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
@@ -202,6 +202,7 @@ class Removed:
         self._before: list[float] = []
         self._taken: list[float] = []
         self._bright = self._lost = 0
+        self._change: list[float] = []
         self._levels: dict[str, list[float]] = {"input": [], "signal": []}
         self.pixels = 0
         """Pixels of the sector."""
@@ -209,9 +210,11 @@ class Removed:
     def add(self, clip: Clip, dehazed: Dehazed) -> None:
         """Add some frames."""
         self.pixels = int(dehazed.sector.sum())
-        bright, lost = bright_and_lost(clip.frames, dehazed.signal)
-        self._bright += int(bright[:, dehazed.sector].sum())
-        self._lost += int(lost[:, dehazed.sector].sum())
+        bright, lost, change = bright_tissue(clip.frames, dehazed.signal)
+        bright &= dehazed.sector
+        self._bright += int(bright.sum())
+        self._lost += int((lost & bright).sum())
+        self._change += [float(one[mask].sum()) for one, mask in zip(change, bright, strict=True)]
         if self.pixels:
             for name, video in (("input", clip.frames), ("signal", dehazed.signal)):
                 self._levels[name] += mean_levels(video, dehazed.sector).tolist()
@@ -230,6 +233,11 @@ class Removed:
     def bright(self) -> float | None:
         """Fraction of the bright pixels that are lost (`metrics.bright_lost`); None if there are none."""
         return self._lost / self._bright if self._bright else None
+
+    @property
+    def changed(self) -> float | None:
+        """Mean relative change of the bright pixels (`metrics.bright_changed`); None if there are none."""
+        return math.fsum(self._change) / self._bright if self._bright else None
 
     @property
     def flicker(self) -> dict[str, float | None]:
@@ -251,6 +259,7 @@ def make_report(recording: Recording, about: About, removed: Removed, seconds: f
         "seconds": round(seconds, 3),
         "haze_energy_removed": removed.energy,
         "bright_tissue_lost": removed.bright,
+        "bright_tissue_changed": removed.changed,
         "flicker": removed.flicker,
         **identity(about.input_sha256, about.method, about.prior_sha256, about.sector_sha256),
         "versions": versions() if about.made_by is None else about.made_by,

@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.colors import to_rgba
@@ -12,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.metrics.visible import bright_and_lost
+from nuclear_diffusion.metrics.visible import bright_tissue
+from nuclear_diffusion.palette import COLORS, DARK
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
@@ -73,7 +75,7 @@ def caption(method: Method) -> str:
     return f"{method.name}, strength {method.strength:g}" if isinstance(method, Nuclear) else method.name
 
 
-_MARK = "#f97316"
+_MARK = COLORS["orange"]
 """Colour of bright echoes that were dimmed strongly."""
 
 
@@ -119,7 +121,11 @@ class Summary:
 
         A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
         """
-        colors = {"input": "#6b7280", "signal": "#0f766e", "background": "#c2410c"}
+        with matplotlib.rc_context(DARK):
+            return self._drawn(method)
+
+    def _drawn(self, method: Method) -> Figure:
+        colors = {"input": COLORS["quiet"], "signal": COLORS["vermilion"], "background": COLORS["sky"]}
         count, fps = len(self._recording), self._recording.fps
         rows, columns = self._view
         extent = (columns.start - 0.5, columns.stop - 0.5, rows.stop - 0.5, rows.start - 0.5)
@@ -138,14 +144,14 @@ class Summary:
                 axes.set(xticks=[], yticks=[])
                 if moment == 0:
                     axes.set_title(name, color=colors[name], fontsize=11)
-            _, lost = bright_and_lost(shown["input"][None], shown["signal"][None])
+            lost = bright_tissue(shown["input"][None], shown["signal"][None]).lost
             line[3].imshow(shown["input"][self._view], extent=extent, **look)
             line[3].imshow(_tint(lost[0][self._view]), extent=extent, aspect="equal")
             line[3].set(xticks=[], yticks=[])
             if moment == 0:
                 line[3].set_title("check: bright echo dimmed", color=_MARK, fontsize=9)
             line[0].set_ylabel(f"{moment / fps:.2f} s", fontsize=9)
-            line[0].axvline(self._column, color="#facc15", linewidth=0.8, alpha=0.8)
+            line[0].axvline(self._column, color=COLORS["yellow"], linewidth=0.8, alpha=0.8)
         for axes in grid.flat:
             for spine in axes.spines.values():
                 spine.set_visible(False)

@@ -1,5 +1,6 @@
 """Simulated patients: a hazy and a clean clip of the same heartbeats, with regions of interest."""
 
+import dataclasses
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ def simulate(
     findings: Collection[str] = (),
     overlay: bool | None = None,
     times: np.ndarray | None = None,
+    drift: tuple[float, float] = (0.0, 1.0),
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulatedClip:
     """Simulate one patient: a beating heart, scanned with and without haze.
@@ -82,6 +84,7 @@ def simulate(
         findings: unusual features of the heart or the scan, from `FINDINGS`.
         overlay: whether to burn in ECG and text; None decides at random.
         times: times in seconds to render, instead of `frames` at the scanner's frame rate.
+        drift: how far each part of the static clutter drifts up and down, in decibels, and the period in seconds.
         progress: called with (frames done, total).
 
     Returns:
@@ -96,6 +99,8 @@ def simulate(
         raise ValueError(f"`size` must be at least 16 pixels, got {size}")
     if not haze >= 0:
         raise ValueError(f"`haze` must be at least 0, got {haze}")
+    if not (drift[0] >= 0 and drift[1] > 0):
+        raise ValueError(f"`drift` must be decibels of at least 0 and a positive period, got {drift}")
     known = (*FAMILIES, *UNSEEN_FAMILIES)
     if unknown := set(families) - set(known):
         raise ValueError(f"`families` must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
@@ -154,6 +159,7 @@ def simulate(
         septum = max(level, 0.3 * reference)  # the wall may be in a rib's shadow
         scanner = found.exposed(scanner, septum / reference)
     clutter = Haze.draw(scanner, reference, np.random.default_rng((seed, 1)), haze, families)  # separate random stream
+    clutter = dataclasses.replace(clutter, drift=drift)
     burn = _overlay(scanner, motion, rng) if (rng.random() < 0.3 if overlay is None else overlay) else None
 
     noise_level, noise_slope = scanner.noise

@@ -48,6 +48,7 @@ class Haze:
         carrier: phase of that signal (ranges, beams), complex, of unit modulus.
         unseen: clutter of `UNSEEN_FAMILIES`, in units of `scale`.
         scale: envelope of median myocardium, and the factor on the unseen clutter.
+        drift: how far each component's level drifts up and down, in decibels, and the period in seconds.
     """
 
     fields: np.ndarray
@@ -58,6 +59,7 @@ class Haze:
     carrier: np.ndarray
     unseen: tuple[Source, ...] = ()
     scale: tuple[float, float] = (1.0, 1.0)
+    drift: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def draw(
@@ -111,6 +113,9 @@ class Haze:
         """Complex clutter (ranges, beams) at `time` seconds, given the complex tissue signal at that time."""
         angle = 2 * np.pi * self.rates * time + self.phases
         weight = (1 - self.depths + self.depths * np.exp(1j * angle)).astype(np.complex64)
+        decibels, period = self.drift
+        if decibels > 0:  # components take turns, so that the pattern changes too
+            weight *= 10 ** (decibels / 20 * np.sin(2 * np.pi * time / period + self.phases))
         clutter = np.tensordot(weight, self.fields, axes=1)
         level, width = self.side_lobe
         if level > 0:

@@ -1,5 +1,8 @@
 """What the player needs of a clip and its result, in few bytes."""
 
+import base64
+import zlib
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,12 +68,35 @@ def film_of(
     return Film(
         to_bytes(video),
         float(fps),
-        None if share is None else np.rint(65535 * np.clip(share, 0, 1)).astype(np.uint16),
+        None if share is None else share_bits(share),
         None if signal is None or share is not None else to_bytes(signal),
         None if background is None else to_bytes(background),
         None if deviation is None else to_bytes(DEVIATIONS * deviation),
         strength,
     )
+
+
+def share_bits(share: Float[ndarray, "frames height width"]) -> UInt16[ndarray, "frames height width"]:
+    """[0, 1] to 0 to 65535, rounded."""
+    return np.rint(65535 * np.clip(share, 0, 1)).astype(np.uint16)
+
+
+def packed(film: Film, level: int = 9) -> dict[str, str]:
+    """The planes as text, for `unpacked` of unpack.js: changes over time, low bytes before high ones, zlib, base64.
+
+    `level`: of zlib, 1 is fast and 9 is small.
+    """
+    text = {}
+    for name, plane in film.planes().items():
+        change = np.diff(plane, axis=0, prepend=np.zeros_like(plane[:1]))  # modulo 2^8 or 2^16
+        parts = [(change >> shift).astype(np.uint8).tobytes() for shift in range(0, 8 * plane.itemsize, 8)]
+        text[name] = base64.b64encode(zlib.compress(b"".join(parts), level)).decode("ascii")
+    return text
+
+
+def source(name: str) -> str:
+    """The text of one of the pages' files, such as style.css."""
+    return (files("nuclear_diffusion.view") / name).read_text(encoding="utf-8")
 
 
 def to_bytes(video: Shaped[ndarray, "frames height width *rgb"]) -> UInt8[ndarray, "frames height width *rgb"]:

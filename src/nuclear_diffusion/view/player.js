@@ -15,20 +15,22 @@ export const VIEWS = {
   haze: "Haze removed",
   background: "Background",
   deviation: "Uncertainty",
+  all: "All results",
 };
 
 /** Fraction of the intensity that is kept, for every 16-bit haze fraction. */
 export function keptTable(strength, width) {
   const spare = (1 - strength) ** 2;
-  return Float32Array.from({ length: SHARE_MAX + 1 }, (_, k) => {
-    const h = (k / SHARE_MAX - spare) / width;
-    return 1 - Math.min(Math.max(h, 0), 1);
-  });
+  const table = new Float32Array(SHARE_MAX + 1);
+  for (let k = 0; k <= SHARE_MAX; k++) table[k] = 1 - Math.min(Math.max((k / SHARE_MAX - spare) / width, 0), 1);
+  return table;
 }
 
 /** Display value of every grey level for a brightness in [-1, 1] and a contrast in [0, 4]. */
 export function displayTable(brightness, contrast) {
-  return Uint8ClampedArray.from({ length: 256 }, (_, v) => 127.5 + contrast * (v - 127.5) + 255 * brightness);
+  const table = new Uint8ClampedArray(256);
+  for (let v = 0; v < 256; v++) table[v] = 127.5 + contrast * (v - 127.5) + 255 * brightness;
+  return table;
 }
 
 /** A clip and its results, as arrays (frames, height, width[, 3]). */
@@ -60,6 +62,7 @@ export class Film {
   /** The views that this film has data for. */
   views() {
     return Object.keys(VIEWS).filter((name) => {
+      if (name === "all") return false;
       if (name === "background") return this.background !== null;
       if (name === "deviation") return this.deviation !== null;
       return this.hasResult;
@@ -88,44 +91,55 @@ export class Film {
     return sum / this.channels;
   }
 
-  /** Paint one frame of `what` into RGBA pixels, through a display table. */
+  /** Paint one frame of `what` through a display table; `rgba` holds a pixel in 32 bits, red in the lowest. */
   paint(what, frame, table, rgba) {
-    const { pixels, channels, input, share, kept, signal } = this;
+    const { pixels, channels, input, share, kept } = this;
     const start = frame * pixels;
     if (what === "background" || what === "deviation") {
       const plane = this[what];
-      for (let i = 0; i < pixels; i++) {
-        const v = table[plane[start + i]];
-        rgba[4 * i] = v;
-        rgba[4 * i + 1] = what === "deviation" ? v >> 1 : v; // uncertainty in orange
-        rgba[4 * i + 2] = what === "deviation" ? 0 : v;
-        rgba[4 * i + 3] = 255;
-      }
+      const color = what === "deviation" ? (v) => v | ((v >> 1) << 8) : (v) => v * 0x10101; // uncertainty in orange
+      for (let i = 0; i < pixels; i++) rgba[i] = 0xff000000 | color(table[plane[start + i]]);
       return;
     }
     const haze = what === "haze";
-    const untouched = what === "input" || !this.hasResult;
-    for (let i = 0; i < pixels; i++) {
-      const factor = untouched || share === null ? 1 : kept[share[start + i]];
-      const from = (start + i) * channels;
-      for (let c = 0; c < 3; c++) {
-        const at = channels === 1 ? from : from + c;
-        if (channels === 1 && c > 0) {
-          rgba[4 * i + c] = rgba[4 * i];
-          continue;
-        }
-        const seen = input[at];
-        let v = seen;
-        if (!untouched) v = share !== null ? (seen * factor + 0.5) | 0 : signal[at];
-        if (haze) v = Math.max(seen - v, 0);
-        rgba[4 * i + c] = table[v];
+    if (what === "input" || !this.hasResult || share === null) {
+      const from = what === "input" || !this.hasResult ? input : this.signal;
+      const less = haze ? input : null;
+      for (let i = 0, at = start * channels; i < pixels; i++, at += channels) {
+        const green = channels === 3 ? at + 1 : at, blue = channels === 3 ? at + 2 : at;
+        const r = less === null ? from[at] : Math.max(less[at] - from[at], 0);
+        const g = less === null ? from[green] : Math.max(less[green] - from[green], 0);
+        const b = less === null ? from[blue] : Math.max(less[blue] - from[blue], 0);
+        rgba[i] = 0xff000000 | (table[b] << 16) | (table[g] << 8) | table[r];
       }
-      rgba[4 * i + 3] = 255;
+    } else if (channels === 1) {
+      for (let i = 0; i < pixels; i++) {
+        const seen = input[start + i];
+        const v = (seen * kept[share[start + i]] + 0.5) | 0;
+        rgba[i] = 0xff000000 | (table[haze ? Math.max(seen - v, 0) : v] * 0x10101);
+      }
+    } else {
+      for (let i = 0, at = 3 * start; i < pixels; i++, at += 3) {
+        const factor = kept[share[start + i]];
+        let r = (input[at] * factor + 0.5) | 0, g = (input[at + 1] * factor + 0.5) | 0, b = (input[at + 2] * factor + 0.5) | 0;
+        if (haze) {
+          r = Math.max(input[at] - r, 0);
+          g = Math.max(input[at + 1] - g, 0);
+          b = Math.max(input[at + 2] - b, 0);
+        }
+        rgba[i] = 0xff000000 | (table[b] << 16) | (table[g] << 8) | table[r];
+      }
     }
   }
 }
 
-/** Draws a film on a canvas and runs its clock. Everything that may change is a property; call `draw` after a change. */
+/**
+ * Draws films of one clip on a canvas, in step, and runs their clock. Everything that may change is a property; call
+ * `draw` after a change: the picture follows at the next turn of the screen, once for all changes.
+ *
+ * `sources` are what can be compared: {name, film, what}, the input first. `pair` are the two of them, A and B, that
+ * stand side by side; `film` is that of B. The event "drawn" comes after each picture, with the canvas's context.
+ */
 export class Player extends EventTarget {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas, film) {
@@ -147,11 +161,31 @@ export class Player extends EventTarget {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
+  /** Show one film: its input and its result. */
   setFilm(film) {
-    this.film = film;
-    this._layers = {};
-    this.frame = Math.min(this.frame, film.frames - 1);
+    const input = { name: "input", film, what: "input" };
+    this.setSources(film.hasResult ? [input, { name: "result", film, what: "result" }] : [input]);
+  }
+
+  /** Show results of one clip in step; `a` and `b` are the two that stand side by side. */
+  setSources(sources, a = 0, b = sources.length - 1) {
+    this.sources = sources;
+    this.pair = [a, b];
+    this.film = sources[b].film;
+    this._layers = new Map();
+    this.frame = Math.min(this.frame, this.film.frames - 1);
     this.draw();
+  }
+
+  /** One strength for all films that have a knob. */
+  setStrength(strength) {
+    for (const film of new Set(this.sources.map((source) => source.film))) film.setStrength(strength);
+    this.draw();
+  }
+
+  /** The views that there is data for. */
+  views() {
+    return [...this.film.views(), ...(this.sources.length > 2 ? ["all"] : [])];
   }
 
   /** First and last frame that are played. */
@@ -191,45 +225,78 @@ export class Player extends EventTarget {
     requestAnimationFrame((next) => this._tick(next));
   }
 
-  /** The layer `what` of the present frame, as a canvas of the film's size. */
-  layer(what) {
-    const { film } = this;
-    let layer = this._layers[what];
+  /** The layer `what` of the present frame of a film, as a canvas of the film's size. */
+  layer(what, film = this.film) {
+    if (!this._layers.has(film)) this._layers.set(film, {});
+    const layers = this._layers.get(film);
+    let layer = layers[what];
     if (!layer) {
       const canvas = new OffscreenCanvas(film.width, film.height);
       const context = canvas.getContext("2d");
-      layer = this._layers[what] = { canvas, context, image: context.createImageData(film.width, film.height) };
+      const image = context.createImageData(film.width, film.height);
+      layer = layers[what] = { canvas, context, image, rgba: new Uint32Array(image.data.buffer), key: "" };
     }
-    film.paint(what, this.frame, displayTable(this.brightness, this.contrast), layer.image.data);
-    layer.context.putImageData(layer.image, 0, 0);
+    const key = [this.frame, this.brightness, this.contrast, what === "input" ? "" : film.strength].join(" ");
+    if (layer.key !== key) {
+      film.paint(what, this.frame, displayTable(this.brightness, this.contrast), layer.rgba);
+      layer.context.putImageData(layer.image, 0, 0);
+      layer.key = key;
+    }
     return layer.canvas;
   }
 
-  /** The panels of the view: [what, left edge, width] in fractions of the canvas. */
+  /** The panels of the view: {name, film, what} and their place in fractions of the canvas. */
   panels() {
-    if (!this.film.hasResult) return [["input", 0, 1]];
+    const [a, b] = this.pair.map((k) => this.sources[k]);
+    const full = { x: 0, y: 0, width: 1, height: 1 };
+    if (!this.film.hasResult) return [{ ...a, ...full }];
     switch (this.view) {
       case "side":
-        return [["input", 0, 0.5], ["result", 0.5, 0.5]];
+        return [{ ...a, ...full, width: 0.5 }, { ...b, ...full, x: 0.5, width: 0.5 }];
+      case "all":
+        return this._tiles();
       case "flicker":
-        return [[this.flipped ? "input" : "result", 0, 1]];
+        return [{ ...(this.flipped ? a : b), ...full }];
       case "wipe":
-        return [["result", 0, 1]];
+      case "result":
+        return [{ ...b, ...full }];
       default:
-        return [[this.view, 0, 1]];
+        return [{ name: VIEWS[this.view]?.toLowerCase() ?? this.view, film: this.film, what: this.view, ...full }];
     }
   }
 
+  /** All sources in rows and columns, as large as they can be. */
+  _tiles() {
+    const count = this.sources.length;
+    const scale = (columns) => Math.min(
+      this.canvas.width / columns / this.film.width,
+      this.canvas.height / Math.ceil(count / columns) / this.film.height,
+    );
+    let columns = 1;
+    for (let more = 2; more <= count; more++) if (scale(more) > scale(columns)) columns = more;
+    const rows = Math.ceil(count / columns);
+    return this.sources.map((source, k) => ({
+      ...source,
+      x: (k % columns) / columns,
+      y: Math.floor(k / columns) / rows,
+      width: 1 / columns,
+      height: 1 / rows,
+    }));
+  }
+
   /** Scale and offset (canvas pixels per frame pixel) of a panel. */
-  place([, left, width]) {
-    const panel = { x: left * this.canvas.width, width: width * this.canvas.width, height: this.canvas.height };
-    const fit = Math.min(panel.width / this.film.width, panel.height / this.film.height);
-    const scale = fit * this.zoom;
+  place(panel) {
+    const { width: wide, height: high } = this.canvas;
+    const [x, y, width, height] = [panel.x * wide, panel.y * high, panel.width * wide, panel.height * high];
+    const scale = Math.min(width / this.film.width, height / this.film.height) * this.zoom;
     return {
-      ...panel,
+      x,
+      y,
+      width,
+      height,
       scale,
-      left: panel.x + panel.width / 2 - (this.film.width / 2 + this.pan[0]) * scale,
-      top: panel.height / 2 - (this.film.height / 2 + this.pan[1]) * scale,
+      left: x + width / 2 - (this.film.width / 2 + this.pan[0]) * scale,
+      top: y + height / 2 - (this.film.height / 2 + this.pan[1]) * scale,
     };
   }
 
@@ -237,62 +304,73 @@ export class Player extends EventTarget {
   at(x, y) {
     for (const panel of this.panels()) {
       const place = this.place(panel);
-      if (x >= place.x && x <= place.x + place.width)
-        return { what: panel[0], place, column: (x - place.left) / place.scale, row: (y - place.top) / place.scale };
+      if (x >= place.x && x <= place.x + place.width && y >= place.y && y <= place.y + place.height)
+        return { ...panel, place, column: (x - place.left) / place.scale, row: (y - place.top) / place.scale };
     }
     return null;
   }
 
+  /** Draw at the next turn of the screen. */
   draw() {
+    if (this._asked) return;
+    this._asked = true;
+    requestAnimationFrame(() => {
+      this._asked = false;
+      this._draw();
+    });
+  }
+
+  _draw() {
     const ratio = window.devicePixelRatio || 1;
     const { clientWidth, clientHeight } = this.canvas;
     if (!clientWidth || !clientHeight) return;
     const size = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
     if (this.canvas.width !== size[0] || this.canvas.height !== size[1]) [this.canvas.width, this.canvas.height] = size;
-    const context = this.canvas.getContext("2d");
+    const context = this.canvas.getContext("2d", { alpha: false });
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, ...size);
+    const wiped = this.view === "wipe" && this.film.hasResult;
     for (const panel of this.panels()) {
       const place = this.place(panel);
-      this._image(context, panel[0], place, place.x, place.width);
-      const wiped = this.view === "wipe" && this.film.hasResult;
-      this._label(context, panel[0], place, ratio, wiped);
+      this._image(context, panel, place);
+      this._label(context, panel.name, place, ratio, wiped);
     }
-    if (this.view === "wipe" && this.film.hasResult) this._wipe(context, ratio);
+    if (wiped) this._wipe(context, ratio);
     this.dispatchEvent(new CustomEvent("drawn", { detail: context }));
   }
 
-  _image(context, what, place, x, width) {
+  _image(context, { what, film }, place, width = place.width) {
     context.save();
     context.beginPath();
-    context.rect(x, 0, width, place.height);
+    context.rect(place.x, place.y, width, place.height);
     context.clip();
     context.imageSmoothingEnabled = place.scale < 4; // show the pixels themselves when zoomed in
-    const { width: w, height: h } = this.film;
-    context.drawImage(this.layer(what), place.left, place.top, w * place.scale, h * place.scale);
+    const { width: w, height: h } = film;
+    context.drawImage(this.layer(what, film), place.left, place.top, w * place.scale, h * place.scale);
     context.restore();
   }
 
-  _label(context, what, place, ratio, right = false) {
-    context.font = `${13 * ratio}px system-ui, sans-serif`;
+  _label(context, name, place, ratio, right = false) {
+    const size = Math.round(parseFloat(getComputedStyle(this.canvas).fontSize) * ratio);
+    context.font = `${size}px system-ui, sans-serif`;
     context.textBaseline = "top";
-    context.fillStyle = "#e6e6e6";
-    context.shadowColor = "#000";
-    context.shadowBlur = 4 * ratio;
-    const names = { input: "input", result: "result", haze: "haze removed" };
     context.textAlign = right ? "right" : "left";
-    const x = right ? place.x + place.width - 8 * ratio : place.x + 8 * ratio;
-    context.fillText(names[what] ?? VIEWS[what].toLowerCase(), x, 8 * ratio);
+    const [x, y] = [right ? place.x + place.width - 0.6 * size : place.x + 0.6 * size, place.y + 0.6 * size];
+    context.lineWidth = size / 4;
+    context.strokeStyle = "#000";
+    context.strokeText(name, x, y); // readable on bright echoes
+    context.fillStyle = "#e6e6e6";
+    context.fillText(name, x, y);
     context.textAlign = "left";
-    context.shadowBlur = 0;
   }
 
   _wipe(context, ratio) {
-    const place = this.place(["input", 0, 1]);
+    const source = this.sources[this.pair[0]];
+    const place = this.place({ x: 0, y: 0, width: 1, height: 1 });
     const x = this.wipe * this.canvas.width;
-    this._image(context, "input", place, 0, x);
-    this._label(context, "input", place, ratio);
+    this._image(context, source, place, x);
+    this._label(context, source.name, place, ratio);
     context.fillStyle = "#f0e442";
     context.fillRect(x - ratio, 0, 2 * ratio, this.canvas.height);
   }
@@ -347,10 +425,10 @@ export function onKey(player, event) {
   if (target.tagName === "INPUT" && target.type !== "range" && target.type !== "checkbox") return false;
   if (target.tagName === "SELECT" || target.tagName === "TEXTAREA") return false;
   const onKnob = target.tagName === "INPUT" && target.type === "range";
-  const views = player.film.views();
+  const views = player.views();
   switch (event.key) {
     case " ":
-      if (target.tagName === "BUTTON") return false;
+      if (target.tagName === "BUTTON" || target.tagName === "SUMMARY") return false;
       player.play();
       break;
     case "ArrowLeft":

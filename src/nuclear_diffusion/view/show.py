@@ -1,10 +1,7 @@
 """Play a result in a notebook: input, signal and background in step, with the strength as a live knob."""
 
-import base64
 import html
 import json
-import zlib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from nuclear_diffusion.io import Clip
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.folder import read_h5
 from nuclear_diffusion.restore.render import STRENGTH
-from nuclear_diffusion.view.film import Film, film_of
+from nuclear_diffusion.view.film import Film, film_of, packed, source
 
 LARGEST = 256 * 2**20
 """Bytes of pixels that a page may hold."""
@@ -62,17 +59,13 @@ def show(result: Any, video: Any = None, *, fps: float | None = None, strength: 
 
 def page(film: Film) -> str:
     """The player and a film as one HTML page."""
-    here = files("nuclear_diffusion.view")
-    packed = {
-        name: base64.b64encode(zlib.compress(np.ascontiguousarray(plane).tobytes(), 1)).decode()
-        for name, plane in film.planes().items()
-    }
-    text = (here / "show.html").read_text(encoding="utf-8")
+    text = source("show.html")
     for name, value in {
-        "STYLE": (here / "style.css").read_text(encoding="utf-8"),
-        "PLAYER": (here / "player.js").read_text(encoding="utf-8"),
+        "STYLE": source("style.css"),
+        "PLAYER": source("player.js"),
+        "UNPACK": source("unpack.js"),
         "INFO": json.dumps(film.info()),
-        "PLANES": json.dumps(packed),
+        "PLANES": json.dumps(packed(film, level=1)),
     }.items():
         text = text.replace(f"/*{name}*/", value)
     return text

@@ -32,7 +32,7 @@ $("error").onclick = () => { $("error").hidden = true; };
 /** Run a handler; what it throws is shown. */
 const safely = (action) => async (...args) => { try { return await action(...args); } catch (error) { complain(error); } };
 
-const state = { clips: {}, runs: {}, methods: {}, kinds: {}, folders: [], clip: null, run: null };
+const state = { clips: {}, runs: {}, methods: {}, kinds: {}, folders: [], clip: null, run: null, other: null, followed: null };
 const films = new Map(); // by clip, or by clip and run
 let player = null;
 let outlines = null;
@@ -41,7 +41,7 @@ let outlines = null;
 
 async function load() {
   Object.assign(state, await ask("/api/state"));
-  for (const [name, about] of Object.entries(state.methods)) $("method").add(new Option(name, name, name === "nuclear", name === "nuclear"));
+  for (const [name, about] of Object.entries(state.methods)) $("method").add(new Option(about.title, name, name === "nuclear", name === "nuclear"));
   for (const [kind, words] of Object.entries(state.kinds)) $("kind").add(new Option(words, kind));
   $("browse").hidden = state.folders.length === 0;
   $("sheet-open").hidden = state.folders.length === 0;
@@ -74,7 +74,7 @@ async function upload(file) {
   try {
     await opened(await ask(`/api/clips?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
   } finally {
-    $("drop").textContent = "Drop a clip here, or click to choose";
+    $("drop").textContent = "Drop a clip, or click";
   }
 }
 
@@ -100,71 +100,124 @@ async function choose(key) {
   listClips();
   tellFacts();
   outlines?.clear();
+  state.other = null;
   await choose_run(done.length ? done.at(-1)[0] : null);
+  const going = runsOf(key).find(([, run]) => run.state === "waiting" || run.state === "running");
+  if (going && state.followed === null) safely(follow)(going[0]); // the page was loaded again
 }
 
 const runsOf = (clip) => Object.entries(state.runs).filter(([, run]) => run.clip === clip);
 
+/** The clip, or a result of it, without the parts that only some views need. */
 async function film(clip, run) {
   const name = run ? `${clip} ${run}` : clip;
   if (films.has(name)) return films.get(name);
-  const about = state.clips[clip];
   const input = films.get(clip)?.input ?? new Uint8Array(await bytes(`/api/clips/${clip}/planes/input`));
-  const made = new Film({ ...about }, input);
+  const made = new Film({ ...state.clips[clip] }, input);
   if (run) {
-    for (const plane of state.runs[run].planes) {
-      const raw = await bytes(`/api/runs/${run}/planes/${plane}`);
-      made[plane] = plane === "share" ? new Uint16Array(raw) : new Uint8Array(raw);
-    }
+    for (const plane of ["share", "signal"]) await fetchPlane(made, run, plane);
     made.setStrength(state.runs[run].method.strength ?? 0.5);
   }
   films.set(name, made);
   return made;
 }
 
+async function fetchPlane(made, run, plane) {
+  if (made[plane] !== null || !state.runs[run].planes.includes(plane)) return;
+  const raw = await bytes(`/api/runs/${run}/planes/${plane}`);
+  made[plane] = plane === "share" ? new Uint16Array(raw) : new Uint8Array(raw);
+}
+
+/** A result's name: its method, and the settings that are not the default. */
+function nameOf(run) {
+  const { method } = state.runs[run];
+  const { title, defaults } = state.methods[method.method];
+  const changed = Object.entries(method).filter(([name, value]) => !["method", "strength"].includes(name) && value !== defaults[name]);
+  return [title, ...changed.map(([name, value]) => `${name} ${value}`)].join(", ");
+}
+
+/** The input and all finished results of the clip, each with a name of its own. */
+async function sources(clip) {
+  const found = [{ key: null, name: "input", film: await film(clip, null), what: "input" }];
+  for (const [key, { state: now }] of runsOf(clip)) {
+    if (now !== "done") continue;
+    const name = nameOf(key), same = found.filter((each) => each.name.replace(/ \(\d+\)$/, "") === name).length;
+    found.push({ key, name: same ? `${name} (${same + 1})` : name, film: await film(clip, key), what: "result" });
+  }
+  return found;
+}
+
+/** Show a result (null: the clip alone) beside the input or beside the other result that was chosen. */
 async function choose_run(run) {
+  const { clip } = state;
   state.run = run;
-  const shown = await film(state.clip, run);
+  const all = await sources(clip);
+  const b = Math.max(all.findIndex(({ key }) => key === run), 0);
+  const { film: shown } = all[b];
+  for (const plane of ["background", "deviation"]) if (run) await fetchPlane(shown, run, plane);
+  if (clip !== state.clip || run !== state.run) return; // another was chosen meanwhile
+  const a = Math.max(all.findIndex(({ key }) => key === state.other && key !== run), 0);
   if (player === null) {
     player = new Player($("screen"), shown);
     outlines = new Outlines(player, state);
+    player.setSources(all, a, b);
     listen();
     window.player = player;
     window.outlines = outlines;
-  } else player.setFilm(shown);
-  if (!shown.views().includes(player.view)) player.view = shown.views()[0] ?? "side";
-  outlines.sector = state.clips[state.clip].sector;
+  } else player.setSources(all, a, b);
+  if (!player.views().includes(player.view)) player.view = player.views()[0] ?? "side";
+  outlines.sector = state.clips[clip].sector;
   $("empty").hidden = true;
   for (const id of ["understood", "method-panel", "look", "regions"]) $(id).hidden = false;
   $("saving").hidden = run === null;
   $("frame").max = shown.frames - 1;
   $("strength").value = shown.strength;
-  $("knob").hidden = shown.share === null;
-  $("views").replaceChildren(...shown.views().map((name) => {
+  $("knob").hidden = all.every((each) => each.film.share === null);
+  $("views").replaceChildren(...player.views().map((name, k) => {
     const made = button(VIEWS[name], () => { player.view = name; player.draw(); tell(); }, name === player.view);
     made.dataset.view = name;
+    made.title = `Key ${k + 1}`;
     return made;
   }));
-  $("runs").replaceChildren(...runsOf(state.clip).map(([key, about]) => {
-    const item = document.createElement("li");
-    const words = about.state === "done" ? `${about.method.method}, ${about.seconds} s` : `${about.method.method}, ${about.state}`;
-    const made = button(words, () => choose_run(key), key === run);
-    made.disabled = about.state !== "done";
-    item.append(made);
-    return item;
-  }));
+  $("views").hidden = run === null;
+  $("pair").hidden = all.length < 3;
+  $("a").replaceChildren(...all.map(({ name }, k) => new Option(name, k, k === a, k === a)));
+  $("b").replaceChildren(...all.slice(1).map(({ name }, k) => new Option(name, k + 1, k + 1 === b, k + 1 === b)));
+  listRuns();
   player.draw();
   tell();
   command();
   askScores();
 }
 
+function listRuns() {
+  $("runs").replaceChildren(...runsOf(state.clip).map(([key, about]) => {
+    const item = document.createElement("li");
+    const made = button(`${nameOf(key)}, ${about.state === "done" ? `${about.seconds} s` : about.state}`, () => choose_run(key), key === state.run);
+    made.disabled = about.state !== "done";
+    made.title = about.method.method;
+    item.append(made, button("×", () => forget(key), false, `Forget ${nameOf(key)}`));
+    return item;
+  }));
+}
+
+/** Stop a run, or forget one that has ended. */
+async function forget(key) {
+  const { state: was } = state.runs[key];
+  await ask(`/api/runs/${key}`, { method: "DELETE" });
+  if (was === "waiting" || was === "running") return;
+  delete state.runs[key];
+  films.delete(`${state.clip} ${key}`);
+  if (state.other === key) state.other = null;
+  const left = runsOf(state.clip).filter(([, run]) => run.state === "done");
+  await choose_run(state.run !== key ? state.run : left.length ? left.at(-1)[0] : null);
+}
+
 function tellFacts() {
   const clip = state.clips[state.clip];
   const facts = {
     size: `${clip.width} x ${clip.height}, ${clip.frames} frames`,
-    colour: clip.channels === 3 ? "yes" : "no",
-    "grey levels": `${clip.darkest} to ${clip.brightest}`,
+    values: `${clip.darkest} to ${clip.brightest}, ${clip.channels === 3 ? "colour" : "grey"}`,
     sector: `${((100 * clip.sector_pixels) / (clip.width * clip.height)).toFixed(0)} % of the picture`,
   };
   for (const [k, note] of clip.notes.entries()) facts[`note ${k + 1}`] = note;
@@ -214,24 +267,28 @@ async function start() {
 }
 
 async function follow(key) {
+  state.followed = key;
   $("start").disabled = true;
   $("stop").disabled = false;
   $("stop").onclick = safely(() => ask(`/api/runs/${key}`, { method: "DELETE" }));
   $("progress").hidden = false;
   try {
     const began = performance.now();
-    for (;;) {
+    for (let before = ""; ;) {
       const run = (state.runs[key] = await ask(`/api/runs/${key}`));
       $("progress").max = Math.max(run.total, 1);
       $("progress").value = run.done;
       const seconds = ((performance.now() - began) / 1000).toFixed(0);
       $("status").textContent = { waiting: "Waiting for another run", running: `${run.done} of ${run.total} windows, ${seconds} s`, done: `Done in ${run.seconds} s`, stopped: "Stopped", failed: run.message }[run.state];
+      if (run.state !== before && run.clip === state.clip) listRuns();
+      before = run.state;
       if (run.state === "failed") throw new Error(run.message);
       if (run.state === "done" && run.clip === state.clip) await choose_run(key);
       if (run.state === "done" || run.state === "stopped") break;
       await new Promise((resolve) => setTimeout(resolve, 300));
     }
   } finally {
+    state.followed = null;
     $("start").disabled = false;
     $("stop").disabled = true;
     $("progress").hidden = true;
@@ -240,13 +297,24 @@ async function follow(key) {
 
 // ---------------------------------------------------------------------------------------------- looking
 
+/** Set a property if it differs: the page is laid out anew after each change, and this runs at every frame. */
+function put(node, name, value) {
+  if (node[name] !== value) node[name] = value;
+}
+
 function tell() {
-  const { film: shown } = player;
-  $("frame").value = player.frame;
-  $("time").value = `${player.frame + 1}/${shown.frames}, ${(player.frame / shown.fps).toFixed(2)} s`;
-  $("play").textContent = player.playing ? "Pause" : "Play";
-  $("strength-value").value = shown.strength.toFixed(2);
-  $("loop").value = player.loop ? `${player.loop[0] + 1} to ${player.loop[1] + 1}` : "";
+  const { film: shown, loop } = player;
+  put($("frame"), "value", String(player.frame));
+  put($("time"), "value", `${player.frame + 1}/${shown.frames}, ${(player.frame / shown.fps).toFixed(2)} s`);
+  put($("play"), "textContent", player.playing ? "Pause" : "Play");
+  put($("strength-value"), "value", shown.strength.toFixed(2));
+  put($("loop"), "value", loop ? `${loop[0] + 1} to ${loop[1] + 1}, ${((loop[1] - loop[0] + 1) / shown.fps).toFixed(2)} s` : "");
+  put($("beat"), "hidden", !loop);
+  if (loop) {
+    const at = (frame) => (shown.frames > 1 ? frame / (shown.frames - 1) : 0);
+    $("beat").style.setProperty("--from", at(loop[0]));
+    $("beat").style.setProperty("--to", at(loop[1]));
+  }
   for (const made of $("views").children) made.setAttribute("aria-pressed", made.dataset.view === player.view);
 }
 
@@ -284,6 +352,7 @@ function listen() {
     for (const [id, mode] of [["septum", "septum"], ["ventricle", "ventricle"], ["line", "line"], ["draw-sector", "sector"]])
       $(id).setAttribute("aria-pressed", outlines.mode === mode);
     $("mmode").hidden = outlines.line === null;
+    $("hint").hidden = outlines.mode === null;
     player.draw();
   });
   document.addEventListener("keydown", (event) => { if (!outlines.key(event)) onKey(player, event); });
@@ -298,7 +367,9 @@ $("speed").onchange = () => { player.speed = Number($("speed").value); };
 $("loop-from").onclick = () => set(() => { player.loop = [player.frame, Math.max(player.range[1], player.frame)]; });
 $("loop-to").onclick = () => set(() => { player.loop = [Math.min(player.range[0], player.frame), player.frame]; });
 $("loop-off").onclick = () => set(() => { player.loop = null; });
-$("strength").oninput = () => set(() => { player.film.setStrength(Number($("strength").value)); command(); askScores(); });
+$("strength").oninput = () => set(() => { player.setStrength(Number($("strength").value)); command(); askScores(); });
+$("a").onchange = safely(() => { state.other = player.sources[$("a").value].key; return choose_run(state.run); });
+$("b").onchange = safely(() => choose_run(player.sources[$("b").value].key));
 $("brightness").oninput = () => set(() => { player.brightness = Number($("brightness").value); });
 $("contrast").oninput = () => set(() => { player.contrast = Number($("contrast").value); });
 $("reset-look").onclick = () => set(() => {
@@ -317,7 +388,12 @@ $("copy").onclick = () => navigator.clipboard.writeText($("command").textContent
 
 // ---------------------------------------------------------------------------------------------- scores and files
 
-const question = (more = {}) => ({ clip: state.clip, run: state.run, strength: state.run ? player.film.strength : null, regions: outlines.polygons(), ...more });
+/** What is asked about: the chosen result first, then the others. */
+const question = (more = {}) => {
+  const others = player.sources.map(({ key }) => key).filter((key) => key !== null && key !== state.run);
+  const runs = state.run ? [state.run, ...others] : [];
+  return { clip: state.clip, runs, strength: state.run ? player.film.strength : null, regions: outlines.polygons(), ...more };
+};
 let asking = null, again = false;
 /** Ask for scores; while an answer is on its way, only the latest question waits. */
 function askScores() {
@@ -331,29 +407,54 @@ function askScores() {
   });
 }
 
+/** A colour of the figures, lighter where it would be too dark on this ground. */
+function light(color) {
+  const parts = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  const dark = 0.2 * parts[0] + 0.7 * parts[1] + 0.1 * parts[2] < 90;
+  return `rgb(${parts.map((part) => Math.round(dark ? part + 0.35 * (255 - part) : part)).join(" ")})`;
+}
+
 function showScores(found) {
   window.scores = found;
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
+  const shown = player.sources.filter(({ key }) => key === null || key in found.results);
+  const columns = shown.map(({ key, name }) => {
+    const look = key === null ? { color: "#a5adb5", dash: [4, 3] } : state.methods[state.runs[key].method.method];
+    return { name, dash: look.dash, color: light(look.color), ...(key === null ? found.input : found.results[key]) };
+  });
+  const { titles, better } = found.input;
+  const cell = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
+  $("scores").tHead.rows[0].replaceChildren(cell("th", ""), ...columns.map(({ name, color, dash }) => {
+    const made = cell("th", name);
+    made.scope = "col";
+    made.style.borderBottom = `3px ${dash.length ? "dashed" : "solid"} ${color}`;
+    return made;
+  }));
   $("scores").tBodies[0].replaceChildren(...Object.keys(found.input.means).map((name) => {
     const row = document.createElement("tr");
-    const cells = [`${found.input.titles[name]} ${found.input.better[name] === "higher" ? "↑" : "↓"}`, number(found.input.means[name]), number(found.result?.means[name])];
-    row.append(...cells.map((text, k) => Object.assign(document.createElement(k ? "td" : "th"), { textContent: text })));
+    row.append(cell("th", `${titles[name]}\u00a0${better[name] === "higher" ? "↑" : "↓"}`), ...columns.map(({ means }) => cell("td", number(means[name]))));
     row.dataset.score = name;
     return row;
   }));
-  drawCurves($("curves"), found, player.film.frames);
+  drawCurves($("curves"), columns, titles, player.film.frames);
 }
 
 async function download(path, body) {
   const reply = await ask(path, { method: "POST", body, raw: true });
-  const name = /filename="(.*)"/.exec(reply.headers.get("content-disposition"))?.[1] ?? "result";
+  const said = reply.headers.get("content-disposition") ?? "";
+  const name = decodeURIComponent(/filename="(.*)"/.exec(said)?.[1] ?? /filename\*=utf-8''(.*)/i.exec(said)?.[1] ?? "result");
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await reply.blob());
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
-$("save").onclick = safely(() => download("/api/save", question({ kind: $("kind").value })));
+$("save").onclick = safely(() => download("/api/save", question({ kind: $("kind").value, ...compared($("kind").value) })));
+/** A comparison shows what the page shows: all results, or the two that stand side by side. */
+function compared(kind) {
+  if (kind.startsWith("comparison") && player.view === "all") return {};
+  return { runs: kind.startsWith("comparison") && state.other && state.other !== state.run ? [state.other, state.run] : [state.run] };
+}
 $("save-masks").onclick = safely(() => download("/api/masks", question()));
 
 $("drop").onclick = () => $("pick").click();
@@ -411,7 +512,7 @@ function showSheet() {
       card.append(video);
       seen.observe(video);
     }
-    const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
+    const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("tissue changed", entry.bright_tissue_changed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
     card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), document.createElement("br"), text);
     return card;
   }));

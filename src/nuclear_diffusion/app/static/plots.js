@@ -1,7 +1,5 @@
 // M-mode, and the scores over time.
 
-const INPUT = "#a5adb5", RESULT = "#d55e00";
-
 function sized(canvas) {
   const ratio = window.devicePixelRatio || 1;
   const size = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
@@ -26,54 +24,65 @@ export function mmode(film, what, [[x0, y0], [x1, y1]]) {
   return image;
 }
 
-const strips = new Map(); // what -> {key, canvas}: made anew only for another line, film or strength
-function strip(film, what, line) {
+const strips = new WeakMap(); // film -> what -> {key, canvas}: made anew only for another line or strength
+function strip({ film, what }, line) {
   const key = `${line} ${what === "input" ? "" : film.strength}`;
-  const kept = strips.get(what);
-  if (kept?.key === key && kept.film === film) return kept.canvas;
-  const image = mmode(film, what, line);
-  const canvas = new OffscreenCanvas(image.width, image.height);
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  strips.set(what, { key, film, canvas });
-  return canvas;
+  if (!strips.has(film)) strips.set(film, {});
+  const kept = strips.get(film);
+  if (kept[what]?.key !== key) {
+    const image = mmode(film, what, line);
+    const canvas = new OffscreenCanvas(image.width, image.height);
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    kept[what] = { key, canvas };
+  }
+  return kept[what].canvas;
 }
 
-/** M-mode of input and result side by side, with the present moment marked. */
+/** M-mode of what is compared, side by side, with the present moment marked. */
 export function drawLines(canvas, player, line) {
   if (canvas.hidden || line === null) return;
   const [context, width, height, ratio] = sized(canvas);
-  const whats = player.film.hasResult ? ["input", "result"] : ["input"];
+  const chosen = player.view === "all" ? player.sources : player.pair.map((k) => player.sources[k]);
+  const sources = [...new Set(chosen)];
+  const size = Math.round(parseFloat(getComputedStyle(canvas).fontSize) * ratio);
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
-  whats.forEach((what, k) => {
-    const [left, wide] = [(k * width) / whats.length, width / whats.length - 4 * ratio];
-    context.drawImage(strip(player.film, what, line), left, 0, wide, height);
+  context.font = `${size}px system-ui, sans-serif`;
+  sources.forEach((source, k) => {
+    const [left, wide] = [(k * width) / sources.length, width / sources.length - 4 * ratio];
+    context.drawImage(strip(source, line), left, 0, wide, height);
     context.fillStyle = "#f0e442";
-    context.fillRect(left + ((player.frame + 0.5) / player.film.frames) * wide, 0, ratio, height);
+    context.fillRect(left + ((player.frame + 0.5) / source.film.frames) * wide, 0, ratio, height);
+    context.lineWidth = size / 4;
+    context.strokeText(source.name, left + 0.6 * size, 1.3 * size);
     context.fillStyle = "#e6e6e6";
-    context.font = `${12 * ratio}px system-ui, sans-serif`;
-    context.fillText(what, left + 6 * ratio, 16 * ratio);
+    context.fillText(source.name, left + 0.6 * size, 1.3 * size);
   });
 }
 
-/** gCNR over time, of input (grey, dashed) and result (orange). */
-export function drawCurves(canvas, found, frames) {
+/**
+ * gCNR and KS_A over time. `lines` are {frames, color, dash} of the input and of each result, where `frames` are scores
+ * by name and frame number; `titles` name the scores.
+ */
+export function drawCurves(canvas, lines, titles, frames) {
   const [context, width, height, ratio] = sized(canvas);
+  const size = Math.round(0.85 * parseFloat(getComputedStyle(canvas).fontSize) * ratio);
   context.clearRect(0, 0, width, height);
-  context.font = `${11 * ratio}px system-ui, sans-serif`;
-  const names = ["gcnr", "ks_a"].filter((name) => Object.keys(found.input.frames[name] ?? {}).length);
+  context.font = `${size}px system-ui, sans-serif`;
+  const names = ["gcnr", "ks_a"].filter((name) => Object.keys(lines[0].frames[name] ?? {}).length);
   names.forEach((name, k) => {
-    const [top, tall] = [(k * height) / names.length + 14 * ratio, height / names.length - 20 * ratio];
+    const [top, tall] = [(k * height) / names.length + 1.4 * size, height / names.length - 2 * size];
     context.fillStyle = "#e6e6e6";
-    context.fillText(`${found.input.titles[name]} over time, 0 to 1`, 2 * ratio, top - 3 * ratio);
+    context.fillText(`${titles[name]} over time, 0 to 1`, 2 * ratio, top - 0.4 * size);
+    context.lineWidth = ratio;
     context.strokeStyle = "#33383d";
     context.strokeRect(0, top, width, tall);
-    for (const [which, colour, dash] of [["input", INPUT, [4, 3]], ["result", RESULT, []]]) {
-      const values = found[which]?.frames[name];
+    for (const line of lines) {
+      const values = line.frames[name];
       if (!values) continue;
-      context.strokeStyle = colour;
+      context.strokeStyle = line.color;
       context.lineWidth = 1.5 * ratio;
-      context.setLineDash(dash.map((length) => length * ratio));
+      context.setLineDash(line.dash.map((length) => 1.5 * length * ratio));
       context.beginPath();
       let pen = false;
       for (let frame = 1; frame <= frames; frame++) {

@@ -141,7 +141,7 @@ export class Outlines extends EventTarget {
       };
       context.save();
       context.beginPath();
-      context.rect(place.x, 0, place.width, place.height);
+      context.rect(place.x, place.y, place.width, place.height);
       context.clip();
       context.lineWidth = 1.5 * ratio;
       if (this.showSector) {

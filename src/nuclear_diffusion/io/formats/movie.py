@@ -9,6 +9,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Shaped, UInt8
@@ -111,7 +112,7 @@ class _Movie:
             if not stated and container.duration and stream.average_rate and self.data is None:
                 stated = round(container.duration / av.time_base * float(stream.average_rate))
             aspect = _aspect(stream)
-            for frame, end in self._decoded(container, stream):
+            for frame, end in _deinterlaced(self._decoded(container, stream), stream):
                 if frame is not None:
                     count += 1
                     times.append(frame.time)
@@ -143,6 +144,41 @@ class _Movie:
             if not count:
                 raise
         yield None, f"The movie is cut short or damaged after frame {count}; the {count} frames before it are taken."
+
+
+def _deinterlaced(
+    decoded: Iterator[tuple[VideoFrame | None, str]], stream: Any
+) -> Iterator[tuple[VideoFrame | None, str]]:
+    """Frames of one moment each: one field of an interlaced frame, the other lines interpolated by yadif."""
+    graph: Graph | None = None
+    for frame, end in decoded:
+        if frame is None:
+            yield None, end
+        elif graph is None and not frame.interlaced_frame:
+            yield frame, ""
+        else:
+            graph = graph or _yadif(stream)
+            graph.push(frame)
+            yield from _pulled(graph)
+    if graph is not None:
+        graph.push(None)
+        yield from _pulled(graph)
+
+
+def _yadif(stream: Any) -> Graph:
+    graph = Graph()
+    source, filtered = graph.add_buffer(template=stream), graph.add("yadif", "deint=interlaced")
+    graph.link_nodes(source, filtered, graph.add("buffersink")).configure()
+    return graph
+
+
+def _pulled(graph: Graph) -> Iterator[tuple[VideoFrame, str]]:
+    while True:
+        try:
+            frame: Any = graph.pull()
+        except (BlockingIOError, EOFError):  # it waits for the next frame, or has given all
+            return
+        yield frame, ""
 
 
 class _Picture:
@@ -196,7 +232,7 @@ def _seen(frame: VideoFrame, aspect: float) -> list[str]:
     if any(_turn_of(frame)):
         notes.append("The movie is stored turned; it is shown upright.")
     if frame.interlaced_frame:
-        notes.append("The movie is interlaced: moving edges are combed.")
+        notes.append("The movie is interlaced: of each frame, every other line is interpolated.")
     return notes
 
 

@@ -1,0 +1,155 @@
+"""The summary of a batch: a table for programs, and a page with a picture of each clip for a person."""
+
+import csv
+import html
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from nuclear_diffusion.files import write
+from nuclear_diffusion.restore.batch import Record
+from nuclear_diffusion.view.film import source
+
+COLUMNS = (
+    "clip",
+    "state",
+    "frames",
+    "seconds",
+    "haze_energy_removed",
+    "bright_tissue_lost",
+    "bright_tissue_changed",
+    "flicker_in",
+    "flicker_out",
+    "notes",
+)
+
+
+def write_overview(records: Sequence[Record], output: Path) -> Path:
+    """Write `summary.csv` and `summary.html` into `output`, in the order of `records`; return the page's path."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows([_plain(value) for value in _row(record)] for record in records)
+    write(output / "summary.csv", text.getvalue())
+    write(output / "summary.html", _page(records, output))
+    return output / "summary.html"
+
+
+def counted(records: Sequence[Record]) -> str:
+    """How many clips are in each state, as words."""
+    states = Counter(record.state for record in records)
+    words = [f"{states[state]} {state}" for state in ("done", "skipped", "failed") if states[state]]
+    return f"{len(records)} clip{'s' * (len(records) != 1)}" + (f": {', '.join(words)}" if words else "")
+
+
+def _row(record: Record) -> list[object]:
+    state = f"failed: {record.reason}" if record.state == "failed" else record.state
+    numbers = [getattr(record, name) for name in COLUMNS[2:-1]]
+    return [record.clip, state, *numbers, " ".join(record.notes)]
+
+
+def _plain(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def _page(records: Sequence[Record], output: Path) -> str:
+    failed = [record for record in records if record.state == "failed"]
+    wrong = "".join(f"<li><b>{html.escape(one.clip)}</b>: {html.escape(one.reason)}</li>\n" for one in failed)
+    return _PAGE.format(
+        title=html.escape(counted(records)),
+        style=source("style.css"),
+        script=source("table.js"),
+        failed=f'<h2>Failed</h2>\n<ul class="notice">\n{wrong}</ul>' if failed else "",
+        heads="".join(f"<th{_side(name)}>{HEADINGS.get(name, name)}</th>" for name in COLUMNS),
+        rows="\n".join(_cells(record) for record in records),
+        pictures="\n".join(_picture(record, output) for record in records if record.state != "failed"),
+    )
+
+
+HEADINGS = {
+    "haze_energy_removed": "haze removed",
+    "bright_tissue_lost": "bright tissue lost",
+    "bright_tissue_changed": "change of tissue",
+    "flicker_in": "flicker of input",
+    "flicker_out": "flicker of signal",
+}
+"""Columns as a person reads them, in the words of the app."""
+
+FRACTIONS = {"haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"}
+"""Shown in percent."""
+
+WORDS = {"clip", "state", "notes"}
+"""Columns of text."""
+
+
+def _side(column: str) -> str:
+    return f' class="words {column}"' if column in WORDS else ""
+
+
+def _cells(record: Record) -> str:
+    def cell(column: str, value: object) -> str:
+        if not isinstance(value, float):
+            return f"<td{_side(column)}>{html.escape('' if value is None else str(value))}</td>"
+        shown = f"{value:.1%}".replace("%", " %") if column in FRACTIONS else f"{value:.2f}"
+        return f'<td data-value="{value!r}">{shown}</td>'
+
+    values = dict(zip(COLUMNS, _row(record), strict=True)) | {"state": record.state}  # the reason is above the table
+    cells = "".join(cell(*pair) for pair in values.items())
+    return f'<tr class="{record.state}" data-clip="{html.escape(record.clip)}">{cells}</tr>'
+
+
+def _picture(record: Record, output: Path) -> str:
+    name, address = html.escape(record.clip), quote(record.clip)
+    if not (output / record.clip / "summary.png").is_file():
+        return ""
+    picture = f'<img src="{address}/summary.png" alt="{name}" loading="lazy">'
+    return (
+        f'<figure data-clip="{name}"><a href="{address}/comparison.mp4">{picture}</a>'
+        f"<figcaption>{name}</figcaption></figure>"
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>
+{style}
+</style>
+<body class="page">
+<h1>{title}</h1>
+<p class="notice">Research use only, not a medical device.</p>
+{failed}
+<h2>Results</h2>
+<p class="small">A click on a heading sorts the table and the pictures. Haze removed: fraction of the energy. Bright
+tissue lost: fraction of the bright pixels that were dimmed by more than a quarter. Change of tissue: mean relative
+change of the bright pixels. Flicker: that of the sector's mean, in grey levels of 255.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="Results">
+<table class="sortable">
+<thead><tr>{heads}</tr></thead>
+<tbody>
+{rows}
+</tbody>
+</table>
+</div>
+<h2>Pictures</h2>
+<p class="small">A picture links to the film of input, signal and background.</p>
+<div class="gallery">
+{pictures}
+</div>
+<script type="module">
+{script}
+const pictures = new Map([...document.querySelectorAll("figure")].map((picture) => [picture.dataset.clip, picture]));
+document.querySelector("table").addEventListener("sorted", (event) => {{
+  const order = [...event.target.tBodies[0].rows].map((row) => pictures.get(row.dataset.clip));
+  document.querySelector(".gallery").append(...order.filter(Boolean));
+}});
+</script>
+</body>
+</html>
+"""
