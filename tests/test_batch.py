@@ -484,6 +484,21 @@ def test_a_signal_at_any_time_is_one_sentence_and_leaves_nothing(number, wait, f
     assert not alive(process.pid)
 
 
+def test_a_signal_while_python_ends_changes_nothing():
+    code = """
+import os, signal, sys
+from nuclear_diffusion.__main__ import main
+
+class Late:  # ends after Python has taken its handlers away
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGINT):
+        kill(pid, number)
+
+sys.argv, late = ["nuclear-diffusion", "--version"], Late()
+sys.exit(main())
+"""
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
 def handles(pid: int, number: int) -> bool:
     """Whether a process has its own handler for a signal."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -1,5 +1,6 @@
 """The entry point of the command, also of `python -m nuclear_diffusion`."""
 
+import atexit
 import sys
 
 from nuclear_diffusion import signals
@@ -8,6 +9,7 @@ from nuclear_diffusion import signals
 def main() -> int:
     """Run the command line; from the first moment a signal ends it in one sentence."""
     signals.end_at_once()
+    atexit.register(signals.ignore)  # first registered, last called
 
     from nuclear_diffusion.cli import main as run
 

@@ -50,6 +50,12 @@ def end_at_once() -> None:
     _install(end)
 
 
+def ignore() -> None:
+    """From now on signals change nothing: all is done, and Python takes its handlers away before it ends."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
     """Within the block the first signal raises `Stopped` in the main thread, so that cleanup runs.
