@@ -14,6 +14,8 @@ import pytest
 # their children and the next run read them from here. `pytest --cache-clear` empties it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# And without LLVM's optimisations, in half the time or less. The programs of the tests are small: most run only once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: children would ignore Ctrl-C, too
     signal.signal(signal.SIGINT, signal.default_int_handler)

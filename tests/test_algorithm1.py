@@ -92,7 +92,8 @@ def test_one_step_is_the_papers_lines(data_gradient, renoise, update):
 @pytest.mark.parametrize(("signal_step", "background_step"), [(0.1, 0.1), (0.25, 0.25), (0.2, 0.6), (0.9, 0.05)])
 def test_residual_is_multiplied_by_one_minus_mu_times_both_steps(signal_step, background_step):
     """With a prior that says nothing, D(x) = x, DDIM and gamma = 0, line 7 and line 10 are all that happens."""
-    sampler = Algorithm1(2.0, signal_step, background_step, sigmas=jnp.full(4, 0.2), renoise=ddim)
+    steps = (jnp.float32(signal_step), jnp.float32(background_step))  # as arrays: one program for all cases
+    sampler = Algorithm1(2.0, *steps, sigmas=jnp.full(4, 0.2), renoise=ddim)
     y = jax.random.uniform(jax.random.key(0), SHAPE)
     trace = sampler(y, Gaussian(1e-9), NuclearNorm(0.0), key=jax.random.key(1)).trace
     factor = abs(1 - 2.0 * (signal_step + background_step))
@@ -103,11 +104,11 @@ def test_residual_is_multiplied_by_one_minus_mu_times_both_steps(signal_step, ba
 def test_the_print_with_unit_steps_diverges(renoise):
     """mu = 2, gamma = 1, unit steps: the misfit triples every step, and the paper's 500 steps overflow."""
     y = jax.random.uniform(jax.random.key(0), (PAPER_WINDOW, 6, 5))
-    literal = Algorithm1(2.0, 1.0, 1.0, sigmas=cosine_sigmas(30), renoise=renoise, allow_divergence=True)
+    literal = Algorithm1(2.0, 1.0, 1.0, renoise=renoise, allow_divergence=True)
     trace = literal(y, Gaussian(1e-9), NuclearNorm(PAPER_GAMMA), key=jax.random.key(1)).trace
-    np.testing.assert_allclose(trace[11:] / trace[10:-1], 3, rtol=0.02)
-    full = Algorithm1(2.0, 1.0, 1.0, renoise=renoise, allow_divergence=True)
-    assert not jnp.isfinite(full(y, Gaussian(1e-9), NuclearNorm(PAPER_GAMMA), key=jax.random.key(1)).trace[-1])
+    np.testing.assert_allclose(trace[11:40] / trace[10:39], 3, rtol=0.02)
+    assert len(trace) == 500
+    assert not jnp.isfinite(trace[-1])
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,16 @@ def test_papers_settings_run_and_stay_finite():
     assert found.signal.shape == found.background.shape == y.shape
 
 
+@pytest.mark.slow
 def test_ddim_keeps_the_priors_variance_and_fresh_noise_loses_half():
     """No data term. DDIM follows x ~ sqrt(v + sigma^2); fresh noise has V <- c^2 V + sigma^2, which tends to v / 2."""
     v, sigmas = 0.04, np.geomspace(4, 0.01, 400)
-    y = jnp.zeros((16, 64, 64))
+    y = jnp.zeros((2, 128, 128))  # few frames: their singular values cost little
     spread = {}
     for renoise in (ddim, fresh_noise):
         sampler = Algorithm1(1.0, 0.0, 0.0, sigmas=jnp.asarray(sigmas, jnp.float32), renoise=renoise)
-        spread[renoise] = float(sampler(y, Gaussian(1 / v), NuclearNorm(), key=jax.random.key(2)).signal.var())
+        key = jax.random.key(2, impl="rbg")  # quicker than the default
+        spread[renoise] = float(sampler(y, Gaussian(1 / v), NuclearNorm(), key=key).signal.var())
     variance = estimate = sigmas[0] ** 2
     for sigma, sigma_next in pairwise(sigmas):
         estimate = (v / (v + sigma**2)) ** 2 * variance
@@ -175,7 +178,7 @@ def test_mean_approaches_the_gaussian_posterior_mean():
     """At constant sigma, L = 0 and s_x = sigma^2 / (1 + (precision + mu) sigma^2): the mean over the chain's noise."""
     precision, mean, mu, sigma = 20.0, 0.3, 30.0, 0.2
     step = sigma**2 / (1 + (precision + mu) * sigma**2)
-    y = jnp.full((8, 64, 64), 0.8)
+    y = jnp.full((2, 128, 128), 0.8)
     sampler = Algorithm1(mu, step, 0.0, sigmas=jnp.full(60, sigma))
     found = sampler(y, Gaussian(precision, mean), NuclearNorm(), key=jax.random.key(3))
     posterior = (precision * mean + mu * 0.8) / (precision + mu)
@@ -201,7 +204,7 @@ def test_background_converges_to_its_map_estimate_where_the_signal_is_known(upda
 
 def test_starts_from_the_noisy_clip_and_no_background():
     """Where the prior knows nothing, line 6 of the first step sees Y - 0 - (Y + sigma noise)."""
-    y = jnp.full((8, 64, 64), 0.5)
+    y = jnp.full((2, 128, 128), 0.5)
     sampler = Algorithm1(2.0, 0.2, 0.2, sigmas=jnp.asarray([0.17, 0.1]))
     assert float(sampler(y, Gaussian(1e-9), NuclearNorm(), key=jax.random.key(0)).trace[0]) == pytest.approx(
         0.17, rel=0.02

@@ -2,13 +2,13 @@
 
 import contextlib
 import csv
+import functools
 import json
 import logging
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import crew
+from children import started
 from nuclear_diffusion import reporting, signals
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
@@ -431,15 +432,7 @@ def test_a_signal_that_code_swallows_still_ends_the_command(folder, out, monkeyp
         assert "not finished: a1, a2, a10, b" in capsys.readouterr().err
 
 
-def run(*flags: str, **how) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nuclear_diffusion", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **how,
-    )
+run = functools.partial(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture

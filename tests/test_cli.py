@@ -14,6 +14,7 @@ import pydicom.examples
 import pytest
 
 import nuclear_diffusion
+from networks import random_prior
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.io import Clip, write_video
@@ -406,7 +407,10 @@ def dehaze(clip, out, *flags) -> int:
 
 
 @pytest.mark.usefixtures("_small")
-@pytest.mark.parametrize("samples", [[], ["--samples", "2"]], ids=["estimate", "draws"])
+@pytest.mark.parametrize(
+    "samples",
+    [pytest.param([], id="estimate"), pytest.param(["--samples", "2"], id="draws", marks=pytest.mark.slow)],
+)
 def test_rendering_is_dehazing_at_that_strength_without_the_prior(samples, clip, tmp_path, blind, capsys):
     assert dehaze(clip, tmp_path / "weak", "--strength", "0.1", *samples) == 0
     assert dehaze(clip, tmp_path / "strong", "--strength", "0.9", *samples) == 0
@@ -439,6 +443,7 @@ def test_rendering_there_and_back_changes_nothing(clip, out, blind):
     assert blind.count("estimate") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_dehazing_at_another_strength_renders_what_is_there(clip, tmp_path, out, blind, capsys):
     assert dehaze(clip, out, "--strength", "0.2") == 0
@@ -538,19 +543,12 @@ def test_what_cannot_be_rendered_is_one_sentence_and_stays_as_it_was(command, wo
 
 @pytest.fixture(scope="module")
 def tiny_prior(tmp_path_factory):
-    """Weights of the shipped kind of network, small and untrained."""
-    import jax
-
+    """Weights of the shipped kind of network, small and random."""
     from nuclear_diffusion.priors.checkpoint import save_prior
-    from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
-    from nuclear_diffusion.priors.unet import UNet, UNetConfig
+    from nuclear_diffusion.priors.unet import UNetConfig
 
-    config = UNetConfig(widths=(8, 8), haze_aware=True)
-    prior = DiffusionPrior(
-        UNet(config, key=jax.random.key(0, impl="rbg")), 0.1, 0.2, 0.002, 10.0, config.stride, haze_aware=True
-    )
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
-    save_prior(path, prior)
+    save_prior(path, random_prior(UNetConfig(widths=(8, 8), haze_aware=True), 0.1, 0.2))
     return path
 
 

@@ -13,13 +13,14 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.fuzzing.seeds import bombs
+from networks import random_prior
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.datasets import find_dataset, read_mask
 from nuclear_diffusion.measure.store import Store
 from nuclear_diffusion.measure.tables import write_csv
-from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash, read_safetensors
+from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash, read_safetensors, save_prior
 from nuclear_diffusion.priors.unet import UNetConfig
 from nuclear_diffusion.training import loop
 from nuclear_diffusion.training.clips import read_frames
@@ -38,8 +39,16 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
+def prior(tmp_path):
+    """The file of a sound prior, to damage."""
+    path = tmp_path / "prior.safetensors"
+    save_prior(path, random_prior(config(1).network))
+    return path
+
+
+@pytest.fixture
 def resumed(run, tmp_path):
-    """A copy of it to damage."""
+    """A copy of the run, to damage."""
     return shutil.copytree(run, tmp_path / "run")
 
 
@@ -89,31 +98,28 @@ def change(path, tensors=None, **metadata):
         ),
     ],
 )
-def test_implausible_metadata_of_a_prior_are_refused(name, value, resumed):
-    path = resumed / "prior.safetensors"
-    change(path, **{name: value})
+def test_implausible_metadata_of_a_prior_are_refused(name, value, prior):
+    change(prior, **{name: value})
     with pytest.raises(InputError) as caught:
-        load_prior(path)
-    assert str(path) in str(caught.value) or "sigma" in str(caught.value)
+        load_prior(prior)
+    assert str(prior) in str(caught.value) or "sigma" in str(caught.value)
     assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_weights_that_are_no_numbers_are_refused(value, resumed):
-    path = resumed / "prior.safetensors"
-    change(path, {"head.bias": np.full(load_file(path)["head.bias"].shape, value, np.float16)})
+def test_weights_that_are_no_numbers_are_refused(value, prior):
+    change(prior, {"head.bias": np.full(load_file(prior)["head.bias"].shape, value, np.float16)})
     with pytest.raises(InputError, match=r"'head.bias' is not finite"):
-        load_prior(path)
+        load_prior(prior)
 
 
-def test_a_flipped_bit_in_the_weights_is_noticed(resumed):
-    path = resumed / "prior.safetensors"
-    assert load_prior(path)
-    content = bytearray(path.read_bytes())
+def test_a_flipped_bit_in_the_weights_is_noticed(prior):
+    assert load_prior(prior)
+    content = bytearray(prior.read_bytes())
     content[-1] ^= 1
-    path.write_bytes(content)
+    prior.write_bytes(content)
     with pytest.raises(InputError, match="another hash"):
-        load_prior(path)
+        load_prior(prior)
 
 
 def test_a_header_that_declares_more_than_the_file_holds_is_refused(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
+from children import started, stop
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
@@ -515,30 +516,14 @@ def test_workers_do_not_change_a_bit(data, tmp_path):
         np.testing.assert_array_equal(one.signal("rpca", case), two.signal("rpca", case))
 
 
-def started(command: list[str]) -> subprocess.Popen:
-    """A process group that hears Ctrl-C: a shell's background jobs, and their children, are started deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        whole = [sys.executable, "-m", "nuclear_diffusion", *command]
-        return subprocess.Popen(whole, start_new_session=True, stdout=subprocess.DEVNULL)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "how", "code"), [(1, signal.SIGKILL, -9), (2, signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, code):
     """SIGKILL as by the system, SIGINT to every process as by Ctrl-C."""
     out = tmp_path / "report"
     command = ["evaluate", str(data), "-o", str(out), "--methods", "hazy,rpca"]
-    group = started([*command, "--workers", str(workers)])
-    deadline = time.monotonic() + 120
-    while not list(out.glob("results/*/hazy-*.json")):
-        assert time.monotonic() < deadline
-        assert group.poll() is None
-        time.sleep(0.02)
-    os.killpg(group.pid, how)
-    assert group.wait(timeout=60) == code
+    group = started(*command, "--workers", str(workers), stdout=subprocess.DEVNULL)
+    assert stop(group, how, lambda: list(out.glob("results/*/hazy-*.json"))) == code
     kept = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*") if path.name[0] != "."}
     assert main(command) == 0
     assert (out / "report.html").is_file()

@@ -1,5 +1,6 @@
 """Findings: each is what it claims, belongs to the clip it should, and leaves everything else as it was."""
 
+import functools
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -36,9 +37,11 @@ def patient(seed: int, view: str = "a4c", size: int = 128) -> Patient:
     return Patient(anatomy, Scanner.draw(rng, size), Motion.draw(view, rng), seed)
 
 
-def clip(seed: int, *names: str, **settings):
-    settings = {"size": 96, "view": "a4c", "overlay": False, "times": np.array([0.0, 0.2]), **settings}
-    return simulate(seed=seed, findings=names, **settings)
+@functools.cache
+def clip(seed: int, *names: str, times: tuple[float, ...] | None = (0.0, 0.2), **settings):
+    """A patient with findings `names`; the same for all tests that ask for it."""
+    settings = {"size": 96, "view": "a4c", "overlay": False, **settings}
+    return simulate(seed=seed, findings=names, times=None if times is None else np.array(times), **settings)
 
 
 def rest_grid() -> np.ndarray:
@@ -156,6 +159,7 @@ def test_solids_have_their_level_above_myocardium():
         assert decibels(np.median(peaks) / local) == pytest.approx(18, abs=3)
 
 
+@pytest.mark.slow
 def test_calcium_on_a_hinge_outshines_all_myocardium():
     shining = []
     for seed in SEEDS:
@@ -186,6 +190,7 @@ def test_a_shadow_darkens_what_lies_behind_and_nothing_else():
     assert shade[:, np.abs(a[0] - a[0, beam]) > 0.1].min() > 0.99
 
 
+@pytest.mark.slow
 def test_a_lead_runs_through_the_right_heart_and_moves_with_it():
     for seed in SEEDS:
         who = patient(seed)
@@ -212,6 +217,7 @@ def test_a_lead_runs_through_the_right_heart_and_moves_with_it():
     assert patient(2, "a2c").findings("lead").solids == ()
 
 
+@pytest.mark.slow
 def test_a_prosthesis_sits_in_an_annulus_and_trails_moving_echoes_in_the_hazy_clip_only():
     for seed in SEEDS:
         who = patient(seed)
@@ -255,6 +261,7 @@ def test_a_weak_far_field_leaves_basal_walls_barely_above_the_noise():
         assert (np.diff(gain) <= 1e-4).all()
 
 
+@pytest.mark.slow
 def test_low_gain_shows_myocardium_dark():
     shades = []
     for seed in range(8):
@@ -271,6 +278,7 @@ def test_low_gain_shows_myocardium_dark():
     assert shades.max() < 0.4
 
 
+@pytest.mark.slow
 def test_a_wide_range_shows_blood_grey():
     for seed in SEEDS:
         usual, wide = clip(seed), clip(seed, "wide range")
@@ -319,7 +327,7 @@ def test_near_haze_is_seen_above_and_not_below():
 
 
 def test_still_and_stuttering_clips_repeat_frames():
-    moments = np.linspace(0, 1, 12)
+    moments = tuple(np.linspace(0, 1, 12))
     plain, still, stutter = (clip(4, *names, size=48, times=moments) for names in ((), ("still",), ("stutter",)))
     for name in ("hazy", "clean", "septum", "ventricle"):
         shown = getattr(plain, name)
@@ -332,6 +340,7 @@ def test_still_and_stuttering_clips_repeat_frames():
     assert all(now in (before, k) for k, (before, now) in enumerate(pairwise(held), 1))
 
 
+@pytest.mark.slow
 def test_training_patients_have_findings(monkeypatch):
     drawn = [some_findings(np.random.default_rng(seed)) for seed in range(2000)]
     assert 0.2 < np.mean([not names for names in drawn]) < 0.32

@@ -3,11 +3,8 @@
 import csv
 import itertools
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from PIL import Image
 
+from children import started, stop
 from nuclear_diffusion import cli
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
@@ -232,7 +230,7 @@ def test_a_second_run_measures_nothing_and_more_trials_go_on(data, tmp_path, cal
     assert calls == []
 
 
-@pytest.mark.parametrize("at", [1, 9, 50])
+@pytest.mark.parametrize("at", [1, pytest.param(9, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.slow)])
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(at, data, tmp_path, calls, monkeypatch):
     """Stopped in the default, in a random trial, and in one that the earlier ones led to."""
     whole = run_search(data, tmp_path / "whole", trials=14)
@@ -460,16 +458,6 @@ def test_evaluate_finds_the_held_out_numbers_of_the_report(data, out, calls):
         assert [float(row[name]) for name in names] == pytest.approx([expected[name] for name in names])
 
 
-def started(command: list[str]) -> subprocess.Popen:
-    """A process group that hears Ctrl-C: a shell's background jobs, and their children, are started deaf to it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        whole = [sys.executable, "-m", "nuclear_diffusion", *command]
-        return subprocess.Popen(whole, start_new_session=True, stdout=subprocess.DEVNULL)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.slow
 def test_a_killed_search_goes_on_where_it_was_killed(data, tmp_path):
     """Stopped by Ctrl-C first, and by the system when it has gone on."""
@@ -479,14 +467,8 @@ def test_a_killed_search_goes_on_where_it_was_killed(data, tmp_path):
 
     out, kept = tmp_path / "killed", {}
     for how, code, finished in ((signal.SIGINT, 130, 2), (signal.SIGKILL, -9, 5)):
-        group = started(command(out))
-        deadline = time.monotonic() + 240
-        while not len(list(out.glob("results/*/rpca-*.json"))) >= finished:
-            assert time.monotonic() < deadline
-            assert group.poll() is None
-            time.sleep(0.01)
-        os.killpg(group.pid, how)
-        assert group.wait(timeout=60) == code
+        group = started(*command(out), stdout=subprocess.DEVNULL)
+        assert stop(group, how, lambda least=finished: len(list(out.glob("results/*/rpca-*.json"))) >= least) == code
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
         kept = {path: path.stat().st_mtime_ns for path in out.glob("results/*/*") if path.name[0] != "."}
     assert not (out / "settings.json").exists()

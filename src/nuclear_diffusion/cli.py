@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
@@ -21,6 +21,7 @@ from nuclear_diffusion.training.request import Request
 
 if TYPE_CHECKING:
     from nuclear_diffusion.io.clip import Reading
+    from nuclear_diffusion.io.formats import Source
     from nuclear_diffusion.restore.batch import Record
 
 FAILED, UNREAD = 2, 141
@@ -102,6 +103,7 @@ class ReadOptions:
 
 
 M = TypeVar("M", bound=Method)
+T = TypeVar("T")
 
 OfMethod = Annotated[
     MethodName,
@@ -284,20 +286,17 @@ class Inspect:
         from nuclear_diffusion.io.find import expand
         from nuclear_diffusion.restore.inspect import describe, draw
 
-        reading, clips, failed = self.read.reading(), expand(self.clips), 0
+        reading, clips = self.read.reading(), expand(self.clips)
         if self.output is not None and len(clips) > 1:
             raise InputError(f"-o draws one clip, got {len(clips)}: name one of them.")
-        for source in clips:
-            try:
-                seen = describe(source, reading)
-                say.result("\n".join(seen.lines()))
-                if self.output is not None:
-                    draw(seen, self.output)
-            except Exception as error:
-                signals.check()
-                report_error(error, say)
-                failed += 1
-        return FAILED if failed else 0
+
+        def inspect(source: "Source") -> None:
+            seen = describe(source, reading)
+            say.result("\n".join(seen.lines()))
+            if self.output is not None:
+                draw(seen, self.output)
+
+        return _each(clips, inspect, say)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,19 +331,15 @@ class Render:
         limits(self.strength)
         if self.output is not None:
             check_writable(self.output)
-        failed = 0
-        for folder, name in zip(self.results, folder_names(self.results), strict=True):
-            try:
-                outcome = render_result(folder, self.strength, None if self.output is None else self.output / name)
-            except Exception as error:
-                signals.check()
-                report_error(error, say)
-                failed += 1
-                continue
+
+        def render(named: tuple[Path, str]) -> None:
+            folder, name = named
+            outcome = render_result(folder, self.strength, None if self.output is None else self.output / name)
             report = outcome.report
             removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"))
             say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
-        return FAILED if failed else 0
+
+        return _each(zip(self.results, folder_names(self.results), strict=True), render, say)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -676,6 +671,19 @@ def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
 def _removed(energy: float, lost: float | None) -> str:
     words = f"{100 * energy:.1f} % of the energy removed"
     return words if lost is None else f"{words}, {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
+
+
+def _each(items: Iterable[T], run: Callable[[T], None], say: Reporter) -> int:
+    """Run on each item; report failures and continue with the rest. Returns the exit code."""
+    code = 0
+    for item in items:
+        try:
+            run(item)
+        except Exception as error:
+            signals.check()
+            report_error(error, say)
+            code = FAILED
+    return code
 
 
 def report_error(error: Exception, say: Reporter) -> None:

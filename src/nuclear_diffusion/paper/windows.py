@@ -1,4 +1,4 @@
-"""Split a clip into overlapping windows of p frames, and merge their results, at once or as they come."""
+"""Cut a clip into overlapping windows of p frames, and merge their results as they come."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,14 +8,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.types import Video, VideoLike
-
-Part = Float[Array | ndarray, "size height width"]
-"""A window of a clip, or the result for it."""
+from nuclear_diffusion.types import Video
 
 R = TypeVar("R", bound=tuple[Any, ...])
 """A named tuple of arrays; those with three or more axes have frames along the first."""
@@ -60,31 +57,6 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.starts)
-
-    def split(self, video: VideoLike) -> Float[Array, "windows size height width"]:
-        """The windows of `video`; raises ValueError unless it has `frames` frames."""
-        if video.shape[0] != self.frames:
-            raise ValueError(f"`video` must have {self.frames} frames, got {video.shape[0]}.")
-        return jnp.stack([video[start : start + self.size] for start in self.starts])
-
-    @cached_property
-    def weights(self) -> Float[ndarray, "windows size"]:
-        """Cross-fading weights, summing to 1 at each frame: a triangle over each window, normalised."""
-        ramp = triangle(self.size)
-        total = np.zeros(self.frames, np.float32)
-        for start in self.starts:
-            total[start : start + self.size] += ramp
-        return np.stack([ramp / total[start : start + self.size] for start in self.starts])
-
-    def merge(self, parts: Sequence[Part] | Float[Array | ndarray, "windows size height width"]) -> Video:
-        """Merge the results for all windows into one clip, cross-faded where they overlap; the inverse of `split`."""
-        if len(parts) != len(self):
-            raise ValueError(f"`parts` must hold {len(self)} windows, got {len(parts)}.")
-        fade, faded = CrossFade(), []
-        for start, part, until in zip(self.starts, parts, (*self.starts[1:], self.frames), strict=True):
-            fade.add(start, (part,))
-            faded.append(fade.finish(until)[0])
-        return jnp.asarray(np.concatenate(faded))
 
     def shared(self, index: int) -> int:
         """Number of frames window `index` shares with its predecessor; 0 for the first."""

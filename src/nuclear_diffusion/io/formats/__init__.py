@@ -66,10 +66,10 @@ class Frames:
 
 _NOT_DICOM = {suffix for known in FORMATS if known.kind != "DICOM" for suffix in known.suffixes}
 
-S = TypeVar("S", Path, "Path | Frames")
-
 Source = Path | Frames
 """A clip on disk: a file, a folder, a pattern such as `folder/patient-3-*.png`, or files of a frame each."""
+
+S = TypeVar("S", Path, Source)
 
 
 def open_stored(source: Source, reading: Reading) -> Stored:
