@@ -380,7 +380,7 @@ for (const [id, mode] of [["septum", "septum"], ["ventricle", "ventricle"], ["li
   $(id).onclick = () => outlines?.start(outlines.mode === mode ? null : mode);
 $("clear-regions").onclick = () => outlines?.clear();
 $("show-sector").onchange = () => set(() => { outlines.showSector = $("show-sector").checked; });
-$("reset-sector").onclick = safely(() => correct({}));
+$("reset-sector").onclick = safely(() => correct({ polygons: [] }));
 $("fps").onchange = safely(() => correct({ fps: Number($("fps").value) }));
 $("method").onchange = showMethod;
 $("start").onclick = safely(start);
