@@ -106,7 +106,7 @@ def measure(frames: int, height: int, width: int, prior: str) -> dict[str, float
 class Long:
     """Peak memory and time of recordings of several lengths."""
 
-    lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 3000, 10_000)
+    lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 10_000)
     size: Annotated[tuple[int, int], arg(help="Height and width of a frame in pixels.")] = (256, 256)
     large: Annotated[int, arg(help="Frames of a recording of 2160 x 3840 pixels; 0: none.")] = 16
     priors: Annotated[tuple[str, ...], arg(help="Priors: 'stand-in' takes no time; others as for `dehaze`.")] = (
