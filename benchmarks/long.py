@@ -7,7 +7,6 @@ those of the default method.
 """
 
 import dataclasses
-import itertools
 import json
 import resource
 import subprocess
@@ -106,12 +105,11 @@ def measure(frames: int, height: int, width: int, prior: str) -> dict[str, float
 class Long:
     """Peak memory and time of recordings of several lengths."""
 
-    lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 3000, 10_000)
+    lengths: Annotated[tuple[int, ...], arg(help="Frames of the recordings.")] = (300, 10_000)
     size: Annotated[tuple[int, int], arg(help="Height and width of a frame in pixels.")] = (256, 256)
     large: Annotated[int, arg(help="Frames of a recording of 2160 x 3840 pixels; 0: none.")] = 16
-    priors: Annotated[tuple[str, ...], arg(help="Priors: 'stand-in' takes no time; others as for `dehaze`.")] = (
-        STAND_IN,
-        "echo",
+    prior: Annotated[str, arg(metavar="echo|PATH", help="The prior of the shortest and of the large recording.")] = (
+        "echo"
     )
     output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
 
@@ -121,9 +119,11 @@ class Long:
 
     def run(self) -> None:
         """Measure each recording in a process of its own and write the table."""
-        shapes = [(length, *self.size) for length in self.lengths] + [(self.large, 2160, 3840)] * (self.large > 0)
+        jobs = [(STAND_IN, (length, *self.size)) for length in self.lengths]
+        jobs += [(self.prior, (min(self.lengths), *self.size))]
+        jobs += [(self.prior, (self.large, 2160, 3840))] * (self.large > 0)
         rows = []
-        for prior, shape in itertools.product(self.priors, shapes):
+        for prior, shape in jobs:
             call = [sys.executable, "-m", "benchmarks.long", *map(str, shape), prior]
             found = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
             print(prior, shape, found, flush=True)
@@ -139,8 +139,7 @@ class Long:
                     f"{found['result'] / frames:.2f}",
                 ]
             )
-        priors = {name: prior_hash(load_prior(name)) for name in self.priors if name != STAND_IN}
-        record = record_of(self, priors)
+        record = record_of(self, {self.prior: prior_hash(load_prior(self.prior))})
         head = [
             "prior",
             "frames",

@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+import nuclear_diffusion as nd
 from nuclear_diffusion.app import desk as desks
 from nuclear_diffusion.app.desk import Desk
 from nuclear_diffusion.app.regions import Regions, masks_zip
 from nuclear_diffusion.app.server import Server
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, read_video, write_video
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.measure.datasets import read_mask
@@ -38,17 +40,26 @@ def made_clip(frames: int = 6, side: int = 64) -> Clip:
     return Clip((noise / 255).astype(np.float32), 25.0, None, None, "patient-7", Path("patient-7.npz"))
 
 
-def made_result(folder, frames: int = 6):
+def made_result(folder, frames: int = 6, strength: float = 0.5):
     """A finished result with a made-up haze fraction."""
     clip = made_clip(frames)
     share = np.random.default_rng(1).random(clip.shape, np.float32)
-    signal = render(clip.frames, share, 0.5)
+    signal = render(clip.frames, share, strength)
     sector = np.ones(clip.shape[1:], bool)
     found = Dehazed(signal, clip.frames - signal, None, sector, 1.0, share, signal)
     with result_folder(folder) as partial:
-        about = About(Nuclear(), "0" * 64, fingerprint(clip))
+        about = About(Nuclear(strength=strength), "0" * 64, fingerprint(clip))
         write_result(partial, Recording.of(clip), [Piece(clip, found)], about)
     return clip, share
+
+
+def test_the_knob_of_a_page_starts_at_the_strength_of_the_result(tmp_path):
+    made_result(tmp_path / "result", strength=0.7)
+    assert '"strength": 0.7' in nd.show(tmp_path / "result").page
+    assert '"strength": 0.7' in nd.show(tmp_path / "result" / "result.h5").page
+    assert '"strength": 0.2' in nd.show(tmp_path / "result", strength=0.2).page
+    with pytest.raises(InputError, match="does not exist"):
+        nd.show(tmp_path / "none")
 
 
 @pytest.fixture

@@ -519,6 +519,15 @@ def test_two_shards_at_once_make_all_results_and_one_summary(clips, out):
     assert "clip-1/summary.png" in (out / "summary.html").read_text()
 
 
+def test_a_reader_that_goes_away_while_clips_are_inspected(clips):
+    with run("inspect", *(str(clip) for clip in sorted(clips.iterdir()))) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 def test_a_reader_that_goes_away_ends_the_command_silently():
     with run("dehaze", "--help") as process:
         assert process.stdout is not None

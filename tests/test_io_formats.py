@@ -544,6 +544,12 @@ def test_containers(tmp_path, name, codec):
     check(movie(tmp_path / name, values, codec, "yuv420p"), values / 255, tolerance=0.08, fps=25)
 
 
+@pytest.mark.parametrize("shape", [(1, 20, 28), (20, 28)])
+def test_an_archive_of_a_single_image(tmp_path, shape):
+    np.savez(tmp_path / "one.npz", frames=CLIP[0].reshape(shape), fps=30.0)
+    check(tmp_path / "one.npz", CLIP[:1] / 255)
+
+
 def test_a_movie_of_any_name(tmp_path):
     values = smooth_clip()
     path = movie(tmp_path / "w.mkv", values)

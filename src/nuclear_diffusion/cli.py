@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.reporting import Reporter, sentence_of
+from nuclear_diffusion.reporting import Reporter, plural, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
 
@@ -489,7 +489,7 @@ class Evaluate(Long):
         for sentence in (*dataset.notes, *left_out):
             say.note(sentence)
         page = self.output / "report.html"
-        text = f"{page}: {len(study.main)} methods on {len(study.cases)} clips"
+        text = f"{page}: {plural(len(study.main), 'method')} on {plural(len(study.cases), 'clip')}"
         say.result(text, "done", result=page, clips=len(study.cases), left_out=len(left_out))
         return FAILED if left_out else 0
 
@@ -630,7 +630,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"nuclear-diffusion {__version__}")
         return 0
-    say = Reporter()
+    say, command = Reporter(), None
     with signals.unwinding():
         try:
             command = _parse(arguments)
@@ -642,7 +642,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as stop:  # help, or arguments that tyro cannot parse
             return stop.code if isinstance(stop.code, int) else FAILED
         except KeyboardInterrupt as stop:
-            return _end(say, str(stop))
+            return _end(say, str(stop) or ("" if isinstance(command, Long) else "Interrupted."))
         except BrokenPipeError:
             for stream in (sys.stdout, sys.stderr):  # what is still buffered has nowhere to go
                 with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
@@ -663,9 +663,8 @@ def _end(say: Reporter, sentence: str = "") -> int:
 def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
     """What is finished when a batch is interrupted, and some of what is not."""
     more = f" and {len(rest) - most} more" if len(rest) > most else ""
-    finished = f"{done} clip{'s' * (done != 1)}"
     open_ = f"{', '.join(rest[:most])}{more}"
-    return f"Interrupted. Finished: {finished}; not finished: {open_}. The same command goes on from there."
+    return f"Interrupted. Finished: {plural(done, 'clip')}; not finished: {open_}. The same command goes on from there."
 
 
 def _removed(energy: float, lost: float | None) -> str:
@@ -679,6 +678,8 @@ def _each(items: Iterable[T], run: Callable[[T], None], say: Reporter) -> int:
     for item in items:
         try:
             run(item)
+        except BrokenPipeError:
+            raise
         except Exception as error:
             signals.check()
             report_error(error, say)

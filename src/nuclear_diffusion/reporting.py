@@ -140,6 +140,11 @@ def seconds_left(begun: tuple[float, float] | None, done: float, total: float, n
     return (total - done) * (now - begun[1]) / (done - begun[0])
 
 
+def plural(count: int, noun: str) -> str:
+    """A count in words: 1 clip, 2 clips."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def sentence_of(error: Exception) -> str | None:
     """An error that the user can fix, on one line; None for any other, which is a mistake of ours."""
     if isinstance(error, InputError):

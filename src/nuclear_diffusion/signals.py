@@ -45,7 +45,7 @@ def end_at_once() -> None:
     """From now on a signal ends the process without unwinding: for imports, before which nothing can be left behind."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        _end(number, SENTENCE)
+        _end(number, "Interrupted.")
 
     _install(end)
 

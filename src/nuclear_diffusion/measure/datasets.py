@@ -202,6 +202,8 @@ def find_dataset(
         patient = patient_of(name)
         cases.append(Case(name, patient, _pairs(frames), _pairs(known), found, _fps(data, patient)))
     if not any(case.masks or case.truth for case in cases):
+        if all(isinstance(frames, dict) and len(frames) < 2 for frames in clips.values()):
+            raise InputError(f"{hazy} holds single frames, not clips: give at least two frames of each.")
         example = _example(next(iter(clips.items())))
         raise InputError(
             f"{mask_folder} holds no mask of any frame in {hazy}: name masks as frames, such as {example}."

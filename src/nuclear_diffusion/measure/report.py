@@ -36,6 +36,7 @@ from nuclear_diffusion.measure.tables import (
     write_csv,
     write_json,
 )
+from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.view.film import source
 
@@ -116,7 +117,8 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
     annotated = len(pick(study.frame, method=HAZY, score="septum_pixels"))
     context = {
         "title": "Nuclear Diffusion: evaluation",
-        "summary": f"{len(study.patients)} patients, {len(study.cases)} clips, {annotated} annotated frames",
+        "summary": f"{plural(len(study.patients), 'patient')}, {plural(len(study.cases), 'clip')}, "
+        f"{plural(annotated, 'annotated frame')}",
         "methods": len(study.main),
         "notes": [*study.left_out(), *dataset.notes, *unread],
         "score_table": mean_table(results.summary, over="frames"),

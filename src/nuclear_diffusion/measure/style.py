@@ -6,6 +6,7 @@ for the dark page.
 """
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -108,7 +109,8 @@ def svg_bytes(figure: Figure) -> bytes:
 
 def _saved(figure: Figure, **how: Any) -> bytes:
     buffer = io.BytesIO()
-    with styled():
+    with styled(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names in other scripts show as boxes
         figure.savefig(buffer, **how)
     return buffer.getvalue()
 

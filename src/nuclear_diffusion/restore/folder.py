@@ -428,5 +428,7 @@ def read_h5(path: Path) -> tuple[Clip, Dehazed]:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: give a result folder of `dehaze`.") from error
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged or not a result of `dehaze`: dehaze the clip again.") from error

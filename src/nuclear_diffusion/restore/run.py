@@ -172,10 +172,10 @@ def _dehaze_file(
                 finished = record_files(folder, finished)
             return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
-            raise InputError(
-                f"{folder} holds a result with another clip, sector, settings or weights: add --overwrite to replace "
-                "it."
-            )
+            differs = "another clip, sector, settings or weights"
+            if differs_in_strength_alone(finished, wanted):
+                differs = f"strength {finished['settings']['strength']:g}"
+            raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
                 return render_result(folder, method.strength, outputs=outputs, source=recording)

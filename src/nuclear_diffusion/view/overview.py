@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nuclear_diffusion.files import write
+from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.batch import Record
 from nuclear_diffusion.view.film import source
 
@@ -41,7 +42,7 @@ def counted(records: Sequence[Record]) -> str:
     """How many clips are in each state, as words."""
     states = Counter(record.state for record in records)
     words = [f"{states[state]} {state}" for state in ("done", "skipped", "failed") if states[state]]
-    return f"{len(records)} clip{'s' * (len(records) != 1)}" + (f": {', '.join(words)}" if words else "")
+    return plural(len(records), "clip") + (f": {', '.join(words)}" if words else "")
 
 
 def _row(record: Record) -> list[object]:

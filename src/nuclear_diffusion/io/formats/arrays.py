@@ -63,13 +63,14 @@ def pick(path: Path, shapes: dict[str, tuple[int, ...]], wanted: str | None = No
         if wanted not in shapes:
             raise InputError(f"{path} holds no array {wanted}, but {listed}: name one of them with --dataset.")
         return wanted
-    videos = [name for name, shape in shapes.items() if sum(side != 1 for side in shape) >= 3]
-    if named := [name for name in NAMES if name in videos]:
-        return named[0]
-    if len(videos) == 1:
-        return videos[0]
-    if not videos and len(stills := [name for name, shape in shapes.items() if len(shape) == 2]) == 1:
-        return stills[0]
+    for least in (3, 2):  # a clip, or else a single image
+        found = [name for name, shape in shapes.items() if sum(side != 1 for side in shape) >= least]
+        if named := [name for name in NAMES if name in found]:
+            return named[0]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
     raise InputError(f"{path} holds the arrays {listed}: name the clip with --dataset, or call it `frames`.")
 
 
