@@ -292,7 +292,19 @@ def test_the_sector_and_the_frame_rate_can_be_corrected(client):
     assert (corrected["sector_pixels"], corrected["fps"]) == (20 * 20, 50.0)
     assert client.post(where, json={"polygons": [[(-9, -9), (-5, -9), (-5, -5)]]}).status_code == 400
     assert client.post(where, json={"fps": -1.0}).status_code == 400
-    assert client.post(where, json={}).json()["sector_pixels"] == about["sector_pixels"]
+    corrected = client.post(where, json={"fps": 40.0}).json()
+    assert (corrected["sector_pixels"], corrected["fps"]) == (20 * 20, 40.0)
+    corrected = client.post(where, json={"polygons": []}).json()
+    assert (corrected["sector_pixels"], corrected["fps"]) == (about["sector_pixels"], 40.0)
+
+
+def test_the_sector_of_a_result_stays_when_its_frame_rate_is_corrected(client, tmp_path):
+    made_result(tmp_path / "data" / "result")
+    with h5py.File(tmp_path / "data" / "result" / "result.h5", "a") as file:
+        file["sector"][10:30] = False  # pyright: ignore
+    about = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")}).json()
+    corrected = client.post(f"/api/clips/{about['key']}/sector", json={"fps": 50.0}).json()
+    assert (corrected["sector_pixels"], corrected["fps"]) == (44 * 64, 50.0)
 
 
 def test_closing_a_clip_forgets_it(client):

@@ -139,11 +139,13 @@ def test_keys_play_step_loop_and_choose_the_view(page):
 def test_results_of_two_methods_are_compared_in_step(app, page):
     """All panes show the library's pixels of one frame; any two stand side by side; one table scores them all."""
     _, _, clip, share = app
+    page.locator("#strength").fill("0.7")
     page.locator("#method").select_option("rpca")
     page.click("#start")
     page.wait_for_function("player.sources.length === 3", timeout=120_000)
+    assert page.inner_text("#strength-value") == "0.70"  # a method without a knob leaves it alone
+    assert page.locator("#strength").input_value() == "0.7"
     assert page.evaluate("player.sources.map(({ name }) => name)") == ["input", "Nuclear Diffusion", "Robust PCA"]
-    page.locator("#strength").fill("0.7")
     page.click("[data-view=all]")
     page.evaluate("player.seek(5)")
     shown = page.evaluate(

@@ -40,7 +40,7 @@ class Opened:
     clip: Clip
     sector: Mask
     given: bool = False
-    """Whether the user drew the sector."""
+    """Whether the user drew the sector, or a result came with it."""
     uploaded: bool = False
     """Whether the file was dropped on the page, so that its path is not the user's."""
 
@@ -151,7 +151,7 @@ class Desk:
         key = self.add(clip)
         run = Run(key, from_dict(report.get("settings", {"method": "nuclear"})), "done", 1, 1, "", found)
         with self._lock:
-            self.clips[key].sector = found.sector
+            self.clips[key].sector, self.clips[key].given = found.sector, True
             self.runs[secrets.token_hex(6)] = run
         return key
 
@@ -186,7 +186,7 @@ class Desk:
                 self.runs.pop(name).stop.set()
 
     def correct(self, key: str, polygons: list[list[tuple[float, float]]] | None, fps: float | None) -> Opened:
-        """Replace a clip's sector (None: find it again) and its frame rate (None: as it is)."""
+        """Replace a clip's sector (none: find it again) and its frame rate; what is None stays as it is."""
         from skimage.draw import polygon2mask
 
         opened = self.clip(key)
@@ -194,13 +194,16 @@ class Desk:
             raise InputError(f"The frame rate must be between 0 and 1000, got {fps}.")
         clip = opened.clip if fps is None else dataclasses.replace(opened.clip, fps=fps)
         drawn = [np.asarray(polygon, float)[:, ::-1] - 0.5 for polygon in polygons or () if len(polygon) > 2]
-        if drawn:
+        if polygons is None:
+            sector, given = opened.sector, opened.given
+        elif drawn:
+            given = True
             sector = np.any([polygon2mask(clip.shape[1:], polygon) for polygon in drawn], axis=0)
             if not sector.any():
                 raise InputError("The sector that was drawn holds no pixel: draw it on the picture.")
         else:
-            sector = find_sector(clip.frames, clip.region)
-        corrected = Opened(clip, sector, bool(drawn), opened.uploaded)
+            sector, given = find_sector(clip.frames, clip.region), False
+        corrected = dataclasses.replace(opened, clip=clip, sector=sector, given=given)
         with self._lock:
             self.clips[key] = corrected
         return corrected

@@ -191,7 +191,7 @@ class Server:
         return JSONResponse({})
 
     async def sector(self, request: Request) -> Response:
-        """Replace the sector by polygons, or find it again if there are none; also corrects the frame rate."""
+        """Correct the sector or the frame rate, or both."""
         change = msgspec.json.decode(await request.body(), type=Correction)
         opened = await run_in_threadpool(self.desk.correct, request.path_params["clip"], change.polygons, change.fps)
         return JSONResponse(opened.info())
@@ -276,7 +276,10 @@ class Correction(msgspec.Struct, forbid_unknown_fields=True):
     """What the user corrects of a clip."""
 
     polygons: list[list[tuple[float, float]]] | None = None
+    """The sector; an empty list: find it again, None: as it is."""
+
     fps: float | None = None
+    """None: as it is."""
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):

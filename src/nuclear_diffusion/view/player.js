@@ -156,6 +156,7 @@ export class Player extends EventTarget {
     this.flipped = false; // flicker shows the input
     this.brightness = 0;
     this.contrast = 1;
+    this.strength = null; // of all films that have a knob; null until there is one
     this.setFilm(film);
     this._listen();
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -167,19 +168,26 @@ export class Player extends EventTarget {
     this.setSources(film.hasResult ? [input, { name: "result", film, what: "result" }] : [input]);
   }
 
-  /** Show results of one clip in step; `a` and `b` are the two that stand side by side. */
+  /**
+   * Show results of one clip in step; `a` and `b` are the two that stand side by side. All are shown at the strength of
+   * the knob, which begins at that of the first film that has one.
+   */
   setSources(sources, a = 0, b = sources.length - 1) {
     this.sources = sources;
     this.pair = [a, b];
     this.film = sources[b].film;
     this._layers = new Map();
+    this.strength ??= sources.find(({ film }) => film.share !== null)?.film.strength ?? null;
+    if (this.strength !== null) this.setStrength(this.strength);
     this.frame = Math.min(this.frame, this.film.frames - 1);
     this.draw();
   }
 
   /** One strength for all films that have a knob. */
   setStrength(strength) {
-    for (const film of new Set(this.sources.map((source) => source.film))) film.setStrength(strength);
+    this.strength = strength;
+    for (const film of new Set(this.sources.map((source) => source.film)))
+      if (film.strength !== strength) film.setStrength(strength);
     this.draw();
   }
 

@@ -171,7 +171,7 @@ async function choose_run(run) {
   for (const id of ["understood", "method-panel", "look", "regions"]) $(id).hidden = false;
   $("saving").hidden = run === null;
   $("frame").max = shown.frames - 1;
-  $("strength").value = shown.strength;
+  $("strength").value = player.strength ?? 0.5;
   $("knob").hidden = all.every((each) => each.film.share === null);
   $("views").replaceChildren(...player.views().map((name, k) => {
     const made = button(VIEWS[name], () => { player.view = name; player.draw(); tell(); }, name === player.view);
@@ -307,7 +307,7 @@ function tell() {
   put($("frame"), "value", String(player.frame));
   put($("time"), "value", `${player.frame + 1}/${shown.frames}, ${(player.frame / shown.fps).toFixed(2)} s`);
   put($("play"), "textContent", player.playing ? "Pause" : "Play");
-  put($("strength-value"), "value", shown.strength.toFixed(2));
+  put($("strength-value"), "value", (player.strength ?? 0.5).toFixed(2));
   put($("loop"), "value", loop ? `${loop[0] + 1} to ${loop[1] + 1}, ${((loop[1] - loop[0] + 1) / shown.fps).toFixed(2)} s` : "");
   put($("beat"), "hidden", !loop);
   if (loop) {
@@ -327,7 +327,7 @@ function command() {
   const words = ["nuclear-diffusion", "dehaze", state.clips[state.clip].source, "-o", "results"];
   if (method.method !== "nuclear") words.push("--method", method.method);
   const now = { ...method };
-  if ("strength" in now) now.strength = player.film.strength;
+  if ("strength" in now) now.strength = player.strength;
   for (const [name, value] of Object.entries(now))
     if (name !== "method" && value !== state.methods[method.method].defaults[name]) words.push(`--${name}`, String(value));
   $("command").textContent = words.map(quoted).join(" ");
@@ -380,7 +380,7 @@ for (const [id, mode] of [["septum", "septum"], ["ventricle", "ventricle"], ["li
   $(id).onclick = () => outlines?.start(outlines.mode === mode ? null : mode);
 $("clear-regions").onclick = () => outlines?.clear();
 $("show-sector").onchange = () => set(() => { outlines.showSector = $("show-sector").checked; });
-$("reset-sector").onclick = safely(() => correct({}));
+$("reset-sector").onclick = safely(() => correct({ polygons: [] }));
 $("fps").onchange = safely(() => correct({ fps: Number($("fps").value) }));
 $("method").onchange = showMethod;
 $("start").onclick = safely(start);
@@ -392,7 +392,7 @@ $("copy").onclick = () => navigator.clipboard.writeText($("command").textContent
 const question = (more = {}) => {
   const others = player.sources.map(({ key }) => key).filter((key) => key !== null && key !== state.run);
   const runs = state.run ? [state.run, ...others] : [];
-  return { clip: state.clip, runs, strength: state.run ? player.film.strength : null, regions: outlines.polygons(), ...more };
+  return { clip: state.clip, runs, strength: player.strength, regions: outlines.polygons(), ...more };
 };
 let asking = null, again = false;
 /** Ask for scores; while an answer is on its way, only the latest question waits. */
