@@ -495,7 +495,7 @@ def test_the_page_is_worked_by_keyboard(tab):
     tab.keyboard.press("2")
     assert tab.evaluate("films.players.slice(1).map(({ view }) => view)") == ["wipe"] * 3
     tab.locator("[name=wipe]").fill("0.25")
-    assert tab.evaluate("films.players.map(({ wipe }) => wipe)") == [0.25] * 4
+    tab.wait_for_function("films.players.every(({ wipe }) => wipe === 0.25)")  # when the screen is next drawn
     tab.keyboard.press(" ")
     tab.wait_for_function(f"films.leader.playing && films.leader.frame !== {(start + 1) % 11}")
     tab.keyboard.press(" ")

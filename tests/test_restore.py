@@ -461,11 +461,11 @@ def test_a_result_file_is_read_back_whole(tmp_path, color, samples):
 def test_what_is_no_result_file_is_refused(tmp_path):
     path = tmp_path / "result.h5"
 
-    def refused():
-        with pytest.raises(InputError, match="not a result"), open_result(path):
+    def refused(says="not a result"):
+        with pytest.raises(InputError, match=says), open_result(path):
             pytest.fail("it was opened")
 
-    refused()
+    refused("does not exist")
     path.write_text("no HDF5")
     refused()
     with h5py.File(path, "w") as file:

@@ -106,10 +106,9 @@ class Films {
   /** Turn the strength of every method that has a haze fraction. */
   setStrength(strength) {
     this.strength = strength;
-    for (const { film } of this.players) if (film.share !== null) film.setStrength(strength);
+    for (const player of this.players) player.setStrength(strength);
     this.of("strength").value = strength;
     this.of("strength-value").value = strength.toFixed(2);
-    for (const player of this.players) player.draw();
   }
 
   /** Frame, view and flicker of all are those of the leader. */
