@@ -1,6 +1,8 @@
 """Clips of any length: windows one after another, black and repeated frames, stills, interrupted runs, live sources."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -281,3 +283,31 @@ def test_unusable_frames_of_a_stream_are_refused(frames, reason):
         list(stream(frames, PRIOR))
     with pytest.raises(InputError, match="overlap"):
         stream(frames, PRIOR, window=4, overlap=4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_freed_arrays_go_back_to_the_system():
+    code = """
+import sys
+import numpy as np
+from nuclear_diffusion.memory import return_freed_arrays
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+if sys.argv[1] == "yes":
+    return_freed_arrays()
+large = np.ones(1 << 24, np.uint8)
+del large  # glibc raises its threshold when it frees this one
+before, arrays, pins = resident(), [], []
+for _ in range(50):
+    arrays.append(np.ones(1 << 22, np.uint8))
+    pins.append(bytearray(200_000))  # keeps the end of the heap
+arrays.clear()
+print(resident() - before)
+"""
+    held = {
+        name: int(subprocess.run([sys.executable, "-c", code, name], capture_output=True, check=True).stdout)
+        for name in ("yes", "no")
+    }
+    assert held["yes"] < 30e6 < held["no"]

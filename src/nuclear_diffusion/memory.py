@@ -1,11 +1,28 @@
-"""Refuse work that cannot fit into memory before anything is allocated."""
+"""Refuse work that cannot fit into memory before anything is allocated, and return memory when it is freed."""
 
+import contextlib
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 from nuclear_diffusion.errors import InputError
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+_MMAP_THRESHOLD = -3
+"""glibc's M_MMAP_THRESHOLD."""
+
+
+def return_freed_arrays() -> None:
+    """From now on arrays of 1 MiB and more go back to the system when they are freed, where glibc allocates.
+
+    Otherwise it keeps them, and a long recording fragments what it keeps. For a process of our own: see `mallopt(3)`.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def total_memory() -> int:
