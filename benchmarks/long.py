@@ -25,7 +25,6 @@ from tyro.conf import arg
 from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.memory import return_freed_arrays
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.restore.clip import dehaze_recording
 from nuclear_diffusion.restore.folder import About, write_result
@@ -83,7 +82,6 @@ def recording(frames: int, height: int, width: int) -> Recording:
 
 def measure(frames: int, height: int, width: int, prior: str) -> dict[str, float]:
     """Seconds to the first finished frames and to the result, and peak memory in MB, of this process."""
-    return_freed_arrays()  # as the command does
     loaded = StandIn() if prior == STAND_IN else load_prior(prior)
     begin = time.perf_counter()
     clip = recording(frames, height, width)

@@ -12,9 +12,7 @@ def main() -> int:
     atexit.register(signals.ignore)  # first registered, last called
 
     from nuclear_diffusion.cli import main as run
-    from nuclear_diffusion.memory import return_freed_arrays
 
-    return_freed_arrays()
     return run()
 
 

@@ -11,18 +11,11 @@ from nuclear_diffusion.errors import InputError
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-_MMAP_THRESHOLD = -3
-"""glibc's M_MMAP_THRESHOLD."""
-
-
-def return_freed_arrays() -> None:
-    """From now on arrays of 1 MiB and more go back to the system when they are freed, where glibc allocates.
-
-    Otherwise it keeps them, and a long recording fragments what it keeps. For a process of our own: see `mallopt(3)`.
-    """
+def return_freed() -> None:
+    """Give memory that was freed back to the system, where glibc allocates; it keeps it, and fragments it, otherwise."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def total_memory() -> int:

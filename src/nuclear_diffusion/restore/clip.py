@@ -12,6 +12,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Fit
 from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.memory import return_freed
 from nuclear_diffusion.paper.windows import Once, Queue
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.color import recolored
@@ -26,6 +27,9 @@ PRIOR_SIZE = 256
 
 PIECE = 16
 """Most frames that are mapped back at once."""
+
+TIDY = 4 * PIECE
+"""Frames after which freed memory is returned."""
 
 Kept = Callable[[str, type, int], Once[Any] | None]
 """Where finished windows are kept; see `methods.Job`."""
@@ -154,6 +158,8 @@ def dehaze_recording(
         spent += time.perf_counter() - clock
         yield Piece(clip, dehazed._replace(seconds=spent))
         clock = time.perf_counter()
+        if start % TIDY == 0:
+            return_freed()
     for image in images:
         image.end()
 

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.memory import return_freed_arrays
 
 Tell = Callable[[float, float], None]
 Work = Callable[[Any, Tell], Any]
@@ -153,7 +152,6 @@ def _cores() -> int:
 def _main(connection: Connection, start: Callable[[], Work]) -> None:
     """The worker: do one task after the other until the parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return_freed_arrays()
     threading.Thread(target=_follow, daemon=True).start()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, signals.Stopped), signals.unwinding(""):
         try:
