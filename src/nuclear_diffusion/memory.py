@@ -12,7 +12,7 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def return_freed() -> None:
-    """Give memory that was freed back to the system, where glibc allocates; it keeps it, and fragments it, otherwise."""
+    """Give freed memory back to the system, where glibc allocates: it keeps it otherwise, and fragments it."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
