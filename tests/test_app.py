@@ -10,12 +10,15 @@ import h5py
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.app import desk as desks
 from nuclear_diffusion.app.desk import Desk
+from nuclear_diffusion.app.export import KINDS
 from nuclear_diffusion.app.regions import Regions, masks_zip
 from nuclear_diffusion.app.server import Server
 from nuclear_diffusion.errors import InputError
@@ -86,7 +89,7 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 def finished(client, key) -> dict:
     run: dict = {}
     for _ in range(600):
-        run = client.get(f"/api/runs/{key}").json()
+        run = client.get("/api/runs").json()[key]
         if run["state"] not in ("waiting", "running"):
             return run
         time.sleep(0.05)
@@ -182,8 +185,13 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
 
     monkeypatch.setattr(desks, "dehaze_recording", slow)
     key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
-    client.delete(f"/api/runs/{key}")
+    waiting = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert client.post(f"/api/runs/{waiting}/stop").json()["state"] == "stopped"  # at once
+    client.post(f"/api/runs/{key}/stop")
     assert finished(client, key)["state"] == "stopped"
+    for _ in range(2):  # one that is gone is no error
+        assert client.delete(f"/api/runs/{key}").status_code == 200
+    assert list(client.get("/api/runs").json()) == [waiting]
     for method in ({"method": "magic"}, {"method": "rpca", "lam": -1}, {"method": "rpca", "strength": 1}):
         reply = client.post("/api/runs", json={"clip": about["key"], "method": method})
         assert reply.status_code == 400
@@ -198,7 +206,7 @@ def test_scores_are_the_librarys_to_the_digit(client, tmp_path):
     found = client.post(
         "/api/score", json={"clip": about["key"], "runs": [run], "strength": 0.8, "regions": regions}
     ).json()
-    masks = Regions(**regions).annotations((64, 64))
+    masks = Regions(**regions).annotations((6, 64, 64))
     after = np.rint(255 * render(clip.frames, share, 0.8)).astype(np.uint8)
     assert found["results"][run]["frames"]["gcnr"]["3"] == gcnr(after[2], masks[3].septum, masks[3].ventricle)
     assert found["results"][run]["frames"]["ks_a"]["1"] == ks(clip.frames[0], after[0], masks[1].septum)
@@ -210,7 +218,7 @@ def test_masks_are_those_that_evaluate_reads(tmp_path):
     regions = Regions(septum=[SEPTUM, None], ventricle=[VENTRICLE, VENTRICLE])
     with zipfile.ZipFile(io.BytesIO(masks_zip(made_clip(), regions))) as packed:
         packed.extractall(tmp_path)
-    expected = regions.annotations((64, 64))
+    expected = regions.annotations((6, 64, 64))
     for number in (1, 2):
         for path in (f"noisy_roi/patient-7-frame-{number}.png", f"labelme/patient-7-frame-{number}.json"):
             read = read_mask(tmp_path / path, (64, 64))
@@ -312,3 +320,138 @@ def test_closing_a_clip_forgets_it(client):
     client.delete(f"/api/clips/{about['key']}")
     reply = client.get(f"/api/clips/{about['key']}")
     assert (reply.status_code, "open it again" in reply.json()["error"]) == (400, True)
+
+
+# what nobody should ask
+
+
+@pytest.mark.parametrize(
+    ("where", "params"),
+    [
+        ("files", {}),
+        ("files", {"folder": ""}),
+        ("files", {"folder": "\0"}),
+        ("files", {"folder": "~nobody"}),
+        ("files", {"folder": "{data}/" + "a" * 5000}),
+        ("results", {}),
+        ("results", {"folder": "{data}/file.txt"}),
+        ("file", {}),
+        ("file", {"path": "{data}"}),
+        ("file", {"path": "{data}/" + "a" * 5000 + ".mp4"}),
+    ],
+)
+def test_a_senseless_question_is_refused_in_a_sentence(client, tmp_path, where, params):
+    (tmp_path / "data" / "file.txt").write_text("no result")
+    filled = {name: value.replace("{data}", str(tmp_path / "data")) for name, value in params.items()}
+    reply = client.get(f"/api/{where}", params=filled)
+    assert reply.status_code == 400
+    assert reply.json()["error"].endswith(".")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/", "a" * 300 + ".npz", "ä" * 250 + ".npz", "\0.npz", "clip"])
+def test_an_upload_may_have_any_name(client, name):
+    about = uploaded(client, name)
+    assert len(about["name"]) > 0
+    client.delete(f"/api/clips/{about['key']}")
+
+
+def test_a_file_name_that_is_no_text_does_not_hide_the_others(client, tmp_path):
+    (tmp_path / "data" / "good.npz").touch()
+    (Path(str(tmp_path / "data")) / b"bad-\xff.npz".decode("utf-8", "surrogateescape")).touch()
+    entries = client.get("/api/files", params={"folder": str(tmp_path / "data")}).json()["entries"]
+    assert "good.npz" in [entry["name"] for entry in entries]
+    assert len(entries) == 2
+
+
+def test_results_are_compared_and_scored_only_with_their_own_clip(client, tmp_path):
+    made_result(tmp_path / "data" / "result")
+    mine = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")}).json()
+    other = uploaded(client, frames=np.zeros((3, 20, 30), np.uint8) + np.arange(30, dtype=np.uint8))
+    (run,) = mine["runs"]
+    for where, more in (("score", {}), ("masks", {}), ("save", {"kind": "comparison.mp4"})):
+        reply = client.post(f"/api/{where}", json={"clip": other["key"], "runs": [run], **more})
+        assert (reply.status_code, "another clip" in reply.json()["error"]) == (400, True)
+
+
+WORDS = st.sampled_from(["", "\0", "..", "~", "~nobody", "/etc/passwd", "[", "*", "%00", "a" * 5000, "ä", "-1", "nan", "/"])
+
+
+def bodies(known: dict[str, str]) -> st.SearchStrategy[bytes]:
+    """Requests that hold some of what they should, and anything else."""
+    words = st.one_of(WORDS, st.sampled_from(list(known.values())), st.text(max_size=5))
+    numbers = st.one_of(st.sampled_from([0, -1, 0.5, 1, 10**30, 1e308, -1e308]), st.integers(), st.floats(0, 100))
+    corners = st.lists(st.tuples(numbers, numbers), max_size=5)
+    regions = st.dictionaries(st.sampled_from(["septum", "ventricle"]), st.lists(st.none() | corners, max_size=8))
+    method = st.sampled_from(["nuclear", "paper", "zea", "mmse", "aware", "rpca", "magic"])
+    settings = st.fixed_dictionaries(
+        {"method": method}, optional={name: numbers | words for name in ("prior", "strength", "seed", "lam", "steps")}
+    )
+    values = {
+        "clip": words,
+        "path": words,
+        "method": settings,
+        "runs": st.lists(words, max_size=3),
+        "strength": numbers,
+        "fps": numbers,
+        "polygons": st.lists(corners, max_size=3),
+        "regions": regions,
+        "kind": st.sampled_from([*KINDS, ""]) | words,
+    }
+    fields = [{"clip", "method"}, {"fps", "polygons"}, {"path"}, {"clip", "runs", "strength", "regions", "kind"}]
+    usual = st.sampled_from(fields).flatmap(
+        lambda names: st.fixed_dictionaries({}, optional={name: values[name] for name in names})
+    )
+    anything = st.recursive(st.none() | st.booleans() | numbers | words, lambda inner: st.lists(inner, max_size=3))
+    right = st.fixed_dictionaries(
+        {"clip": st.just(known["clip"]), "runs": st.just([known["run"]])},
+        optional={name: values[name] for name in ("strength", "regions", "kind")},
+    )
+    some = st.one_of(usual, right, st.dictionaries(st.sampled_from(list(values)), anything), anything)
+    deep = st.sampled_from([b"[" * 100_000, b'{"clip": "a", "method": {"a": ' + b"[" * 100_000])
+    return st.one_of(some.map(lambda value: json.dumps(value).encode()), st.binary(max_size=20), deep)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A client, the routes of the app, and what is open there; runs end at once."""
+
+    def ended(*_, **__):
+        raise InputError("It ends here.")
+
+    data = tmp_path_factory.mktemp("asked")
+    made_result(data / "result")
+    desk = Desk([data])
+    app = Server(desk, TOKEN, upload_bytes=100_000).app()
+    with pytest.MonkeyPatch.context() as patch, TestClient(app, base_url="http://127.0.0.1") as made:
+        patch.setattr(desks, "dehaze_recording", ended)
+        made.headers["x-token"] = TOKEN
+        about = made.post("/api/open", json={"path": str(data / "result")}).json()
+        known = {"clip": about["key"], "run": next(iter(about["runs"])), "plane": "share", "name": "app.js"}
+        known |= {"folder": str(data), "path": str(data / "result" / "comparison.mp4")}
+        yield made, [(route.path, method) for route in app.routes for method in route.methods - {"HEAD"}], known
+    desk.shut()
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_no_question_at_all_is_answered_with_a_server_error(asked, data):
+    """The client raises what the server does not handle."""
+    client, routes, known = asked
+    path, method = data.draw(st.sampled_from(routes))
+    for name in ("clip", "run", "plane", "name"):
+        if f"{{{name}}}" in path:
+            likely = [] if method == "DELETE" else [known[name]] * 3
+            word = data.draw(st.sampled_from([*likely, "%00", "..", "a" * 5000, "%ff", "%5B", "*.js", "x.js"]))
+            path = path.replace(f"{{{name}}}", word)
+    names = st.sampled_from(["folder", "path", "name", "token"])
+    params = data.draw(st.lists(st.tuples(names, WORDS | st.sampled_from(list(known.values()))), max_size=4))
+    headers = data.draw(
+        st.fixed_dictionaries(
+            {}, optional={"range": st.sampled_from(["bytes=5-1", "bytes=-", "x", "bytes=0-1,3-4"]), "cookie": st.just("=")}
+        )
+    )
+    content = data.draw(bodies(known)) if method == "POST" else None
+    reply = client.request(method, path, params=params, headers=headers, content=content)
+    assert reply.status_code < 500
+    if reply.status_code == 400 and path.startswith("/api/"):
+        assert "\n" not in reply.text

@@ -177,7 +177,7 @@ def test_results_of_two_methods_are_compared_in_step(app, page):
         "Object.values(window.scores?.results ?? {}).filter(({ means }) => means.gcnr > 0).length === 2"
     )
     assert page.locator("#scores thead th").all_inner_texts() == ["", "input", "Nuclear Diffusion", "Robust PCA"]
-    masks = Regions(septum=[SEPTUM] * 8, ventricle=[VENTRICLE] * 8).annotations((64, 64))[1]
+    masks = Regions(septum=[SEPTUM] * 8, ventricle=[VENTRICLE] * 8).annotations((8, 64, 64))[1]
     expected = [np.mean([gcnr(eight_bits(frame), *masks) for frame in signal]) for signal in signals]
     numbers = page.locator("[data-score=gcnr] td").all_inner_texts()
     assert numbers == [f"{value:.3f}" for value in expected]
