@@ -66,7 +66,11 @@ SCORES: dict[str, Score] = {
         "for the truth and rises with haze that is left on tissue.",
     ),
     "psnr": Score(
-        "PSNR", "higher", "10 log10(1 / mean squared error) against the clean clip within the sector, peak 1.", "dB", ".2f"
+        "PSNR",
+        "higher",
+        "10 log10(1 / mean squared error) against the clean clip within the sector, peak 1.",
+        "dB",
+        ".2f",
     ),
     "ssim": Score(
         "SSIM", "higher", "Structural similarity to the clean clip, 7 x 7 windows, mean of its map in the sector."
