@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -47,8 +47,8 @@ class Opened:
     source: str
     """The file or folder as the user knows it; of a file that was dropped on the page only its name."""
     sector: Mask
-    given: bool = False
-    """Whether the user drew the sector, or a result came with it."""
+    given: Literal["", "drawn", "result"] = ""
+    """Where the sector comes from, if it is not found in the clip: drawn on the page, or of an opened result."""
     rate: float | None = None
     """The frame rate, if the user corrected it."""
 
@@ -81,7 +81,9 @@ class Run:
     clip: str
     method: Method
     sector: Mask | None = None
-    """The sector that was drawn or came with a result; None: the one that is found."""
+    """The sector that is given; None: the one that is found."""
+    given: str = ""
+    """As in `Opened`."""
     folder: Path | None = None
     """The result folder that it was opened from."""
     state: str = "waiting"
@@ -102,7 +104,7 @@ class Run:
         return {
             "clip": self.clip,
             "method": as_dict(self.method),
-            "sector": self.sector is not None,
+            "sector": self.given,
             "folder": None if self.folder is None else str(self.folder),
             "state": self.state,
             "done": self.done,
@@ -175,9 +177,11 @@ class Desk:
             clip, found = result.recording.read(), joined(map(_without_colors, result.pieces()))
         report = read_report(folder) or {}
         method = from_dict(report.get("settings", {"method": "nuclear"}))
-        key = self._add(Opened(clip, str(folder / "result.h5"), found.sector, given=True))
+        key = self._add(Opened(clip, str(folder / "result.h5"), found.sector, "result"))
         with self._lock:
-            self.runs[secrets.token_hex(6)] = Run(key, method, found.sector, folder, "done", 1, 1, result=found)
+            self.runs[secrets.token_hex(6)] = Run(
+                key, method, found.sector, "result", folder, "done", 1, 1, result=found
+            )
         return key
 
     def clip(self, key: str) -> Opened:
@@ -227,11 +231,11 @@ class Desk:
         if polygons is None:
             sector, given = opened.sector, opened.given
         elif polygons:
-            given = True
+            given = "drawn"
             sector = np.any([inside(polygon, clip.shape[1:]) for polygon in polygons], axis=0)
             require(bool(sector.any()), "The sector that was drawn holds no pixel: draw it on the picture.")
         else:
-            sector, given = find_sector(clip.frames, clip.region), False
+            sector, given = find_sector(clip.frames, clip.region), ""
         corrected = dataclasses.replace(opened, clip=clip, sector=sector, given=given)
         with self._lock:
             self.clips[key] = corrected
@@ -242,7 +246,8 @@ class Desk:
         opened, method = self.clip(key), from_dict(settings)
         if method.prior_name not in (None, *SHIPPED):
             self.allowed(method.prior_name)
-        run, name = Run(key, method, opened.sector if opened.given else None), secrets.token_hex(6)
+        run = Run(key, method, opened.sector if opened.given else None, opened.given)
+        name = secrets.token_hex(6)
         with self._lock:
             self.runs[name] = run
         self._worker.submit(self._separate, run)

@@ -96,8 +96,8 @@ SCORES: dict[str, Score] = {
         "Bright tissue lost",
         "lower",
         f"Among the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input (and in the clean clip, "
-        f"if known) is above {BRIGHT:g}: the fraction whose mean in the output is below {KEPT:g} times the input's; over "
-        "all frames, one value per clip. Without a clean clip, bright haze counts as tissue.",
+        f"if known) is above {BRIGHT:g}: the fraction whose mean in the output is below {KEPT:g} times the input's; "
+        "over all frames, one value per clip. Without a clean clip, bright haze counts as tissue.",
     ),
     "clean_lost": Score(
         "Lost of a clean clip",

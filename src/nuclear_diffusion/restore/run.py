@@ -187,9 +187,8 @@ def _dehaze_file(
         if not overwrite:
             if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
                 raise OtherStrength(Outcome(folder, finished, skipped=True), method.strength)
-            raise InputError(
-                f"{folder} holds a result with another clip, sector, settings or weights: add --overwrite to replace it."
-            )
+            differs = "another clip, sector, settings or weights"
+            raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
                 return render_result(folder, method.strength, outputs=outputs, source=recording)

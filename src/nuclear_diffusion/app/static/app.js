@@ -129,10 +129,10 @@ async function fetchPlane(made, run, plane) {
 }
 
 /** What was set of a run: the settings that are not the default, without the strength, which is the knob's; the sector. */
-function changed({ method, sector, folder }) {
+function changed({ method, sector }) {
   const { defaults } = state.methods[method.method];
   const set = Object.entries(method).filter(([name, value]) => !["method", "strength"].includes(name) && value !== defaults[name]);
-  return [...set.map(([name, value]) => `${name} ${String(value).split(/[\\/]/).at(-1)}`), ...(sector && !folder ? ["drawn sector"] : [])];
+  return [...set.map(([name, value]) => `${name} ${String(value).split(/[\\/]/).at(-1)}`), ...(sector === "drawn" ? ["drawn sector"] : [])];
 }
 
 /** The names of the runs of a clip: the method and what was set, numbered where that is the same. */
@@ -370,7 +370,8 @@ function command() {
     return tellWords(["nuclear-diffusion", "render", path(folder), "--strength", String(player.strength), "-o", "results"]);
   const words = ["nuclear-diffusion", "dehaze", path(source), "-o", "results"];
   if (rate !== null) words.push("--fps", String(rate));
-  if (sector) words.push("--sector", path(file));
+  if (sector === "drawn") words.push("--sector", path(file));
+  if (sector === "result") words.push("--sector-from", path(source));
   if (method.method !== "nuclear") words.push("--method", method.method);
   const now = { ...method };
   if ("strength" in now) now.strength = player.strength;
