@@ -533,6 +533,38 @@ def test_the_page_fits_the_screen(tab, width, height):
     assert bottom - top < 0.75 * height  # all panels are in view at once
 
 
+@pytest.mark.slow
+def test_a_table_that_is_cut_glows_where_it_goes_on(tab):
+    tab.set_viewport_size({"width": 600, "height": 800})
+    table = tab.locator(".scroll").first
+    assert table.evaluate("({ scrollWidth, clientWidth }) => scrollWidth - clientWidth") > 50
+
+    def edges() -> list[bool]:
+        """Whether the left and the right edge are brighter than the ground, in a row between the lines of text."""
+        picture = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("RGB")).astype(int)
+        ground = [round(255 * part) for part in to_rgb(palette.COLORS["ground"])]
+        return [bool(np.abs(picture[2, at] - ground).max() > 20) for at in (1, -2)]
+
+    assert edges() == [False, True]
+    table.evaluate("(box) => { box.scrollLeft = box.scrollWidth; }")
+    assert edges() == [True, False]
+    table.evaluate("(box) => { box.scrollLeft = 0; }")
+
+
+@pytest.mark.slow
+def test_one_patient_needs_no_choice_and_one_thing_has_one_name(report, tab):
+    assert tab.locator("[name=patients] button").count() == 3
+    assert tab.evaluate("films.players.at(-1).sources.at(-1).name") == "clean clip"
+    assert not re.search(r"\btruth\b", tab.inner_text("body"))
+    other = tab.context.new_page()
+    other.goto((report / "report.html").as_uri())
+    other.wait_for_function("window.films && films.ready.then(() => true)")
+    assert other.locator("[name=patients]").is_visible()
+    other.evaluate("new films.constructor(films.root, films.patients.slice(0, 1))")
+    assert other.locator("[name=patients]").is_hidden()
+    other.close()
+
+
 # colours
 
 

@@ -299,7 +299,7 @@ function tellProgress() {
   $("progress").hidden = run === null;
   $("progress").max = Math.max(run?.total ?? 1, 1);
   $("progress").value = run?.done ?? 0;
-  const words = { waiting: () => "Waits for another run", running: () => `${run.done} of ${run.total} windows, ${run.seconds.toFixed(0)} s` };
+  const words = { waiting: () => "Waits for another run", running: () => `${run.total ? `${run.done} of ${run.total} windows` : "Prepares"}, ${run.seconds.toFixed(0)} s` };
   $("status").textContent = run === null ? "" : words[run.state]();
 }
 
@@ -472,16 +472,19 @@ function showScores(found) {
   window.scores = found;
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
   const shown = player.sources.filter(({ key }) => key === null || key in found.results);
+  const lines = {};
   const columns = shown.map(({ key, name }) => {
-    const look = key === null ? { color: "#a5adb5", dash: [4, 3] } : state.methods[state.runs[key].method.method];
-    return { name, dash: look.dash, color: light(look.color), ...(key === null ? found.input : found.results[key]) };
+    const method = state.runs[key]?.method.method;
+    const look = key === null ? { color: "#a5adb5", dash: [4, 3] } : state.methods[method];
+    const others = (lines[method] = (lines[method] ?? -1) + 1); // of the same method, and so of its colour
+    return { name, dash: others ? [1, 1 + 2 * others] : look.dash, others, color: light(look.color), ...(key === null ? found.input : found.results[key]) };
   });
   const { titles, better } = found.input;
   const cell = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
-  $("scores").tHead.rows[0].replaceChildren(cell("th", ""), ...columns.map(({ name, color, dash }) => {
+  $("scores").tHead.rows[0].replaceChildren(cell("th", ""), ...columns.map(({ name, color, dash, others }) => {
     const made = cell("th", name);
     made.scope = "col";
-    made.style.borderBottom = `3px ${dash.length ? "dashed" : "solid"} ${color}`;
+    made.style.borderBottom = `3px ${others ? "dotted" : dash.length ? "dashed" : "solid"} ${color}`;
     return made;
   }));
   $("scores").tBodies[0].replaceChildren(...Object.keys(found.input.means).map((name) => {

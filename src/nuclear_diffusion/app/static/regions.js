@@ -146,7 +146,7 @@ export class Outlines extends EventTarget {
   }
 
   _draw(context) {
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = ((window.devicePixelRatio || 1) * parseFloat(getComputedStyle(context.canvas).fontSize)) / 14;
     for (const panel of this.player.panels()) {
       const place = this.player.place(panel);
       const to = ([x, y]) => [place.left + x * place.scale, place.top + y * place.scale];
