@@ -221,9 +221,9 @@ def test_one_variant_can_be_scored_alone(tmp_path, small, monkeypatch, capsys):
 def test_a_command_is_told_without_paths():
     table = Paired(files=(Path("/home/someone/a.npz"),), frames=3, prior="/home/someone/prior", output=Path("/tmp"))
     assert command_line(table, Paired()) == "python -m benchmarks paired FILE... --frames 3 --prior PATH"
-    own = OwnPrior(runs=Path("/home/someone"), looks=("edge enhancement",), minutes=0.5)
+    own = OwnPrior(runs=Path("/home/someone"), looks=("edge enhancement",), steps=30)
     assert command_line(own, OwnPrior()) == (
-        'python -m benchmarks own-prior PATH --minutes 0.5 --looks "edge enhancement"'
+        'python -m benchmarks own-prior PATH --steps 30 --looks "edge enhancement"'
     )
 
 
