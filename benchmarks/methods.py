@@ -39,7 +39,7 @@ from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Method, Mmse, Paper, Zea, as_dict, from_dict
 
 PEERS: dict[str, Paper | Zea] = {"paper": Paper(steps=25), "zea": Zea(steps=25)}
-"""With 25 steps, because 500 would take days on two CPU cores."""
+"""With 25 steps, because 500 take hours on two CPU cores."""
 
 NAMES = {method: look.title for method, look in LOOKS.items()}
 NAMES |= {method: f"{NAMES[method]}, {peer.steps} steps" for method, peer in PEERS.items()}
