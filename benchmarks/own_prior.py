@@ -31,7 +31,7 @@ from nuclear_diffusion.simulation import (
     patient_seed,
     simulate,
 )
-from nuclear_diffusion.training.train_prior import Request, train_prior
+from nuclear_diffusion.training.train_prior import MORE_STEPS, Request, train_prior
 
 FIRST = 400_000
 """Index of the first patient; no other table has these."""
@@ -64,7 +64,7 @@ class OwnPrior:
         Positional[Path],
         arg(metavar="RUNS", help="Folder of the training runs; finished ones are reused."),
     ] = dataclasses.field(default=Path("runs/own-prior"), metadata={"positional": True})
-    minutes: Annotated[float, arg(help="Minutes of each training run.")] = 15.0
+    steps: Annotated[int, arg(help="Steps of each training run.")] = MORE_STEPS
     looks: Annotated[tuple[str, ...], arg(help="Scanners.")] = UNSEEN_LOOKS
     split: Annotated[Split, arg(help="Development patients are for choosing, test patients for reporting.")] = "test"
     init: Annotated[str, arg(metavar="echo|PATH", help="The prior that training starts from.")] = "echo"
@@ -78,13 +78,13 @@ class OwnPrior:
     def run(self) -> None:
         """Train and measure for each scanner, and write the table."""
         sha256 = prior_named(self.init).sha256
-        abouts = [{"look": look, "split": self.split, "minutes": self.minutes, "init": sha256} for look in self.looks]
+        abouts = [{"look": look, "split": self.split, "steps": self.steps, "init": sha256} for look in self.looks]
         done = completed(self.runs / "finished", abouts, lambda about: self.measure(about["look"]))
         rows: list[list[str]] = []
         verdicts: list[str] = []
         for look, found in zip(self.looks, done, strict=True):
             rows += [[f"{look}, {KINDS[kind][0]}", *cells] for kind, cells in found["cells"].items()]
-            verdicts.append(f"{look}, {found['steps']} steps: {' '.join(found['verdict'])}")
+            verdicts.append(f"{look}: {' '.join(found['verdict'])}")
         self.write(rows, verdicts, sha256)
 
     def measure(self, look: str) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class OwnPrior:
                 temporary.mkdir()
                 for index, clip in enumerate(self.rendered("easy", look, EASY)):
                     np.savez(temporary / f"patient-{index + 1}.npz", frames=np.rint(255 * clip.hazy).astype(np.uint8))
-        request = Request(data=str(clips), output=folder / "run", init=self.init, minutes=self.minutes, steps=1_000_000)
+        request = Request(data=str(clips), output=folder / "run", init=self.init, steps=self.steps)
         trained = train_prior(request, progress_bar, print)
         rows = {}
         for kind in KINDS:
@@ -106,7 +106,7 @@ class OwnPrior:
             ]
             priors = (folder / "run" / "prior.safetensors", self.init)
             rows[kind] = cells(*(front_of(hazy, load_prior(prior)) for prior in priors))
-        return {"cells": rows, "verdict": trained.verdict, "steps": trained.step}
+        return {"cells": rows, "verdict": trained.verdict}
 
     def rendered(self, what: str, look: str, count: int) -> Iterable[SimulatedClip]:
         """Simulate `count` patients of a scanner."""
@@ -122,7 +122,7 @@ class OwnPrior:
 
 {(__doc__ or "").split(chr(10), 2)[2].strip()}
 
-{HAZY} patients of the {self.split} split in each row, {HAZY_FRAMES} frames each; {self.minutes:g} minutes of training.
+{HAZY} patients of the {self.split} split in each row, {HAZY_FRAMES} frames each; {self.steps} steps of training.
 The start → the new prior. gCNR at equal change of tissue: the highest of all strengths with at most this KS_A, mean
 over patients; the gain is the mean over these levels, with its 95 % bootstrap interval over patients. The last columns
 are at the default strength.
