@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
@@ -460,7 +461,8 @@ def asked(tmp_path_factory):
         about = made.post("/api/open", json={"path": str(data / "result")}).json()
         known = {"clip": about["key"], "run": next(iter(about["runs"])), "plane": "share", "name": "app.js"}
         known |= {"folder": str(data), "path": str(data / "result" / "comparison.mp4")}
-        routes = [(route.path, method) for route in app.routes for method in sorted(route.methods - {"HEAD"})]
+        known_routes = [route for route in app.routes if isinstance(route, Route)]
+        routes = [(each.path, method) for each in known_routes for method in sorted((each.methods or set()) - {"HEAD"})]
         yield made, routes + 2 * [route for route in routes if route[1] == "POST"], known
     desk.shut()
 

@@ -264,7 +264,7 @@ def dropped(page, app) -> str:
     return page.evaluate("outlines.clip")
 
 
-def started(page, method: str, **values: float) -> None:
+def started(page, method: str, **values: float | str) -> None:
     """Start a method on the clip in view."""
     page.locator("#method").select_option(method)
     page.evaluate("document.querySelector('#settings').closest('details').open = true")
