@@ -223,22 +223,19 @@ class Desk:
 
     def correct(self, key: str, polygons: list[Polygon] | None, fps: float | None) -> Opened:
         """Replace a clip's sector (none: find it again) and its frame rate; what is None stays as it is."""
-        opened = self.clip(key)
-        if fps is not None:
-            require(usable_rate(fps), f"The frame rate must be between 0.01 and 100000, got {fps:g}.")
-            opened = dataclasses.replace(opened, rate=fps)
-        clip = opened.clip if fps is None else dataclasses.replace(opened.clip, fps=fps)
-        if polygons is None:
-            sector, given = opened.sector, opened.given
-        elif polygons:
-            given = "drawn"
+        clip, changes = self.clip(key).clip, dict[str, Any]()
+        require(fps is None or usable_rate(fps), f"The frame rate must be between 0.01 and 100000, got {fps}.")
+        if polygons:
             sector = np.any([inside(polygon, clip.shape[1:]) for polygon in polygons], axis=0)
             require(bool(sector.any()), "The sector that was drawn holds no pixel: draw it on the picture.")
-        else:
-            sector, given = find_sector(clip.frames, clip.region), ""
-        corrected = dataclasses.replace(opened, clip=clip, sector=sector, given=given)
-        with self._lock:
-            self.clips[key] = corrected
+            changes = {"sector": sector, "given": "drawn"}
+        elif polygons is not None:
+            changes = {"sector": find_sector(clip.frames, clip.region), "given": ""}
+        with self._lock:  # another request may have corrected it meanwhile
+            opened = self.clip(key)
+            if fps is not None:
+                changes |= {"clip": dataclasses.replace(opened.clip, fps=fps), "rate": fps}
+            self.clips[key] = corrected = dataclasses.replace(opened, **changes)
         return corrected
 
     def start(self, key: str, settings: Any) -> str:

@@ -235,7 +235,11 @@ function tellFacts() {
     [dt.textContent, dd.textContent] = [term, words];
     return [dt, dd];
   }));
-  $("fps").value = Number(clip.fps.toFixed(3));
+  if (document.activeElement !== $("fps")) tellRate(); // else it is being typed
+}
+
+function tellRate() {
+  $("fps").value = Number(state.clips[state.clip].fps.toFixed(3));
 }
 
 async function correct(change) {
@@ -432,7 +436,7 @@ $("fps").onchange = safely(async () => {
   try {
     if ($("fps").value !== "") await correct({ fps: Number($("fps").value) });
   } finally {
-    tellFacts(); // what holds, if the box is empty or its number was refused
+    tellRate(); // what holds, if the box is empty or its number was refused
     command();
   }
 });
