@@ -173,12 +173,13 @@ def test_noise_levels_follow_the_mixture():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_training_approaches_the_posterior_mean(tmp_path):
     """x0 = a 1 with a ~ N(m, s^2): E[a | x] = (m / s^2 + sum(x) / sigma^2) / (1 / s^2 + n / sigma^2)."""
     config = TrainConfig(
-        UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
-        steps=400, batch=16, halved_until=0, lr=4e-3, warmup=20, ema=0.97, p_mean=-1.0, p_std=0.8, tail=0.0,
-        augment=False, log_every=400, validate_every=400,
+        UNetConfig(grid=4, widths=(24,), blocks=1, embedding=16, fine=0),
+        steps=200, batch=16, halved_until=0, lr=1.2e-2, warmup=20, ema=0.95, p_mean=-1.0, p_std=0.8, tail=0.0,
+        augment=False, log_every=200, validate_every=200,
     )  # fmt: skip
     n, m, s = 64, 0.5, 0.15
     train_frames, val_frames, test_frames = (
@@ -246,6 +247,7 @@ def test_a_checkpoint_of_another_run_is_refused(one_step_run):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
     """A learning rate that wrecks the weights: the start is validated too, and stays the best."""
     start = one_step_run / "prior.safetensors"
@@ -347,6 +349,7 @@ def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp
     np.testing.assert_allclose(made, batches.at(4, True, 2), atol=1 / 255 / 16)
 
 
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_run_on_frames_that_are_filled_in_goes_on_when_all_are_there(tmp_path):
     """Its records tell how many there were, and its mean stays that of the start."""
     frames, count = flat_frames(40), [20]
@@ -418,6 +421,7 @@ class FakeJudge:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
     """Not those with the lowest errors, which a run without a judge keeps; and judging takes no time from training."""
     train(flat_frames(8), tmp_path / "alone", FOUR_STEPS)
@@ -455,6 +459,7 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
         assert state.images_per_second == pytest.approx(2 / 2)  # frames a step, seconds a step
 
 
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_weights_half_way_back_to_the_start_compete(one_step_run, tmp_path):
     """They are the mean of the start's and of the averaged ones, and are kept where the judge likes them best."""
     start = load_ours(one_step_run / "prior.safetensors")
@@ -487,6 +492,7 @@ class SummaryWriter:
 """
 
 
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_tensorboard_is_told_what_the_log_holds_where_it_is_installed(one_step_run, tmp_path, monkeypatch):
     (tmp_path / "tensorboardX.py").write_text(BOARD)
     monkeypatch.syspath_prepend(tmp_path)
@@ -560,6 +566,7 @@ def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
     weights = tmp_path / "start.safetensors"
     prior = random_prior(SMALLEST)
@@ -678,14 +685,15 @@ def test_a_clip_is_seen_over_eight_frames_at_most():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     """Clean frames are flat, of random level a; the hazy one is a + 0.3. E[x0 | y] is exact, E[x0] knows nothing."""
     clean = flat_frames(512, 0, side=8)
     hazy = np.clip(clean.astype(int) + 76, 0, 255).astype(np.uint8)
     config = TrainConfig(
-        UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
-        steps=200, batch=16, halved_until=0, lr=4e-3, warmup=20, ema=0.95, augment=False, log_every=200,
-        validate_every=200,
+        UNetConfig(grid=4, widths=(16,), blocks=1, embedding=16, fine=0),
+        steps=120, batch=16, halved_until=0, lr=8e-3, warmup=20, ema=0.93, augment=False, log_every=120,
+        validate_every=120,
     )  # fmt: skip
     prior = train(np.stack([clean, hazy], 1)[:, None], tmp_path, config).prior
     assert prior.haze_aware
