@@ -24,8 +24,8 @@ from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import load_prior
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
-from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore import batch, run
+from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore.folder import FILES, About, write_result
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import METHODS, as_dict
