@@ -45,8 +45,8 @@ def wrong_types():
 @pytest.fixture
 def _no_figures_of_training(monkeypatch):
     """For runs of training whose subject is another: the figures take longer than the steps."""
-    monkeypatch.setattr("nuclear_diffusion.training.loop.draw_curves", lambda *_: b"curves")
-    monkeypatch.setattr("nuclear_diffusion.training.loop.draw_samples", lambda *_: b"samples")
+    monkeypatch.setattr("nuclear_diffusion.training.records.draw_curves", lambda *_: b"curves")
+    monkeypatch.setattr("nuclear_diffusion.training.records.draw_samples", lambda *_: b"samples")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from scipy.ndimage import uniform_filter
 
 from nuclear_diffusion.priors.diffusion_prior import SEEN
 from nuclear_diffusion.training import augmentation, data
-from nuclear_diffusion.training.data import Batches
+from nuclear_diffusion.training.batches import Batches
 
 
 @pytest.mark.parametrize("halved", [False, True])

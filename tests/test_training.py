@@ -35,11 +35,15 @@ from nuclear_diffusion.priors.checkpoint import (
 from nuclear_diffusion.priors.diffusion_prior import SEEN, DiffusionPrior, Posterior
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
+from nuclear_diffusion.training import batches as batches_module
 from nuclear_diffusion.training import loop as training
+from nuclear_diffusion.training import records
+from nuclear_diffusion.training.batches import Batches, batch_of_file, batch_workers, prefetched
 from nuclear_diffusion.training.config import TrainConfig
-from nuclear_diffusion.training.data import Batches, batch_of_file, batch_workers, letterbox, pack_clips
-from nuclear_diffusion.training.loop import VALIDATION_SIGMAS, Progress, train
+from nuclear_diffusion.training.data import letterbox, pack_clips
+from nuclear_diffusion.training.loop import Progress, train
 from nuclear_diffusion.training.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
+from nuclear_diffusion.training.records import VALIDATION_SIGMAS
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
 SMALLEST = UNetConfig(grid=2, widths=(6,), blocks=1, embedding=6, fine=0)
@@ -262,8 +266,8 @@ def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
 def test_the_first_part_of_a_run_is_on_halved_frames():
     """Each batch is of its own step, and halved as long as that step is in the first `halved_until` of the run."""
     batches = SimpleNamespace(at=lambda step, halved, ready: (step, halved))
-    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5), ready=None)
-    with training._prefetched(batches, 3, run) as made:  # pyright: ignore
+    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5))
+    with prefetched(batches, 3, partial(records.Run.halved, run), None) as made:  # pyright: ignore
         assert [next(made) for _ in range(4)] == [(3, True), (4, True), (5, False), (6, False)]
 
 
@@ -288,10 +292,9 @@ class Slow:
 @pytest.mark.usefixtures("wrong_types")
 def test_a_batch_is_used_again_until_the_next_one_is_there(monkeypatch):
     """At most as often as may be; and a batch is of the clips that were there when it was asked for."""
-    monkeypatch.setattr(training, "_makers", lambda batches: (Slow({1, 3}), None, 1, 2))
+    monkeypatch.setattr(batches_module, "_makers", lambda batches: (Slow({1, 3}), None, 1, 2))
     counts = iter(range(10, 99))
-    run = SimpleNamespace(fraction=lambda step: 1.0, config=TrainConfig(), ready=lambda: next(counts))
-    with training._prefetched(None, 0, run) as made:  # pyright: ignore
+    with prefetched(None, 0, lambda step: False, lambda: next(counts)) as made:  # pyright: ignore
         assert [next(made) for _ in range(6)] == [(0, 10), (1, 11), (1, 11), (1, 11), (2, 12), (3, 13)]
 
 
@@ -302,7 +305,7 @@ def test_beside_a_gpu_validation_has_a_tenth_of_the_minutes(monkeypatch):
     )
 
     def due(step):
-        return training._Run.validates(run, step)  # pyright: ignore
+        return records.Run.validates(run, step)  # pyright: ignore
 
     assert [due(step) for step in (4, 5)] == [False, True]
     run.validating, run.last_validating = 12.0, 8.0
@@ -437,7 +440,8 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
         pass_time(2.0)
         return take_step(*arguments)
 
-    monkeypatch.setattr(training, "time", clock)
+    for module in (training, records):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(training, "_take_step", slow_step)
     judge = FakeJudge([0.3 if step == best else -0.1 * step for step in range(1, 5)], called=lambda: pass_time(50.0))
     told: list[Progress] = []
@@ -514,7 +518,7 @@ def test_tensorboard_is_told_what_the_log_holds_where_it_is_installed(one_step_r
 
 def test_nothing_asks_for_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert training._board(tmp_path / "board") is None
+    assert records._board(tmp_path / "board") is None
     assert not list(tmp_path.iterdir())
 
 
