@@ -42,6 +42,19 @@ def wrong_types():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def _no_figures_of_training(monkeypatch):
+    """For runs of training whose subject is another: the figures take longer than the steps."""
+    monkeypatch.setattr("nuclear_diffusion.training.records.draw_curves", lambda *_: b"curves")
+    monkeypatch.setattr("nuclear_diffusion.training.records.draw_samples", lambda *_: b"samples")
+
+
+@pytest.fixture
+def _no_figures_of_reports(monkeypatch):
+    """For runs of `evaluate` whose subject is another: the figures take longer than the scores."""
+    monkeypatch.setattr("nuclear_diffusion.measure.report.draw", lambda *_: {})
+
+
 @pytest.fixture(autouse=True)
 def _no_lines_of_progress(monkeypatch):
     """How long a test takes must not change what a command says."""

@@ -157,20 +157,25 @@ def test_papers_settings_run_and_stay_finite():
 
 @pytest.mark.slow
 def test_ddim_keeps_the_priors_variance_and_fresh_noise_loses_half():
-    """No data term. DDIM follows x ~ sqrt(v + sigma^2); fresh noise has V <- c^2 V + sigma^2, which tends to v / 2."""
-    v, sigmas = 0.04, np.geomspace(4, 0.01, 400)
+    """No data term, D(x) = c x. DDIM: V <- (c + r (1 - c))^2 V with r the ratio of the noise levels, nearly v at last.
+
+    Fresh noise: V <- c^2 V + sigma^2, which tends to v / 2.
+    """
+    v, sigmas = 0.04, np.geomspace(4, 0.01, 100)
     y = jnp.zeros((2, 128, 128))  # few frames: their singular values cost little
     spread = {}
     for renoise in (ddim, fresh_noise):
         sampler = Algorithm1(1.0, 0.0, 0.0, sigmas=jnp.asarray(sigmas, jnp.float32), renoise=renoise)
         key = jax.random.key(2, impl="rbg")  # quicker than the default
         spread[renoise] = float(sampler(y, Gaussian(1 / v), NuclearNorm(), key=key).signal.var())
-    variance = estimate = sigmas[0] ** 2
+    variance, estimate = dict.fromkeys(spread, sigmas[0] ** 2), {}
     for sigma, sigma_next in pairwise(sigmas):
-        estimate = (v / (v + sigma**2)) ** 2 * variance
-        variance = estimate + sigma_next**2
-    assert spread[ddim] == pytest.approx(v, rel=0.03)
-    assert spread[fresh_noise] == pytest.approx(estimate, rel=0.02)
+        c = v / (v + sigma**2)
+        estimate = {renoise: c**2 * variance[renoise] for renoise in spread}
+        variance[ddim] *= (c + sigma_next / sigma * (1 - c)) ** 2
+        variance[fresh_noise] = estimate[fresh_noise] + sigma_next**2
+    assert spread == pytest.approx(estimate, rel=0.02)
+    assert spread[ddim] == pytest.approx(v, rel=0.06)
     assert 0.45 * v < spread[fresh_noise] < 0.6 * v
 
 

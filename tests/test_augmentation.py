@@ -7,8 +7,9 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from nuclear_diffusion.priors.diffusion_prior import SEEN
-from nuclear_diffusion.training import augmentation, data
-from nuclear_diffusion.training.data import Batches
+from nuclear_diffusion.training import augmentation
+from nuclear_diffusion.training import batches as batches_module
+from nuclear_diffusion.training.batches import Batches
 
 
 @pytest.mark.parametrize("halved", [False, True])
@@ -35,7 +36,7 @@ def test_halved_frames_are_the_rounded_means_of_their_patches(shape):
     planes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     planes[0, :2, :4] = [[0, 1, 255, 255], [1, 0, 255, 253]]
     means = uniform_filter(planes.astype(float), 2, origin=-1, axes=(1, 2))[:, : shape[1] // 2 * 2 : 2, ::2]
-    found = data._halved(planes)
+    found = batches_module._halved(planes)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, np.floor(means[:, :, : shape[2] // 2] + 0.5))
     assert found[0, 0, 0] == 1
@@ -47,7 +48,7 @@ def test_a_halved_sample_is_halved_before_anything_is_made_of_it():
     clips = np.random.default_rng(0).integers(0, 256, (1, 1, 2, 16, 16), np.uint8)
     sample = 255 * Batches(clips, 0, 1, False).at(0, halved=True)[0]
     for plane, kind in ((0, 0), (1, 1), (2, 1), (3, 1), (4, 1), (6, 1)):
-        np.testing.assert_allclose(sample[plane], data._halved(clips[0, 0])[kind], atol=1e-4)
+        np.testing.assert_allclose(sample[plane], batches_module._halved(clips[0, 0])[kind], atol=1e-4)
 
 
 @pytest.mark.parametrize("halved", [False, True])
@@ -71,7 +72,7 @@ def test_some_samples_lose_their_own_haze(monkeypatch):
     clips = np.zeros((4, 8, 2, 32, 32), np.uint8)
     clips[:, :, 0] = 60
     clips[:, :, 1] = 120
-    monkeypatch.setattr(data, "BARE_SHARE", 0.25)
+    monkeypatch.setattr(batches_module, "BARE_SHARE", 0.25)
     clean, hazy, *_, least = Batches(clips, 1, 256, True).at(0)[:, :, 16, 16].T
     bare = hazy == clean
     assert bare.mean() == pytest.approx(0.25, abs=0.1)
@@ -100,7 +101,7 @@ def test_a_grey_map_is_gain_and_gamma_or_bent_and_keeps_the_order(bent, monkeypa
 
 def test_brief_samples_show_little_or_nothing_of_time(monkeypatch):
     """A still is its own neighbour, its own mean and its own minimum; four moments in a row differ less than eight."""
-    monkeypatch.setattr(data, "BRIEF_SHARE", 1.0)
+    monkeypatch.setattr(batches_module, "BRIEF_SHARE", 1.0)
     for share in ("BRIGHT_SHARE", "GHOST_SHARE", "TEXTURE_SHARE", "FLOOR_SHARE", "ISLAND_SHARE"):
         monkeypatch.setattr(augmentation, share, 0.0)
     moments = np.arange(10, 90, 10, dtype=np.uint8)[:, None, None, None]
@@ -110,7 +111,7 @@ def test_brief_samples_show_little_or_nothing_of_time(monkeypatch):
     assert still.mean() == pytest.approx(1 / 4, abs=0.12)
     for plane in (2, 3, 4, 6):
         np.testing.assert_allclose(brief[still, plane], brief[still, 1], atol=1e-6)
-    monkeypatch.setattr(data, "BRIEF_SHARE", 0.0)
+    monkeypatch.setattr(batches_module, "BRIEF_SHARE", 0.0)
     whole = Batches(clips, 0, 128, True).at(0)[:, 5, 16, 16]
     assert brief[:, 5].mean() < 0.6 * whole.mean()
 
@@ -147,7 +148,9 @@ def test_clean_frames_alone_get_no_noise_and_no_smoothing(monkeypatch):
     for share in ("SMOOTH_SHARE", "FLOOR_SHARE"):
         monkeypatch.setattr(augmentation, share, 1.0)
     monkeypatch.setattr(augmentation, "DIM_SHARE", 0.0)
-    monkeypatch.setattr(data, "moved", lambda planes, rng: planes)  # which brings in black, and greys between two
+    monkeypatch.setattr(
+        batches_module, "moved", lambda planes, rng: planes
+    )  # which brings in black, and greys between two
     frames = np.full((2, 1, 1, 32, 32), 50, np.uint8)
     frames[..., ::2] = 100
     for frame in Batches(frames, 0, 8, True).at(0):

@@ -8,12 +8,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pydicom.examples
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
 
 import nuclear_diffusion
 from networks import random_prior
@@ -24,8 +26,8 @@ from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import load_prior
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
+from nuclear_diffusion.restore import batch, run
 from nuclear_diffusion.restore import clip as core
-from nuclear_diffusion.restore import run
 from nuclear_diffusion.restore.folder import FILES, About, write_result
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import METHODS, as_dict
@@ -154,7 +156,7 @@ def test_a_bad_clip_gets_one_sentence_and_leaves_nothing(kind, tmp_path, out, ca
     ],
 )
 def test_a_bad_setting_is_named_before_any_work(flags, clip, out, capsys, monkeypatch):
-    monkeypatch.setattr(run, "prior_of", lambda settings: pytest.fail("work began"))
+    monkeypatch.setattr(batch, "prior_of", lambda method: pytest.fail("work began"))
     name = flags.split()[-2].removeprefix("--")
     assert main(["dehaze", str(clip), "-o", str(out), *flags.split()]) == 2
     error = capsys.readouterr().err
@@ -399,7 +401,7 @@ def blind(monkeypatch):
         asked.append("estimate")
         return estimate_parts(*args, **rest)
 
-    monkeypatch.setattr(run, "prior_of", prior_of)
+    monkeypatch.setattr(batch, "prior_of", prior_of)
     monkeypatch.setattr("nuclear_diffusion.restore.estimate.estimate_parts", counted)
     return asked
 
@@ -586,10 +588,11 @@ def tiny_prior(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_small")
-def test_train_renders_once_then_goes_on(out, capsys, monkeypatch):
+@pytest.mark.usefixtures("_no_figures_of_training")
+def test_train_renders_once_then_goes_on(tiny_prior, out, capsys, monkeypatch):
     """A blind prior, which is not judged: the second run is on the frames that the first one has kept."""
-    command = ["train", "simulator", "-o", str(out), "--blind", "--init", "none", "--widths", "8"]
+    monkeypatch.setattr("nuclear_diffusion.training.clips.os.cpu_count", lambda: 1)
+    command = ["train", "simulator", "-o", str(out), "--blind", "--init", str(tiny_prior)]
     command += ["--patients", "2", "--size", "32", "--batch", "1"]
     assert main([*command, "--steps", "1", "--keep-cache"]) == 0
     assert {path.name for path in (out / "cache").iterdir()} == {"train-2x8-32.npy", "development-1x8-32.npy"}
@@ -601,12 +604,6 @@ def test_train_renders_once_then_goes_on(out, capsys, monkeypatch):
     assert not (out / "verdict.txt").exists()
     assert not knows_haze(out)
 
-    clip = out.parent / "clip.npz"
-    write_video(clip, moving(), 20.0)
-    prior = str(out / "prior.safetensors")
-    arguments = ["dehaze", str(clip), "-o", str(out.parent / "dehazed"), "--method", "mmse", "--prior", prior]
-    assert main(arguments) == 0
-
 
 @pytest.fixture
 def folder(tmp_path):
@@ -617,6 +614,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_train_reads_a_folder_of_clips(folder, tiny_prior, out, capsys):
     """Blind, from a prior that is not: it goes on from what that one knows of clean frames."""
     command = ["train", str(folder), "-o", str(out), "--blind", "--init", str(tiny_prior)]
@@ -665,13 +663,23 @@ def test_a_cache_that_is_too_large_is_refused_before_it_is_rendered(out, capsys,
         main([*command, "--size", "64", "--cache-gb", "0.14"])
 
 
+@pytest.fixture(scope="module")
+def real_clip(tmp_path_factory):
+    """The first frames of a real clip, compressed as they were."""
+    dataset, frames = pydicom.dcmread(pydicom.examples.get_path("ybr_color")), 8
+    first = islice(generate_frames(dataset.PixelData, number_of_frames=int(dataset.NumberOfFrames)), frames)
+    dataset.PixelData, dataset.NumberOfFrames = encapsulate(list(first)), frames
+    path = tmp_path_factory.mktemp("real") / "real.dcm"
+    dataset.save_as(path)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 @pytest.mark.parametrize("method", ["nuclear", "mmse", "aware", "paper"])
-def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_prior, tmp_path):
+def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_prior, real_clip, tmp_path):
     flags = ["--steps", "2"] if method == "paper" else []
-    source = str(pydicom.examples.get_path("ybr_color"))
-    signals = []
+    source, signals = str(real_clip), []
     for name in ("first", "second"):
         out = tmp_path / name
         assert main(["dehaze", source, "-o", str(out), "--method", method, "--prior", str(tiny_prior), *flags]) == 0

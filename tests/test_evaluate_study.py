@@ -518,6 +518,7 @@ def test_workers_do_not_change_a_bit(data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "how", "code"), [(1, signal.SIGKILL, -9), (2, signal.SIGINT, 130)])
+@pytest.mark.usefixtures("_no_figures_of_reports")
 def test_a_stopped_run_goes_on_where_it_stopped(data, tmp_path, workers, how, code):
     """SIGKILL as by the system, SIGINT to every process as by Ctrl-C."""
     out = tmp_path / "report"

@@ -168,6 +168,7 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_reports")
 def test_the_flag_puts_fid_into_the_tables_and_completes_g1(data, tmp_path, monkeypatch):
     network, out = tiny(tmp_path / "tiny.onnx"), tmp_path / "out"
     plain = ["evaluate", str(data), "-o", str(out), "--methods", "rpca"]

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -450,6 +451,7 @@ def clips(tmp_path):
 @pytest.mark.slow
 def test_train_on_a_folder_judges_a_new_prior_against_the_shipped_one(clips, hazy_data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_prior, "JUDGED", 2)
+    monkeypatch.setattr(judge, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(1))
     last = {}
 
     @contextlib.contextmanager
@@ -489,10 +491,10 @@ def test_the_gpu_run_in_small_brings_back_what_it_promises(tmp_path):
         "gpu.log",
     }  # fmt: skip
     log = json.loads((tmp_path / "log.json").read_text())
-    assert 1 <= log["ready"] <= 4
+    assert 1 <= log["ready"] <= 2
     assert log["step"] > 0
-    assert log["config"]["network"]["widths"] == [8, 8]
+    assert log["config"]["network"]["widths"] == [8]
     assert prior_hash(load_prior(tmp_path / "prior.safetensors")) == log["prior_sha256"]
     assert "| difference |" in (tmp_path / "development.md").read_text()
-    assert "1 of 4 patients are ready; the others are rendered during training." in done.stdout
+    assert "1 of 2 patients are ready; the others are rendered during training." in done.stdout
     assert (tmp_path / "verdict.txt").read_text()

@@ -35,11 +35,15 @@ from nuclear_diffusion.priors.checkpoint import (
 from nuclear_diffusion.priors.diffusion_prior import SEEN, DiffusionPrior, Posterior
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
+from nuclear_diffusion.training import batches as batches_module
 from nuclear_diffusion.training import loop as training
+from nuclear_diffusion.training import records
+from nuclear_diffusion.training.batches import Batches, batch_of_file, batch_workers, prefetched
 from nuclear_diffusion.training.config import TrainConfig
-from nuclear_diffusion.training.data import Batches, batch_of_file, batch_workers, letterbox, pack_clips
-from nuclear_diffusion.training.loop import VALIDATION_SIGMAS, Progress, train
+from nuclear_diffusion.training.data import letterbox, pack_clips
+from nuclear_diffusion.training.loop import Progress, train
 from nuclear_diffusion.training.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
+from nuclear_diffusion.training.records import VALIDATION_SIGMAS
 
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
 SMALLEST = UNetConfig(grid=2, widths=(6,), blocks=1, embedding=6, fine=0)
@@ -173,12 +177,13 @@ def test_noise_levels_follow_the_mixture():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_training_approaches_the_posterior_mean(tmp_path):
     """x0 = a 1 with a ~ N(m, s^2): E[a | x] = (m / s^2 + sum(x) / sigma^2) / (1 / s^2 + n / sigma^2)."""
     config = TrainConfig(
-        UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
-        steps=400, batch=16, halved_until=0, lr=4e-3, warmup=20, ema=0.97, p_mean=-1.0, p_std=0.8, tail=0.0,
-        augment=False, log_every=400, validate_every=400,
+        UNetConfig(grid=4, widths=(24,), blocks=1, embedding=16, fine=0),
+        steps=200, batch=16, halved_until=0, lr=1.2e-2, warmup=20, ema=0.95, p_mean=-1.0, p_std=0.8, tail=0.0,
+        augment=False, log_every=200, validate_every=200,
     )  # fmt: skip
     n, m, s = 64, 0.5, 0.15
     train_frames, val_frames, test_frames = (
@@ -246,6 +251,7 @@ def test_a_checkpoint_of_another_run_is_refused(one_step_run):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
     """A learning rate that wrecks the weights: the start is validated too, and stays the best."""
     start = one_step_run / "prior.safetensors"
@@ -260,8 +266,8 @@ def test_a_run_never_ends_worse_than_it_started(one_step_run, tmp_path):
 def test_the_first_part_of_a_run_is_on_halved_frames():
     """Each batch is of its own step, and halved as long as that step is in the first `halved_until` of the run."""
     batches = SimpleNamespace(at=lambda step, halved, ready: (step, halved))
-    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5), ready=None)
-    with training._prefetched(batches, 3, run) as made:  # pyright: ignore
+    run = SimpleNamespace(fraction=lambda step: step / 10, config=TrainConfig(halved_until=0.5))
+    with prefetched(batches, 3, partial(records.Run.halved, run), None) as made:  # pyright: ignore
         assert [next(made) for _ in range(4)] == [(3, True), (4, True), (5, False), (6, False)]
 
 
@@ -286,10 +292,9 @@ class Slow:
 @pytest.mark.usefixtures("wrong_types")
 def test_a_batch_is_used_again_until_the_next_one_is_there(monkeypatch):
     """At most as often as may be; and a batch is of the clips that were there when it was asked for."""
-    monkeypatch.setattr(training, "_makers", lambda batches: (Slow({1, 3}), None, 1, 2))
+    monkeypatch.setattr(batches_module, "_makers", lambda batches: (Slow({1, 3}), None, 1, 2))
     counts = iter(range(10, 99))
-    run = SimpleNamespace(fraction=lambda step: 1.0, config=TrainConfig(), ready=lambda: next(counts))
-    with training._prefetched(None, 0, run) as made:  # pyright: ignore
+    with prefetched(None, 0, lambda step: False, lambda: next(counts)) as made:  # pyright: ignore
         assert [next(made) for _ in range(6)] == [(0, 10), (1, 11), (1, 11), (1, 11), (2, 12), (3, 13)]
 
 
@@ -300,7 +305,7 @@ def test_beside_a_gpu_validation_has_a_tenth_of_the_minutes(monkeypatch):
     )
 
     def due(step):
-        return training._Run.validates(run, step)  # pyright: ignore
+        return records.Run.validates(run, step)  # pyright: ignore
 
     assert [due(step) for step in (4, 5)] == [False, True]
     run.validating, run.last_validating = 12.0, 8.0
@@ -347,6 +352,7 @@ def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp
     np.testing.assert_allclose(made, batches.at(4, True, 2), atol=1 / 255 / 16)
 
 
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_run_on_frames_that_are_filled_in_goes_on_when_all_are_there(tmp_path):
     """Its records tell how many there were, and its mean stays that of the start."""
     frames, count = flat_frames(40), [20]
@@ -418,6 +424,7 @@ class FakeJudge:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
     """Not those with the lowest errors, which a run without a judge keeps; and judging takes no time from training."""
     train(flat_frames(8), tmp_path / "alone", FOUR_STEPS)
@@ -433,7 +440,8 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
         pass_time(2.0)
         return take_step(*arguments)
 
-    monkeypatch.setattr(training, "time", clock)
+    for module in (training, records):
+        monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(training, "_take_step", slow_step)
     judge = FakeJudge([0.3 if step == best else -0.1 * step for step in range(1, 5)], called=lambda: pass_time(50.0))
     told: list[Progress] = []
@@ -455,6 +463,7 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
         assert state.images_per_second == pytest.approx(2 / 2)  # frames a step, seconds a step
 
 
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_weights_half_way_back_to_the_start_compete(one_step_run, tmp_path):
     """They are the mean of the start's and of the averaged ones, and are kept where the judge likes them best."""
     start = load_ours(one_step_run / "prior.safetensors")
@@ -487,6 +496,7 @@ class SummaryWriter:
 """
 
 
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_tensorboard_is_told_what_the_log_holds_where_it_is_installed(one_step_run, tmp_path, monkeypatch):
     (tmp_path / "tensorboardX.py").write_text(BOARD)
     monkeypatch.syspath_prepend(tmp_path)
@@ -508,7 +518,7 @@ def test_tensorboard_is_told_what_the_log_holds_where_it_is_installed(one_step_r
 
 def test_nothing_asks_for_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert training._board(tmp_path / "board") is None
+    assert records._board(tmp_path / "board") is None
     assert not list(tmp_path.iterdir())
 
 
@@ -560,6 +570,7 @@ def test_a_run_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_training_can_start_from_a_prior_in_bfloat16(tmp_path):
     weights = tmp_path / "start.safetensors"
     prior = random_prior(SMALLEST)
@@ -678,14 +689,15 @@ def test_a_clip_is_seen_over_eight_frames_at_most():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_prior_trained_on_pairs_uses_the_hazy_frame(tmp_path):
     """Clean frames are flat, of random level a; the hazy one is a + 0.3. E[x0 | y] is exact, E[x0] knows nothing."""
     clean = flat_frames(512, 0, side=8)
     hazy = np.clip(clean.astype(int) + 76, 0, 255).astype(np.uint8)
     config = TrainConfig(
-        UNetConfig(grid=4, widths=(32,), blocks=1, embedding=16, fine=0),
-        steps=200, batch=16, halved_until=0, lr=4e-3, warmup=20, ema=0.95, augment=False, log_every=200,
-        validate_every=200,
+        UNetConfig(grid=4, widths=(16,), blocks=1, embedding=16, fine=0),
+        steps=120, batch=16, halved_until=0, lr=8e-3, warmup=20, ema=0.93, augment=False, log_every=120,
+        validate_every=120,
     )  # fmt: skip
     prior = train(np.stack([clean, hazy], 1)[:, None], tmp_path, config).prior
     assert prior.haze_aware

@@ -1,6 +1,7 @@
 """Weights on disk: safetensors files with the architecture as JSON metadata. Nothing is ever unpickled."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.resources
 import json
@@ -207,13 +208,18 @@ def _load(path: Path) -> DiffusionPrior:
             f"{path} is not a plausible prior ({error}): give weights made by this version's `train`."
         ) from error
     require_finite(path, tensors)
-    template = eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
-    network = fill_arrays(template, tensors, str(path))
+    network = fill_arrays(_template(config), tensors, str(path))
     if metadata.get("sha256", known := tensors_hash(tensors)) != known:
         raise InputError(f"{path} is damaged (its weights have another hash than when it was written): copy it again.")
     return DiffusionPrior(
         network, numbers.mean, numbers.scale, numbers.sigma_min, numbers.sigma_max, config.stride, config.haze_aware
     )
+
+
+@functools.cache
+def _template(config: UNetConfig) -> UNet:
+    """The shapes of a network's arrays, which take as long to find as the weights take to read."""
+    return eqx.filter_eval_shape(UNet, config, key=jax.random.key(0))
 
 
 def _architecture(path: Path, text: str) -> UNetConfig:

@@ -18,11 +18,12 @@ from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.priors.checkpoint import as_blind, load_trained, prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.priors.unet import UNetConfig
+from nuclear_diffusion.training.batches import beside_gpu
 from nuclear_diffusion.training.clips import read_frames, render_ahead, render_frames
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
-from nuclear_diffusion.training.loop import Progress, beside_gpu, train
+from nuclear_diffusion.training.loop import Progress, train
 from nuclear_diffusion.training.request import Request
 
 STEPS, MORE_STEPS = 20_000, 2_400
