@@ -15,6 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 import scipy.io
+import SimpleITK as sitk
 import tifffile
 from PIL import Image
 from pydicom import uid
@@ -23,7 +24,7 @@ from pydicom.encaps import encapsulate
 from pydicom.fileset import FileSet
 
 from nuclear_diffusion import InputError
-from nuclear_diffusion.io import read_video
+from nuclear_diffusion.io import open_writer, read_video
 from nuclear_diffusion.io.find import expand, find_clips
 from test_io_formats import CLIP, COLOR, check
 from test_io_read import smooth_clip, write_dicom
@@ -310,3 +311,28 @@ def test_the_library_logs_what_was_understood_and_what_is_in_doubt(tmp_path, cap
     assert "6 frames of 20 x 28" in said["INFO"]
     assert said["WARNING"] == f"{tmp_path / 'c.npy'}: {clip.notes[0]}"
     assert "--white 4095" in said["WARNING"]
+
+
+# ------------------------------------------------------------------------------------ headers of the input
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("c.nrrd", b"space: left-posterior-superior", b"space: " + b"x" * 5000),  # ends ITK itself
+        ("c.mha", b"ElementSpacing = 1 1 1", b"ElementSpacing = 0 0 1"),
+        ("c.mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 0 0 0 0 0 0 0 0 0"),
+        ("c.mha", b"Offset = 0 0 0", b"Offset = nan 0 0"),
+    ],
+)
+def test_a_geometry_without_sense_is_left_out(tmp_path, name, old, new):
+    sitk.WriteImage(sitk.GetImageFromArray(CLIP), str(tmp_path / name))
+    whole = (tmp_path / name).read_bytes()
+    assert whole.count(old) == 1
+    (tmp_path / name).write_bytes(whole.replace(old, new))
+    clip = check(tmp_path / name)
+    for kind, suffix in (("mha", ".mha"), ("nifti", ".nii.gz"), ("dicom", ".dcm")):
+        with open_writer(tmp_path / f"out{suffix}", kind, clip.shape, clip.fps, source=clip) as writer:
+            writer.append(clip.frames)
+        np.testing.assert_array_equal(read_video(tmp_path / f"out{suffix}").frames, clip.frames)
+    assert sitk.ReadImage(str(tmp_path / "out.mha")).GetSpacing()[:2] == (1, 1)
