@@ -48,7 +48,7 @@ def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
         ]
         for record in found
     ]
-    missing = [table for table in tables if table.name not in {record.table for record in found}]
+    missing = [table for table in tables if table.command not in {record.command.split()[3] for record in found}]
     others = markdown(
         ["Command", "Shows"], [[f"`python -m benchmarks {each.command}`", each.shows] for each in missing]
     )
@@ -58,11 +58,11 @@ Every table of the documents is made by one command, from the root of the reposi
 --help` lists its options. A command writes its table, the numbers behind it and a record of how they were made to
 `benchmarks/results`, and updates this page. Interrupted runs resume.
 
-Only tables of the shipped prior are kept. Tables on development patients are for choosing between variants, tables on
+Only tables of the shipped priors are kept. Tables on development patients are for choosing between variants, tables on
 test patients for reporting.
 
 {markdown(["Table", "Shows", "Command", "Prior", "Date", "Machine"], rows)}
-Not measured with this prior yet:
+Not measured with these priors yet:
 
 {others}
 This page is written by `python -m benchmarks index`.

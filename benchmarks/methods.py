@@ -33,12 +33,13 @@ from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.measure.statistics import differences, patient_means, summarise, tidy
 from nuclear_diffusion.measure.style import LOOKS
 from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
+from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.priors.protocol import knows_haze
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Method, Mmse, Paper, Zea, as_dict, from_dict
 
 PEERS: dict[str, Paper | Zea] = {"paper": Paper(steps=25), "zea": Zea(steps=25)}
-"""With 25 steps, because 500 would take days on two CPU cores."""
+"""With 25 steps, because 500 take hours on two CPU cores."""
 
 NAMES = {method: look.title for method, look in LOOKS.items()}
 NAMES |= {method: f"{NAMES[method]}, {peer.steps} steps" for method, peer in PEERS.items()}
@@ -168,7 +169,10 @@ paired difference excludes 0:
 {group_table(groups, COLUMNS, before=NAMES["hazy"], after=ours).markdown()}
 """
         chosen = "".join(f"- {NAMES[name]}: {_in_words(method)}\n" for name, method in methods.items())
-        priors = {"blind" if name == self.blind else name: prior_named(name).sha256 for name in _prior_names(methods)}
+        priors = {
+            name if name in SHIPPED or name != self.blind else "blind": prior_named(name).sha256
+            for name in _prior_names(methods)
+        }
         record = record_of(self, priors, DEFAULTS[self.command])
         page = f"""# Simulated patients: {kind.about}
 

@@ -90,7 +90,8 @@ def test_a_clip_in_parts_is_the_whole_clip_bit_for_bit(frames):
 
 def test_the_estimate_is_the_cross_fade_of_its_windows():
     video = moving(110)
-    parts = [estimating.estimate_window(y, PRIOR, estimating.Completion()).share for y in (video[:60], video[50:])]
+    halves = (jnp.asarray(y) for y in (video[:60], video[50:]))
+    parts = [estimating.estimate_window(y, PRIOR, estimating.Completion()).share for y in halves]
     weight = np.minimum(np.arange(1, 61), np.arange(60, 0, -1))[:, None, None]
     total, expected = np.zeros((110, 1, 1)), np.zeros_like(video)
     for frames, part in zip((slice(60), slice(50, None)), parts, strict=True):

@@ -408,6 +408,7 @@ def test_a_blind_prior_sees_clean_frames_as_they_are_and_is_not_judged(data, ini
     assert set(told["frames"].ravel()) == {40 if simulated else 90}  # the clean ones
     assert told["val_frames"].shape == ((0, 32, 32) if simulated else (2, 32, 32))
     assert told["judge"] is None
+    assert not told["config"].augment
     if simulated:
         assert stand_ins["render"]["patients"] == 7
     else:

@@ -205,7 +205,7 @@ def test_is_a_sampler_of_sample():
 def test_method_zea_is_the_published_default():
     assert as_dict(ZeaMethod()) == {
         "method": "zea",
-        "prior": "echo",
+        "prior": "echo-blind",
         "gamma": 1.0,
         "steps": 500,
         "window": 7,

@@ -25,7 +25,8 @@ from nuclear_diffusion.priors.zea_preset import is_preset, load_preset
 from nuclear_diffusion.text import decode_json, require_file
 
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
-SHIPPED = ("echo",)
+SHIPPED = ("echo", "echo-blind")
+"""The haze-aware prior, trained on pairs of hazy and clean clips, and one as the paper's, trained on clean frames."""
 
 MAX_WEIGHTS = 1 << 32
 """Largest file of weights, bytes."""
@@ -133,7 +134,9 @@ def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None
 
 
 def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePreserving:
-    """Load the shipped prior "echo", a file that `save_prior` wrote, or the folder of a training run or a zea preset.
+    """Load a shipped prior, a file that `save_prior` wrote, or the folder of a training run or a zea preset.
+
+    "echo" is haze-aware, "echo-blind" knows clean frames only, as the paper's prior.
 
     Weights are float32. Nothing is downloaded. Raises InputError for a missing, damaged or unknown file.
     """

@@ -43,8 +43,9 @@ MOST, LARGEST = 1_000_000, 1e30
 PriorName = Annotated[
     str,
     arg(
-        metavar="echo|PATH",
-        help="Diffusion prior: 'echo' (shipped), a .safetensors file you trained, or a zea preset folder.",
+        metavar="echo|echo-blind|PATH",
+        help="Diffusion prior: 'echo' (trained on hazy and clean clips) and 'echo-blind' (on clean frames only) are "
+        "shipped; or a .safetensors file you trained, or a zea preset folder.",
     ),
 ]
 Seed = Annotated[int, arg(help="Random seed; results are bit-identical for the same seed on the same machine.")]
@@ -250,7 +251,7 @@ class Nuclear(_Settings, frozen=True):
 class Paper(_Settings, frozen=True):
     """Algorithm 1 with the paper's gamma, mu, window and steps, and step sizes just below the limit of divergence."""
 
-    prior: PriorName = "echo"
+    prior: PriorName = "echo-blind"
     mu: Annotated[float, arg(help="Precision of the noise (1 / variance), for intensity in [0, 1].")] = 2.0
     gamma: Gamma = 1.0
     steps: Steps = 500
@@ -294,7 +295,7 @@ class Paper(_Settings, frozen=True):
 class Zea(_Settings, frozen=True):
     """The published implementation, zea 0.1.8, with its defaults."""
 
-    prior: PriorName = "echo"
+    prior: PriorName = "echo-blind"
     gamma: Gamma = 1.0
     steps: Steps = 500
     window: Window = 7

@@ -60,7 +60,7 @@ class Request:
         arg(
             metavar="INT",
             help="Length of the run in optimiser steps, unless --minutes ends it earlier.",
-            help_behavior_hint="(default: 20000, or 4000 from an existing prior)",
+            help_behavior_hint="(default: 20000, or 2400 from an existing prior)",
         ),
     ] = None
     batch: Annotated[int, arg(help="Frames per step.")] = 5
@@ -69,7 +69,7 @@ class Request:
         arg(
             metavar="FLOAT",
             help="Peak learning rate.",
-            help_behavior_hint="(default: 0.005, or 0.001 from an existing prior)",
+            help_behavior_hint="(default: 0.005; from an existing prior 0.001, or 0.002 with --blind)",
         ),
     ] = None
     init: Annotated[

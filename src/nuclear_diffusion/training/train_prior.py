@@ -25,7 +25,7 @@ from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
 from nuclear_diffusion.training.loop import Progress, beside_gpu, train
 from nuclear_diffusion.training.request import Request
 
-STEPS, MORE_STEPS = 20_000, 4_000
+STEPS, MORE_STEPS = 20_000, 2_400
 """Length of a run from random weights and from a prior: about five hours and one hour on two cores."""
 
 VALIDATE_EVERY, VALIDATE_MORE = 500, 200
@@ -84,7 +84,10 @@ def _train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None
         minutes=request.minutes,
         batch=request.batch,
         halved_until=0.5 if afresh else 0.0,
-        lr=request.learning_rate or (5e-3 if afresh else 1e-3),
+        lr=request.learning_rate or (5e-3 if afresh else 2e-3 if blind else 1e-3),
+        # clean frames as they are, and more noise, at which the shapes of samples are decided
+        augment=not blind,
+        p_mean=-1.2 if blind else -2.0,
         validate_every=VALIDATE_EVERY if afresh else VALIDATE_MORE,
     )
     if afresh:
