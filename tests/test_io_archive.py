@@ -173,6 +173,20 @@ def test_a_dicomdir_whose_files_are_elsewhere_is_refused_truly(tmp_path):
         expand([tmp_path / "copy" / "DICOMDIR"])
 
 
+def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path):
+    path = disk(tmp_path / "disk")
+    dataset = pydicom.dcmread(path)
+    (tmp_path / "OUT").mkdir()
+    write_dicom(tmp_path / "OUT" / "CLIP", CLIP)
+    with warnings.catch_warnings(action="ignore"):  # pydicom says that this is no valid name
+        for record in dataset.DirectoryRecordSequence:
+            if "ReferencedFileID" in record:
+                record.ReferencedFileID = ["..", "OUT", "CLIP"]
+        pydicom.dcmwrite(path, dataset)
+    with pytest.raises(InputError, match="files that are not here"):
+        expand([path])
+
+
 def test_stills_of_several_series_are_no_clip(tmp_path):
     for number in range(3):
         write_dicom(tmp_path / f"IM{number}", CLIP[number : number + 1], SeriesInstanceUID=f"1.2.{number}")

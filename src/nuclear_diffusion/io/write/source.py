@@ -58,10 +58,8 @@ def itk_header(target: Target) -> sitk.ImageFileReader | None:
         reader.ReadImageInformation()
     except RuntimeError:
         return None
-    spacing, direction = (
-        np.array(reader.GetSpacing()),
-        np.array(reader.GetDirection()).reshape(reader.GetDimension(), -1),
-    )
+    spacing = np.array(reader.GetSpacing())
+    direction = np.array(reader.GetDirection()).reshape(len(spacing), -1)
     numbers = np.concatenate([spacing, reader.GetOrigin(), direction.ravel()])
     sound = np.isfinite(numbers).all() and spacing.min() > 0 and abs(np.linalg.det(direction)) > _SINGULAR
     return reader if sound else None
