@@ -4,6 +4,7 @@ All public names are here: `import nuclear_diffusion as nd`, then `nd.separate`,
 on first use, which keeps the import and the command line's help fast. Research use only.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from nuclear_diffusion.training.loop import train
     from nuclear_diffusion.version import __version__
     from nuclear_diffusion.view.show import show
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless a program asks for it
 
 _HOME = {
     "paper.algorithm1": ["Algorithm1"],

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import logging
 import sys
 import threading
 import time
@@ -18,9 +17,6 @@ FIRST_SECONDS, LINE_SECONDS = 5.0, 60.0
 
 EVENT_SECONDS = 1.0
 """Seconds between progress events for scripts."""
-
-
-logging.getLogger("nuclear_diffusion").addHandler(logging.NullHandler())  # silent unless a program asks for it
 
 
 class Reporter:

@@ -15,6 +15,7 @@ from nuclear_diffusion.io.formats import (
     name_of,
     one_clip,
 )
+from nuclear_diffusion.io.formats.dicom import indexed
 
 _PATIENT = re.compile(r"patient[-_ ]?\d+", re.IGNORECASE)
 
@@ -26,7 +27,7 @@ def patient_of(clip: str) -> str:
 
 
 def expand(paths: Sequence[Path]) -> list[Source]:
-    """The clips that were typed: folders of several clips become their clips, and images of one series one clip.
+    """The clips that were typed: folders and DICOMDIRs become their clips, and images of one series one clip.
 
     Raises `InputError` for a folder without clips.
     """
@@ -36,6 +37,9 @@ def expand(paths: Sequence[Path]) -> list[Source]:
             series.setdefault((path.parent, re.sub(r"\d+(?=\D*$)", "*", path.name)), []).append(path)
     found: list[Source] = []
     for path in paths:
+        if (files := indexed(path)) is not None:
+            found += _of_index(path, set(files))
+            continue
         if path.is_dir() and not one_clip(path):
             found += _clips_in(path)
             continue
@@ -45,6 +49,15 @@ def expand(paths: Sequence[Path]) -> list[Source]:
         elif path == members[0]:  # typed as *.png
             found.append(files_of(members))
     return found
+
+
+def _of_index(path: Path, files: set[Path]) -> list[Source]:
+    """The clips that a DICOMDIR names."""
+    clips = [source for folder in dict.fromkeys(sorted(file.parent for file in files)) for source in find_clips(folder)]
+    clips = [source for source in clips if files.intersection(source.files if isinstance(source, Frames) else [source])]
+    if not clips:
+        raise InputError(f"{path} is a DICOMDIR, an index of files that are not here: give a clip.")
+    return clips
 
 
 def _clips_in(folder: Path) -> list[Source]:

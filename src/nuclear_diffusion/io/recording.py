@@ -1,5 +1,6 @@
 """A clip of any length, decoded block by block."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from nuclear_diffusion.io.values import COLOR_SPREAD, Survey, brightness, choose
 from nuclear_diffusion.types import Mask
 
 DEFAULT_FPS = 30.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +153,10 @@ def _recording(
     scale, notes = choose_range(source, stored, reading, found)
     fps, rate = _rate(stored.fps, reading.fps)
     notes = (*stored.notes, *stored.found(), *rate, *notes)
+    size = f"{found.count} frames of {found.shape[0]} x {found.shape[1]}"
+    log.info("%s: %s, %s, %g frames/s, black %g, white %g", source, stored.kind, size, fps, *scale)
+    for note in notes:
+        log.warning("%s: %s", source, note)
     spread = found.spread / (1 if found.dtype is None else abs(scale.white - scale.black))
     colored = spread > COLOR_SPREAD
     count, shape = found.count, found.shape

@@ -36,8 +36,11 @@ class Survey:
     varied: bool = False
     first: float | None = None
 
-    def add(self, path: Path, picture: Picture, ranged: bool, enough: float) -> None:
-        """Take a frame into account. Raises `InputError` if it does not fit the others."""
+    def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:
+        """Take a frame into account. Raises `InputError` if it does not fit the others.
+
+        In dB the logarithm of 0 is black.
+        """
         if self.count and picture.shape[:2] != self.shape:
             listed = ", ".join(f"{height} x {width}" for height, width in sorted({self.shape, picture.shape[:2]}))
             raise InputError(f"{path} mixes frames of different sizes ({listed}): crop them to one size.")
@@ -61,6 +64,8 @@ class Survey:
             self.spread = max(self.spread, picture.spread()) if self.spread <= enough else self.spread
         if ranged or not self.varied:
             low, high = float(grey.min()), float(grey.max())
+            if decibel and low == -np.inf < high:
+                low = float(grey[np.isfinite(grey) | np.isnan(grey)].min())
             if np.isnan(low + high) or np.isinf(low) or np.isinf(high):  # min and max propagate NaN
                 raise InputError(f"{path} holds NaN or infinite values: replace them first.")
             self.low, self.high = min(self.low, low), max(self.high, high)
@@ -80,7 +85,8 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
             eight = picture.dtype == np.uint8 or picture.dtype.kind == "b"
             span = abs(told[1] - told[0]) if told else 255 if eight else np.inf
             ranged = not eight and (told is None or picture.dtype.kind == "f")
-        found.add(path, picture, ranged, enough=COLOR_SPREAD * span)
+        decibel = stored.decibel or reading.db is not None
+        found.add(path, picture, ranged, enough=COLOR_SPREAD * span, decibel=decibel)
         whole = whole or stored.count is None or ranged
         if not whole and found.varied and (stored.channels == 1 or found.spread > COLOR_SPREAD * span):
             break

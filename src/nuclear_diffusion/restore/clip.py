@@ -1,6 +1,7 @@
 """Dehaze one clip: find its images, fit them to the prior's grid, separate, and map the haze back."""
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ PIECE = 16
 
 TIDY = 4 * PIECE
 """Frames after which freed memory is returned."""
+
+log = logging.getLogger(__name__)
 
 Kept = Callable[[str, type, int], Once[Any] | None]
 """Where finished windows are kept; see `methods.Job`."""
@@ -128,6 +131,8 @@ def dehaze_recording(
     haze is mapped back. `seen`: the recording's `survey`. `kept`: see `methods.Job`.
     """
     check_separable(recording, seen, method)
+    for note in seen.notes:
+        log.warning("%s: %s", recording.source, note)
     clock, spent = time.perf_counter(), 0.0
     layout = Layout.find(seen.looks, size, sector)
 

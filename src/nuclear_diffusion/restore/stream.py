@@ -1,5 +1,6 @@
 """Dehaze a live source: frames go in as they come, and come out as soon as their window is full."""
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,6 +20,8 @@ from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, Estimate, estima
 from nuclear_diffusion.restore.frames import Judge
 from nuclear_diffusion.restore.render import STRENGTH, limits, render
 from nuclear_diffusion.types import Frame, Video
+
+log = logging.getLogger(__name__)
 
 
 def stream(
@@ -71,6 +74,8 @@ def _stream(frames: Iterable[Any], prior: Prior, strength: float, window: int, o
 
     for frame in _single(frames):
         kind = judge(frame)
+        if kind != "new":
+            log.info("A frame is %s: it comes back %s.", kind, "as it is" if kind == "black" else "as the one before")
         output.put(frame, kind)
         if kind == "new":
             recent.append(frame)

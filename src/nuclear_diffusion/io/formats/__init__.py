@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def find_clips(folder: Path) -> list[Source]:
     Raises:
         InputError: the folder holds the same frames twice, in two formats.
     """
-    entries = _sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    entries = _sorted(path for path in folder.iterdir() if path.name[0] != "." and not _waits(path))
     files = [path for path in entries if path.is_file()]
     used: set[Path] = {path for path in files if path.suffix.lower() in (".raw", ".zraw")}  # the data of an MHD
     used |= {path for path in files if path.suffix.lower() == ".img" and path.with_suffix(".hdr") in files}
@@ -156,9 +157,10 @@ def find_clips(folder: Path) -> list[Source]:
             ordered = tuple(path for _, path in sorted(members, key=lambda item: (item[0], item[1].name)))
             found.append(Frames(_common_name(folder, ordered, len(slices)), folder, ordered))
             used |= set(ordered)
+    apart = {path for members in slices.values() for _, path in members}
     series: dict[str, list[Path]] = {}
     for path in files:
-        if path not in used and (name := re.sub(r"\d+(?=\D*$)", "*", _stem(path))) != _stem(path):
+        if path not in used and path not in apart and (name := re.sub(r"\d+(?=\D*$)", "*", _stem(path))) != _stem(path):
             series.setdefault(name + path.name[len(_stem(path)) :], []).append(path)
     for pattern, members in series.items():
         if _holds_one_frame(members[0]):
@@ -244,9 +246,18 @@ def may_be_clip(source: Source) -> bool:
     if source.is_dir():
         return zarrs.is_store(source)
     with door(source, "a clip"):
-        if source.name == "DICOMDIR":
+        if source.name.upper() == "DICOMDIR":
             return False
         return any(known.begins(head(source)) or source.name.lower().endswith(known.suffixes) for known in FORMATS)
+
+
+def _waits(path: Path) -> bool:
+    """Whether a path is a pipe, a socket or a device, which may never answer."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # whoever opens it says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _several(source: Path) -> bool:

@@ -45,6 +45,8 @@ def open_npz(path: Path, reading: Reading) -> Stored:
                         if dtype.hasobject:
                             raise ValueError("pickled")
                         check_size(path, shapes[name], dtype.itemsize, reading.max_bytes)
+        if not shapes:
+            raise InputError(f"{path} is an archive without NumPy arrays: unpack it, and give a clip.")
         name = pick(path, shapes, reading.dataset)
         with np.load(path, allow_pickle=False) as loaded:
             array = loaded[name]

@@ -23,7 +23,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats import movie
-from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.guard import check_size, head, memory_limit
 from nuclear_diffusion.io.regions import dicom_regions
 from nuclear_diffusion.io.stored import Picture, Range, Stored
 
@@ -85,7 +85,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     """A DICOM file: modality rescale, then the display window, else the bits stored."""
     pixels = _find(path, reading)
     dataset = _flat(pixels.dataset)
-    notes: list[str] = []
+    notes = ["The frames are slices of volumes."] if dataset.get("SOPClassUID") == uid.EnhancedUSVolumeStorage else []
     region = dicom_regions(dataset, (int(dataset.Rows), int(dataset.Columns)))
     fps = dicom_rate(dataset)
     if _is_video(pixels.syntax):
@@ -101,6 +101,11 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     dtype = np.dtype(
         np.uint8 if dataset.BitsAllocated <= 8 else np.uint16 if dataset.BitsAllocated <= 16 else np.uint32
     )
+    unused = int(dataset.get("HighBit") or bits - 1) + 1 - bits  # bits below the stored ones
+    if 0 < unused <= dataset.BitsAllocated - bits:
+        pixels.options["bits_stored"] = int(dataset.BitsAllocated)
+    else:
+        unused = 0
     palette = photometric == "PALETTE COLOR"
     lookup = False
     if palette:
@@ -108,7 +113,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     elif samples == 1:
         lookup, scale, full = _display(dataset, bits, signed, photometric == "MONOCHROME1")
         dtype = None if lookup or signed else dtype
-    elif bits <= 8:
+    if scale is None and (bits < 8 or (samples == 3 and bits == 8)):
         scale = Range(0, full.white)
     if floats := {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}.get(
         pixels.options["pixel_keyword"]
@@ -116,7 +121,9 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
         dtype, full = np.dtype(floats), None
 
     def frames() -> Iterator[Picture]:
-        for frame in _decode(path, pixels, raw=photometric not in ("YBR_FULL", "YBR_FULL_422"), count=count):
+        for frame, _ in _decode(path, pixels, raw=photometric not in ("YBR_FULL", "YBR_FULL_422"), count=count):
+            if unused:
+                frame = frame >> unused
             if palette:
                 yield apply_color_lut(frame, dataset)
             elif lookup:
@@ -151,9 +158,13 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
         start = file.tell()
         if "DirectoryRecordSequence" in dataset:
-            raise InputError(_directory(path, dataset))
+            files = indexed(path) or []
+            such = f", such as {files[0]}" if files else ""
+            raise InputError(f"{path} is a DICOMDIR, an index of {len(files)} files that are here: give one{such}.")
         meta = getattr(dataset, "file_meta", None) or pydicom.Dataset()
         syntax = uid.UID(str(meta.get("TransferSyntaxUID") or _guessed_syntax(dataset)))
+        if not syntax.is_transfer_syntax or syntax.is_private:
+            raise InputError(f"{path} has the transfer syntax {syntax}, which is not known: export it uncompressed.")
         data: bytes | None = None
         if syntax == uid.DeflatedExplicitVRLittleEndian:
             data = _inflated(path, memory_limit(reading.max_bytes))
@@ -224,16 +235,17 @@ def _open(path: Path, pixels: _Pixels) -> io.BufferedIOBase:
     return file
 
 
-def _decode(path: Path, pixels: _Pixels, *, raw: bool, count: int) -> Iterator[Shaped[ndarray, "height width *rgb"]]:
-    """The frames, through the first of pydicom's decoders that can."""
+def _decode(
+    path: Path, pixels: _Pixels, *, raw: bool, count: int
+) -> Iterator[tuple[Shaped[ndarray, "height width *rgb"], dict[str, Any]]]:
+    """The frames, through the first of pydicom's decoders that can, and what their codes say of them."""
     try:
         decoder = get_decoder(pixels.syntax)
         plugin = "pillow" if pixels.syntax == uid.JPEGBaseline8Bit else ""
         with _open(path, pixels) as stream:
             file: Any = stream
             items = decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options)
-            for frame, _ in islice(items, count):
-                yield frame
+            yield from islice(items, count)
     except (NotImplementedError, RuntimeError) as error:
         raise InputError(
             f"{path} has pixel data that cannot be decoded (transfer syntax {pixels.syntax.name}), it is damaged or "
@@ -258,7 +270,7 @@ def _count(path: Path, pixels: _Pixels, notes: list[str]) -> int:
             held = fragments
         else:
             held = firsts or fragments
-        if expected is not None and held > expected and not offsets and expected == 1:
+        if expected == 1 and not offsets and not firsts:
             held = 1  # one frame in several fragments
     else:
         each = pixels.options
@@ -287,11 +299,16 @@ def _count(path: Path, pixels: _Pixels, notes: list[str]) -> int:
 def _photometric(path: Path, pixels: _Pixels, notes: list[str]) -> str:
     """The colour space of the bytes: a tag that says RGB for YBR, or the reverse, makes grey tissue green or pink."""
     stated = pixels.options["photometric_interpretation"]
-    if pixels.options["samples_per_pixel"] != 3 or pixels.options["bits_allocated"] != 8:
+    if pixels.options["samples_per_pixel"] == 1:
         return stated
-    if stated not in ("RGB", "YBR_FULL", "YBR_FULL_422"):
+    if stated.startswith("YBR_PARTIAL") and pixels.syntax.is_encapsulated:  # JPEG fills the range, whatever is said
+        stated = pixels.options["photometric_interpretation"] = "YBR_FULL_422"
+    if stated not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
+        raise InputError(f"{path} has colours of kind {stated}, which are not supported: export it as RGB.")
+    if pixels.options["bits_allocated"] != 8 or not stated.startswith(("RGB", "YBR_FULL")):
         return stated
-    frame = next(_decode(path, pixels, raw=True, count=1)).reshape(-1, 3).astype(np.int16)
+    frame, coded = next(_decode(path, pixels, raw=True, count=1))
+    frame = frame.reshape(-1, 3).astype(np.int16)
     lit = frame[frame.max(axis=1) > 24]
     if not len(lit):
         return stated
@@ -302,6 +319,8 @@ def _photometric(path: Path, pixels: _Pixels, notes: list[str]) -> str:
         found = "YBR_FULL"
     elif stated != "RGB" and as_rgb > 0.7 > 2 * as_ybr:
         found = "RGB"
+    elif stated == "RGB" and as_rgb <= 0.7 and str(coded["photometric_interpretation"]).startswith("YBR"):
+        found = "YBR_FULL"  # as its JFIF marker says
     if found != stated:
         notes.append(f"The tag says {stated}, but the pixels are {found}.")
         pixels.options["photometric_interpretation"] = found
@@ -371,10 +390,12 @@ def _number(value: Any, default: float | None) -> Any:
 def _palette_range(dataset: pydicom.Dataset) -> Range:
     """The white of a palette: 8-bit entries may be stored under a 16-bit descriptor."""
     entries = int(dataset.RedPaletteColorLookupTableDescriptor[0]) or 2**16
+    if "RedPaletteColorLookupTableData" not in dataset:  # in segments
+        return Range(0, 2 ** int(dataset.RedPaletteColorLookupTableDescriptor[2]) - 1)
     tables = [getattr(dataset, f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")]
     if all(len(table) < 2 * entries for table in tables):
         return Range(0, 255)
-    order = "<" if dataset.file_meta.get("TransferSyntaxUID", uid.ExplicitVRLittleEndian).is_little_endian else ">"
+    order = "<" if dataset.original_encoding[1] else ">"
     top = max(int(np.frombuffer(table[: 2 * entries], f"{order}u2").max()) for table in tables)
     return Range(0, 255 if top <= 255 else 65535)
 
@@ -396,16 +417,20 @@ def _video(path: Path, pixels: _Pixels) -> bytes:
         return b"".join(generate_fragments(file))
 
 
-def _directory(path: Path, dataset: pydicom.Dataset) -> str:
-    """What a DICOMDIR indexes, in words."""
-    names = []
-    for record in dataset.DirectoryRecordSequence:
-        parts = record.get("ReferencedFileID")
-        if parts:
-            names.append(str(path.parent.joinpath(*([parts] if isinstance(parts, str) else parts))))
-    if not names:
-        return f"{path} is a DICOMDIR, an index without files: give a DICOM file."
-    return f"{path} is a DICOMDIR, an index of {len(names)} files: give one of them, such as {names[0]}."
+def indexed(path: Path) -> list[Path] | None:
+    """The files that a DICOMDIR names and that are in its folder; None for any other file."""
+    try:
+        if not (path.is_file() and begins(head(path))):
+            return None
+        dataset = pydicom.dcmread(path, force=True, specific_tags=["DirectoryRecordSequence"])
+        if "DirectoryRecordSequence" not in dataset:
+            return None
+        names = [record.get("ReferencedFileID") for record in dataset.DirectoryRecordSequence]
+        parts = [[name] if isinstance(name, str) else list(name) for name in names if name]
+    except Exception:  # what is damaged is said by whoever opens it
+        return None
+    files = [path.parent.joinpath(*one) for one in parts if ".." not in one and not one[0].startswith("/")]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
 def dicom_rate(dataset: pydicom.Dataset) -> float | None:

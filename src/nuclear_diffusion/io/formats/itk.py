@@ -97,6 +97,7 @@ def open_metaimage(path: Path, reading: Reading) -> Stored:
     elif header != "0":
         start = max(0, _to_int(path, header, "HeaderSize"))
     array = _values(path, _Place(files, start, packed), dtype, shape, reading)
+    _check_flat(path, sizes)
     return of_array(path, "MetaImage", array, named=reading.axes, fps=_plus_rate(fields))
 
 
@@ -204,6 +205,7 @@ def _nifti_header(path: Path, header: bytes) -> _Nifti:
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
     if not 0 <= start < 2**40 or not (math.isnan(slope) or math.isfinite(slope + intercept)):
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
+    _check_flat(path, sizes)
     shape = (*reversed(sizes), *((channels,) if channels > 1 else ()))
     second = _SECONDS.get(units & 0x38)
     fps = 1 / (steps[4] * second) if second and steps[4] > 0 and len(sizes) > 3 else None
@@ -250,6 +252,12 @@ def _unpacked(path: Path, part: Path, place: _Place, size: int) -> ndarray:
     if len(data) != size or not whole:
         raise InputError(f"{path} has compressed data that are damaged or cut short: export it again.")
     return np.frombuffer(data, np.uint8)
+
+
+def _check_flat(path: Path, sizes: Sequence[int]) -> None:
+    """Raise `InputError` for volumes over time: the third axis is no colour."""
+    if len(sizes) == 4 and min(sizes[2:]) > 1 and sizes[3] > 4:
+        raise InputError(f"{path} holds {sizes[3]} volumes of {sizes[2]} slices: save one slice over time.")
 
 
 def _beside(path: Path, where: str, listed: Sequence[str]) -> list[Path]:

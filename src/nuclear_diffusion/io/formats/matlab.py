@@ -32,4 +32,6 @@ def open_matlab(path: Path, reading: Reading) -> Stored:
     rates = [other for other in shapes if is_rate(other) and shapes[other] == (1, 1)]
     loaded = scipy.io.loadmat(path, variable_names=[name, *rates])
     fps = next((scalar(loaded[rate]) for rate in rates), None)
-    return of_array(path, "MATLAB", loaded[name], named=reading.axes, usual="HWT", fps=fps)
+    logical = (name, "logical") in [(one, kind) for one, _, kind in held]
+    array = loaded[name].astype(bool) if logical else loaded[name]
+    return of_array(path, "MATLAB", array, named=reading.axes, usual="HWT", fps=fps)

@@ -105,6 +105,8 @@ class _Movie:
         converter = VideoReformatter()  # one for all frames: each has threads of its own
         self.notes = ()
         with self.open() as file, _container(file) as container:
+            if container.format.name == "gif" and not self._ends(b"\x3b"):
+                self.notes += ("The file is cut short; the frames that are there are taken.",)
             stream = container.streams.video[0]
             # FFV1's threads wait for ever for a frame before them that is damaged
             stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
@@ -123,6 +125,12 @@ class _Movie:
             self.notes += mean_rate(times)[1]
         if count and not self.notes and count < stated - max(1, _SLACK * stated):
             self.notes += (f"The movie is cut short: {count} of {stated} frames are there; they are taken.",)
+
+    def _ends(self, last: bytes) -> bool:
+        """Whether the file ends as it should; zeros may follow."""
+        with self.open() as file:
+            file.seek(max(0, file.seek(0, io.SEEK_END) - 4096))
+            return file.read().rstrip(b"\0").endswith(last)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[tuple[VideoFrame | None, str]]:
         """Frames up to the first that is damaged, and at last a note if there was one."""

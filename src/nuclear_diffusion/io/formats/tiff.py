@@ -20,6 +20,10 @@ from nuclear_diffusion.io.stored import Range, Stored
 
 _MAX_PAGES = 2_000_000
 _FRAMES = "TZQIR"  # tifffile's letters for axes that may count frames
+_COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
+_LYING = 4
+"""Orientations above this one exchange rows and columns."""
+
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 
@@ -31,7 +35,7 @@ def begins(start: bytes) -> bool:
 def open_tiff(path: Path, reading: Reading) -> Stored:
     """A stack: one page a frame, or one array."""
     _check_pages(path)
-    with tifffile.TiffFile(path) as tiff:
+    with _opened(path) as tiff:
         series = _series(path, tiff)
         page: Any = tiff.pages[0]
         shape, order = tuple(int(side) for side in series.shape), series.axes
@@ -54,6 +58,9 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
             low, high = scale or Range(0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
             scale = Range(high, low)
         compression = page.compression.name if page.compression != 1 else ""
+        turned = page.tags.valueof("Orientation", 1) or 1
+        if page.photometric not in _COLORS and not (compression == "JPEG" and page.photometric.name == "YCBCR"):
+            raise InputError(f"{path} has colours of kind {page.photometric.name}: save it in grey or RGB.")
         try:
             first = page.asarray() if paged else None
         except (ValueError, ImportError) as error:
@@ -63,7 +70,7 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         del first
 
     def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
-        with tifffile.TiffFile(path) as tiff:
+        with _opened(path) as tiff:
             series = _series(path, tiff)
             if paged:
                 inner = "".join(letter for letter in letters if letter in "HWC")
@@ -71,18 +78,18 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
                 for stored in series.pages:
                     if stored is None:
                         raise InputError(f"{path} lacks frames that its metadata names: export it again.")
-                    yield _colored(stored.asarray().transpose(turn), colors)
+                    yield _upright(_colored(stored.asarray().transpose(turn), colors), turned)
                 return
             named = letters.replace("1", "")
             for frame in of_array(path, "TIFF", np.asarray(series.asarray()), named=named).frames():
-                yield _colored(np.asarray(frame), colors)
+                yield _upright(_colored(np.asarray(frame), colors), turned)
 
     kind = f"a TIFF stack ({compression})" if compression else "a TIFF stack"
     return Stored(
         kind,
         frames,
         count,
-        (height, width),
+        (width, height) if turned > _LYING else (height, width),
         channels,
         dtype if colors is None else np.dtype(colors.dtype),
         fps,
@@ -94,6 +101,23 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
 
 def _colored(frame: ndarray, colors: ndarray | None) -> ndarray:
     return frame if colors is None else np.moveaxis(colors[:, frame], 0, -1)
+
+
+def _upright(frame: ndarray, turned: int) -> ndarray:
+    """As the tag Orientation says; 1 is upright."""
+    frame = frame.swapaxes(0, 1) if turned > _LYING else frame
+    down, right = turned in (3, 4, 7, 8), turned in (2, 3, 6, 7)
+    frame = frame[::-1] if down else frame
+    return frame[:, ::-1] if right else frame
+
+
+def _opened(path: Path) -> tifffile.TiffFile:
+    """The file; frames that tifffile has written one after the other are no series each."""
+    tiff = tifffile.TiffFile(path)
+    if not tiff.is_shaped or len(tiff.series) == 1:
+        return tiff
+    tiff.close()
+    return tifffile.TiffFile(path, is_shaped=False)
 
 
 def _series(path: Path, tiff: tifffile.TiffFile) -> Any:
@@ -173,7 +197,7 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
 
 
 def _check_pages(path: Path) -> None:
-    """Raise `InputError` if the chain of pages has a loop, which tifffile would follow for ever."""
+    """Raise `InputError` if the chain of pages has a loop, which tifffile would follow for ever, or is cut."""
     with path.open("rb") as file:
         start = file.read(16)
         order = "<" if start[:2] == b"II" else ">"
@@ -187,8 +211,8 @@ def _check_pages(path: Path) -> None:
             seen.add(offset)
             file.seek(offset)
             number = file.read(struct.calcsize(order + count))
-            if len(number) < struct.calcsize(order + count):
-                return
+            if len(number) < struct.calcsize(order + count) and begins(start):
+                raise InputError(f"{path} is cut short, as its pages end early: export it again.")
             file.seek(struct.unpack(order + count, number)[0] * entry, 1)
             following = file.read(struct.calcsize(order + pointer))
             if len(following) < struct.calcsize(order + pointer):

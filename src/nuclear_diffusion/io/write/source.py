@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
@@ -9,6 +10,10 @@ from pydicom.errors import InvalidDicomError
 from nuclear_diffusion.io.write.target import Target
 
 _ITK_SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd", ".nhdr")
+_LONGEST = 500
+"""Bytes of a line of a header that is shown to ITK."""
+_SINGULAR = 1e-6
+"""The determinant of directions is 1 or -1."""
 _NO_PREAMBLE = ("", ".dcm", ".dicom", ".ima")
 
 
@@ -43,9 +48,9 @@ def dicom_headers(target: Target) -> list[pydicom.Dataset]:
 
 
 def itk_header(target: Target) -> sitk.ImageFileReader | None:
-    """Size, spacing, origin and direction of an input that SimpleITK reads, else None."""
+    """Size, spacing, origin and direction of an input that SimpleITK reads, if they make sense, else None."""
     first = input_file(target)
-    if first is None or not first.name.lower().endswith(_ITK_SUFFIXES):
+    if first is None or not first.name.lower().endswith(_ITK_SUFFIXES) or _is_odd(first):
         return None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(first))
@@ -53,7 +58,24 @@ def itk_header(target: Target) -> sitk.ImageFileReader | None:
         reader.ReadImageInformation()
     except RuntimeError:
         return None
-    return reader
+    spacing = np.array(reader.GetSpacing())
+    direction = np.array(reader.GetDirection()).reshape(len(spacing), -1)
+    numbers = np.concatenate([spacing, reader.GetOrigin(), direction.ravel()])
+    sound = np.isfinite(numbers).all() and spacing.min() > 0 and abs(np.linalg.det(direction)) > _SINGULAR
+    return reader if sound else None
+
+
+def _is_odd(file: Path) -> bool:
+    """Whether a header of text has a line on which ITK may crash: teem, its reader of NRRD, copies it unchecked."""
+    with file.open("rb") as opened:
+        if file.name.lower().endswith((".nii", ".nii.gz")):
+            return False
+        while line := opened.readline(_LONGEST + 1):
+            if len(line) > _LONGEST:
+                return True
+            if not line.strip() or line.startswith(b"ElementDataFile"):
+                return False
+    return False
 
 
 def pixel_spacing(target: Target) -> tuple[float, float] | None:

@@ -1,0 +1,352 @@
+"""Files as forty years of scanners and scripts leave them in archives: read as they were meant, or refused truly."""
+
+import gc
+import io
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import av
+import h5py
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import scipy.io
+import SimpleITK as sitk
+import tifffile
+from PIL import Image
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.fileset import FileSet
+
+from nuclear_diffusion import InputError
+from nuclear_diffusion.io import open_writer, read_video
+from nuclear_diffusion.io.find import expand, find_clips
+from test_io_formats import CLIP, COLOR, check
+from test_io_read import smooth_clip, write_dicom
+
+# ----------------------------------------------------------------------------------------------- DICOM
+
+
+def jpegs(frames: np.ndarray) -> tuple[list[bytes], np.ndarray]:
+    """JPEG files with a JFIF marker, and what Pillow reads in them."""
+    files = []
+    for frame in frames:
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, "JPEG", quality=95)
+        files.append(file.getvalue())
+    return files, np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
+
+
+def write_jpegs(path: Path, files: list[bytes], frames: np.ndarray, kind: str, *, number: int | None = None) -> Path:
+    """DICOM of JPEG frames in two fragments each, without an offset table."""
+    dataset = pydicom.dcmread(write_dicom(path, frames, kind))
+    dataset.PixelData = encapsulate(files, has_bot=False, fragments_per_frame=2)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.NumberOfFrames = len(files) if number is None else number
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGBaseline8Bit
+    dataset.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 5])
+def test_fragments_without_a_table_are_counted_whatever_the_tag_says(tmp_path, number):
+    frames = smooth_clip()[:5]
+    files, seen = jpegs(frames)
+    path = write_jpegs(tmp_path / "c.dcm", files, frames, "MONOCHROME2", number=number)
+    check(path, seen / 255, says=None if number == 5 else f"says {number}, but 5 frames")
+
+
+def test_one_frame_in_two_fragments(tmp_path):
+    files, seen = jpegs(smooth_clip()[:1])
+    check(write_jpegs(tmp_path / "c.dcm", files, smooth_clip()[:1], "MONOCHROME2"), seen / 255)
+
+
+@pytest.mark.parametrize("kind", ["RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_colours_of_jpeg_are_those_of_its_codes(tmp_path, kind, grey):
+    frames = smooth_clip()[:5]
+    frames = np.stack([frames, frames if grey else frames // 3, frames if grey else 255 - frames], -1)
+    files, seen = jpegs(frames)
+    path = write_jpegs(tmp_path / "c.dcm", files, frames, kind)
+    expected = seen[..., 1] if grey else seen
+    check(path, expected / 255, tolerance=3 / 255, says="but the pixels are" if kind == "RGB" else None)
+
+
+def test_colours_that_nobody_uses_any_more_are_refused_truly(tmp_path):
+    with pytest.raises(InputError, match="colours of kind HSV"):
+        read_video(write_dicom(tmp_path / "c.dcm", COLOR, "HSV"))
+
+
+@pytest.mark.parametrize("bits", [1, 6, 7])
+def test_fewer_than_eight_bits(tmp_path, bits):
+    values = CLIP >> (8 - bits)
+    path = write_dicom(tmp_path / "c.dcm", values, BitsStored=bits, HighBit=bits - 1)
+    if bits == 1:
+        dataset = pydicom.dcmread(path)
+        dataset.BitsAllocated, dataset.PixelData = 1, np.packbits(values.ravel(), bitorder="little").tobytes()
+        dataset.save_as(path)
+    check(path, values / (2**bits - 1))
+
+
+@pytest.mark.parametrize("high", [11, 13, 15])
+def test_bits_at_the_upper_end(tmp_path, high):
+    values = CLIP.astype(np.uint16) << 4
+    check(
+        write_dicom(tmp_path / "c.dcm", values << (high - 11), BitsStored=12, HighBit=high),
+        values / 4095,
+        tolerance=1e-5,
+    )
+
+
+def test_a_table_for_signed_values(tmp_path):
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "c.dcm", CLIP.astype(np.int16) - 128))
+    table = Dataset()
+    table.add_new("LUTDescriptor", "SS", [256, -128, 16])
+    table.add_new("LUTData", "US", [257 * value for value in range(256)])
+    table.ModalityLUTType = "US"
+    dataset.ModalityLUTSequence = [table]
+    dataset.save_as(tmp_path / "c.dcm")
+    check(tmp_path / "c.dcm")
+
+
+def test_a_palette_in_segments(tmp_path):
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "c.dcm", CLIP, "PALETTE COLOR"))
+    for name in ("Red", "Green", "Blue"):
+        setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        dataset[f"{name}PaletteColorLookupTableDescriptor"].VR = "US"
+        ramp = np.array([0, 1, 0, 1, 255, 65535], "<u2").tobytes()  # one value, then a line to white
+        setattr(dataset, f"Segmented{name}PaletteColorLookupTableData", ramp)
+    dataset.save_as(tmp_path / "c.dcm")
+    check(tmp_path / "c.dcm", tolerance=1e-4)
+
+
+def test_a_syntax_of_a_vendor_is_named(tmp_path):
+    dataset = pydicom.dcmread(write_dicom(tmp_path / "c.dcm", CLIP))
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+    pydicom.dcmwrite(tmp_path / "c.dcm", dataset, implicit_vr=True, little_endian=True, force_encoding=True)
+    with pytest.raises(InputError, match=r"transfer syntax 1\.2\.840\.113619\.5\.2, which is not known"):
+        read_video(tmp_path / "c.dcm")
+
+
+def test_slices_of_volumes_are_said(tmp_path):
+    check(write_dicom(tmp_path / "c.dcm", CLIP, SOPClassUID=uid.EnhancedUSVolumeStorage), says="slices of volumes")
+
+
+def disk(folder: Path) -> Path:
+    """A DICOMDIR of two clips and a series of three stills, beside a viewer's picture."""
+    index = FileSet()
+    about = {"PatientName": "A", "StudyInstanceUID": "1.2", "Modality": "US", "StudyID": "1"}
+    about |= {"PatientID": "A", "StudyDate": "20200101", "StudyTime": "1200"}
+    for number in range(5):
+        series = min(number, 2)
+        pixels = CLIP if number < 2 else CLIP[number : number + 1]
+        tags = {"SeriesInstanceUID": f"1.2.{series + 1}", "SeriesNumber": series, "InstanceNumber": number}
+        index.add(write_dicom(folder.parent / f"{number}.dcm", pixels, **about, **tags))
+    index.write(folder)
+    with warnings.catch_warnings(action="ignore"):  # pydicom leaves its own temporary folder to the collector
+        del index
+        gc.collect()
+    Image.fromarray(CLIP[0]).save(folder / "viewer.png")
+    return folder / "DICOMDIR"
+
+
+def test_a_dicomdir_stands_for_the_clips_that_it_names(tmp_path):
+    clips = expand([disk(tmp_path / "disk")])
+    assert sorted(len(read_video(clip)) for clip in clips) == [3, 6, 6]
+
+
+def test_a_folder_with_a_dicomdir_is_its_clips(tmp_path):
+    path = disk(tmp_path / "disk")
+    (path.parent / "viewer.png").unlink()
+    assert sorted(len(read_video(clip)) for clip in expand([path.parent])) == [3, 6, 6]
+
+
+def test_a_dicomdir_whose_files_are_elsewhere_is_refused_truly(tmp_path):
+    (tmp_path / "copy").mkdir()
+    shutil.copy(disk(tmp_path / "disk"), tmp_path / "copy" / "DICOMDIR")
+    with pytest.raises(InputError, match="files that are not here"):
+        expand([tmp_path / "copy" / "DICOMDIR"])
+
+
+def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path):
+    path = disk(tmp_path / "disk")
+    dataset = pydicom.dcmread(path)
+    (tmp_path / "OUT").mkdir()
+    write_dicom(tmp_path / "OUT" / "CLIP", CLIP)
+    with warnings.catch_warnings(action="ignore"):  # pydicom says that this is no valid name
+        for record in dataset.DirectoryRecordSequence:
+            if "ReferencedFileID" in record:
+                record.ReferencedFileID = ["..", "OUT", "CLIP"]
+        pydicom.dcmwrite(path, dataset)
+    with pytest.raises(InputError, match="files that are not here"):
+        expand([path])
+
+
+def test_stills_of_several_series_are_no_clip(tmp_path):
+    for number in range(3):
+        write_dicom(tmp_path / f"IM{number}", CLIP[number : number + 1], SeriesInstanceUID=f"1.2.{number}")
+    assert [len(read_video(clip)) for clip in find_clips(tmp_path)] == [1, 1, 1]
+
+
+# ------------------------------------------------------------------------------------ stacks and volumes
+
+
+def test_frames_that_are_written_one_after_the_other_are_one_stack(tmp_path):
+    for name, frames in (("grey", CLIP), ("colour", COLOR)):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            for frame in frames:
+                file.write(frame, photometric="rgb" if frame.ndim == 3 else "minisblack")
+        check(tmp_path / f"{name}.tif", frames / 255)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_a_stack_that_is_cut_short_is_refused(tmp_path, contiguous):
+    with tifffile.TiffWriter(tmp_path / "c.tif") as file:
+        for frame in CLIP:
+            file.write(frame, photometric="minisblack", contiguous=contiguous)
+    whole = (tmp_path / "c.tif").read_bytes()
+    (tmp_path / "c.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cut short"):
+        read_video(tmp_path / "c.tif")
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_tiff_is_upright(tmp_path, turn):
+    image = Image.fromarray(CLIP[0])
+    image.save(tmp_path / "c.tif", tiffinfo={0x0112: turn})
+    image.save(tmp_path / "c.png", exif=_turned(turn))
+    np.testing.assert_array_equal(read_video(tmp_path / "c.tif").frames, read_video(tmp_path / "c.png").frames)
+
+
+def _turned(turn: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    return exif
+
+
+def test_tiff_of_other_colours_is_refused_truly(tmp_path):
+    Image.fromarray(COLOR[0]).convert("CMYK").save(tmp_path / "c.tif")
+    with pytest.raises(InputError, match="colours of kind SEPARATED"):
+        read_video(tmp_path / "c.tif")
+
+
+def test_volumes_over_time_are_refused_truly(tmp_path):
+    volumes = np.stack([CLIP.transpose(2, 1, 0)] * 3, axis=2)
+    nibabel.save(nibabel.Nifti1Image(volumes, np.eye(4)), tmp_path / "c.nii")
+    with pytest.raises(InputError, match="6 volumes of 3 slices"):
+        read_video(tmp_path / "c.nii")
+
+
+@pytest.mark.parametrize("slope", [np.nan, 0, 1 / 255])
+def test_nifti_with_any_slope(tmp_path, slope):
+    header = nibabel.Nifti1Header()
+    header.set_data_shape(CLIP.shape[::-1])
+    header.set_data_dtype(np.uint8)
+    header["scl_slope"], header["scl_inter"], header["magic"], header["vox_offset"] = slope, 0, b"n+1", 352
+    with (tmp_path / "c.nii").open("wb") as file:
+        header.write_to(file)
+        file.write(CLIP.tobytes())
+    check(tmp_path / "c.nii")
+
+
+def test_matlab_of_truth_values(tmp_path):
+    scipy.io.savemat(tmp_path / "c.mat", {"x": (CLIP > 127).transpose(1, 2, 0)})
+    check(tmp_path / "c.mat", (CLIP > 127).astype(float))
+
+
+def test_the_logarithm_of_nothing_is_black(tmp_path):
+    with h5py.File(tmp_path / "c.h5", "w") as file, np.errstate(divide="ignore"):
+        file["data/image_sc"] = np.where(CLIP < 3, -np.inf, CLIP / 255 * 60 - 60).astype(np.float32)
+    check(tmp_path / "c.h5", np.where(CLIP < 3, 0, CLIP / 255), says="-60 to 0 dB")
+
+
+def test_an_archive_of_anything_else_is_refused_truly(tmp_path):
+    shutil.make_archive(str(tmp_path / "c"), "zip", Path(__file__).parent, "fixtures/zea_preset")
+    with pytest.raises(InputError, match="archive without NumPy arrays"):
+        read_video(tmp_path / "c.zip")
+
+
+# ------------------------------------------------------------------------------------ movies and folders
+
+
+def test_a_gif_that_is_cut_off_says_so(tmp_path):
+    images = [Image.fromarray(frame) for frame in CLIP]
+    images[0].save(tmp_path / "c.gif", save_all=True, append_images=images[1:], duration=40)
+    whole = (tmp_path / "c.gif").read_bytes()
+    assert read_video(tmp_path / "c.gif").notes == ()
+    (tmp_path / "c.gif").write_bytes(whole + bytes(3))
+    assert read_video(tmp_path / "c.gif").notes == ()
+    (tmp_path / "c.gif").write_bytes(whole[: len(whole) // 2])
+    cut = read_video(tmp_path / "c.gif")
+    assert 0 < len(cut) < len(CLIP)
+    assert "cut short" in cut.notes[0]
+
+
+def test_b_frames_come_in_the_order_of_time(tmp_path):
+    frames = np.concatenate([smooth_clip()] * 3)
+    with av.open(str(tmp_path / "c.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, options={"qscale": "1"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], "yuv420p"
+        stream.max_b_frames, stream.bit_rate = 2, 20_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    check(tmp_path / "c.mp4", frames / 255, tolerance=0.06, fps=25)
+
+
+def test_pipes_in_a_folder_are_passed_over(tmp_path):
+    np.save(tmp_path / "a.npy", CLIP)
+    os.mkfifo(tmp_path / "b.npy")
+    os.mkfifo(tmp_path / "c.dcm")
+    assert [clip.name for clip in expand([tmp_path])] == [tmp_path.name]
+    check(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["-{}.png", "Ä\n{} é.png", "2024-01-0{} 12.00.png"])
+def test_names_of_frames(tmp_path, name):
+    for number, frame in enumerate(CLIP, 1):
+        Image.fromarray(frame).save(tmp_path / name.format(number))
+    check(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------ logging
+
+
+def test_the_library_logs_what_was_understood_and_what_is_in_doubt(tmp_path, caplog):
+    np.save(tmp_path / "c.npy", CLIP.astype(np.uint16) * 16)
+    with caplog.at_level(logging.INFO, logger="nuclear_diffusion"):
+        clip = read_video(tmp_path / "c.npy")
+    said = {record.levelname: record.getMessage() for record in caplog.records}
+    assert "6 frames of 20 x 28" in said["INFO"]
+    assert said["WARNING"] == f"{tmp_path / 'c.npy'}: {clip.notes[0]}"
+    assert "--white 4095" in said["WARNING"]
+
+
+# ------------------------------------------------------------------------------------ headers of the input
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("c.nrrd", b"space: left-posterior-superior", b"space: " + b"x" * 5000),  # ends ITK itself
+        ("c.mha", b"ElementSpacing = 1 1 1", b"ElementSpacing = 0 0 1"),
+        ("c.mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 0 0 0 0 0 0 0 0 0"),
+        ("c.mha", b"Offset = 0 0 0", b"Offset = nan 0 0"),
+    ],
+)
+def test_a_geometry_without_sense_is_left_out(tmp_path, name, old, new):
+    sitk.WriteImage(sitk.GetImageFromArray(CLIP), str(tmp_path / name))
+    whole = (tmp_path / name).read_bytes()
+    assert whole.count(old) == 1
+    (tmp_path / name).write_bytes(whole.replace(old, new))
+    clip = check(tmp_path / name)
+    for kind, suffix in (("mha", ".mha"), ("nifti", ".nii.gz"), ("dicom", ".dcm")):
+        with open_writer(tmp_path / f"out{suffix}", kind, clip.shape, clip.fps, source=clip) as writer:
+            writer.append(clip.frames)
+        np.testing.assert_array_equal(read_video(tmp_path / f"out{suffix}").frames, clip.frames)
+    assert sitk.ReadImage(str(tmp_path / "out.mha")).GetSpacing()[:2] == (1, 1)
