@@ -242,11 +242,20 @@ function tellRate() {
   $("fps").value = Number(state.clips[state.clip].fps.toFixed(3));
 }
 
-async function correct(change) {
-  state.clips[state.clip] = await ask(`/api/clips/${state.clip}/sector`, { method: "POST", body: change });
-  for (const [name, made] of films) if (name.startsWith(state.clip)) made.fps = state.clips[state.clip].fps;
+let corrected = Promise.resolve();
+/** Correct the clip; corrections go out one after another, so that the last answer holds them all. */
+function correct(change) {
+  const { clip } = state;
+  corrected = corrected.catch(() => {}).then(() => correctClip(clip, change));
+  return corrected;
+}
+
+async function correctClip(clip, change) {
+  state.clips[clip] = await ask(`/api/clips/${clip}/sector`, { method: "POST", body: change });
+  for (const [name, made] of films) if (name.startsWith(clip)) made.fps = state.clips[clip].fps;
+  if (clip !== state.clip) return; // another was chosen meanwhile
   tellFacts();
-  outlines.sector = state.clips[state.clip].sector;
+  outlines.sector = state.clips[clip].sector;
   player.draw();
 }
 
