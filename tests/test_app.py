@@ -10,12 +10,16 @@ import h5py
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.app import desk as desks
 from nuclear_diffusion.app.desk import Desk
+from nuclear_diffusion.app.export import KINDS
 from nuclear_diffusion.app.regions import Regions, masks_zip
 from nuclear_diffusion.app.server import Server
 from nuclear_diffusion.errors import InputError
@@ -86,7 +90,7 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 def finished(client, key) -> dict:
     run: dict = {}
     for _ in range(600):
-        run = client.get(f"/api/runs/{key}").json()
+        run = client.get("/api/runs").json()[key]
         if run["state"] not in ("waiting", "running"):
             return run
         time.sleep(0.05)
@@ -156,6 +160,32 @@ def test_a_bad_upload_is_one_sentence(client, name, content, words):
     assert "\n" not in reply.json()["error"]
 
 
+def test_an_upload_is_named_as_the_user_knows_it_and_no_flag_is_advised(client):
+    """Two arrays could be the clip: the command line has --dataset for that, the page has not."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, a=np.zeros((5, 20, 20), np.uint8), b=np.zeros((6, 20, 20), np.uint8))
+    said = client.post("/api/clips", params={"name": "Anna & Bob.npz"}, content=packed.getvalue()).json()["error"]
+    assert said == (
+        "Anna & Bob.npz holds the arrays a, b. The command line has options for that: dehaze it there, and open the "
+        "result here."
+    )
+
+
+def test_what_the_page_says_advises_nothing_that_only_the_command_line_has(client):
+    """Notes and errors keep what is wrong; what the page can do stays as advice."""
+    assert desks.without_flags("The range is shown; --db LOW HIGH shows another.") == "The range is shown."
+    about = uploaded(client, frames=np.tile(np.arange(64, dtype=np.uint8), (4, 64, 1)))
+    key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert finished(client, key)["message"].endswith("give a moving clip, or use Nuclear Diffusion.")
+
+
+def test_weights_outside_of_the_folders_are_not_read(client):
+    about = uploaded(client)
+    method = {"method": "nuclear", "prior": "/etc/passwd"}
+    reply = client.post("/api/runs", json={"clip": about["key"], "method": method})
+    assert (reply.status_code, "outside" in reply.json()["error"]) == (400, True)
+
+
 def test_a_run_gives_the_librarys_result(client):
     """Robust PCA of the uploaded clip through the page is that of the library."""
     from nuclear_diffusion.restore.clip import dehaze_clip
@@ -182,8 +212,13 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
 
     monkeypatch.setattr(desks, "dehaze_recording", slow)
     key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
-    client.delete(f"/api/runs/{key}")
+    waiting = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert client.post(f"/api/runs/{waiting}/stop").json()["state"] == "stopped"  # at once
+    client.post(f"/api/runs/{key}/stop")
     assert finished(client, key)["state"] == "stopped"
+    for _ in range(2):  # one that is gone is no error
+        assert client.delete(f"/api/runs/{key}").status_code == 200
+    assert list(client.get("/api/runs").json()) == [waiting]
     for method in ({"method": "magic"}, {"method": "rpca", "lam": -1}, {"method": "rpca", "strength": 1}):
         reply = client.post("/api/runs", json={"clip": about["key"], "method": method})
         assert reply.status_code == 400
@@ -198,7 +233,7 @@ def test_scores_are_the_librarys_to_the_digit(client, tmp_path):
     found = client.post(
         "/api/score", json={"clip": about["key"], "runs": [run], "strength": 0.8, "regions": regions}
     ).json()
-    masks = Regions(**regions).annotations((64, 64))
+    masks = Regions(**regions).annotations((6, 64, 64))
     after = np.rint(255 * render(clip.frames, share, 0.8)).astype(np.uint8)
     assert found["results"][run]["frames"]["gcnr"]["3"] == gcnr(after[2], masks[3].septum, masks[3].ventricle)
     assert found["results"][run]["frames"]["ks_a"]["1"] == ks(clip.frames[0], after[0], masks[1].septum)
@@ -210,7 +245,7 @@ def test_masks_are_those_that_evaluate_reads(tmp_path):
     regions = Regions(septum=[SEPTUM, None], ventricle=[VENTRICLE, VENTRICLE])
     with zipfile.ZipFile(io.BytesIO(masks_zip(made_clip(), regions))) as packed:
         packed.extractall(tmp_path)
-    expected = regions.annotations((64, 64))
+    expected = regions.annotations((6, 64, 64))
     for number in (1, 2):
         for path in (f"noisy_roi/patient-7-frame-{number}.png", f"labelme/patient-7-frame-{number}.json"):
             read = read_mask(tmp_path / path, (64, 64))
@@ -312,3 +347,142 @@ def test_closing_a_clip_forgets_it(client):
     client.delete(f"/api/clips/{about['key']}")
     reply = client.get(f"/api/clips/{about['key']}")
     assert (reply.status_code, "open it again" in reply.json()["error"]) == (400, True)
+
+
+# what nobody should ask
+
+
+@pytest.mark.parametrize(
+    ("where", "params"),
+    [
+        ("files", {}),
+        ("files", {"folder": ""}),
+        ("files", {"folder": "\0"}),
+        ("files", {"folder": "~nobody"}),
+        ("files", {"folder": "{data}/" + "a" * 5000}),
+        ("results", {}),
+        ("results", {"folder": "{data}/file.txt"}),
+        ("file", {}),
+        ("file", {"path": "{data}"}),
+        ("file", {"path": "{data}/" + "a" * 5000 + ".mp4"}),
+    ],
+)
+def test_a_senseless_question_is_refused_in_a_sentence(client, tmp_path, where, params):
+    (tmp_path / "data" / "file.txt").write_text("no result")
+    filled = {name: value.replace("{data}", str(tmp_path / "data")) for name, value in params.items()}
+    reply = client.get(f"/api/{where}", params=filled)
+    assert reply.status_code == 400
+    assert reply.json()["error"].endswith(".")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/", "a" * 300 + ".npz", "ä" * 250 + ".npz", "\0.npz", "clip"])
+def test_an_upload_may_have_any_name(client, name):
+    about = uploaded(client, name)
+    assert len(about["name"]) > 0
+    client.delete(f"/api/clips/{about['key']}")
+
+
+def test_a_file_name_that_is_no_text_does_not_hide_the_others(client, tmp_path):
+    (tmp_path / "data" / "good.npz").touch()
+    (Path(str(tmp_path / "data")) / b"bad-\xff.npz".decode("utf-8", "surrogateescape")).touch()
+    entries = client.get("/api/files", params={"folder": str(tmp_path / "data")}).json()["entries"]
+    assert "good.npz" in [entry["name"] for entry in entries]
+    assert len(entries) == 2
+
+
+def test_results_are_compared_and_scored_only_with_their_own_clip(client, tmp_path):
+    made_result(tmp_path / "data" / "result")
+    mine = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")}).json()
+    other = uploaded(client, frames=np.zeros((3, 20, 30), np.uint8) + np.arange(30, dtype=np.uint8))
+    (run,) = mine["runs"]
+    for where, more in (("score", {}), ("masks", {}), ("save", {"kind": "comparison.mp4"})):
+        reply = client.post(f"/api/{where}", json={"clip": other["key"], "runs": [run], **more})
+        assert (reply.status_code, "another clip" in reply.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("where", ["score", "masks"])
+def test_regions_of_more_frames_than_the_clip_are_refused(client, where):
+    about = uploaded(client)
+    reply = client.post(f"/api/{where}", json={"clip": about["key"], "regions": {"septum": [SEPTUM] * 7}})
+    assert (reply.status_code, "draw them again" in reply.json()["error"]) == (400, True)
+
+
+WORDS = st.sampled_from(["", "\0", "..", "~", "~nobody", "/etc/passwd", "[", "*", "%00", "ä", "-1", "nan", "/"])
+WORDS |= st.just(5000).map("a".__mul__)
+
+
+def bodies(path: str, known: dict[str, str]) -> st.SearchStrategy[bytes]:
+    """What a route asks for, right or wrong, and anything else."""
+    words = st.one_of(WORDS, st.text(max_size=5))
+    numbers = st.one_of(st.sampled_from([0, -1, 0.5, 1, 10**30, 1e308, -1e308]), st.integers(), st.floats(0, 100))
+    corners = st.just(SEPTUM) | st.lists(st.tuples(numbers, numbers), max_size=5)
+    regions = st.dictionaries(st.sampled_from(["septum", "ventricle"]), st.lists(st.none() | corners, max_size=4))
+    names = st.sampled_from(["nuclear", "paper", "zea", "mmse", "aware", "rpca", "magic"])
+    some = dict.fromkeys(("prior", "strength", "seed", "lam", "steps"), numbers | words)
+    values = {
+        "clip": st.just(known["clip"]) | words,
+        "path": st.just(known["folder"]) | words,
+        "method": st.fixed_dictionaries({"method": names}, optional=some),
+        "runs": st.just([known["run"]]) | st.lists(words | st.just(known["run"]), max_size=3),
+        "strength": numbers,
+        "fps": numbers,
+        "polygons": st.lists(corners, max_size=3),
+        "regions": regions,
+        "kind": st.sampled_from([*KINDS, "exe"]),
+    }
+    fields = {"/api/open": ["path"], "/api/runs": ["clip", "method"], "/api/clips/{clip}/sector": ["fps", "polygons"]}
+    usual = fields.get(path, ["clip", "runs", "strength", "regions", "kind"])
+    needed = [name for name in usual if name in ("clip", "path", "runs", "method")]
+    asked = st.fixed_dictionaries(
+        {name: values[name] for name in needed}, optional={name: values[name] for name in usual if name not in needed}
+    )
+    anything = st.recursive(st.none() | st.booleans() | numbers | words, lambda inner: st.lists(inner, max_size=3))
+    other = st.dictionaries(st.sampled_from(list(values)), anything) | anything
+    deep = st.sampled_from([b"", b'{"clip": "a", "method": {"a": ']).map(lambda begin: begin + b"[" * 50_000)
+    texts = st.one_of(asked, asked, asked, other).map(lambda value: json.dumps(value).encode())
+    return st.one_of(texts, texts, texts, st.binary(max_size=20), deep)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A client, the routes of the app, and what is open there; runs only wait."""
+    data = tmp_path_factory.mktemp("asked")
+    made_result(data / "result", frames=2)
+    desk = Desk([data])
+    app = Server(desk, TOKEN, upload_bytes=100_000).app()
+    with pytest.MonkeyPatch.context() as patch, TestClient(app, base_url="http://127.0.0.1") as made:
+        patch.setattr(Desk, "_separate", lambda *_: None)
+        made.headers["x-token"] = TOKEN
+        about = made.post("/api/open", json={"path": str(data / "result")}).json()
+        known = {"clip": about["key"], "run": next(iter(about["runs"])), "plane": "share", "name": "app.js"}
+        known |= {"folder": str(data), "path": str(data / "result" / "comparison.mp4")}
+        known_routes = [route for route in app.routes if isinstance(route, Route)]
+        routes = [(each.path, method) for each in known_routes for method in sorted((each.methods or set()) - {"HEAD"})]
+        yield made, routes + 2 * [route for route in routes if route[1] == "POST"], known
+    desk.shut()
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_no_question_at_all_is_answered_with_a_server_error(asked, data):
+    """The client raises what the server does not handle."""
+    client, routes, known = asked
+    path, method = data.draw(st.sampled_from(routes))
+    content = data.draw(bodies(path, known)) if method == "POST" else None
+    for name in ("clip", "run", "plane", "name"):
+        if f"{{{name}}}" in path:
+            likely = [] if method == "DELETE" else [known[name]] * 3
+            word = data.draw(st.sampled_from([*likely, "%00", "..", "a" * 5000, "%ff", "%5B", "*.js", "x.js"]))
+            path = path.replace(f"{{{name}}}", word)
+    names = st.sampled_from(["folder", "path", "name", "token"])
+    params = data.draw(st.lists(st.tuples(names, WORDS | st.sampled_from(list(known.values()))), max_size=4))
+    headers = data.draw(
+        st.fixed_dictionaries(
+            {},
+            optional={"range": st.sampled_from(["bytes=5-1", "bytes=-", "x", "bytes=0-1,3-4"]), "cookie": st.just("=")},
+        )
+    )
+    reply = client.request(method, path, params=params, headers=headers, content=content)
+    assert reply.status_code < 500
+    if reply.status_code == 400 and path.startswith("/api/"):
+        assert "\n" not in reply.text

@@ -1,8 +1,10 @@
 """The command line: exit codes, one sentence for what the user can mend, and what is left on the disk."""
 
+import csv
 import functools
 import json
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -463,6 +465,37 @@ def test_dehazing_at_another_strength_renders_what_is_there(clip, tmp_path, out,
     blind.clear()
     assert dehaze(clip, out, "--strength", "0.3", "--overwrite", "--samples", "2") == 0
     assert blind.count("estimate") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_small", "blind")
+def test_a_batch_leaves_a_result_at_another_strength_and_goes_on(tmp_path, out, capsys):
+    """It is said in one sentence and by the exit code, and what the sentence advises mends it."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for name in "ab":
+        write_video(clips / f"{name}.npz", moving(), 20.0)
+    assert dehaze(clips, out) == 0
+    assert main(["render", str(out / "a"), "--strength", "0.7"]) == 0
+    held = (out / "a" / "result.h5").read_bytes()
+    write_video(clips / "c.npz", moving()[::-1], 20.0)
+    capsys.readouterr()
+    assert dehaze(clips, out, "--json") == 2
+    captured = capsys.readouterr()
+    events = {event["clip"]: event for event in map(json.loads, captured.out.splitlines()) if "done" in event}
+    assert {name: event["event"] for name, event in events.items()} == {"a": "left", "b": "skipped", "c": "done"}
+    assert (out / "a" / "result.h5").read_bytes() == held
+    (said,) = [text for text in captured.err.splitlines() if text.startswith("error: ")]
+    assert "strength 0.7, not 0.5" in said
+    with (out / "summary.csv").open(newline="") as file:
+        states = {row["clip"]: row["state"] for row in csv.DictReader(file)}
+    assert states == {"a": f"left: {said.removeprefix('error: ')}", "b": "skipped", "c": "done"}
+    page = (out / "summary.html").read_text()
+    assert "3 clips: 1 done, 1 skipped, 1 left" in page
+    assert 'src="a/summary.png"' in page
+    advised = said.split("type nuclear-diffusion ")[1].split(", or")[0]
+    assert main(shlex.split(advised)) == 0
+    assert dehaze(clips, out) == 0
 
 
 @pytest.mark.usefixtures("_small", "blind")

@@ -361,9 +361,10 @@ def test_side_by_side_keeps_each_panel_under_its_caption():
     rng = np.random.default_rng(0)
     left, right = rng.integers(0, 256, (2, 3, 40, 50), np.uint8) / np.float32(255)
     joined = side_by_side({"a": left, "b": right})
-    np.testing.assert_array_equal(joined[:, -40:, :50] / np.float32(255), left)
-    np.testing.assert_array_equal(joined[:, -40:, 50:] / np.float32(255), right)
-    assert joined[:, :-40, :50].max() > 100  # its caption
+    large = [video.repeat(7, axis=1).repeat(7, axis=2) for video in (left, right)]  # so that captions can be read
+    np.testing.assert_array_equal(joined[:, -280:, :350] / np.float32(255), large[0])
+    np.testing.assert_array_equal(joined[:, -280:, 350:] / np.float32(255), large[1])
+    assert joined[:, :-280, :350].max() > 100  # its caption
     in_color = side_by_side({"a": left, "b": np.stack([right] * 3, axis=-1)})
     np.testing.assert_array_equal(in_color, np.repeat(joined[..., None], 3, axis=-1))
 

@@ -219,18 +219,18 @@ class Dehaze(Long, Generic[M]):
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
         recorded = len(everything) > 1 and not self.flat
-        failed, ended = 0, set[str]()
+        unfinished, ended = 0, set[str]()
         try:
             with say.progress(f"dehazing {items[0].name}" if one else "dehazing clips") as progress:
                 for record in run_batch(items, task, jobs=self.jobs, progress=progress, strict=one):
                     if recorded:
                         keep(record, self.output)
                     ended.add(record.clip)
-                    failed += record.state == "failed"
+                    unfinished += record.state in ("left", "failed")
                     self._tell(say, record, len(ended), len(items))
         except KeyboardInterrupt:
             rest = [item.name for item in items if item.name not in ended]
-            raise signals.Stopped(_interrupted(len(ended) - failed, rest)) from None
+            raise signals.Stopped(_interrupted(len(ended) - unfinished, rest)) from None
         if recorded:
             records = records_of(everything, task)
             missing = [item.name for item, record in zip(everything, records, strict=True) if record is None]
@@ -241,13 +241,13 @@ class Dehaze(Long, Generic[M]):
                 whole = [record for record in records if record is not None]
                 page = write_overview(whole, self.output)
                 say.result(f"{page}: {counted(whole)}", "summary", result=page, clips=len(whole))
-        return FAILED if failed else 0
+        return FAILED if unfinished else 0
 
     def _tell(self, say: Reporter, record: "Record", done: int, total: int) -> None:
         """Say what became of a clip."""
         about = {"clip": record.clip, "done": done, "total": total}
-        if record.state == "failed":
-            say.error(record.reason, "failed", **about)
+        if record.state in ("left", "failed"):
+            say.error(record.reason, record.state, **about)
         elif record.state == "skipped":
             why = "exists; --overwrite replaces it" if self.flat else "already done with the same settings"
             say.result(f"{record.result}: skipped, {why}", "skipped", **about, result=record.result)

@@ -1,6 +1,7 @@
 """What lies on the desk: opened clips, and runs of methods on them, one at a time."""
 
 import dataclasses
+import re
 import secrets
 import tempfile
 import threading
@@ -9,15 +10,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.app.export import sector_name
+from nuclear_diffusion.app.regions import Polygon, inside
+from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io import Clip, find_sector, read_video
+from nuclear_diffusion.io.clip import usable_rate
 from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.priors.checkpoint import SHIPPED
+from nuclear_diffusion.reporting import sentence_of
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, dehaze_recording, joined, rendered
 from nuclear_diffusion.restore.color import recolored
 from nuclear_diffusion.restore.folder import open_result, read_report
@@ -38,18 +44,22 @@ class Opened:
     """A clip on the desk."""
 
     clip: Clip
+    source: str
+    """The file or folder as the user knows it; of a file that was dropped on the page only its name."""
     sector: Mask
-    given: bool = False
-    """Whether the user drew the sector, or a result came with it."""
-    uploaded: bool = False
-    """Whether the file was dropped on the page, so that its path is not the user's."""
+    given: Literal["", "drawn", "result"] = ""
+    """Where the sector comes from, if it is not found in the clip: drawn on the page, or of an opened result."""
+    rate: float | None = None
+    """The frame rate, if the user corrected it."""
 
     def info(self) -> dict[str, Any]:
         """What was understood of the file."""
         frames, height, width = self.clip.shape
         return {
             "name": self.clip.name,
-            "source": self.clip.name if self.uploaded else str(self.clip.source),
+            "source": self.source,
+            "rate": self.rate,
+            "sector_file": sector_name(self.clip),
             "width_of_knob": WIDTH,
             "frames": frames,
             "height": height,
@@ -60,7 +70,7 @@ class Opened:
             "brightest": round(255 * float(self.clip.frames.max())),
             "sector": outline(self.sector),
             "sector_pixels": int(self.sector.sum()),
-            "notes": list(self.clip.notes),
+            "notes": [without_flags(note) for note in self.clip.notes],
         }
 
 
@@ -70,26 +80,37 @@ class Run:
 
     clip: str
     method: Method
+    sector: Mask | None = None
+    """The sector that is given; None: the one that is found."""
+    given: str = ""
+    """As in `Opened`."""
+    folder: Path | None = None
+    """The result folder that it was opened from."""
     state: str = "waiting"
     """waiting, running, done, stopped or failed."""
 
     done: int = 0
     total: int = 0
     message: str = ""
+    began: float = 0.0
     result: Dehazed | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     def info(self) -> dict[str, Any]:
         """How far it is."""
-        seconds = None if self.result is None else round(self.result.seconds, 2)
+        seconds = time.perf_counter() - self.began if self.state == "running" else None
+        if self.result is not None:
+            seconds = self.result.seconds
         return {
             "clip": self.clip,
             "method": as_dict(self.method),
+            "sector": self.given,
+            "folder": None if self.folder is None else str(self.folder),
             "state": self.state,
             "done": self.done,
             "total": self.total,
             "message": self.message,
-            "seconds": seconds,
+            "seconds": None if seconds is None else round(seconds, 2),
             "planes": [] if self.result is None else sorted(set(self._film_planes())),
         }
 
@@ -118,27 +139,34 @@ class Desk:
 
     def allowed(self, path: str) -> Path:
         """A path below one of the folders. Raises `InputError` for any other."""
-        wanted = Path(path).expanduser().resolve()
+        require(path != "", "The request names no path: choose a file or a folder.")
+        try:
+            wanted = Path(path).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # a null character, a link to itself
+            raise InputError("That is not a path: choose a file or a folder.") from error
         if not any(wanted == folder or folder in wanted.parents for folder in self.folders):
             raise InputError("That path is outside of the folders that this app was started with.")
         return wanted
 
     def place_for(self, name: str) -> Path:
-        """Where an upload of this name is kept while the app runs: DICOM is saved with the header of the input."""
+        """Where a file is kept while the app runs: DICOM is saved with the header of the input.
+
+        It has the end of its `name`, which says the format, in characters that every file system takes.
+        """
         folder = Path(self._uploads.name) / secrets.token_hex(6)
         folder.mkdir()
-        return folder / name
+        return folder / ("clip-" + re.sub(r"[^A-Za-z0-9.]", "_", name)[-40:])
 
     def open(self, path: Path, name: str | None = None) -> str:
-        """Read a clip, or a result folder with its result; returns the clip's key."""
+        """Read a clip, or a result folder with its result; returns the clip's key. `name`: of the file, if uploaded."""
         if (path / "result.h5").is_file():
             return self._open_result(path)
         clip = read_video(path)
-        return self.add(clip if name is None else dataclasses.replace(clip, name=name), uploaded=name is not None)
+        if name is not None:
+            clip = dataclasses.replace(clip, name=Path(name).stem)
+        return self._add(Opened(clip, name or str(path), find_sector(clip.frames, clip.region)))
 
-    def add(self, clip: Clip, *, uploaded: bool = False) -> str:
-        """Put a clip on the desk; returns its key."""
-        opened = Opened(clip, find_sector(clip.frames, clip.region), uploaded=uploaded)
+    def _add(self, opened: Opened) -> str:
         key = secrets.token_hex(6)
         with self._lock:
             self.clips[key] = opened
@@ -148,11 +176,12 @@ class Desk:
         with open_result(folder / "result.h5") as result:
             clip, found = result.recording.read(), joined(map(_without_colors, result.pieces()))
         report = read_report(folder) or {}
-        key = self.add(clip)
-        run = Run(key, from_dict(report.get("settings", {"method": "nuclear"})), "done", 1, 1, "", found)
+        method = from_dict(report.get("settings", {"method": "nuclear"}))
+        key = self._add(Opened(clip, str(folder / "result.h5"), found.sector, "result"))
         with self._lock:
-            self.clips[key].sector, self.clips[key].given = found.sector, True
-            self.runs[secrets.token_hex(6)] = run
+            self.runs[secrets.token_hex(6)] = Run(
+                key, method, found.sector, "result", folder, "done", 1, 1, result=found
+            )
         return key
 
     def clip(self, key: str) -> Opened:
@@ -169,14 +198,21 @@ class Desk:
         except KeyError as error:
             raise InputError("That run is not there any more: start it again.") from error
 
-    def drop(self, key: str) -> Run:
-        """Stop a run at its next step, or forget one that has ended."""
+    def stop(self, key: str) -> Run:
+        """Stop a run: one that waits at once, one that runs at its next step."""
         run = self.run(key)
-        run.stop.set()
-        if run.state not in ("waiting", "running"):
-            with self._lock:
-                self.runs.pop(key, None)
+        with self._lock:
+            run.stop.set()
+            if run.state == "waiting":
+                run.state = "stopped"
         return run
+
+    def remove(self, key: str) -> None:
+        """Forget a run, and stop it; one that is gone already is no error."""
+        with self._lock:
+            run = self.runs.pop(key, None)
+        if run is not None:
+            run.stop.set()
 
     def close(self, key: str) -> None:
         """Take a clip and its runs off the desk."""
@@ -185,34 +221,30 @@ class Desk:
             for name in [name for name, run in self.runs.items() if run.clip == key]:
                 self.runs.pop(name).stop.set()
 
-    def correct(self, key: str, polygons: list[list[tuple[float, float]]] | None, fps: float | None) -> Opened:
+    def correct(self, key: str, polygons: list[Polygon] | None, fps: float | None) -> Opened:
         """Replace a clip's sector (none: find it again) and its frame rate; what is None stays as it is."""
-        from skimage.draw import polygon2mask
-
-        opened = self.clip(key)
-        if fps is not None and not 0 < fps <= 1000:
-            raise InputError(f"The frame rate must be between 0 and 1000, got {fps}.")
-        clip = opened.clip if fps is None else dataclasses.replace(opened.clip, fps=fps)
-        drawn = [np.asarray(polygon, float)[:, ::-1] - 0.5 for polygon in polygons or () if len(polygon) > 2]
-        if polygons is None:
-            sector, given = opened.sector, opened.given
-        elif drawn:
-            given = True
-            sector = np.any([polygon2mask(clip.shape[1:], polygon) for polygon in drawn], axis=0)
-            if not sector.any():
-                raise InputError("The sector that was drawn holds no pixel: draw it on the picture.")
-        else:
-            sector, given = find_sector(clip.frames, clip.region), False
-        corrected = dataclasses.replace(opened, clip=clip, sector=sector, given=given)
-        with self._lock:
-            self.clips[key] = corrected
+        clip, changes = self.clip(key).clip, dict[str, Any]()
+        require(fps is None or usable_rate(fps), f"The frame rate must be between 0.01 and 100000, got {fps}.")
+        if polygons:
+            sector = np.any([inside(polygon, clip.shape[1:]) for polygon in polygons], axis=0)
+            require(bool(sector.any()), "The sector that was drawn holds no pixel: draw it on the picture.")
+            changes = {"sector": sector, "given": "drawn"}
+        elif polygons is not None:
+            changes = {"sector": find_sector(clip.frames, clip.region), "given": ""}
+        with self._lock:  # another request may have corrected it meanwhile
+            opened = self.clip(key)
+            if fps is not None:
+                changes |= {"clip": dataclasses.replace(opened.clip, fps=fps), "rate": fps}
+            self.clips[key] = corrected = dataclasses.replace(opened, **changes)
         return corrected
 
     def start(self, key: str, settings: Any) -> str:
         """Start a method on a clip, behind those that run already; returns the run's key."""
-        self.clip(key)
-        method = from_dict(settings)
-        run, name = Run(key, method), secrets.token_hex(6)
+        opened, method = self.clip(key), from_dict(settings)
+        if method.prior_name not in (None, *SHIPPED):
+            self.allowed(method.prior_name)
+        run = Run(key, method, opened.sector if opened.given else None, opened.given)
+        name = secrets.token_hex(6)
         with self._lock:
             self.runs[name] = run
         self._worker.submit(self._separate, run)
@@ -226,11 +258,12 @@ class Desk:
             if run.stop.is_set():
                 raise Stopped
 
+        with self._lock:
+            if run.stop.is_set():
+                return
+            run.began, run.state = time.perf_counter(), "running"
         try:
-            progress(0, 1)
-            run.state = "running"
-            begin = time.perf_counter()
-            run.result = self._dehazed(run, progress)._replace(seconds=time.perf_counter() - begin)
+            run.result = self._dehazed(run, progress)._replace(seconds=time.perf_counter() - run.began)
             run.done, run.state = run.total, "done"
         except Stopped:
             run.state = "stopped"
@@ -238,10 +271,9 @@ class Desk:
             run.state, run.message = "failed", sentence(error)
 
     def _dehazed(self, run: Run, progress: Progress) -> Dehazed:
-        opened, prior = self.clip(run.clip), self._prior(run.method).prior
-        recording, drawn = Recording.of(opened.clip), opened.sector if opened.given else None
+        recording, prior = Recording.of(self.clip(run.clip).clip), self._prior(run.method).prior
         seen = survey(recording)
-        pieces = dehaze_recording(recording, seen, run.method, prior, sector=drawn, progress=progress)
+        pieces = dehaze_recording(recording, seen, run.method, prior, sector=run.sector, progress=progress)
         return joined(map(_without_colors, pieces))
 
     def _prior(self, method: Method) -> LoadedPrior:
@@ -322,7 +354,16 @@ def outline(mask: Mask) -> list[list[list[float]]]:
 
 
 def sentence(error: Exception) -> str:
-    """What to tell the user about an error."""
-    if isinstance(error, InputError):
-        return str(error)
-    return f"The separation failed ({type(error).__name__}: {error}): please report it."
+    """What to tell the user of the page about an error."""
+    known = sentence_of(error)
+    if known is None:
+        return f"The separation failed ({type(error).__name__}: {error}): please report it."
+    words = known.replace("--method nuclear", Nuclear.title).replace(", or use fewer --jobs", "")
+    said = without_flags(words)
+    more = " The command line has options for that: dehaze it there, and open the result here."
+    return said if said == words else said + more
+
+
+def without_flags(text: str) -> str:
+    """A sentence without the advice to type flags, which the page does not have."""
+    return re.sub(r"[:;] [^:;]*--\w.*", ".", text)

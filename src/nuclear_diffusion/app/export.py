@@ -1,9 +1,12 @@
 """A result as one file, for the page to save."""
 
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from nuclear_diffusion.files import write
 from nuclear_diffusion.io import Clip, open_writer
@@ -13,6 +16,7 @@ from nuclear_diffusion.restore.folder import About, Removed, create_h5, make_rep
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, as_json
 from nuclear_diffusion.restore.pictures import caption, side_by_side
+from nuclear_diffusion.types import Mask
 
 KINDS = {
     "mp4": "Result, MP4",
@@ -24,6 +28,7 @@ KINDS = {
     "comparison.gif": "Comparison, GIF",
     "result.h5": "All arrays, result.h5",
     "json": "Settings for dehaze --settings",
+    "sector.png": "Sector for dehaze --sector",
 }
 """Endings of the files, and what they hold."""
 
@@ -33,7 +38,19 @@ _FORMATS = {"dcm": "dicom", "mkv": "ffv1", "nii.gz": "nifti"}
 
 def name_of(kind: str, clip: Clip, method: Method) -> str:
     """The name of the file of one of `KINDS`."""
-    return f"{clip.name}-settings.json" if kind == "json" else f"{clip.name}-{method.name}.{kind}"
+    if kind == "sector.png":
+        return sector_name(clip)
+    return safe(f"{clip.name}-settings.json" if kind == "json" else f"{clip.name}-{method.name}.{kind}")
+
+
+def sector_name(clip: Clip) -> str:
+    """The name of the sector's file."""
+    return safe(f"{clip.name}-sector.png")
+
+
+def safe(name: str) -> str:
+    """A file name without characters that some file system or shell takes for others."""
+    return re.sub(r"[^\w.\- ]", "_", name)
 
 
 def export(path: Path, kind: str, clip: Clip, results: dict[str, tuple[Method, Iterator[Piece]]]) -> None:
@@ -48,6 +65,8 @@ def export(path: Path, kind: str, clip: Clip, results: dict[str, tuple[Method, I
     method, pieces = next(iter(results.values()))
     if kind == "json":
         write(path, as_json(method))
+    elif kind == "sector.png":
+        write(path, _png(next(pieces).dehazed.sector))
     elif kind == "result.h5":
         _write_h5(path, clip, method, pieces)
     elif kind.startswith("comparison"):
@@ -63,6 +82,12 @@ def export(path: Path, kind: str, clip: Clip, results: dict[str, tuple[Method, I
 def _seen(piece: Piece) -> np.ndarray:
     """The signal as it is shown: in colour for a colour clip."""
     return piece.dehazed.signal if piece.dehazed.color is None else piece.dehazed.color
+
+
+def _png(mask: Mask) -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(np.uint8(255) * mask).save(packed, "PNG")
+    return packed.getvalue()
 
 
 def _write_h5(path: Path, clip: Clip, method: Method, pieces: Iterator[Piece]) -> None:

@@ -14,6 +14,7 @@ from numpy import ndarray
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import Annotation, Loaded
 from nuclear_diffusion.measure.scores import SCORES, eight_bits, measure
@@ -30,11 +31,17 @@ class Regions(Struct, forbid_unknown_fields=True):
     septum: list[Polygon | None] = []
     ventricle: list[Polygon | None] = []
 
-    def annotations(self, shape: tuple[int, int]) -> dict[int, Annotation]:
-        """Masks of size `shape` by frame number, from 1; pixels in both regions count for neither."""
+    def annotations(self, shape: tuple[int, int, int]) -> dict[int, Annotation]:
+        """Masks by frame number, from 1, of a clip of `shape` (frames, height, width).
+
+        Pixels in both regions count for neither. Raises `InputError` for more polygons than frames.
+        """
+        frames, *size = shape
+        count = max(len(self.septum), len(self.ventricle))
+        require(count <= frames, f"The regions have {count} frames, the clip {frames}: draw them again.")
         found = {}
-        for index in range(max(len(self.septum), len(self.ventricle))):
-            a, b = (_mask(_at(polygons, index), shape) for polygons in (self.septum, self.ventricle))
+        for index in range(count):
+            a, b = (inside(_at(polygons, index), (size[0], size[1])) for polygons in (self.septum, self.ventricle))
             both = a & b
             if a.any() or b.any():
                 found[index + 1] = Annotation(a & ~both, b & ~both)
@@ -45,7 +52,7 @@ def scores(
     clip: Clip, regions: Regions, signal: Float32[ndarray, "frames height width"] | None, sector: Mask
 ) -> dict[str, Any]:
     """The library's scores of a result, or of the clip itself if `signal` is None: over frames and their means."""
-    loaded = Loaded(clip, tuple(range(1, len(clip) + 1)), regions.annotations(clip.shape[1:]), None)
+    loaded = Loaded(clip, tuple(range(1, len(clip) + 1)), regions.annotations(clip.shape), None)
     found = measure(loaded, eight_bits(clip.frames if signal is None else signal), sector)
     over_time = {name: dict(values) for name, values in found.items() if isinstance(values, Mapping)}
     means = {}
@@ -66,7 +73,7 @@ def masks_zip(clip: Clip, regions: Regions) -> bytes:
     height, width = clip.shape[1:]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-        for number, (septum, ventricle) in regions.annotations((height, width)).items():
+        for number, (septum, ventricle) in regions.annotations(clip.shape).items():
             name = f"{clip.name}-frame-{number}"
             image = io.BytesIO()
             Image.fromarray(np.uint8(SEPTUM) * septum + np.uint8(VENTRICLE) * ventricle).save(image, "PNG")
@@ -86,8 +93,8 @@ def _at(polygons: list[Polygon | None], index: int) -> Polygon | None:
     return polygons[index] if index < len(polygons) else None
 
 
-def _mask(polygon: Polygon | None, shape: tuple[int, int]) -> Mask:
-    """Pixels whose centre lies in the polygon, as `evaluate` reads LabelMe."""
+def inside(polygon: Polygon | None, shape: tuple[int, ...]) -> Mask:
+    """Pixels (h, w) whose centre lies in the polygon, as `evaluate` reads LabelMe; none for less than three corners."""
     if polygon is None or len(polygon) < 3:
         return np.zeros(shape, bool)
     return polygon2mask(shape, np.asarray(polygon, float)[:, ::-1] - 0.5)

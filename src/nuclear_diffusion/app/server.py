@@ -1,7 +1,7 @@
 """The app's server: it listens on this machine alone and answers only the page that has its token."""
 
 import asyncio
-import re
+import json
 import secrets
 import shutil
 import socket
@@ -10,7 +10,7 @@ from functools import partial
 from importlib.resources import files
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
@@ -25,8 +25,8 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from nuclear_diffusion.app.desk import Desk, sentence
-from nuclear_diffusion.app.export import KINDS, export, name_of
+from nuclear_diffusion.app.desk import Desk, Opened, sentence
+from nuclear_diffusion.app.export import KINDS, export, name_of, safe
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.measure.style import look_of
@@ -36,6 +36,9 @@ from nuclear_diffusion.restore.pictures import caption
 
 UPLOAD_BYTES = 2 * 2**30
 """Largest upload."""
+
+NAME = 255
+"""Characters of a file name that are kept."""
 
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:"
 
@@ -86,8 +89,9 @@ class Server:
             Route("/api/clips/{clip}/sector", self.sector, methods=["POST"]),
             Route("/api/clips/{clip}/planes/input", self.plane),
             Route("/api/runs", self.start, methods=["POST"]),
-            Route("/api/runs/{run}", self.stop, methods=["DELETE"]),
-            Route("/api/runs/{run}", self.progress),
+            Route("/api/runs", self.runs),
+            Route("/api/runs/{run}", self.remove, methods=["DELETE"]),
+            Route("/api/runs/{run}/stop", self.stop, methods=["POST"]),
             Route("/api/runs/{run}/planes/{plane}", self.plane),
             Route("/api/score", self.score, methods=["POST"]),
             Route("/api/masks", self.masks, methods=["POST"]),
@@ -97,7 +101,9 @@ class Server:
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
             Middleware(OnlyThePage, token=self.token),
         ]
-        handlers: Any = {InputError: _refused, msgspec.MsgspecError: _refused}
+        # a body that is nested too deeply is a `RecursionError`, a name that is too long an `OSError`
+        unusable = (InputError, msgspec.MsgspecError, RecursionError, OSError)
+        handlers: Any = dict.fromkeys(unusable, _refused)
         return Starlette(routes=routes, middleware=guards, exception_handlers=handlers)
 
     async def page(self, request: Request) -> Response:
@@ -110,10 +116,10 @@ class Server:
 
     async def state(self, request: Request) -> Response:
         """All that is open, so that a page that is loaded again goes on."""
-        return JSONResponse(
+        return Reply(
             {
-                "clips": {key: opened.info() for key, opened in self.desk.clips.items()},
-                "runs": {key: run.info() for key, run in self.desk.runs.items()},
+                "clips": {key: opened.info() for key, opened in list(self.desk.clips.items())},
+                "runs": self._runs(),
                 "methods": {name: _help(name) for name in METHODS},
                 "kinds": KINDS,
                 "folders": [str(folder) for folder in self.desk.folders],
@@ -122,12 +128,10 @@ class Server:
 
     async def listing(self, request: Request) -> Response:
         """Names in a folder that may be opened."""
-        folder = self.desk.allowed(request.query_params["folder"])
-        if not folder.is_dir():
-            raise InputError(f"{folder} is not a folder.")
+        folder = self._folder(request)
         entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name.lower()))
         shown = [path for path in entries if path.name[0] != "."]
-        return JSONResponse(
+        return Reply(
             {
                 "folder": str(folder),
                 "up": str(folder.parent) if folder not in self.desk.folders else None,
@@ -140,25 +144,30 @@ class Server:
 
     async def results(self, request: Request) -> Response:
         """The reports of all results in a folder, for the sheet."""
-        folder = self.desk.allowed(request.query_params["folder"])
-        return JSONResponse(await run_in_threadpool(sheet, folder))
+        folder = self._folder(request)
+        return Reply(await run_in_threadpool(sheet, folder))
+
+    def _folder(self, request: Request) -> Path:
+        folder = self.desk.allowed(request.query_params.get("folder", ""))
+        require(folder.is_dir(), f"{folder} is not a folder: choose another.")
+        return folder
 
     async def file(self, request: Request) -> Response:
         """A video of a result, for the sheet."""
-        path = self.desk.allowed(request.query_params["path"])
-        if path.suffix != ".mp4" or not path.is_file():
-            raise InputError("Only the videos of results are sent.")
+        path = self.desk.allowed(request.query_params.get("path", ""))
+        require(path.suffix == ".mp4" and path.is_file(), "Only the videos of results are sent: choose one.")
         return FileResponse(path)
 
     async def upload(self, request: Request) -> Response:
         """Take a file that was dropped on the page, and open it."""
-        name = Path(request.query_params.get("name", "clip")).name[-120:] or "clip"
+        name = Path(request.query_params.get("name", "")).name[-NAME:] or "clip"
         too_large = InputError(
             f"The file is larger than {self.upload_bytes / 2**30:g} GB: start the app with its path instead."
         )
-        if int(request.headers.get("content-length") or 0) > self.upload_bytes:
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.upload_bytes:
             raise too_large
-        path, size = self.desk.place_for(_safe(name)), 0
+        path, size = self.desk.place_for(name), 0
         try:
             with path.open("wb") as target:
                 async for part in request.stream():
@@ -166,9 +175,11 @@ class Server:
                     if size > self.upload_bytes:
                         raise too_large
                     target.write(part)
-            return await self._opened(path, Path(name).stem)
-        except BaseException:
-            path.unlink(missing_ok=True)
+            return await self._opened(path, name)
+        except BaseException as error:
+            shutil.rmtree(path.parent)
+            if isinstance(error, InputError):  # the user does not know the path here
+                raise InputError(str(error).replace(str(path), name)) from error
             raise
 
     async def open(self, request: Request) -> Response:
@@ -178,23 +189,23 @@ class Server:
 
     async def _opened(self, path: Path, name: str | None) -> Response:
         key = await run_in_threadpool(self.desk.open, path, name)
-        runs = {name: run.info() for name, run in self.desk.runs.items() if run.clip == key}
-        return JSONResponse({"key": key, **self.desk.clip(key).info(), "runs": runs})
+        runs = {name: run for name, run in self._runs().items() if run["clip"] == key}
+        return Reply({"key": key, **self.desk.clip(key).info(), "runs": runs})
 
     async def clip(self, request: Request) -> Response:
         """What was understood of a clip."""
-        return JSONResponse(self.desk.clip(request.path_params["clip"]).info())
+        return Reply(self.desk.clip(request.path_params["clip"]).info())
 
     async def close(self, request: Request) -> Response:
         """Take a clip off the desk."""
         self.desk.close(request.path_params["clip"])
-        return JSONResponse({})
+        return Reply({})
 
     async def sector(self, request: Request) -> Response:
         """Correct the sector or the frame rate, or both."""
         change = msgspec.json.decode(await request.body(), type=Correction)
         opened = await run_in_threadpool(self.desk.correct, request.path_params["clip"], change.polygons, change.fps)
-        return JSONResponse(opened.info())
+        return Reply(opened.info())
 
     async def plane(self, request: Request) -> Response:
         """Raw values of one array of a clip or of a result; 16-bit for the haze fraction, else 8-bit."""
@@ -218,51 +229,63 @@ class Server:
         """Start a method on a clip."""
         wanted = msgspec.json.decode(await request.body(), type=Wanted)
         key = self.desk.start(wanted.clip, wanted.method)
-        return JSONResponse({"key": key, **self.desk.run(key).info()})
+        return Reply({"key": key, **self.desk.run(key).info()})
 
-    async def progress(self, request: Request) -> Response:
-        """How far a run is."""
-        return JSONResponse(self.desk.run(request.path_params["run"]).info())
+    async def runs(self, request: Request) -> Response:
+        """How far all runs are."""
+        return Reply(self._runs())
+
+    def _runs(self) -> dict[str, Any]:
+        return {key: run.info() for key, run in list(self.desk.runs.items())}
 
     async def stop(self, request: Request) -> Response:
-        """Stop a run at its next step, or forget one that has ended."""
-        return JSONResponse(self.desk.drop(request.path_params["run"]).info())
+        """Stop a run."""
+        return Reply(self.desk.stop(request.path_params["run"]).info())
+
+    async def remove(self, request: Request) -> Response:
+        """Forget a run, and stop it if it has not ended."""
+        self.desk.remove(request.path_params["run"])
+        return Reply({})
 
     async def score(self, request: Request) -> Response:
         """The library's scores within the drawn regions, of the clip and of results."""
         asked = msgspec.json.decode(await request.body(), type=Asked)
-        opened = self.desk.clip(asked.clip)
+        opened = self._of_one_clip(asked)
         score = partial(scores, opened.clip, asked.regions, sector=opened.sector)
         found = {}
         for run in asked.runs:
             found[run] = await run_in_threadpool(lambda run=run: score(self.desk.signal(run, asked.strength)))
-        return JSONResponse({"input": await run_in_threadpool(score, None), "results": found})
+        return Reply({"input": await run_in_threadpool(score, None), "results": found})
 
     async def masks(self, request: Request) -> Response:
         """The drawn regions as masks, zipped."""
         asked = msgspec.json.decode(await request.body(), type=Asked)
-        clip = self.desk.clip(asked.clip).clip
+        clip = self._of_one_clip(asked).clip
         packed = await run_in_threadpool(masks_zip, clip, asked.regions)
         return _download(packed, f"{clip.name}-masks.zip")
 
     async def save(self, request: Request) -> Response:
         """A result in one of `KINDS`."""
         asked = msgspec.json.decode(await request.body(), type=Asked)
-        if not asked.runs or asked.kind not in KINDS:
-            raise InputError(f"Choose a result and one of {', '.join(KINDS)}.")
-        results = {}
+        require(bool(asked.runs) and asked.kind in KINDS, f"Choose a result and one of {', '.join(KINDS)}.")
+        clip, results = self._of_one_clip(asked).clip, {}
         for run in asked.runs:
             method = self.desk.method_at(run, asked.strength)
             results[_unused(caption(method), results)] = (method, self.desk.pieces(run, asked.strength))
-        (clip, _), method = self.desk.finished(asked.runs[0]), self.desk.method_at(asked.runs[0], asked.strength)
-        name = name_of(asked.kind, clip.clip, method)
+        name = name_of(asked.kind, clip, self.desk.run(asked.runs[0]).method)
         path = self.desk.place_for(f"result.{asked.kind}")
         try:
-            await run_in_threadpool(export, path, asked.kind, clip.clip, results)
+            await run_in_threadpool(export, path, asked.kind, clip, results)
         except BaseException:
             shutil.rmtree(path.parent)
             raise
-        return FileResponse(path, filename=_safe(name), background=BackgroundTask(shutil.rmtree, path.parent))
+        return FileResponse(path, filename=name, background=BackgroundTask(shutil.rmtree, path.parent))
+
+    def _of_one_clip(self, asked: "Asked") -> Opened:
+        """The clip, if all results that are asked about are of it."""
+        for run in asked.runs:
+            require(self.desk.run(run).clip == asked.clip, "The results are of another clip: choose them again.")
+        return self.desk.clip(asked.clip)
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
@@ -286,12 +309,21 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """A question about a clip and some of its results."""
 
     clip: str
-    runs: list[str] = []
+    runs: Annotated[list[str], msgspec.Meta(max_length=100)] = []
     """The results, the chosen one first."""
 
     strength: float | None = None
     regions: Regions = msgspec.field(default_factory=Regions)
     kind: str = ""
+
+
+class Numbers(msgspec.Struct):
+    """What the sheet shows of a report."""
+
+    haze_energy_removed: float | None = None
+    bright_tissue_lost: float | None = None
+    bright_tissue_changed: float | None = None
+    flicker: dict[str, float | None] = {}
 
 
 def sheet(folder: Path) -> list[dict[str, Any]]:
@@ -300,16 +332,16 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.iterdir()):
         if not _is_result(path):
             continue
+        about: dict[str, Any] = {"name": path.name, "path": str(path)}
         try:
-            report = read_report(path) or {}
+            numbers = msgspec.convert(read_report(path), Numbers)
         except InputError as error:
-            found.append({"name": path.name, "path": str(path), "problem": str(error)})
-            continue
-        entry: dict[str, Any] = {"name": path.name, "path": str(path), "video": str(path / "comparison.mp4")}
-        for name in ("haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed", "seconds", "frames"):
-            entry[name] = report.get(name)
-        entry["flicker"] = (report.get("flicker") or {}).get("signal")
-        found.append(entry)
+            found.append(about | {"problem": str(error)})
+        except msgspec.ValidationError:
+            found.append(about | {"problem": f"{path} is damaged: dehaze the clip again."})
+        else:
+            shown = msgspec.to_builtins(numbers) | {"flicker": numbers.flicker.get("signal")}
+            found.append(about | shown | {"video": str(path / "comparison.mp4")})
     return found
 
 
@@ -340,11 +372,7 @@ def _static(name: str) -> Response:
 
 
 def _download(content: bytes, name: str) -> Response:
-    return Response(content, headers={"content-disposition": f"attachment; filename*=utf-8''{quote(_safe(name))}"})
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.\- ]", "_", name)
+    return Response(content, headers={"content-disposition": f"attachment; filename*=utf-8''{quote(safe(name))}"})
 
 
 def _unused(name: str, taken: Collection[str]) -> str:
@@ -352,12 +380,18 @@ def _unused(name: str, taken: Collection[str]) -> str:
     return next(each for each in chain([name], (f"{name}, {k}" for k in count(2))) if each not in taken)
 
 
+class Reply(JSONResponse):
+    """JSON in ASCII: a file name may hold characters that UTF-8 has not."""
+
+    def render(self, content: Any) -> bytes:
+        """As bytes."""
+        return json.dumps(content, allow_nan=False).encode("ascii")
+
+
 def _refused(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": " ".join(sentence(_as_input(error)).split())}, 400)
-
-
-def _as_input(error: Exception) -> Exception:
-    return error if isinstance(error, InputError) else InputError(f"The request makes no sense: {error}.")
+    if isinstance(error, msgspec.MsgspecError | RecursionError):
+        error = InputError(f"The request makes no sense: {error}.")
+    return Reply({"error": sentence(error)}, 400)
 
 
 def serve(paths: Sequence[Path], *, port: int = 0, browser: bool = True) -> None:

@@ -154,7 +154,7 @@ def choose_patients(study: Study) -> list[Chosen]:
     if ranked.empty:
         return [Chosen("first patient", study.cases[0], math.nan)]
     rules = {"median": (len(ranked) - 1) // 2, "best": -1, "worst": 0}
-    rules = {1: {"only patient": 0}, 2: {"best": -1, "worst": 0}}.get(len(ranked), rules)
+    rules = {1: {"patient": 0}, 2: {"best": -1, "worst": 0}}.get(len(ranked), rules)
     first: dict[Any, Case] = {case.patient: case for case in reversed(study.cases)}
     return [Chosen(rule, first[ranked.index[at]], float(ranked.iloc[at])) for rule, at in rules.items()]
 

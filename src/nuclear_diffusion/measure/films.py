@@ -43,7 +43,7 @@ def _patient(study: Study, one: Chosen, most: int) -> dict[str, Any]:
             {
                 "name": name,
                 "title": title_of(name),
-                "shows": "truth" if name == CLEAN else "result",
+                "shows": title_of(name).lower() if name == CLEAN else "result",
                 "scores": _scores(study, one, name),
                 "info": _cut(film, shown, step).info(),
                 "planes": text,

@@ -66,10 +66,14 @@ SCORES: dict[str, Score] = {
         "for the truth and rises with haze that is left on tissue.",
     ),
     "psnr": Score(
-        "PSNR", "higher", "10 log10(1 / mean squared error) against the truth within the sector, peak 1.", "dB", ".2f"
+        "PSNR",
+        "higher",
+        "10 log10(1 / mean squared error) against the clean clip within the sector, peak 1.",
+        "dB",
+        ".2f",
     ),
     "ssim": Score(
-        "SSIM", "higher", "Structural similarity to the truth, 7 x 7 windows, mean of its map in the sector."
+        "SSIM", "higher", "Structural similarity to the clean clip, 7 x 7 windows, mean of its map in the sector."
     ),
     "flicker_a": Score(
         "Flicker, septum",
@@ -91,9 +95,9 @@ SCORES: dict[str, Score] = {
     "bright_lost": Score(
         "Bright tissue lost",
         "lower",
-        f"Among the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input (and in the truth, if "
-        f"known) is above {BRIGHT:g}: the fraction whose mean in the output is below {KEPT:g} times the input's; over "
-        "all frames, one value per clip. Without a truth, bright haze counts as tissue.",
+        f"Among the sector's pixels whose {NEIGHBOURHOOD} x {NEIGHBOURHOOD} mean in the input (and in the clean clip, "
+        f"if known) is above {BRIGHT:g}: the fraction whose mean in the output is below {KEPT:g} times the input's; "
+        "over all frames, one value per clip. Without a clean clip, bright haze counts as tissue.",
     ),
     "clean_lost": Score(
         "Lost of a clean clip",

@@ -23,7 +23,7 @@ from nuclear_diffusion.io.find import Frames, Source, expand
 from nuclear_diffusion.reporting import sentence_of
 from nuclear_diffusion.restore.methods import Method, as_dict
 from nuclear_diffusion.restore.outputs import Outputs
-from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, folder_names, prior_of
+from nuclear_diffusion.restore.run import LoadedPrior, OtherStrength, Outcome, dehaze_file, folder_names, prior_of
 from nuclear_diffusion.restore.workers import Tell, Work, spread
 from nuclear_diffusion.types import Mask
 
@@ -72,13 +72,13 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
     clip: str
     state: str
-    """"done", "skipped" (the same result existed already) or "failed"."""
+    """"done", "skipped" (the same result existed already), "left" (one at another strength did) or "failed"."""
     source: str
     configuration: str
     """`Task.configuration`."""
     result: str = ""
     reason: str = ""
-    """Why it failed, in one sentence."""
+    """Why it was left or failed, in one sentence."""
     traceback: str = ""
     """Of a mistake of ours."""
     frames: int | None = None
@@ -123,14 +123,18 @@ class Task:
             overwrite=self.overwrite,
             progress=tell,
         )
+        return self._record(item, "skipped" if outcome.skipped else "done", outcome)
+
+    def _record(self, item: Item, state: str, outcome: Outcome, reason: str = "") -> Record:
         report = outcome.report
         flicker = report.get("flicker") or {}
         return Record(
             item.name,
-            "skipped" if outcome.skipped else "done",
+            state,
             item.place,
             self.configuration,
             str(outcome.folder),
+            reason,
             frames=report.get("frames"),
             seconds=report.get("seconds"),
             haze_energy_removed=report.get("haze_energy_removed"),
@@ -145,6 +149,8 @@ class Task:
         """Dehaze one clip; what goes wrong is in the record. With `strict` a mistake of ours is raised."""
         try:
             return self.run(item, loaded, tell)
+        except OtherStrength as error:
+            return self._record(item, "left", error.outcome, str(error))
         except Exception as error:
             signals.check()  # a signal may arrive as any exception from compiled code
             log.info("%s failed", item.place, exc_info=True)
@@ -219,7 +225,7 @@ def run_batch(
 
     for record in all_records():
         ended += 1
-        skipped += record.state == "skipped"
+        skipped += record.state in ("skipped", "left")
         log.info("%s: %s %s", record.source, record.state, record.reason)
         yield record
 

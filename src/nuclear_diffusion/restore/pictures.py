@@ -30,11 +30,14 @@ SPECTRUM, COARSE = 60, 320
 LARGEST = 1080, 3840
 """Largest height of a panel and width of all panels together, in pixels, that players show without trouble."""
 
+SMALLEST = 256
+"""Smallest height and width of a panel, in pixels, whose caption can be read."""
+
 
 def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:
     """Videos of equal size in [0, 1] side by side under their captions; RGB if any of them is.
 
-    Panels larger than `LARGEST` are shrunk.
+    Panels larger than `LARGEST` are shrunk; each pixel of panels smaller than `SMALLEST` becomes a square of several.
     """
     rgb = (3,) if any(video.ndim == 4 for video in panels.values()) else ()
     frames, rows, columns = next(iter(panels.values())).shape[:3]
@@ -55,8 +58,10 @@ def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height wi
 
 
 def looked_at(height: int, width: int, panels: int) -> tuple[int, int]:
-    """Height and width of a panel of several side by side, at most `LARGEST`, in the same proportion."""
-    scale = min(1, LARGEST[0] / height, LARGEST[1] / (panels * width))
+    """Height and width of a panel of several side by side, from `SMALLEST` to `LARGEST`, in the same proportion."""
+    larger = -(-SMALLEST // min(height, width))
+    scale = min(larger, LARGEST[0] / height, LARGEST[1] / (panels * width))
+    scale = int(scale) if scale > 1 else scale
     return max(1, round(scale * height)), max(1, int(scale * width))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -48,6 +49,18 @@ class Outcome(NamedTuple):
     report: dict[str, Any]
     skipped: bool
     """Whether the same result existed already."""
+
+
+class OtherStrength(InputError):
+    """A clip has a finished result that differs in the strength alone."""
+
+    def __init__(self, outcome: Outcome, wanted: float):
+        folder, strength = outcome.folder, outcome.report["settings"]["strength"]
+        super().__init__(
+            f"{folder} holds a result with strength {strength:g}, not {wanted:g}: type nuclear-diffusion render "
+            f"{shlex.quote(str(folder))} --strength {wanted:g}, or add --overwrite."
+        )
+        self.outcome = outcome
 
 
 class LoadedPrior(NamedTuple):
@@ -172,9 +185,9 @@ def _dehaze_file(
                 finished = record_files(folder, finished)
             return Outcome(folder, finished, skipped=not missing)
         if not overwrite:
+            if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
+                raise OtherStrength(Outcome(folder, finished, skipped=True), method.strength)
             differs = "another clip, sector, settings or weights"
-            if differs_in_strength_alone(finished, wanted):
-                differs = f"strength {finished['settings']['strength']:g}"
             raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again

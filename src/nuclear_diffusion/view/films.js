@@ -15,6 +15,7 @@ class Films {
     this.players = [];
     this.of = (name) => root.querySelector(`[name="${name}"]`);
     this._buttons("patients", Object.fromEntries(patients.map(({ title }, k) => [k, title])), (k) => this.choose(Number(k)));
+    this.of("patients").hidden = patients.length < 2;
     this._buttons("views", SEEN, (view) => this.show(view));
     this.of("play").onclick = () => this.leader.play();
     this.of("back").onclick = () => { this.leader.play(false); this.leader.step(-1); };

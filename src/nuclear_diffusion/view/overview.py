@@ -41,12 +41,12 @@ def write_overview(records: Sequence[Record], output: Path) -> Path:
 def counted(records: Sequence[Record]) -> str:
     """How many clips are in each state, as words."""
     states = Counter(record.state for record in records)
-    words = [f"{states[state]} {state}" for state in ("done", "skipped", "failed") if states[state]]
+    words = [f"{states[state]} {state}" for state in ("done", "skipped", "left", "failed") if states[state]]
     return plural(len(records), "clip") + (f": {', '.join(words)}" if words else "")
 
 
 def _row(record: Record) -> list[object]:
-    state = f"failed: {record.reason}" if record.state == "failed" else record.state
+    state = f"{record.state}: {record.reason}" if record.reason else record.state
     numbers = [getattr(record, name) for name in COLUMNS[2:-1]]
     return [record.clip, state, *numbers, " ".join(record.notes)]
 
@@ -57,17 +57,22 @@ def _plain(value: object) -> object:
 
 
 def _page(records: Sequence[Record], output: Path) -> str:
-    failed = [record for record in records if record.state == "failed"]
-    wrong = "".join(f"<li><b>{html.escape(one.clip)}</b>: {html.escape(one.reason)}</li>\n" for one in failed)
     return _PAGE.format(
         title=html.escape(counted(records)),
         style=source("style.css"),
         script=source("table.js"),
-        failed=f'<h2>Failed</h2>\n<ul class="notice">\n{wrong}</ul>' if failed else "",
+        reasons=_reasons(records, "failed", "Failed") + _reasons(records, "left", "Left at another strength"),
         heads="".join(f"<th{_side(name)}>{HEADINGS.get(name, name)}</th>" for name in COLUMNS),
         rows="\n".join(_cells(record) for record in records),
         pictures="\n".join(_picture(record, output) for record in records if record.state != "failed"),
     )
+
+
+def _reasons(records: Sequence[Record], state: str, title: str) -> str:
+    """Why clips are in a state."""
+    those = [record for record in records if record.state == state]
+    lines = "".join(f"<li><b>{html.escape(one.clip)}</b>: {html.escape(one.reason)}</li>\n" for one in those)
+    return f'<h2>{title}</h2>\n<ul class="notice">\n{lines}</ul>\n' if those else ""
 
 
 HEADINGS = {
@@ -125,7 +130,7 @@ _PAGE = """<!doctype html>
 <body class="page">
 <h1>{title}</h1>
 <p class="notice">Research use only, not a medical device.</p>
-{failed}
+{reasons}
 <h2>Results</h2>
 <p class="small">A click on a heading sorts the table and the pictures. Haze removed: fraction of the energy. Bright
 tissue lost: fraction of the bright pixels that were dimmed by more than a quarter. Change of tissue: mean relative

@@ -364,12 +364,22 @@ export class Player extends EventTarget {
     context.font = `${size}px system-ui, sans-serif`;
     context.textBaseline = "top";
     context.textAlign = right ? "right" : "left";
-    const [x, y] = [right ? place.x + place.width - 0.6 * size : place.x + 0.6 * size, place.y + 0.6 * size];
+    const x = right ? place.x + place.width - 0.6 * size : place.x + 0.6 * size;
+    const room = place.width * (this.view === "wipe" ? 0.5 : 1) - 1.2 * size;
+    const lines = [""];
+    for (const word of name.split(" ")) {
+      const longer = `${lines.at(-1)} ${word}`.trim();
+      if (lines.at(-1) && context.measureText(longer).width > room) lines.push(word);
+      else lines[lines.length - 1] = longer;
+    }
     context.lineWidth = size / 4;
     context.strokeStyle = "#000";
-    context.strokeText(name, x, y); // readable on bright echoes
     context.fillStyle = "#e6e6e6";
-    context.fillText(name, x, y);
+    lines.forEach((line, k) => {
+      const y = place.y + (0.6 + 1.25 * k) * size;
+      context.strokeText(line, x, y, room); // readable on bright echoes
+      context.fillText(line, x, y, room);
+    });
     context.textAlign = "left";
   }
 

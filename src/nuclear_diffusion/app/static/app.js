@@ -32,7 +32,7 @@ $("error").onclick = () => { $("error").hidden = true; };
 /** Run a handler; what it throws is shown. */
 const safely = (action) => async (...args) => { try { return await action(...args); } catch (error) { complain(error); } };
 
-const state = { clips: {}, runs: {}, methods: {}, kinds: {}, folders: [], clip: null, run: null, other: null, followed: null };
+const state = { clips: {}, runs: {}, methods: {}, kinds: {}, folders: [], clip: null, run: null, other: null };
 const films = new Map(); // by clip, or by clip and run
 let player = null;
 let outlines = null;
@@ -50,6 +50,7 @@ async function load() {
   const wanted = sessionStorage.getItem("clip");
   const first = wanted in state.clips ? wanted : Object.keys(state.clips)[0];
   if (first) await choose(first);
+  await watch();
 }
 
 function listClips() {
@@ -86,6 +87,7 @@ async function opened({ key, runs, ...clip }) {
 
 async function close(key) {
   await ask(`/api/clips/${key}`, { method: "DELETE" });
+  Outlines.forget(key);
   delete state.clips[key];
   for (const [name, run] of Object.entries(state.runs)) if (run.clip === key) delete state.runs[name];
   for (const name of [...films.keys()]) if (name.startsWith(key)) films.delete(name);
@@ -99,11 +101,9 @@ async function choose(key) {
   const done = runsOf(key).filter(([, run]) => run.state === "done");
   listClips();
   tellFacts();
-  outlines?.clear();
+  tellProgress();
   state.other = null;
   await choose_run(done.length ? done.at(-1)[0] : null);
-  const going = runsOf(key).find(([, run]) => run.state === "waiting" || run.state === "running");
-  if (going && state.followed === null) safely(follow)(going[0]); // the page was loaded again
 }
 
 const runsOf = (clip) => Object.entries(state.runs).filter(([, run]) => run.clip === clip);
@@ -128,22 +128,29 @@ async function fetchPlane(made, run, plane) {
   made[plane] = plane === "share" ? new Uint16Array(raw) : new Uint8Array(raw);
 }
 
-/** A result's name: its method, and the settings that are not the default. */
-function nameOf(run) {
-  const { method } = state.runs[run];
-  const { title, defaults } = state.methods[method.method];
-  const changed = Object.entries(method).filter(([name, value]) => !["method", "strength"].includes(name) && value !== defaults[name]);
-  return [title, ...changed.map(([name, value]) => `${name} ${value}`)].join(", ");
+/** What was set of a run: the settings that are not the default, without the strength, which is the knob's; the sector. */
+function changed({ method, sector }) {
+  const { defaults } = state.methods[method.method];
+  const set = Object.entries(method).filter(([name, value]) => !["method", "strength"].includes(name) && value !== defaults[name]);
+  return [...set.map(([name, value]) => `${name} ${String(value).split(/[\\/]/).at(-1)}`), ...(sector === "drawn" ? ["drawn sector"] : [])];
+}
+
+/** The names of the runs of a clip: the method and what was set, numbered where that is the same. */
+function namesOf(clip) {
+  const names = {}, seen = {};
+  for (const [key, run] of runsOf(clip)) {
+    const name = [state.methods[run.method.method].title, ...changed(run)].join(", ");
+    seen[name] = (seen[name] ?? 0) + 1;
+    names[key] = seen[name] > 1 ? `${name} (${seen[name]})` : name;
+  }
+  return names;
 }
 
 /** The input and all finished results of the clip, each with a name of its own. */
 async function sources(clip) {
   const found = [{ key: null, name: "input", film: await film(clip, null), what: "input" }];
-  for (const [key, { state: now }] of runsOf(clip)) {
-    if (now !== "done") continue;
-    const name = nameOf(key), same = found.filter((each) => each.name.replace(/ \(\d+\)$/, "") === name).length;
-    found.push({ key, name: same ? `${name} (${same + 1})` : name, film: await film(clip, key), what: "result" });
-  }
+  for (const [key, name] of Object.entries(namesOf(clip)))
+    if (state.runs[key]?.state === "done") found.push({ key, name, film: await film(clip, key), what: "result" });
   return found;
 }
 
@@ -166,6 +173,7 @@ async function choose_run(run) {
     window.outlines = outlines;
   } else player.setSources(all, a, b);
   if (!player.views().includes(player.view)) player.view = player.views()[0] ?? "side";
+  outlines.restore(clip);
   outlines.sector = state.clips[clip].sector;
   $("empty").hidden = true;
   for (const id of ["understood", "method-panel", "look", "regions"]) $(id).hidden = false;
@@ -191,22 +199,23 @@ async function choose_run(run) {
 }
 
 function listRuns() {
+  const names = namesOf(state.clip);
   $("runs").replaceChildren(...runsOf(state.clip).map(([key, about]) => {
     const item = document.createElement("li");
-    const made = button(`${nameOf(key)}, ${about.state === "done" ? `${about.seconds} s` : about.state}`, () => choose_run(key), key === state.run);
+    const made = button(names[key], () => choose_run(key), key === state.run);
+    const words = { done: `${about.seconds} s`, failed: about.message }[about.state] ?? about.state;
+    made.append(Object.assign(document.createElement("span"), { className: "quiet small", textContent: words }));
     made.disabled = about.state !== "done";
-    made.title = about.method.method;
-    item.append(made, button("×", () => forget(key), false, `Forget ${nameOf(key)}`));
+    item.append(made, button("×", () => forget(key), false, `Forget ${names[key]}`));
     return item;
   }));
 }
 
-/** Stop a run, or forget one that has ended. */
+/** Forget a run; one that is going is stopped. */
 async function forget(key) {
-  const { state: was } = state.runs[key];
   await ask(`/api/runs/${key}`, { method: "DELETE" });
-  if (was === "waiting" || was === "running") return;
   delete state.runs[key];
+  safely(watch)(); // an answer on its way may hold it still
   films.delete(`${state.clip} ${key}`);
   if (state.other === key) state.other = null;
   const left = runsOf(state.clip).filter(([, run]) => run.state === "done");
@@ -226,7 +235,11 @@ function tellFacts() {
     [dt.textContent, dd.textContent] = [term, words];
     return [dt, dd];
   }));
-  $("fps").value = Number(clip.fps.toFixed(3));
+  if (document.activeElement !== $("fps")) tellRate(); // else it is being typed
+}
+
+function tellRate() {
+  $("fps").value = Number(state.clips[state.clip].fps.toFixed(3));
 }
 
 async function correct(change) {
@@ -256,44 +269,71 @@ function showMethod() {
 
 function settings() {
   const method = { method: $("method").value };
-  for (const box of $("settings").querySelectorAll("input")) method[box.name] = box.type === "number" ? Number(box.value) : box.value;
+  for (const box of $("settings").querySelectorAll("input"))
+    if (box.value !== "") method[box.name] = box.type === "number" ? Number(box.value) : box.value;
   return method;
 }
 
+const isGoing = (run) => run.state === "waiting" || run.state === "running";
+
+let starting = false;
 async function start() {
-  const { key, ...run } = await ask("/api/runs", { method: "POST", body: { clip: state.clip, method: settings() } });
-  state.runs[key] = run;
-  await follow(key);
+  $("start").disabled = starting = true; // before the answer, so that a second click starts no second run
+  try {
+    const { key, ...run } = await ask("/api/runs", { method: "POST", body: { clip: state.clip, method: settings() } });
+    state.runs[key] = run;
+    going.add(key);
+  } finally {
+    starting = false;
+    tellProgress();
+  }
+  listRuns();
+  await watch();
 }
 
-async function follow(key) {
-  state.followed = key;
-  $("start").disabled = true;
-  $("stop").disabled = false;
-  $("stop").onclick = safely(() => ask(`/api/runs/${key}`, { method: "DELETE" }));
-  $("progress").hidden = false;
+/** The run of the clip that is going: its progress, and whether another one can be started. */
+function tellProgress() {
+  const [key, run] = runsOf(state.clip).find(([, each]) => isGoing(each)) ?? [null, null];
+  $("start").disabled = starting || run !== null;
+  $("stop").disabled = run === null;
+  $("stop").onclick = safely(async () => {
+    await ask(`/api/runs/${key}/stop`, { method: "POST" });
+    await watch();
+  });
+  $("progress").hidden = run === null;
+  $("progress").max = Math.max(run?.total ?? 1, 1);
+  $("progress").value = run?.done ?? 0;
+  const words = { waiting: () => "Waits for another run", running: () => `${run.total ? `${run.done} of ${run.total} windows` : "Prepares"}, ${run.seconds.toFixed(0)} s` };
+  $("status").textContent = run === null ? "" : words[run.state]();
+}
+
+const going = new Set(); // runs whose end is still to be shown
+let watching = false, asked = false;
+/** Ask for the state of all runs, those of other tabs too, until none is going. */
+async function watch() {
+  asked = true;
+  if (watching) return;
+  watching = true;
   try {
-    const began = performance.now();
-    for (let before = ""; ;) {
-      const run = (state.runs[key] = await ask(`/api/runs/${key}`));
-      $("progress").max = Math.max(run.total, 1);
-      $("progress").value = run.done;
-      const seconds = ((performance.now() - began) / 1000).toFixed(0);
-      $("status").textContent = { waiting: "Waiting for another run", running: `${run.done} of ${run.total} windows, ${seconds} s`, done: `Done in ${run.seconds} s`, stopped: "Stopped", failed: run.message }[run.state];
-      if (run.state !== before && run.clip === state.clip) listRuns();
-      before = run.state;
-      if (run.state === "failed") throw new Error(run.message);
-      if (run.state === "done" && run.clip === state.clip) await choose_run(key);
-      if (run.state === "done" || run.state === "stopped") break;
-      await new Promise((resolve) => setTimeout(resolve, 300));
+    while (asked || Object.values(state.runs).some(isGoing)) {
+      asked = false;
+      const before = state.runs;
+      state.runs = await ask("/api/runs");
+      tellProgress();
+      if (states(before) !== states(state.runs)) listRuns();
+      for (const [key, run] of Object.entries(state.runs)) {
+        if (isGoing(run)) going.add(key);
+        else if (!going.delete(key)) continue;
+        else if (run.state === "failed") complain(new Error(run.message));
+        else if (run.state === "done" && run.clip === state.clip) await safely(choose_run)(key);
+      }
+      if (!asked && Object.values(state.runs).some(isGoing)) await new Promise((resolve) => setTimeout(resolve, 300));
     }
   } finally {
-    state.followed = null;
-    $("start").disabled = false;
-    $("stop").disabled = true;
-    $("progress").hidden = true;
+    watching = false;
   }
 }
+const states = (runs) => Object.entries(runs).map(([key, run]) => key + run.state).join();
 
 // ---------------------------------------------------------------------------------------------- looking
 
@@ -319,18 +359,29 @@ function tell() {
 }
 
 /** Quote a word for a shell. */
+const path = (name) => (name.startsWith("-") ? `./${name}` : name); // not a flag
 const quoted = (word) => (/^[\w./:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
 
 function command() {
   if (!state.run) return;
-  const { method } = state.runs[state.run];
-  const words = ["nuclear-diffusion", "dehaze", state.clips[state.clip].source, "-o", "results"];
+  const { method, sector, folder } = state.runs[state.run];
+  const { source, rate, sector_file: file } = state.clips[state.clip];
+  const tellWords = (all) => {
+    $("command").textContent = all.map(quoted).join(" ");
+    $("command-note").hidden = !all.includes("--sector");
+  };
+  if (folder !== null && method.method === "nuclear" && rate === null) // what is there needs only another strength
+    return tellWords(["nuclear-diffusion", "render", path(folder), "--strength", String(player.strength), "-o", "results"]);
+  const words = ["nuclear-diffusion", "dehaze", path(source), "-o", "results"];
+  if (rate !== null) words.push("--fps", String(rate));
+  if (sector === "drawn") words.push("--sector", path(file));
+  if (sector === "result") words.push("--sector-from", path(source));
   if (method.method !== "nuclear") words.push("--method", method.method);
   const now = { ...method };
   if ("strength" in now) now.strength = player.strength;
   for (const [name, value] of Object.entries(now))
     if (name !== "method" && value !== state.methods[method.method].defaults[name]) words.push(`--${name}`, String(value));
-  $("command").textContent = words.map(quoted).join(" ");
+  tellWords(words);
 }
 
 function listen() {
@@ -381,7 +432,14 @@ for (const [id, mode] of [["septum", "septum"], ["ventricle", "ventricle"], ["li
 $("clear-regions").onclick = () => outlines?.clear();
 $("show-sector").onchange = () => set(() => { outlines.showSector = $("show-sector").checked; });
 $("reset-sector").onclick = safely(() => correct({ polygons: [] }));
-$("fps").onchange = safely(() => correct({ fps: Number($("fps").value) }));
+$("fps").onchange = safely(async () => {
+  try {
+    if ($("fps").value !== "") await correct({ fps: Number($("fps").value) });
+  } finally {
+    tellRate(); // what holds, if the box is empty or its number was refused
+    command();
+  }
+});
 $("method").onchange = showMethod;
 $("start").onclick = safely(start);
 $("copy").onclick = () => navigator.clipboard.writeText($("command").textContent);
@@ -418,16 +476,19 @@ function showScores(found) {
   window.scores = found;
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
   const shown = player.sources.filter(({ key }) => key === null || key in found.results);
+  const lines = {};
   const columns = shown.map(({ key, name }) => {
-    const look = key === null ? { color: "#a5adb5", dash: [4, 3] } : state.methods[state.runs[key].method.method];
-    return { name, dash: look.dash, color: light(look.color), ...(key === null ? found.input : found.results[key]) };
+    const method = state.runs[key]?.method.method;
+    const look = key === null ? { color: "#a5adb5", dash: [4, 3] } : state.methods[method];
+    const others = (lines[method] = (lines[method] ?? -1) + 1); // of the same method, and so of its colour
+    return { name, dash: others ? [1, 1 + 2 * others] : look.dash, others, color: light(look.color), ...(key === null ? found.input : found.results[key]) };
   });
   const { titles, better } = found.input;
   const cell = (kind, text) => Object.assign(document.createElement(kind), { textContent: text });
-  $("scores").tHead.rows[0].replaceChildren(cell("th", ""), ...columns.map(({ name, color, dash }) => {
+  $("scores").tHead.rows[0].replaceChildren(cell("th", ""), ...columns.map(({ name, color, dash, others }) => {
     const made = cell("th", name);
     made.scope = "col";
-    made.style.borderBottom = `3px ${dash.length ? "dashed" : "solid"} ${color}`;
+    made.style.borderBottom = `3px ${others ? "dotted" : dash.length ? "dashed" : "solid"} ${color}`;
     return made;
   }));
   $("scores").tBodies[0].replaceChildren(...Object.keys(found.input.means).map((name) => {
@@ -468,11 +529,14 @@ document.addEventListener("drop", safely(async (event) => {
   for (const file of event.dataTransfer.files) await upload(file);
 }));
 
+/** List a folder, or the folders that were given. */
 async function list(folder) {
-  const found = await ask(`/api/files?folder=${encodeURIComponent(folder)}`);
+  const given = state.folders.map((path) => ({ words: path, path, folder: true }));
+  const found = folder === null ? { folder: "Folders", entries: given } : await ask(`/api/files?folder=${encodeURIComponent(folder)}`);
   $("folder").textContent = found.folder;
-  const entries = found.entries.map((entry) => ({ ...entry, words: entry.folder && !entry.result ? `${entry.name}/` : entry.name }));
+  const entries = found.entries.map((entry) => ({ words: entry.folder && !entry.result ? `${entry.name}/` : entry.name, ...entry }));
   if (found.up) entries.unshift({ words: "../", path: found.up, folder: true });
+  else if (folder !== null && given.length > 1) entries.unshift({ words: "../", path: null, folder: true });
   $("entries").replaceChildren(...entries.map((entry) => {
     const item = document.createElement("li");
     item.append(button(entry.words, () => (entry.folder && !entry.result ? list(entry.path) : pick(entry.path))));
@@ -484,7 +548,7 @@ async function pick(path) {
   $("files").close();
   await opened(await ask("/api/open", { method: "POST", body: { path } }));
 }
-$("browse").onclick = safely(async () => { await list(state.folders[0]); $("files").showModal(); });
+$("browse").onclick = safely(async () => { await list(state.folders.length > 1 ? null : state.folders[0]); $("files").showModal(); });
 $("close-files").onclick = () => $("files").close();
 
 // ---------------------------------------------------------------------------------------------- sheet of results
@@ -526,3 +590,4 @@ $("sort").onchange = showSheet;
 $("close-sheet").onclick = () => $("sheet").close();
 
 safely(load)();
+window.addEventListener("focus", safely(watch)); // another tab may have started or removed a run

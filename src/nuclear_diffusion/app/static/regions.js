@@ -32,6 +32,7 @@ export class Outlines extends EventTarget {
     this.held = null;
     player.pointer = (event, kind, at) => this._pointer(event, kind, at);
     player.addEventListener("drawn", (event) => this._draw(event.detail));
+    for (const event of ["change", "mode"]) this.addEventListener(event, () => this._keep());
   }
 
   start(mode) {
@@ -43,10 +44,26 @@ export class Outlines extends EventTarget {
   }
 
   clear() {
-    this.keys = { septum: {}, ventricle: {} };
-    this.line = null;
+    [this.keys, this.line] = [{ septum: {}, ventricle: {} }, null];
     this.start(null);
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Show what was drawn on a clip. It is kept in this tab, by the clip's key. */
+  restore(clip) {
+    if (clip === this.clip) return;
+    [this.clip, this.held] = [clip, null];
+    const kept = JSON.parse(sessionStorage.getItem(`drawn ${clip}`));
+    [this.keys, this.line] = [kept?.keys ?? { septum: {}, ventricle: {} }, kept?.line ?? null];
+    this.start(null);
+  }
+
+  static forget(clip) {
+    sessionStorage.removeItem(`drawn ${clip}`);
+  }
+
+  _keep() {
+    if (this.clip) sessionStorage.setItem(`drawn ${this.clip}`, JSON.stringify({ keys: this.keys, line: this.line }));
   }
 
   any() {
@@ -129,7 +146,7 @@ export class Outlines extends EventTarget {
   }
 
   _draw(context) {
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = ((window.devicePixelRatio || 1) * parseFloat(getComputedStyle(context.canvas).fontSize)) / 14;
     for (const panel of this.player.panels()) {
       const place = this.player.place(panel);
       const to = ([x, y]) => [place.left + x * place.scale, place.top + y * place.scale];
