@@ -127,7 +127,7 @@ def test_a_palette_in_segments(tmp_path):
 
 def test_a_syntax_of_a_vendor_is_named(tmp_path):
     dataset = pydicom.dcmread(write_dicom(tmp_path / "c.dcm", CLIP))
-    dataset.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+    dataset.file_meta.TransferSyntaxUID = uid.UID("1.2.840.113619.5.2")
     pydicom.dcmwrite(tmp_path / "c.dcm", dataset, implicit_vr=True, little_endian=True, force_encoding=True)
     with pytest.raises(InputError, match=r"transfer syntax 1\.2\.840\.113619\.5\.2, which is not known"):
         read_video(tmp_path / "c.dcm")
