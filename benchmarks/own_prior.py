@@ -98,6 +98,8 @@ class OwnPrior:
                     np.savez(temporary / f"patient-{index + 1}.npz", frames=np.rint(255 * clip.hazy).astype(np.uint8))
         request = Request(data=str(clips), output=folder / "run", init=self.init, steps=self.steps)
         trained = train_prior(request, progress_bar, print)
+        if trained.interrupted:  # saved by `train`; what is not trained to the end is not measured
+            raise KeyboardInterrupt
         rows = {}
         for kind in KINDS:
             hazy = [

@@ -29,6 +29,7 @@ from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import SHIPPED, load_prior, prior_hash
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, patient_seed, simulate
+from nuclear_diffusion.training.train_prior import Trained
 
 BENCHMARKS = RESULTS.parent
 
@@ -225,6 +226,14 @@ def test_a_command_is_told_without_paths():
     assert command_line(own, OwnPrior()) == (
         'python -m benchmarks own-prior PATH --steps 30 --looks "edge enhancement"'
     )
+
+
+def test_a_prior_whose_training_was_interrupted_is_not_measured(tmp_path, monkeypatch):
+    (tmp_path / "development-low-frequency" / "clips").mkdir(parents=True)
+    trained = Trained(3, 8, [], interrupted=True)
+    monkeypatch.setattr("benchmarks.own_prior.train_prior", lambda *_: trained)
+    with pytest.raises(KeyboardInterrupt):
+        OwnPrior(tmp_path, split="development").measure("low frequency")
 
 
 def test_kinds_of_patients_never_share_one_and_every_unseen_family_gets_its_share():
