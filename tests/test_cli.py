@@ -624,7 +624,7 @@ def test_train_reads_a_folder_of_clips(folder, tiny_prior, out, capsys):
     assert not (out / "cache").exists()
     assert not (out / "verdict.txt").exists()
     config = json.loads((out / "log.json").read_text())["config"]
-    assert config["lr"] == 0.001  # it goes on from a prior
+    assert config["lr"] == 0.002  # it goes on from a prior
     assert config["network"]["widths"] == [8, 8]
 
 

@@ -342,7 +342,7 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     video = read_video(tmp_path / "comparison.mp4")
     assert len(video.frames) == len(clip.frames)
     assert video.fps == pytest.approx(clip.fps)
-    assert video.frames.shape[2] == 3 * WIDTH
+    assert video.frames.shape[2] == 3 * 3 * WIDTH  # three panels, each three times as large: captions can be read
 
 
 def test_removed_energy_is_a_fraction_of_the_input(monkeypatch):

@@ -1,7 +1,9 @@
 """Result folders: one process at a time, whole after a kill, a full disk or damage."""
 
+import errno
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -352,3 +354,13 @@ def test_dehaze_on_a_full_disk_is_one_sentence_and_leaves_nothing(clip, small_di
     error = capsys.readouterr().err
     assert "clip (no space left on device): choose another output or free some space." in error
     assert list(disk.iterdir()) == []
+
+
+def test_a_full_disk_is_named_by_the_folder_that_was_asked_for_also_by_another_process(tmp_path):
+    with pytest.raises(InputError) as told, atomic(tmp_path / "wanted") as hidden:
+        hidden.mkdir()
+        with atomic(hidden / "part"):
+            raise OSError(errno.ENOSPC, "full")
+    copy = pickle.loads(pickle.dumps(told.value))
+    assert isinstance(copy, InputError)
+    assert str(copy).startswith(f"Cannot write {tmp_path / 'wanted'} (no space left on device)")

@@ -51,7 +51,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink()
         _check_replaceable(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _no_room(path, error) from error
     try:
         with _room_for(path):
             yield temporary
@@ -201,7 +201,7 @@ def _held(lock: Path, what: Path) -> Iterator[bool]:
             f"{what} is being written by {_owner(lock)}: wait until it has ended, or choose another output."
         ) from None
     except OSError as error:
-        raise _unwritable(what, error) from error
+        raise _no_room(what, error) from error
     try:
         first = taken.lock_counter == 1
         if first:
@@ -235,15 +235,17 @@ def _room_for(path: Path) -> Iterator[None]:
     """Turn errors of a full or read-only disk into one sentence about `path`."""
     try:
         yield
+    except _NoRoom as inner:  # of a file in a folder that is being made, which the user does not know
+        raise _no_room(path, inner.error) from inner
     except InputError:
         raise
     except Exception as error:
         code = error.errno if isinstance(error, OSError) else None
         if code in _NO_ROOM and isinstance(error, OSError):
-            raise _unwritable(path, error) from error
+            raise _no_room(path, error) from error
         with contextlib.suppress(OSError):
             if shutil.disk_usage(path.parent).free < _FULL:
-                raise _unwritable(path, OSError(errno.ENOSPC, "")) from error
+                raise _no_room(path, OSError(errno.ENOSPC, "")) from error
         raise
 
 
@@ -280,6 +282,14 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+class _NoRoom(InputError):
+    """A full or read-only disk."""
+
+    error: OSError
+
+
+def _no_room(path: Path, error: OSError) -> _NoRoom:
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    return InputError(f"Cannot write {path} ({reason}): choose another output or free some space.")
+    found = _NoRoom(f"Cannot write {path} ({reason}): choose another output or free some space.")
+    found.error = error
+    return found

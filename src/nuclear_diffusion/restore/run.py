@@ -60,7 +60,10 @@ class OtherStrength(InputError):
             f"{folder} holds a result with strength {strength:g}, not {wanted:g}: type nuclear-diffusion render "
             f"{shlex.quote(str(folder))} --strength {wanted:g}, or add --overwrite."
         )
-        self.outcome = outcome
+        self.outcome, self.wanted = outcome, wanted
+
+    def __reduce__(self):
+        return OtherStrength, (self.outcome, self.wanted)
 
 
 class LoadedPrior(NamedTuple):
