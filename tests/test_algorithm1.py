@@ -57,6 +57,7 @@ def paper_step(y, x, low, alpha, sigma, alpha_next, sigma_next, noise, *, mu, ga
     return (v.T.reshape(SHAPE) for v in (x_next / alpha_next, x0_moved, low_next))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_gradient", [wrt_estimate, wrt_state])
 @pytest.mark.parametrize("renoise", [fresh_noise, ddim])
 @pytest.mark.parametrize("update", [subgradient_step, proximal_step])
@@ -100,6 +101,7 @@ def test_residual_is_multiplied_by_one_minus_mu_times_both_steps(signal_step, ba
     np.testing.assert_allclose(trace[1:], factor * trace[:-1], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renoise", [fresh_noise, ddim])
 def test_the_print_with_unit_steps_diverges(renoise):
     """mu = 2, gamma = 1, unit steps: the misfit triples every step, and the paper's 500 steps overflow."""
@@ -192,6 +194,7 @@ def test_mean_approaches_the_gaussian_posterior_mean():
     assert abs(mean - posterior) > 0.1  # nor the prior alone would pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", [subgradient_step, proximal_step])
 def test_background_converges_to_its_map_estimate_where_the_signal_is_known(update):
     """With X pinned by its prior, lines 9-10 minimise gamma ||L||_* + mu/2 ||Y - X - L||^2: the prox at Y - X."""

@@ -57,6 +57,7 @@ def made_result(folder, frames: int = 6, strength: float = 0.5):
     return clip, share
 
 
+@pytest.mark.slow
 def test_the_knob_of_a_page_starts_at_the_strength_of_the_result(tmp_path):
     made_result(tmp_path / "result", strength=0.7)
     assert '"strength": 0.7' in nd.show(tmp_path / "result").page
@@ -186,6 +187,7 @@ def test_weights_outside_of_the_folders_are_not_read(client):
     assert (reply.status_code, "outside" in reply.json()["error"]) == (400, True)
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_librarys_result(client):
     """Robust PCA of the uploaded clip through the page is that of the library."""
     from nuclear_diffusion.restore.clip import dehaze_clip
@@ -225,6 +227,7 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
         assert reply.json()["error"].endswith(".")
 
 
+@pytest.mark.slow
 def test_scores_are_the_librarys_to_the_digit(client, tmp_path):
     clip, share = made_result(tmp_path / "data" / "result")
     about = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")}).json()
@@ -462,6 +465,7 @@ def asked(tmp_path_factory):
     desk.shut()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_no_question_at_all_is_answered_with_a_server_error(asked, data):

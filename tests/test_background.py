@@ -75,6 +75,7 @@ def test_em_finds_the_mode_of_a_sum_of_three_gaussians(ridge):
     np.testing.assert_allclose(found.signal, m + whole / c, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", [subgradient_step, proximal_step])
 def test_algorithm_1_finds_the_mode_where_the_signal_is_known(ridge, update):
     """Min rho/2 ||L||^2 + mu/2 ||Y - X - L||^2."""
@@ -92,12 +93,14 @@ def test_completion_weighs_each_pixel(ridge):
     np.testing.assert_allclose(found, weights * haze / (weights + 0.1 + RHO), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_default_estimate_takes_the_background_of_its_completion():
     y, completion = jnp.full((4, 16, 16), 0.5), Completion(ridge=0.0, steps=60, background=Ridge(RHO))
     found = eqx.filter_jit(estimate_from)(y, jnp.zeros_like(y), completion)
     np.testing.assert_allclose(found.background[:, 6:-6, 6:-6], 0.5 / (1 + RHO), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gibbs_draws_have_the_posterior_s_mean_and_spread(ridge):
     """L given Y - X = t is N(mu t / (mu + rho), 1 / (mu + rho))."""
     mu, target = 5.0, jnp.asarray(clip(5, frames=40))

@@ -203,6 +203,7 @@ def test_one_clip_leaves_no_summary(folder, out, separations):
     assert [path.name for path in out.iterdir()] == ["b"]
 
 
+@pytest.mark.slow
 def test_flicker_of_input_and_signal_is_in_the_report(tmp_path, out):
     clip = moving() * np.array([1, 0.5, 1, 0.5, 1], np.float32)[:, None, None]
     write_video(tmp_path / "clip.npz", clip, 20.0)
@@ -275,6 +276,7 @@ def test_quiet_says_only_errors(folder, out, separations, capsys):
     assert capsys.readouterr() == ("", "error: a1 is empty.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--quiet"], ["--json"]])
 def test_simulate_is_quiet_or_speaks_json(flags, out, capsys):
     assert main(["simulate", str(out), "--clips", "1", "--frames", "2", "--size", "32", *flags]) == 0
@@ -519,6 +521,7 @@ def test_two_shards_at_once_make_all_results_and_one_summary(clips, out):
     assert "clip-1/summary.png" in (out / "summary.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_while_clips_are_inspected(clips):
     with run("inspect", *(str(clip) for clip in sorted(clips.iterdir()))) as process:
         assert process.stdout is not None

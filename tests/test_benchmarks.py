@@ -254,6 +254,7 @@ def test_the_index_page_says_what_lies_in_results():
     assert {path.stem for path in RESULTS.iterdir()} <= {"finished", *tables}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", index.records(), ids=lambda record: record.table)
 def test_tables_are_of_the_prior_that_ships_and_of_commands_that_exist(record):
     assert record.command.split()[3] in {table.command for table in TABLES}

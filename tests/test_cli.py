@@ -135,6 +135,7 @@ def test_a_bad_clip_gets_one_sentence_and_leaves_nothing(kind, tmp_path, out, ca
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -259,6 +260,7 @@ def test_a_mistake_of_ours_is_not_hidden(clip, out, monkeypatch):
 # what works
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_a_clip_is_written_then_skipped_then_kept_then_replaced(clip, out, capsys):
     command = ["dehaze", str(clip), "-o", str(out), "--method", "rpca"]
@@ -282,6 +284,7 @@ def test_a_clip_is_written_then_skipped_then_kept_then_replaced(clip, out, capsy
     assert [path.name for path in out.iterdir()] == ["clip"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_one_bad_clip_does_not_stop_the_others(clip, tmp_path, out, capsys):
     second = tmp_path / "second.npz"
@@ -435,6 +438,7 @@ def test_rendering_is_dehazing_at_that_strength_without_the_prior(samples, clip,
     assert blind == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_rendering_there_and_back_changes_nothing(clip, out, blind):
     assert dehaze(clip, out) == 0
@@ -516,6 +520,7 @@ def test_an_interrupted_rendering_leaves_the_old_result(clip, out, capsys, monke
     assert not (out.parent / "new").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small", "blind")
 def test_one_bad_result_does_not_stop_the_others(clip, tmp_path, out, capsys):
     assert dehaze(clip, out) == 0
@@ -541,6 +546,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "word"),
     [
@@ -633,6 +639,7 @@ def test_training_data_must_exist(tmp_path, out, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -26,6 +26,7 @@ def draw(batch: tuple[int, ...], size: int, c_out: int = 5) -> tuple[jax.Array, 
     return x, jax.random.normal(key(2), (size, size, 4, c_out)), dy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
@@ -60,6 +61,7 @@ def descend(function, x: jax.Array, kernel: jax.Array, steps: int = 3) -> jax.Ar
     return jax.lax.scan(step, x, None, length=steps)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
 def test_the_gradient_within_a_loop_is_xlas_own(size, batch):
@@ -69,6 +71,7 @@ def test_the_gradient_within_a_loop_is_xlas_own(size, batch):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU compiler")
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
 def test_the_way_back_is_made_of_convolutions_as_the_way_there(batch):

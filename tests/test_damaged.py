@@ -71,6 +71,7 @@ def change(path, tensors=None, **metadata):
 # priors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -285,6 +286,7 @@ def test_what_cannot_fit_is_refused_before_it_starts(command, tmp_path, capsys):
     assert not [path for path in out.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "", '{"seed": "0"}'])
 def test_a_patient_with_a_damaged_record_is_simulated_again(text, tmp_path):
     command = ["simulate", str(tmp_path), "--clips", "1", "--frames", "2", "--size", "16"]

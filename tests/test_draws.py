@@ -33,6 +33,7 @@ def on_a_grid(centre) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return weight / weight.sum(), x, y
 
 
+@pytest.mark.slow
 def test_one_frame_of_two_pixels_agrees_with_quadrature():
     """One frame: the nuclear norm is the length of the pixel vector, and two pixels can be integrated on a grid."""
     centre = np.array([0.8, 0.3])
@@ -47,6 +48,7 @@ def test_one_frame_of_two_pixels_agrees_with_quadrature():
     assert found[:, 0].var() == pytest.approx((weight * x**2).sum() - mean[0] ** 2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_two_frames_of_two_pixels_agree_with_importance_sampling():
     rng = np.random.default_rng(0)
     centre = np.array([[0.9, 0.1], [0.2, 0.5]])
@@ -64,6 +66,7 @@ def test_two_frames_of_two_pixels_agree_with_importance_sampling():
     assert values.var() == pytest.approx((weight * norm**2).sum() - (weight * norm).sum() ** 2, rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_a_nuclear_norm_every_step_is_accepted():
     """Nothing is left to correct: the proposal keeps the Gaussian as it is, for any number of pixels."""
     target = jnp.full((3, 20, 20), 0.2)
@@ -85,6 +88,7 @@ def test_the_acceptance_does_not_fall_with_the_number_of_pixels():
     assert rate(96) > 0.5 * rate(12) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "low"), [(24, 0.09), (200, 0.015)])
 def test_a_draw_of_the_signal_has_the_posterior_s_mean_and_spread(levels, low):
     """Prior N(m, 1/c), observation of precision mu: N((c m + mu y) / (c + mu), 1 / (c + mu))."""
@@ -111,6 +115,7 @@ class Learned(eqx.Module):
         return Learned(self.c, observed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "error"), [(24, 0.04), (100, 0.01)])
 @pytest.mark.parametrize("deviation", [0.03, 0.3])
 def test_draws_from_a_prior_have_its_mean_and_spread(levels, error, deviation):
@@ -120,6 +125,7 @@ def test_draws_from_a_prior_have_its_mean_and_spread(levels, error, deviation):
     assert float(drawn.std()) == pytest.approx(deviation, rel=error + 0.01)
 
 
+@pytest.mark.slow
 def test_where_haze_was_learned_eq_8_does_not_count_the_clip_a_second_time():
     """Whatever mu, X | Y is what the prior has learned, in draws that know nothing of each other."""
     y = jnp.full((1, 5, 8), 0.8)  # without a nuclear norm its pixels know nothing of each other
@@ -131,6 +137,7 @@ def test_where_haze_was_learned_eq_8_does_not_count_the_clip_a_second_time():
         assert abs(np.corrcoef(draws[1:].ravel(), draws[:-1].ravel())[0, 1]) < 0.06
 
 
+@pytest.mark.slow
 def test_where_haze_was_learned_the_background_is_drawn_given_signal_and_clip():
     """X is known to be y / 2, so L has the law of the grid around y / 2."""
     centre = np.array([0.8, 0.3])
@@ -170,6 +177,7 @@ def test_ninety_percent_intervals_hold_ninety_percent_of_what_the_model_makes():
     assert stats.kstest(ranks, "uniform").statistic < 0.08
 
 
+@pytest.mark.slow
 def test_windows_and_moments():
     rng = np.random.default_rng(0)
     y = rng.random((9, 8, 8)).astype(np.float32)

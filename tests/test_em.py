@@ -51,6 +51,7 @@ def test_without_a_background_the_signal_is_the_posterior_mean(steps):
     np.testing.assert_array_equal(found.background, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("static_is_free", [False, True])
 def test_the_fixed_point_is_the_most_probable_background(static_is_free):
     """Y - m - L ~ N(0, v) with v = 1/c + 1/mu: argmax p(L | Y) is the prox of step v at Y - m."""
@@ -63,6 +64,7 @@ def test_the_fixed_point_is_the_most_probable_background(static_is_free):
     np.testing.assert_allclose(found.signal, (c * m + mu * (y - best)) / (c + mu), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_step_raises_the_background_s_probability_under_a_gaussian_prior():
     y, c, mu, m = clip(), 20.0, 60.0, 0.2
     nuclear, prior = NuclearNorm(6.0), Gaussian(c, m)
@@ -75,6 +77,7 @@ def test_every_step_raises_the_background_s_probability_under_a_gaussian_prior()
     assert all(later < earlier - 1e-3 for earlier, later in itertools.pairwise(values))
 
 
+@pytest.mark.slow
 def test_every_step_raises_it_under_a_prior_of_two_peaks_and_ends_where_none_is_higher():
     rng = np.random.default_rng(0)
     shape = (6, 10, 10)
@@ -127,6 +130,7 @@ def test_every_step_is_told():
     assert sorted(told) == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(10, 64, 64), (60, 20, 30)])
 def test_slow_variation_is_told_from_white_noise(shape):
     """Of noise of `NOISE` hardly more passes than its mean over time, and of haze that stands still all."""

@@ -67,6 +67,7 @@ def scene(shape=(6, 16, 16), seed: int = 1) -> jax.Array:
 # counted once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "overlap"), [(60, 8), (7, 3), (4, 1), (2, 0)])
 def test_where_the_mean_given_y_is_known_it_is_the_mean_whatever_the_windows(window, overlap):
     """E[X | Y = 1] = 0.4. Two passes that both look at Y said 0.51."""
@@ -77,6 +78,7 @@ def test_where_the_mean_given_y_is_known_it_is_the_mean_whatever_the_windows(win
     assert float(again.min()) > 0.5  # so it would be noticed
 
 
+@pytest.mark.slow
 @given(st.integers(0, 99), st.floats(0, 1), st.sampled_from([2, 9]))
 @settings(max_examples=10, deadline=None)
 def test_nothing_moves_the_mean_towards_the_input(seed, keeps, window):
@@ -110,6 +112,7 @@ def aware(**rest) -> DiffusionPrior:
     return DiffusionPrior(network, MEAN, SCALE, 0.002, HIGHEST, haze_aware=True, **rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "moments", "apart", "stride"),
     [(5, [0, 1, 2, 3, 4], 1, 1), (15, [0, 2, 4, 6, 8, 10, 12, 14], 2, 4), (22, [0, 3, 6, 9, 12, 15, 18, 21], 3, 1)],
@@ -124,6 +127,7 @@ def test_the_mean_given_y_is_one_pass_that_sees_nothing_but_y(frames, moments, a
     assert np.abs(told).max() > 0.5
 
 
+@pytest.mark.slow
 def test_a_window_of_the_estimate_is_that_pass():
     y = jax.random.uniform(jax.random.key(0), (7, 12, 12))
     expected = jnp.clip(aware().given(y).mean(), 0, 1)
@@ -132,6 +136,7 @@ def test_a_window_of_the_estimate_is_that_pass():
     np.testing.assert_allclose(posterior_mean(y, aware()).signal, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_at_infinite_noise_shows_the_network_the_very_same(seed):
     """The loss is 0 where the clean frames are `mean()`, and lambda e^2 where they are e away, whatever the key."""
@@ -192,6 +197,7 @@ def completed(haze, weights, *, ridge: float, steps: int) -> jax.Array:
     return Completion(ridge=ridge, steps=steps)(jnp.asarray(haze), jnp.asarray(weights))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ridge", [0.0, 0.05])
 def test_the_completion_meets_the_optimality_condition(ridge):
     """Minus the slope of the smooth part is gamma times a subgradient: U V^T, and off it nothing longer than 1."""
@@ -223,12 +229,14 @@ def test_the_completion_meets_the_optimality_condition(ridge):
             assert objective(np.asarray(best) + size * away, haze, weights, ridge) > lowest
 
 
+@pytest.mark.slow
 def test_no_step_raises_the_objective():
     haze, weights, seen = hidden_haze()
     values = [objective(completed(seen, weights, ridge=0.02, steps=k), haze, weights, 0.02) for k in (1, 2, 4, 10, 30)]
     assert all(later < earlier for earlier, later in itertools.pairwise(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("completion", "tolerance"), [(Completion(ridge=0.0), 0.025), (Completion(), 0.045)])
 def test_haze_that_tissue_hides_is_completed(completion, tolerance):
     """What lies behind moving bars is found again, though what is seen there is wrong; a projection does not find it,
@@ -284,6 +292,7 @@ def test_the_share_that_is_explained_is_a_ratio_of_powers(haze, y, decibels):
         assert found == 1
 
 
+@pytest.mark.slow
 @given(st.lists(GREY, min_size=5, max_size=5), GREY)
 @settings(deadline=None)
 def test_more_haze_explains_more_and_a_brighter_echo_is_explained_less(levels, fixed):
@@ -306,6 +315,7 @@ def test_a_share_of_haze_is_what_is_missing_of_the_input():
     np.testing.assert_allclose(found.ravel(), [0, 0.25, 1, 0, 0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("brightness", "share"), [(0.2, 0.9), (0.5, 0.5), (0.9, 0.3)])
 def test_an_even_clip_in_closed_form(brightness, share):
     """L: the weighted ridge regression of h Y; the share: the geometric mean of h and what L explains."""
@@ -318,6 +328,7 @@ def test_an_even_clip_in_closed_form(brightness, share):
     np.testing.assert_allclose(found.share, (share * explained) ** 0.5, atol=1e-4)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 99), st.floats(-0.5, 1.5), st.floats(-0.5, 0.5))
 @settings(max_examples=20, deadline=None)
 def test_everything_lies_in_its_range_and_black_stays_black_whatever_the_prior_says(seed, keeps, adds):
@@ -333,6 +344,7 @@ def test_everything_lies_in_its_range_and_black_stays_black_whatever_the_prior_s
         np.testing.assert_array_equal(part[:, :4, 3:], 0)
 
 
+@pytest.mark.slow
 def test_where_the_prior_sees_no_haze_there_is_none():
     y = scene()
     for adds in (0.0, 0.2):  # X above Y is none either
@@ -341,6 +353,7 @@ def test_where_the_prior_sees_no_haze_there_is_none():
         np.testing.assert_allclose(found.background, 0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_added_to_one_pixel_makes_up_for_no_haze_in_the_next():
     """X above Y is no haze, as X at Y is none; it does not lower the share of the other pixels of a speckle."""
     y = scene()
@@ -382,6 +395,7 @@ def test_a_small_bright_echo_is_not_explained_though_the_prior_takes_it_for_haze
     assert explained[echo].max() < 0.3 < 0.9 < np.median(explained)
 
 
+@pytest.mark.slow
 def test_speckle_keeps_its_contrast():
     """X that is smooth where speckle could not be foretold takes nearly the same share of bright and dark pixels."""
     y = scene((6, 32, 32))
@@ -392,6 +406,7 @@ def test_speckle_keeps_its_contrast():
     assert kept.std() < 0.5 * per_pixel.std()
 
 
+@pytest.mark.slow
 def test_a_share_that_stands_still_stays_and_white_noise_goes():
     still = jax.random.uniform(jax.random.key(2), (32, 32), minval=0.1, maxval=0.9)
     share = jnp.broadcast_to(still, (10, 32, 32))
@@ -409,6 +424,7 @@ def test_a_steady_share_is_a_share():
     assert steady(jnp.full((3, 4, 4), -0.7)).min() == 0
 
 
+@pytest.mark.slow
 def test_errors_that_change_from_frame_to_frame_do_not_flicker():
     """Of a prior that is wrong anew in each frame little is seen in the share."""
     y = jnp.full((10, 32, 32), 0.5)
@@ -417,6 +433,7 @@ def test_errors_that_change_from_frame_to_frame_do_not_flicker():
     assert flicker < 0.01 * jnp.mean(jnp.diff(wrong, axis=0) ** 2)
 
 
+@pytest.mark.slow
 def test_haze_that_grows_and_fades_is_followed():
     y = jnp.full((12, 32, 32), 0.5)
     told = 0.5 + 0.2 * jnp.sin(jnp.arange(12) * 2 * jnp.pi / 12)[:, None, None] * jnp.ones((32, 32))
@@ -428,6 +445,7 @@ def test_haze_that_grows_and_fades_is_followed():
 # a prior that knows nothing of haze
 
 
+@pytest.mark.slow
 def test_a_blind_prior_takes_the_haze_from_the_background():
     y = jnp.asarray(np.random.default_rng(0).uniform(0.3, 0.9, (5, 12, 12)), jnp.float32).at[:, :4].set(0)
     prior = Gaussian(40.0, 0.2)
@@ -457,6 +475,7 @@ def test_a_mean_over_a_speckle_is_a_binomial_filter():
     np.testing.assert_allclose(over_speckle(jnp.asarray(video)), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (4, 6), (5, 8), (7, 9)])
 def test_half_the_resolution_and_back_keeps_sizes_and_constants(height, width):
     level = 0.3
@@ -492,6 +511,7 @@ def test_progress_counts_the_windows():
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+@pytest.mark.slow
 def test_windows_agree_with_the_whole_where_frames_are_alike():
     y = scene((11, 12, 12))
     whole, parts = (estimate(y, Told(0.4), window=window, overlap=2) for window in (60, 5))

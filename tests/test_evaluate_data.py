@@ -75,6 +75,7 @@ def test_folders_may_have_other_names_and_lie_elsewhere(tmp_path):
     assert [list(case.read().annotations) for case in dataset.cases] == [[1, 11], [1, 11]]
 
 
+@pytest.mark.slow
 def test_the_simulators_set_comes_back_with_its_truth(tmp_path):
     write_dataset(tmp_path, 1, seed=5, frames=3, size=64)
     dataset = find_dataset(tmp_path)

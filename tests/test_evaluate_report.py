@@ -243,6 +243,7 @@ def test_cumulative_intensities_step_where_the_values_are(study):
         np.testing.assert_array_equal(shares, np.arange(256) >= level)
 
 
+@pytest.mark.slow
 def test_all_figures_without_pictures_are_drawn_and_written(study, tmp_path):
     drawn = [
         figures.draw_motion(study),
@@ -262,6 +263,7 @@ def test_all_figures_without_pictures_are_drawn_and_written(study, tmp_path):
     assert figures.draw_singular_values(alone, study.cases[0]) is None
 
 
+@pytest.mark.slow
 def test_the_same_figure_gives_the_same_bytes(study):
     first, second = (style.pdf_bytes(figures.draw_boxes(study)) for _ in range(2))
     assert first == second
@@ -611,6 +613,7 @@ def test_colours_on_screen_differ_for_colour_blind_people(kind):
     assert apart.min() >= 10
 
 
+@pytest.mark.slow
 def test_figures_are_white_in_print_and_dark_on_the_page(study):
     for dark in (False, True):
         with style.on_screen() if dark else contextlib.nullcontext():

@@ -319,6 +319,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same(data, folder, calls):
     assert calls == []
 
 
+@pytest.mark.slow
 def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found_again(data, folder, calls):
     first = bits(run(data, folder))
     rpca = METHODS[1]

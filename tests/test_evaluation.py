@@ -110,6 +110,7 @@ def test_bright_tissue_is_lost_to_a_method_and_haze_is_not():
     assert np.isnan(score(clip._replace(sector=clip.ventricle[0]), clip.hazy)["bright_lost"])
 
 
+@pytest.mark.slow
 def test_methods_are_compared_between_the_input_and_the_truth():
     clip = two_regions(frames=3)
     clip = clip._replace(hazy=clip.hazy + np.linspace(0, 0.1, 3, dtype=np.float32)[:, None, None])
@@ -131,6 +132,7 @@ def frame_of(methods: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_tables_show_means_and_mark_differences_whose_interval_excludes_0():
     frame = frame_of(
         {
@@ -199,5 +201,6 @@ import nuclear_diffusion.measure.demo
 """
 
 
+@pytest.mark.slow
 def test_dehaze_train_and_demo_do_without_the_extra():
     subprocess.run([sys.executable, "-c", PLAIN], check=True)

@@ -218,6 +218,7 @@ def refused(capsys, command, *words):
         assert word in said
 
 
+@pytest.mark.slow
 def test_what_fid_lacks_is_one_sentence_before_any_work(data, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("nuclear_diffusion.measure.evaluate.run_study", lambda *_, **__: pytest.fail("it worked"))
     out, network = tmp_path / "out", tiny(tmp_path / "tiny.onnx")

@@ -60,6 +60,7 @@ def test_no_findings_are_the_clip_without_them():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(FINDINGS) - {"still", "stutter"}))
 def test_a_finding_changes_pixels_of_its_patient_only(name):
     plain, found = clip(2), clip(2, name)
@@ -78,6 +79,7 @@ def test_without_haze_the_hazy_clip_is_the_clean_one():
     np.testing.assert_array_equal(everything.hazy, everything.clean)
 
 
+@pytest.mark.slow
 def test_one_finding_less_leaves_the_others_as_they_were():
     who = patient(5)
     every, stutter = who.findings(*FINDINGS), who.findings("stutter").held
@@ -106,6 +108,7 @@ def _same(one: Solid, other: Solid) -> bool:
     return np.array_equal(one.amplitude, other.amplitude) and np.array_equal(one.at(0.3), other.at(0.3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_muscles_spring_from_the_walls_and_are_as_bright_as_they(view):
     raised_area = []
@@ -129,6 +132,7 @@ def test_muscles_spring_from_the_walls_and_are_as_bright_as_they(view):
     assert 0.8 < np.mean(raised_area) < 9
 
 
+@pytest.mark.slow
 def test_surroundings_leave_no_gap_around_the_heart_and_the_blood_black():
     for seed in range(6):
         who = patient(seed)
@@ -247,6 +251,7 @@ def test_a_prosthesis_sits_in_an_annulus_and_trails_moving_echoes_in_the_hazy_cl
     assert patient(2, "psax").findings("prosthetic valve").solids == ()
 
 
+@pytest.mark.slow
 def test_a_weak_far_field_leaves_basal_walls_barely_above_the_noise():
     for seed in range(6):
         found = patient(seed).findings("weak far field")
@@ -288,6 +293,7 @@ def test_a_wide_range_shows_blood_grey():
         assert wide.clean[wide.septum].mean() > wide.clean[wide.ventricle].mean() + 0.05
 
 
+@pytest.mark.slow
 def test_near_haze_is_as_bright_as_tissue_in_the_first_centimetres_and_ends_below():
     depths, still, top = [], [], []
     scanners = [patient(seed).scanner for seed in range(4)]
@@ -311,6 +317,7 @@ def test_near_haze_is_as_bright_as_tissue_in_the_first_centimetres_and_ends_belo
     assert 0.25 < np.mean(still) < 0.75
 
 
+@pytest.mark.slow
 def test_near_haze_is_seen_above_and_not_below():
     above, below = [], []
     for seed in SEEDS:
@@ -326,6 +333,7 @@ def test_near_haze_is_seen_above_and_not_below():
     assert max(below) < 0.02
 
 
+@pytest.mark.slow
 def test_still_and_stuttering_clips_repeat_frames():
     moments = tuple(np.linspace(0, 1, 12))
     plain, still, stutter = (clip(4, *names, size=48, times=moments) for names in ((), ("still",), ("stutter",)))

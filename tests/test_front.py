@@ -84,6 +84,7 @@ def test_nothing_is_gained_over_oneself():
     assert gain(one, {name: values.copy() for name, values in one.items()}) == (0, 0, 0, 12)
 
 
+@pytest.mark.slow
 def test_a_front_that_is_higher_everywhere_gains_that_much():
     old = some_fronts()
     raised = 0.1 + 0.02 * np.random.default_rng(1).standard_normal((12, 1))
@@ -110,6 +111,7 @@ def test_less_change_for_the_same_contrast_is_a_gain_too():
     assert found.low > 0
 
 
+@pytest.mark.slow
 def test_the_same_resamples_are_taken_of_both_and_on_every_call():
     """Clips differ far more than the two fronts do: unpaired, the interval would hold 0."""
     old = some_fronts()
@@ -177,6 +179,7 @@ SEEN = [0, 2, 4]
 PRIORS = pytest.mark.parametrize("prior", [Halves(), Gaussian(20.0, 0.2)], ids=["knows haze", "knows none"])
 
 
+@pytest.mark.slow
 @PRIORS
 def test_a_front_starts_at_the_clip_itself(prior):
     """Rendered at strength 0: its contrast, and no change."""

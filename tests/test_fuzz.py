@@ -102,6 +102,7 @@ def asked(monkeypatch):
     reader.close()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_spins_sleeps_or_hoards_is_noticed_and_replaced(asked):
     first, again, died, second, spun, third, slept, hoarded = asked(
         "pid", "pid", "die", "pid", "spin", "pid", "sleep", "hoard"

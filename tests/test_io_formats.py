@@ -630,6 +630,7 @@ def test_pixels_become_square(tmp_path):
     assert "not square" in clip.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [("avi", {}), ("mkv", {}), ("mp4", {"movflags": "faststart"})])
 def test_a_movie_that_is_cut_off_says_so(tmp_path, name, options):
     values = np.tile(smooth_clip(), (10, 1, 1))

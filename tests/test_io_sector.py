@@ -67,6 +67,7 @@ def burn_in(clip: np.ndarray) -> np.ndarray:
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(128, 128), (256, 256), (240, 320), (480, 640), (768, 1024), (600, 801)])
 @pytest.mark.parametrize("degrees", [28, 45])
 def test_synthetic_sector_with_text_and_ecg(shape, degrees):

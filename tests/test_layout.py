@@ -203,6 +203,7 @@ def test_a_given_sector_is_used_and_must_fit(even_haze):
         Layout.find(clip, 64, np.ones((50, 60), bool))
 
 
+@pytest.mark.slow
 def test_a_sector_is_taken_from_a_picture_a_clip_or_a_result(tmp_path, even_haze):
     np.save(tmp_path / "clip.npy", tissue())
     sector = np.zeros((HEIGHT, WIDTH), bool)

@@ -79,6 +79,7 @@ def test_plain_gram_would_fail_the_accuracy_test_above():
     assert np.abs(by_gram - exact).max() > 20 * EPS * exact[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", hard_cases())
 @pytest.mark.parametrize("gamma", [0.0, 1e-3, 0.5, 1e3])
 def test_nuclear_prox_of_degenerate_clips(case, gamma):
@@ -121,6 +122,7 @@ def test_weighted_prox_beats_every_other_choice_of_singular_values():
     np.testing.assert_allclose(spectrum, [3.0, 1.65, 0.0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weighted_prox_leaves_a_static_clip_alone():
     static = jnp.asarray(np.repeat(np.random.default_rng(0).random((1, 8, 8)), 7, axis=0), jnp.float32)
     np.testing.assert_allclose(NuclearNorm(100.0, weights=(0.0, 1.0)).prox(static), static, atol=1e-5)
@@ -133,6 +135,7 @@ def test_last_weight_holds_for_all_further_singular_values():
     np.testing.assert_allclose(short, NuclearNorm(1.0, (0.0, 0.5, 0.5, 0.5)).prox(video), atol=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from([(1, 2, 2), (6, 3, 4), (9, 2, 3)]), st.floats(1e-3, 3), st.integers(0, 99))
 def test_prox_with_a_free_static_part_meets_the_optimality_condition(shape, gamma, seed):
@@ -173,6 +176,7 @@ def test_nuclear_subgradient_is_the_derivative_at_full_rank():
     assert float(jnp.vdot(found, way)) == pytest.approx(2 * slope, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", hard_cases())
 def test_nuclear_subgradient_of_degenerate_clips_is_finite_and_valid(case):
     """A subgradient G has spectral norm <= gamma and <G, L> = gamma ||L||_*; the least one has the rank of L."""
@@ -249,6 +253,7 @@ def test_gaussian_value_has_its_gradient_at_the_mean():
     assert float(prior(x)) == pytest.approx(3 / 2 * 8 * 0.25, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_edm_preconditioning_of_a_gaussian_needs_no_network():
     """For clean frames of N(mean, scale^2) the exact denoiser is m + c_skip (x - m): F must be 0 (Karras, eq. 8)."""
     prior = DiffusionPrior(lambda frame, c_noise: jnp.zeros_like(frame), 0.3, 0.2, 0.01, 5.0)
@@ -259,6 +264,7 @@ def test_edm_preconditioning_of_a_gaussian_needs_no_network():
         )
 
 
+@pytest.mark.slow
 def test_edm_network_sees_unit_variance_and_is_asked_for_unit_variance():
     """Karras et al. 2022, eqs. 114-121: c_in makes the input's variance 1, the target (x0 - c_skip x) / c_out too."""
     scale, mean = 0.2, 0.3
@@ -276,6 +282,7 @@ def test_edm_network_sees_unit_variance_and_is_asked_for_unit_variance():
         assert float(target.std()) == pytest.approx(1, rel=0.02)
 
 
+@pytest.mark.slow
 def test_denoiser_gives_the_score_of_the_noisy_density():
     """(D(x; sigma) - x) / sigma^2 is the gradient of log p(x; sigma) = log N(x; mean, scale^2 + sigma^2)."""
     mean, scale, sigma = 0.3, 0.2, 0.5
@@ -294,6 +301,7 @@ def test_network_is_told_a_quarter_of_the_log_noise_and_noise_stays_in_range():
     np.testing.assert_allclose(told, np.log(clipped) / 4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_denoiser_pads_frames_for_the_network_and_keeps_any_leading_axes():
     sizes = []
 

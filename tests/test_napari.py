@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 needs_napari = pytest.mark.skipif(importlib.util.find_spec("napari") is None, reason="needs napari")
 
 
+@pytest.mark.slow
 def test_a_result_opens_as_clip_background_fraction_and_signal(tmp_path):
     clip, share = made_result(tmp_path / "result")
     reader = get_reader(str(tmp_path / "result"))
@@ -56,6 +57,7 @@ def test_the_sample_patient_has_its_truth_and_regions():
     assert hazy[labels == 2].mean() > truth[labels == 2].mean()  # haze brightens the ventricle
 
 
+@pytest.mark.slow
 @needs_napari
 def test_the_manifest_names_what_exists():
     from npe2 import PluginManifest

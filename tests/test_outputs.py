@@ -43,6 +43,7 @@ def signal_of(folder: Path) -> np.ndarray:
         return np.rint(signal[()] * 255)
 
 
+@pytest.mark.slow
 def test_kinds_are_added_to_the_result_folder(tmp_path, clip):
     folder = tmp_path / "out" / "clip"
     outputs = Outputs.parse("dicom, mha,mp4,zarr")
@@ -58,6 +59,7 @@ def test_kinds_are_added_to_the_result_folder(tmp_path, clip):
     assert dehaze_file(clip, folder, RPCA, NO_PRIOR, outputs=outputs).skipped
 
 
+@pytest.mark.slow
 def test_a_missing_kind_is_made_from_the_result(tmp_path, clip):
     folder = tmp_path / "out" / "clip"
     dehaze_file(clip, folder, RPCA, NO_PRIOR)
@@ -68,6 +70,7 @@ def test_a_missing_kind_is_made_from_the_result(tmp_path, clip):
     assert dehaze_file(clip, folder, RPCA, NO_PRIOR).skipped
 
 
+@pytest.mark.slow
 def test_another_strength_is_rendered_with_its_kinds(tmp_path):
     """From the finished estimate; `render` leaves such a result alone, for it does not have the input's header."""
     write_video(tmp_path / "clip.npz", hazy(), 20.0)
@@ -82,6 +85,7 @@ def test_another_strength_is_rendered_with_its_kinds(tmp_path):
     np.testing.assert_array_equal(signal_of(folder), signal_of(tmp_path / "new"))
 
 
+@pytest.mark.slow
 def test_flat_outputs_have_the_inputs_name(tmp_path, clip):
     folder = tmp_path / "out" / "clip"
     outcome = dehaze_file(clip, folder, RPCA, NO_PRIOR, outputs=Outputs(("mha", "npz"), flat=True))

@@ -135,6 +135,7 @@ def test_robust_pca_takes_the_steady_haze_and_leaves_the_motion():
     assert steady < moving / 3
 
 
+@pytest.mark.slow
 def test_the_weight_of_robust_pca_is_in_units_of_the_sector():
     """1 / sqrt(max(n, p)) of Candes et al. 2011, n the pixels that hold an image."""
     video = np.random.default_rng(0).random((6, 16, 16)).astype(np.float32)
@@ -199,6 +200,7 @@ def test_what_holds_no_share_cannot_be_rendered():
         rendered(clip, dehaze_clip(clip, RPCA, size=32), 0.5)
 
 
+@pytest.mark.slow
 def test_no_chance_is_in_the_estimate_and_the_seed_decides_the_draws():
     clip, prior = make_clip(), Gaussian(precision=20.0, mean=0.2)
     first, again, other = (dehaze_clip(clip, Nuclear(samples=2, seed=seed), prior, size=32) for seed in (1, 1, 2))
@@ -320,6 +322,7 @@ def written(folder, clip, dehazed, settings):
     return write_result(folder, Recording.of(clip), [Piece(clip, dehazed)], about)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("color", [False, True])
 def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     clip, settings = make_clip(color=color), RPCA
@@ -392,6 +395,7 @@ def test_a_failed_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_draws_give_maps_of_mean_and_spread(tmp_path):
     clip, prior = make_clip(), Gaussian(2000.0, 0.2)
     settings = Nuclear(samples=3, seed=3)
@@ -437,6 +441,7 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
     assert dehazed.draws_mean.min() >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("color", [False, True])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_a_result_file_is_read_back_whole(tmp_path, color, samples):

@@ -127,6 +127,7 @@ def test_what_is_typed_wins_over_the_file(flags, changed, file):
     assert as_dict(command.method) == as_dict(Paper(mu=1.5, steps=2, seed=3)) | changed
 
 
+@pytest.mark.slow
 def test_dehaze_runs_with_the_settings_of_a_file(tmp_path, monkeypatch):
     clip, out, file = tmp_path / "clip.npz", tmp_path / "out", tmp_path / "settings.json"
     write_video(clip, speckle(), 20.0)
@@ -146,6 +147,7 @@ def test_a_file_of_another_method_than_the_typed_one_is_refused(method, file, tm
 # evaluate
 
 
+@pytest.mark.slow
 def test_a_file_replaces_the_settings_of_its_method_only():
     own = [methods.Rpca(lam=1.5)]
     hazy, rpca, tuned = choose("rpca,rpca-tuned", settings=own)

@@ -123,6 +123,7 @@ def test_scan_conversion_keeps_positions():
     np.testing.assert_allclose([column, row], scanner.to_image(target[None])[0], atol=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS + UNSEEN_VIEWS)
 def test_every_view_has_dark_cavity_and_bright_septum(view):
     found = 0
@@ -144,6 +145,7 @@ def test_every_view_has_dark_cavity_and_bright_septum(view):
     assert found >= 3
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_and_no_haze_is_clean():
     first = simulate(seed=11, frames=2, size=64)
     second = simulate(seed=11, frames=2, size=64)
@@ -204,6 +206,7 @@ def test_impossible_settings_are_refused(setting):
         simulate(seed=0, **setting)
 
 
+@pytest.mark.slow
 def test_dataset_has_the_challenge_layout_and_resumes(tmp_path):
     write_dataset(tmp_path, 2, seed=5, frames=12, size=64)
     names = {f"patient-{p}-4C-frame-{f}.png" for p in (1, 2) for f in range(1, 13)}
@@ -229,6 +232,7 @@ def test_dataset_has_the_challenge_layout_and_resumes(tmp_path):
     assert untouched.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_haze_over_clean_frames_fills_the_cavity_and_leaves_the_rest_of_the_screen():
     clip = simulate(seed=21, frames=3, size=128, overlay=True)
     raised = []

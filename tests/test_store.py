@@ -242,6 +242,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.slow
 def test_hdf5_survives_a_full_disk(small_disk, tmp_path):
     """To the end of the process, where HDF5 closes what it still holds."""
     found = child(FILL, small_disk(200) / "result.h5")
@@ -276,6 +277,7 @@ def result(clip, tmp_path_factory):
     return out / "clip"
 
 
+@pytest.mark.slow
 def test_a_report_has_the_size_and_hash_of_every_file(result):
     import hashlib
 
@@ -296,6 +298,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage"),
     [("result.h5", cut), ("summary.png", Path.unlink), ("signal.mp4", flip), ("report.json", cut)],
@@ -336,6 +339,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_never_write_one_result(clip, tmp_path, capsys):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "clip"], stdin=-1, stdout=-1)
     assert holder.stdout is not None
@@ -357,10 +361,14 @@ def test_dehaze_on_a_full_disk_is_one_sentence_and_leaves_nothing(clip, small_di
 
 
 def test_a_full_disk_is_named_by_the_folder_that_was_asked_for_also_by_another_process(tmp_path):
-    with pytest.raises(InputError) as told, atomic(tmp_path / "wanted") as hidden:
-        hidden.mkdir()
-        with atomic(hidden / "part"):
-            raise OSError(errno.ENOSPC, "full")
+    def fill() -> None:
+        with atomic(tmp_path / "wanted") as hidden:
+            hidden.mkdir()
+            with atomic(hidden / "part"):
+                raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(InputError) as told:
+        fill()
     copy = pickle.loads(pickle.dumps(told.value))
     assert isinstance(copy, InputError)
     assert str(copy).startswith(f"Cannot write {tmp_path / 'wanted'} (no space left on device)")

@@ -79,6 +79,7 @@ def test_a_queue_gives_back_what_was_put_in():
     assert len(queue) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [20, 60, 61, 150])
 def test_a_clip_in_parts_is_the_whole_clip_bit_for_bit(frames):
     video = moving(frames)
@@ -168,6 +169,7 @@ def dehaze(folder: Path, name: str, **rest):
     return run.dehaze_file(folder / "loop.npz", folder / name, Nuclear(), loaded, **rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_run_goes_on_from_its_last_window(folder, monkeypatch, error):
     dehaze(folder, "undisturbed")
@@ -225,6 +227,7 @@ def whole(parts):
     return np.concatenate([part.signal for part in parts]), np.concatenate([part.background for part in parts])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "overlap", "frames"), [(10, 3, 24), (10, 0, 20), (10, 3, 6), (60, 8, 30)])
 def test_a_stream_is_the_clip_in_windows(window, overlap, frames):
     """Lengths for which no window is shifted back."""

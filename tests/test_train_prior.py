@@ -69,6 +69,7 @@ def asked(monkeypatch, wrong_types):
     return looks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_what_is_told_was_not_chosen_by(asked, count):
     clips = {"simulated": clips_of(*range(count)), "own": clips_of(*range(100, 100 + count))}
@@ -161,6 +162,7 @@ def test_hazy_clips_without_masks_choose_nothing_and_tell_their_flicker():
 # the clips that are judged
 
 
+@pytest.mark.slow
 def test_simulated_patients_look_like_the_clips_that_are_given():
     """Their clean frames' grey levels, pooled, have the quantiles of these; one map serves hazy and clean ones."""
     rng = np.random.default_rng(0)
@@ -213,6 +215,7 @@ def grey(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("L"))
 
 
+@pytest.mark.slow
 def test_hazy_clips_of_ones_own_come_with_their_masks(hazy_data):
     """On the prior's grid the regions show what they show in the files."""
     clips = own_hazy(hazy_data / "noisy", hazy_data / "noisy_roi", 64)
@@ -325,6 +328,7 @@ def asking(request: Request):
     return train_prior.train_prior(request, no_bar, lambda sentence: None)
 
 
+@pytest.mark.slow
 def test_clean_clips_are_dehazed_and_judged_by_the_start(stand_ins, start, tmp_path):
     trained = asking(Request(str(tmp_path / "data"), tmp_path / "run", init=str(start), cache_gb=0.5, seed=4))
     expected = prior_hash(load_prior(start))

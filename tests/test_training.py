@@ -95,6 +95,7 @@ def flat_frames(count: int, seed: int = 0, side: int = 16) -> np.ndarray:
 # The network
 
 
+@pytest.mark.slow
 def test_unet_starts_at_zero_and_keeps_the_shape():
     network = make_unet()
     out = eqx.filter_jit(network)(jnp.ones((12, 20)), jnp.float32(0.0))
@@ -109,6 +110,7 @@ def test_default_unet_has_the_size_the_package_can_ship():
     assert UNetConfig().stride == 32
 
 
+@pytest.mark.slow
 def test_unet_is_equivariant_to_shifts_by_its_stride():
     network = eqx.filter_jit(random_unet(TINY))
     frame = jax.random.normal(key(2), (128, 128))
@@ -140,6 +142,7 @@ def test_prior_denoises_any_frame_size(prior):
 # The loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.002, 0.05, 0.5, 10.0])
 def test_loss_of_the_untrained_network_is_one_at_every_noise_level(sigma):
     """White Gaussian frames: c_skip alone is the posterior mean, its variance is c_out^2, so the loss is 1."""
@@ -150,6 +153,7 @@ def test_loss_of_the_untrained_network_is_one_at_every_noise_level(sigma):
     assert float(loss) == pytest.approx(1, abs=5 * (2 / 65536) ** 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.002, 10.0])
 def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(sigma):
     prior = random_prior(TINY, 0.4, 0.2)
@@ -160,6 +164,7 @@ def test_gradient_is_finite_and_not_zero_at_the_ends_of_the_range(sigma):
     assert all(float(jnp.max(jnp.abs(leaf))) > 0 for leaf in leaves)
 
 
+@pytest.mark.slow
 def test_noise_levels_follow_the_mixture():
     config = TrainConfig(p_mean=-2.0, p_std=1.0, tail=0.3)
     sigma = np.asarray(sample_sigma(key(0), 4096, config))
@@ -211,6 +216,7 @@ def one_step_run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_one_step_of_the_optimiser_and_of_the_moving_average(one_step_run):
     """Muon's step is lr 0.2 sqrt(rows) times a nearly orthogonal matrix; NAdam's first one is alike in each weight.
 
@@ -338,6 +344,7 @@ def platforms() -> tuple[str | None, int]:
     return jax.config.jax_platforms, len(xla_bridge._backends)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.slow
 def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp_path):
     clips = np.random.default_rng(0).integers(0, 256, (3, 8, 2, 32, 32), np.uint8)
     np.save(tmp_path / "clips.npy", clips)
@@ -352,6 +359,7 @@ def test_processes_make_the_same_batches_of_the_file_and_leave_the_gpu_alone(tmp
     np.testing.assert_allclose(made, batches.at(4, True, 2), atol=1 / 255 / 16)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_figures_of_training")
 def test_a_run_on_frames_that_are_filled_in_goes_on_when_all_are_there(tmp_path):
     """Its records tell how many there were, and its mean stays that of the start."""
@@ -612,6 +620,7 @@ def test_unusable_settings_are_refused():
             TrainConfig(**{name: value})
 
 
+@pytest.mark.slow
 def test_samples_of_a_gaussian_prior_have_its_mean_and_spread():
     """With F = 0 the denoiser is that of white Gaussian frames, so samples must have mean m and deviation d."""
     prior = DiffusionPrior(make_unet(), 0.4, 0.2, 0.002, 10.0, TINY.stride)
@@ -662,6 +671,7 @@ def test_unusable_clips_are_refused(clips):
         pack_clips(clips)
 
 
+@pytest.mark.slow
 def test_a_clip_is_seen_over_eight_frames_at_most():
     """The statistics that a haze-aware prior is given are those of evenly spaced frames, shared by all frames.
 
@@ -729,6 +739,7 @@ def test_most_of_the_shown_frames_have_high_noise():
     assert (np.asarray(sigma)[shown] >= 0.3).mean() == pytest.approx(HIGH_SHARE, abs=0.04)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fine", [0, 2])
 def test_a_blind_prior_is_the_haze_aware_one_that_has_seen_nothing(fine, tmp_path):
     config = dataclasses.replace(SMALLEST, haze_aware=True, fine=fine)
@@ -755,6 +766,7 @@ def test_a_blind_prior_is_the_haze_aware_one_that_has_seen_nothing(fine, tmp_pat
 # Weights on disk
 
 
+@pytest.mark.slow
 def test_saved_weights_are_read_back(prior, tmp_path):
     path = tmp_path / "full.safetensors"
     save_prior(path, prior, {"step": 3}, half=False)

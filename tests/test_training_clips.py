@@ -72,6 +72,7 @@ def test_a_teacher_that_keeps_a_share_keeps_it():
         np.testing.assert_allclose(mean, share * clip, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     two_clips(tmp_path, 17)
     clean = read_frames(tmp_path, size=64)
@@ -100,6 +101,7 @@ def test_a_folder_of_clips_becomes_one_bank(tmp_path):
     assert not np.array_equal(other.train[:, :, 1], pairs.train[:, :, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_thin_air")
 @pytest.mark.parametrize("kept", [1.0, 0.5, 0.0])
 def test_the_target_lacks_what_the_teacher_takes_for_haze(kept, tmp_path):
@@ -324,6 +326,7 @@ def test_what_cannot_be_read_is_left_out_with_a_note(tmp_path):
         read_frames(tmp_path, size=32)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_read_its_clips_again(tmp_path, monkeypatch):
     data, cache = two_clips(tmp_path / "data"), tmp_path / "run" / "cache"
     (data / "README.txt").write_text("what lies here")

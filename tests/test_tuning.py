@@ -194,6 +194,7 @@ def numbers(points):
     return [(p.name, lam_of(p.settings), p.gcnr, p.ks_a) for p in points]
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_the_mean_over_patients(data, tmp_path, calls):
     points = run_search(data, tmp_path / "out")
     assert [p.name for p in points] == ["default", *map(str, range(12))]
@@ -214,6 +215,7 @@ def test_what_is_measured_is_the_mean_over_patients(data, tmp_path, calls):
     assert len(each) == 3
 
 
+@pytest.mark.slow
 def test_a_second_run_measures_nothing_and_more_trials_go_on(data, tmp_path, calls):
     points = run_search(data, tmp_path / "out", trials=3)
     assert len(calls) == 4 * 3  # the first trial is the default, measured before
@@ -251,6 +253,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(at, data, tmp_path, call
     assert calls == order  # no clip twice, none left out
 
 
+@pytest.mark.slow
 def test_other_masks_frames_and_seeds_are_other_searches(data, tmp_path, calls):
     before = numbers(run_search(data, tmp_path / "out", trials=3))
     assert numbers(run_search(data, tmp_path / "out", trials=3, seed=1))[2:] != before[2:]
@@ -269,6 +272,7 @@ def test_other_masks_frames_and_seeds_are_other_searches(data, tmp_path, calls):
     assert calls == []
 
 
+@pytest.mark.slow
 def test_a_damaged_trial_is_taken_again_from_the_numbers_of_its_clips(data, tmp_path, calls):
     before = numbers(run_search(data, tmp_path / "out", trials=3))
     for path in (tmp_path / "out" / "results").glob("trial-*.json"):
@@ -298,6 +302,7 @@ def tune(data, out, *flags) -> int:
     return main(["tune", str(data), "-o", str(out), "--method", "rpca", "--trials", "12", *map(str, flags)])
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_the_held_out_are_seen_last(data, out, calls, capsys):
     assert tune(data, out, "--max-ks", 0.4) == 0
     assert capsys.readouterr().err == ""
@@ -346,6 +351,7 @@ def test_everything_is_written_and_the_held_out_are_seen_last(data, out, calls, 
     assert {name: (out / name).read_bytes() for name in written} == written
 
 
+@pytest.mark.slow
 def test_a_higher_limit_chooses_more_contrast_from_the_same_trials(data, out, calls):
     chosen = {}
     for limit in (0.3, 0.5):
@@ -355,6 +361,7 @@ def test_a_higher_limit_chooses_more_contrast_from_the_same_trials(data, out, ca
     assert chosen[0.5] > chosen[0.3]
 
 
+@pytest.mark.slow
 def test_no_setting_within_the_limit_is_said_and_the_trials_are_kept(data, out, calls, capsys):
     assert tune(data, out, "--max-ks", 0.02) == 2
     error = capsys.readouterr().err
@@ -365,6 +372,7 @@ def test_no_setting_within_the_limit_is_said_and_the_trials_are_kept(data, out, 
     assert not (out / "settings.json").exists()
 
 
+@pytest.mark.slow
 def test_a_clip_that_does_not_move_is_left_out_and_named(data, out, capsys):
     first = data / "noisy" / "patient-1-4C-frame-1.png"
     for number in (2, 3):

@@ -58,6 +58,7 @@ def width(field: np.ndarray, axis: int) -> float:
     return float(np.sqrt((along * frequency**2).sum() / along.sum()))
 
 
+@pytest.mark.slow
 def test_training_never_draws_what_is_unseen(monkeypatch):
     assert not set(FAMILIES) & set(UNSEEN_FAMILIES)
     assert not set(VIEWS) & set(UNSEEN_VIEWS)
@@ -102,6 +103,7 @@ def test_unseen_families_leave_the_other_draws_as_they_were(scanner, tissue):
     np.testing.assert_array_equal(ribs(0, tissue), beside(0, tissue))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", UNSEEN_FAMILIES)
 def test_strength_scales_the_clutter_and_none_is_the_clean_clip(family, scanner, tissue):
     clip = simulate(seed=31, frames=2, size=48, families=[family], haze=0.0)
@@ -114,6 +116,7 @@ def test_strength_scales_the_clutter_and_none_is_the_clean_clip(family, scanner,
     np.testing.assert_allclose(loud, 3 * one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", UNSEEN_FAMILIES)
 def test_every_unseen_family_shows(family):
     clip = simulate(seed=31, frames=2, size=96, view="a4c", families=[family], overlay=False)
@@ -219,6 +222,7 @@ def test_looks_lie_outside_what_training_draws():
             assert scanner.sector.any(1).sum() > 0.4 * scanner.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", UNSEEN_LOOKS)
 def test_a_look_changes_the_picture_not_the_patient(look):
     usual = simulate(seed=41, frames=2, size=128, view="a4c", overlay=False)

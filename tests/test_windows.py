@@ -30,6 +30,7 @@ def test_windows_cover_the_clip_and_overlap_as_asked(plan):
     assert len(plan) == 1 or ends[-2] < plan.frames
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(windows())
 def test_merging_undoes_cutting(plan):

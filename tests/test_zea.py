@@ -127,6 +127,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "as_any"), [("plain", False), ("plain", True), ("weighted", False)])
 def test_fifty_steps_end_where_zeas_do(prior, dehazed, case, as_any):
     """With zea's network as such, and asked as any prior is, in [0, 1] at sigma / alpha."""
@@ -139,6 +140,7 @@ def test_fifty_steps_end_where_zeas_do(prior, dehazed, case, as_any):
         assert_same(found, dehazed, case, part)
 
 
+@pytest.mark.slow
 def test_windows_are_laid_and_joined_as_zeas(prior, dehazed):
     y, noise = jnp.asarray(dehazed["windows_video"]), jnp.asarray(dehazed["windows_noise"])
     sampler = Zea(n_steps=100, initial_step=90)
@@ -183,6 +185,7 @@ def test_penalty_is_divided_by_the_frames_and_leaves_zero_along_the_identity():
     assert not at_zero.reshape(3, -1)[:, 3:].any()
 
 
+@pytest.mark.slow
 def test_projection_copies_what_is_brighter_than_mid_grey(dehazed):
     y, prior, background = jnp.asarray(dehazed["plain_video"]), Gaussian(20.0, 0.45), NuclearNorm(1.0)
     free = Zea.last_tenth(20, project=False)(y, prior, background, key=KEY)
@@ -194,6 +197,7 @@ def test_projection_copies_what_is_brighter_than_mid_grey(dehazed):
     np.testing.assert_allclose(found.background, y - found.signal, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_is_a_sampler_of_sample():
     y, sampler = jax.random.uniform(KEY, (5, 8, 8)), Zea.last_tenth(3)
     found = sample(y, Gaussian(20.0, 0.2), sampler, key=KEY, background=NuclearNorm(1.0), window=5, overlap=0)
@@ -202,6 +206,7 @@ def test_is_a_sampler_of_sample():
     assert found.trace.shape == (3,)
 
 
+@pytest.mark.slow
 def test_method_zea_is_the_published_default():
     assert as_dict(ZeaMethod()) == {
         "method": "zea",
