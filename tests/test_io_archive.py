@@ -173,7 +173,8 @@ def test_a_dicomdir_whose_files_are_elsewhere_is_refused_truly(tmp_path):
         expand([tmp_path / "copy" / "DICOMDIR"])
 
 
-def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path):
+@pytest.mark.parametrize("kind", ["parts", "one part", "absolute"])
+def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path, kind):
     path = disk(tmp_path / "disk")
     dataset = pydicom.dcmread(path)
     (tmp_path / "OUT").mkdir()
@@ -181,7 +182,11 @@ def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path):
     with warnings.catch_warnings(action="ignore"):  # pydicom says that this is no valid name
         for record in dataset.DirectoryRecordSequence:
             if "ReferencedFileID" in record:
-                record.ReferencedFileID = ["..", "OUT", "CLIP"]
+                record.ReferencedFileID = {
+                    "parts": ["..", "OUT", "CLIP"],
+                    "one part": ["../OUT", "CLIP"],
+                    "absolute": ["A", str(tmp_path / "OUT" / "CLIP")],
+                }[kind]
         pydicom.dcmwrite(path, dataset)
     with pytest.raises(InputError, match="files that are not here"):
         expand([path])

@@ -429,8 +429,9 @@ def indexed(path: Path) -> list[Path] | None:
         parts = [[name] if isinstance(name, str) else list(name) for name in names if name]
     except Exception:  # what is damaged is said by whoever opens it
         return None
-    files = [path.parent.joinpath(*one) for one in parts if ".." not in one and not one[0].startswith("/")]
-    return [file for file in dict.fromkeys(files) if file.is_file()]
+    home = path.parent.resolve()
+    files = [path.parent.joinpath(*map(str, one)) for one in parts]
+    return [file for file in dict.fromkeys(files) if file.is_file() and file.resolve().is_relative_to(home)]
 
 
 def dicom_rate(dataset: pydicom.Dataset) -> float | None:
