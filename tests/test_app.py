@@ -216,9 +216,10 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
 
     monkeypatch.setattr(desks, "dehaze_recording", slow)
     key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert not client.get("/api/runs").json()[key]["stopping"]
     waiting = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
     assert client.post(f"/api/runs/{waiting}/stop").json()["state"] == "stopped"  # at once
-    client.post(f"/api/runs/{key}/stop")
+    assert client.post(f"/api/runs/{key}/stop").json()["stopping"]
     assert finished(client, key)["state"] == "stopped"
     for _ in range(2):  # one that is gone is no error
         assert client.delete(f"/api/runs/{key}").status_code == 200
@@ -325,6 +326,13 @@ def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):
     assert good["flicker"] == report["flicker"]["signal"] > 0
     assert client.get("/api/file", params={"path": good["video"]}).headers["content-type"] == "video/mp4"
     assert "problem" in bad
+
+
+def test_a_run_that_fails_names_the_file_as_the_user_knows_it(client):
+    about = uploaded(client, "a still.npz", np.full((1, 32, 32), 9, np.uint8) + np.eye(32, dtype=np.uint8))
+    key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    run = finished(client, key)
+    assert (run["state"], run["message"].startswith("a still.npz does not move")) == ("failed", True)
 
 
 def test_the_sector_and_the_frame_rate_can_be_corrected(client):

@@ -56,6 +56,10 @@ class Opened:
     white: float | None = None
     """The stored value of white, if the user corrected it."""
 
+    def named(self, text: str) -> str:
+        """A text with the file's name in place of its path, which the user of a dropped file does not know."""
+        return text.replace(str(self.path), self.source)
+
     def info(self) -> dict[str, Any]:
         """What was understood of the file."""
         frames, height, width = self.clip.shape
@@ -118,6 +122,7 @@ class Run:
             "done": self.done,
             "total": self.total,
             "frames": self.frames,
+            "stopping": self.stop.is_set(),
             "message": self.message,
             "seconds": None if seconds is None else round(seconds, 2),
             "planes": [] if self.result is None else sorted(set(self._film_planes())),
@@ -180,7 +185,10 @@ class Desk:
         old = self.clip(key)
         require(white is None or 0 < white < np.inf, f"White must be a positive number, got {white}.")
         require(old.given != "result", "A result holds its clip as it was dehazed: open the clip itself.")
-        clip = dataclasses.replace(read_video(old.path, Reading(white=white, fps=old.rate)), name=old.clip.name)
+        try:
+            clip = dataclasses.replace(read_video(old.path, Reading(white=white, fps=old.rate)), name=old.clip.name)
+        except InputError as error:
+            raise InputError(old.named(str(error))) from error
         sector = old.sector if old.given else find_sector(clip.frames, clip.region)
         return self._add(dataclasses.replace(old, clip=clip, sector=sector, white=white))
 
@@ -287,7 +295,9 @@ class Desk:
         except Stopped:
             run.state = "stopped"
         except Exception as error:
-            run.state, run.message = "failed", sentence(error)
+            opened = self.clips.get(run.clip)
+            run.message = sentence(error) if opened is None else opened.named(sentence(error))
+            run.state = "failed"
 
     def _dehazed(self, run: Run, progress: Progress) -> Dehazed:
         recording, prior = Recording.of(self.clip(run.clip).clip), self._prior(run.method).prior

@@ -29,6 +29,7 @@ function complain(error) {
   $("error").hidden = false;
 }
 $("error").onclick = () => { $("error").hidden = true; };
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") $("error").hidden = true; });
 /** Run a handler; what it throws is shown. */
 const safely = (action) => async (...args) => { try { return await action(...args); } catch (error) { complain(error); } };
 
@@ -223,10 +224,12 @@ async function forget(key) {
   await choose_run(state.run !== key ? state.run : left.length ? left.at(-1)[0] : null);
 }
 
+const counted = ({ frames }) => `${frames} frame${frames === 1 ? "" : "s"}`;
+
 function tellFacts() {
   const clip = state.clips[state.clip];
   const facts = {
-    size: `${clip.width} x ${clip.height}, ${clip.frames} frames`,
+    size: `${clip.width} x ${clip.height}, ${counted(clip)}`,
     values: `${clip.darkest} to ${clip.brightest}, ${clip.channels === 3 ? "colour" : "grey"}`,
     sector: `${((100 * clip.sector_pixels) / (clip.width * clip.height)).toFixed(0)} % of the picture`,
   };
@@ -308,7 +311,7 @@ async function start() {
 function tellProgress() {
   const [key, run] = runsOf(state.clip).find(([, each]) => isGoing(each)) ?? [null, null];
   $("start").disabled = starting || run !== null;
-  $("stop").disabled = run === null;
+  $("stop").disabled = run === null || run.stopping;
   $("stop").onclick = safely(async () => {
     await ask(`/api/runs/${key}/stop`, { method: "POST" });
     await watch();
@@ -317,8 +320,8 @@ function tellProgress() {
   $("progress").max = Math.max(run?.total ?? 1, 1);
   $("progress").value = run?.done ?? 0;
   if (run?.state === "running" && run.done === 0) $("progress").removeAttribute("value"); // it moves, but how far it is is not known
-  const words = { waiting: () => "Waits for another run", running: () => `${run.total ? `${run.frames} of ${state.clips[state.clip].frames} frames` : "Prepares"}, ${run.seconds.toFixed(0)} s` };
-  $("status").textContent = run === null ? "" : words[run.state]();
+  const doing = () => (run.stopping ? "Stops at its next step" : run.total ? `${run.frames} of ${counted(state.clips[state.clip])}` : "Prepares");
+  $("status").textContent = run === null ? "" : run.state === "waiting" ? "Waits for another run" : `${doing()}, ${run.seconds.toFixed(0)} s`;
 }
 
 const going = new Set(); // runs whose end is still to be shown
@@ -422,7 +425,6 @@ function listen() {
     player.draw();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") $("error").hidden = true;
     if (document.querySelector("dialog[open]") || outlines.key(event) || onKey(player, event) || event.key !== "?") return;
     $("help").open = true;
     $("help").scrollIntoView();
@@ -573,7 +575,7 @@ async function list(folder) {
   const given = state.folders.map((path) => ({ words: path, path, folder: true }));
   const found = folder === null ? { folder: "Folders", entries: given } : await ask(`/api/files?folder=${encodeURIComponent(folder)}`);
   $("folder").textContent = found.folder;
-  const entries = found.entries.map((entry) => ({ words: entry.folder && !entry.result ? `${entry.name}/` : entry.name, ...entry }));
+  const entries = found.entries.map((entry) => ({ words: entry.name + (entry.result ? " (result)" : entry.folder ? "/" : ""), ...entry }));
   if (found.up) entries.unshift({ words: "../", path: found.up, folder: true });
   else if (folder !== null && given.length > 1) entries.unshift({ words: "../", path: null, folder: true });
   $("entries").replaceChildren(...entries.map((entry) => {
@@ -617,7 +619,7 @@ function showSheet() {
       seen.observe(video);
     }
     const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("tissue changed", entry.bright_tissue_changed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
-    card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), document.createElement("br"), text);
+    card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), text);
     return card;
   }));
 }

@@ -1,8 +1,8 @@
 // M-mode, and the scores over time.
 
 function sized(canvas) {
-  const ratio = window.devicePixelRatio || 1;
-  const size = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+  const dots = window.devicePixelRatio || 1, ratio = (dots * parseFloat(getComputedStyle(canvas).fontSize)) / 14;
+  const size = [Math.round(canvas.clientWidth * dots), Math.round(canvas.clientHeight * dots)];
   if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
   return [canvas.getContext("2d"), ...size, ratio];
 }
@@ -44,7 +44,7 @@ export function drawLines(canvas, player, line) {
   const [context, width, height, ratio] = sized(canvas);
   const chosen = player.view === "all" ? player.sources : player.pair.map((k) => player.sources[k]);
   const sources = [...new Set(chosen)];
-  const size = Math.round(parseFloat(getComputedStyle(canvas).fontSize) * ratio);
+  const size = Math.round(14 * ratio);
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
   context.font = `${size}px system-ui, sans-serif`;
@@ -54,9 +54,10 @@ export function drawLines(canvas, player, line) {
     context.fillStyle = "#f0e442";
     context.fillRect(left + ((player.frame + 0.5) / source.film.frames) * wide, 0, ratio, height);
     context.lineWidth = size / 4;
-    context.strokeText(source.name, left + 0.6 * size, 1.3 * size);
+    const label = `${source.name}, ${(source.film.frames / source.film.fps).toFixed(2)} s`;
+    context.strokeText(label, left + 0.6 * size, 1.3 * size);
     context.fillStyle = "#e6e6e6";
-    context.fillText(source.name, left + 0.6 * size, 1.3 * size);
+    context.fillText(label, left + 0.6 * size, 1.3 * size);
   });
 }
 
@@ -69,7 +70,7 @@ export function drawCurves(canvas, lines, titles, frames) {
   const names = Object.keys(lines[0].frames).filter((name) => known(lines[0], name).length);
   canvas.style.height = `${4 * names.length}em`;
   const [context, width, height, ratio] = sized(canvas);
-  const size = Math.round(0.85 * parseFloat(getComputedStyle(canvas).fontSize) * ratio);
+  const size = Math.round(12 * ratio);
   context.clearRect(0, 0, width, height);
   context.font = `${size}px system-ui, sans-serif`;
   names.forEach((name, k) => {
