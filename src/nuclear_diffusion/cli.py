@@ -106,7 +106,7 @@ class Dehaze(Long, Generic[M]):
     overwrite: bool = False
     """Replace existing results made with other settings, weights or frames."""
     write: Annotated[str, option("KINDS", "default: only the result folder")] = ""
-    """Also write the clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea or zarr; several: png,mha."""
+    """Also write the clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea, zarr, or npz,mha."""
     flat: bool = False
     """Write only what --write names, under the input's name; no result folders."""
     anonymize: bool = False
