@@ -65,8 +65,7 @@ class Methods:
         int, arg(help="Number of patients; --split development alone has those of the other commands, from the first.")
     ] = 24
     first: Annotated[
-        int,
-        arg(help="Position of the first patient; raise it for patients that no earlier table used."),
+        int, arg(help="Position of the first patient; raise it for patients that no earlier table used.")
     ] = 0
     split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
         "test"

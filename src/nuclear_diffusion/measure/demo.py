@@ -41,12 +41,7 @@ def run_demo(
     loaded = prior_of(settings)
     with progress_bar("real clip") as progress:
         real = dehaze_file(
-            Path(examples.get_path("ybr_color")),
-            output / "real",
-            settings,
-            loaded,
-            overwrite=True,
-            progress=progress,
+            Path(examples.get_path("ybr_color")), output / "real", settings, loaded, overwrite=True, progress=progress
         )
     with progress_bar("simulating a patient") as progress:
         patient = simulate(seed=patient_seed("test", PATIENT), frames=FRAMES, view="a4c", progress=progress)

@@ -20,16 +20,7 @@ from nuclear_diffusion.measure.datasets import Case, Loaded
 from nuclear_diffusion.measure.scores import LEVELS, SCORES, WINDOW
 from nuclear_diffusion.measure.statistics import frame_mean, patient_mean, patient_means, pick
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.measure.style import (
-    COLUMN,
-    PAGE,
-    SEPTUM_COLOR,
-    VENTRICLE_COLOR,
-    grid,
-    look_of,
-    styled,
-    title_of,
-)
+from nuclear_diffusion.measure.style import COLUMN, PAGE, SEPTUM_COLOR, VENTRICLE_COLOR, grid, look_of, styled, title_of
 from nuclear_diffusion.measure.tables import heading, number
 from nuclear_diffusion.palette import COLORS
 

@@ -114,13 +114,7 @@ def averages(study: Study, method: str) -> list[float]:
 
 
 def search(
-    first: Study,
-    base: Candidate,
-    folder: Path,
-    *,
-    trials: int,
-    seed: int,
-    progress: Progress | None = None,
+    first: Study, base: Candidate, folder: Path, *, trials: int, seed: int, progress: Progress | None = None
 ) -> list[Point]:
     """The default and `trials` other settings on the clips of `first`, the result of `measure_first`.
 

@@ -26,14 +26,7 @@ from nuclear_diffusion.measure.search import (
 from nuclear_diffusion.measure.statistics import INTERVALS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study, run_study
 from nuclear_diffusion.measure.style import save, title_of
-from nuclear_diffusion.measure.tables import (
-    Table,
-    difference_table,
-    mean_table,
-    render,
-    write_csv,
-    write_json,
-)
+from nuclear_diffusion.measure.tables import Table, difference_table, mean_table, render, write_csv, write_json
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.restore.methods import Method, as_dict
 

@@ -192,13 +192,7 @@ class Zea(eqx.Module):
             return Level(*rates_at(t), *rates_at(t - np.float32(length)))
 
     def step(
-        self,
-        target: Video,
-        prior: Prior,
-        background: Background,
-        state: State,
-        level: Level,
-        progress: Scalar,
+        self, target: Video, prior: Prior, background: Background, state: State, level: Level, progress: Scalar
     ) -> tuple[State, Scalar]:
         """One step; `target` is Y in [-1, 1], `progress` k / K. Also returns the misfit in display intensity."""
         blend = jnp.clip(progress, 0, self.max_alpha)

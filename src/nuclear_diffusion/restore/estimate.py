@@ -109,11 +109,7 @@ def estimate_parts(
 
 
 def separate(
-    video: VideoLike,
-    prior: Prior,
-    *,
-    strength: float = STRENGTH,
-    progress: Callable[[int, int], None] | None = None,
+    video: VideoLike, prior: Prior, *, strength: float = STRENGTH, progress: Callable[[int, int], None] | None = None
 ) -> Separation:
     """Separate a clip Y into tissue X and haze L: `estimate`, then `render` at a `strength` in [0, 1].
 

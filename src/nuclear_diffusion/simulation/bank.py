@@ -36,12 +36,7 @@ def _start_worker() -> None:
 
 
 def rendered_patients(
-    patients: int,
-    frames_per_patient: int = 8,
-    *,
-    split: str = "train",
-    size: int = 256,
-    workers: int = 1,
+    patients: int, frames_per_patient: int = 8, *, split: str = "train", size: int = 256, workers: int = 1
 ) -> Generator[UInt8[np.ndarray, "moments 2 size size"], None, None]:
     """Short clips of the first `patients` patients of `split`, clean and hazy, one after the other.
 

@@ -65,13 +65,7 @@ def write_dataset(
             hazy = simulate(seed=seed + number - 1, frames=frames, size=size)
             other = simulate(seed=seed + CLEAN_PATIENTS + number - 1, frames=frames, size=size, haze=0.0)
             _write_patient(directory, number, hazy, other)
-            about = {
-                **request,
-                "patient": number,
-                "view": hazy.view,
-                "fps": hazy.fps,
-                "patient_seed": hazy.seed,
-            }
+            about = {**request, "patient": number, "view": hazy.view, "fps": hazy.fps, "patient_seed": hazy.seed}
             write(record, json.dumps(about, indent=2))
         if progress is not None:
             progress(number, clips)

@@ -142,10 +142,7 @@ def _bent(
     source = knots @ back.T + corner + bend * shape[0] * noise / noise.std()
     to, whence = knots.tolist(), source.tolist()
     return [
-        (
-            (*to[i][j], *to[i + 1][j + 1]),
-            (*whence[i][j], *whence[i + 1][j], *whence[i + 1][j + 1], *whence[i][j + 1]),
-        )
+        ((*to[i][j], *to[i + 1][j + 1]), (*whence[i][j], *whence[i + 1][j], *whence[i + 1][j + 1], *whence[i][j + 1]))
         for i in range(MESH)
         for j in range(MESH)
     ]
