@@ -140,7 +140,7 @@ def measure_fid(study: Study, network: Network, clean: Moments, progress: Progre
     for index, name in enumerate(names):
         found = _moments_of(
             network,
-            (study.signal(name, case) for case in cases),
+            (study.output(name, case).signal for case in cases),
             len(cases),
             lambda done, total, before=index: progress(before * total + done, len(names) * total),
         )

@@ -190,7 +190,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
     loaded = one.case.read()
     shown = shown_frame(loaded)
     place, inset = loaded.numbers.index(shown), inset_of(loaded, shown)
-    pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
+    pictures = {name: study.output(name, one.case).signal[place] / (LEVELS - 1) for name in names}
     if loaded.truth is not None:
         pictures[CLEAN] = loaded.truth[place]
     gain = f" (gCNR {one.gain:+.3f} by {title_of(study.focus)})" if math.isfinite(one.gain) else ""

@@ -67,7 +67,7 @@ def panels_of(study: Study, one: Chosen) -> dict[str, Film]:
     for candidate in study.main:
         if candidate.name == HAZY:
             continue
-        signal, share = study.output(candidate.name, one.case)
+        signal, share, *_ = study.output(candidate.name, one.case)
         strength = getattr(candidate.settings, "strength", STRENGTH)
         films[candidate.name] = Film(before, fps, share, signal if share is None else None, strength=strength)
     if loaded.truth is not None:
