@@ -24,13 +24,14 @@ from nuclear_diffusion.measure import store as stores
 from nuclear_diffusion.measure import study as studies
 from nuclear_diffusion.measure.candidates import TUNED_LAM, Candidate, choose, strength_of, vary
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded, find_dataset
-from nuclear_diffusion.measure.scores import Scores, eight_bits, histograms, measure, motion_levels, spectra
+from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion_levels, spectra
 from nuclear_diffusion.measure.statistics import pick
 from nuclear_diffusion.measure.store import Store, digest
 from nuclear_diffusion.measure.study import run_study
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Mmse, Nuclear, Paper, Rpca
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.types import eight_bits
 
 SIDE = 32
 SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)

@@ -1,9 +1,10 @@
-"""Array types.
+"""Array types, and their 8-bit form.
 
 Public arrays are float32 of shape (frames, height, width): display intensity in [0, 1], black = 0.
 """
 
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
 from numpy import ndarray
 
 Scalar = Float[Array, ""]
@@ -20,3 +21,8 @@ VideoLike = Float[Array | ndarray, "frames height width"]
 
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""
+
+
+def eight_bits(frames: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
+    """Intensity in [0, 1] rounded to 8 bits, as it would be saved."""
+    return np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)

@@ -8,12 +8,13 @@ import numpy as np
 
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY
 from nuclear_diffusion.measure.figures import Chosen, shown_frame
-from nuclear_diffusion.measure.scores import SCORES, eight_bits
+from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.statistics import pick
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.measure.style import title_of
 from nuclear_diffusion.measure.tables import number
 from nuclear_diffusion.restore.render import STRENGTH
+from nuclear_diffusion.types import eight_bits
 from nuclear_diffusion.view.film import Film, packed
 
 PAGE_BYTES = 6 * 2**20

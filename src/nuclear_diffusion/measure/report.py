@@ -22,7 +22,7 @@ from nuclear_diffusion.measure.challenge import challenge_note, challenge_points
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import Distances
 from nuclear_diffusion.measure.films import films_of
-from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, eight_bits, histogram
+from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, histogram
 from nuclear_diffusion.measure.statistics import INTERVALS, TESTS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.measure.style import Look, as_bytes, look_of, on_screen, save, title_of
@@ -38,6 +38,7 @@ from nuclear_diffusion.measure.tables import (
 )
 from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.pictures import side_by_side
+from nuclear_diffusion.types import eight_bits
 from nuclear_diffusion.view.film import source
 
 CLEAN_FRAMES = 12

@@ -19,7 +19,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import find_sector
 from nuclear_diffusion.measure.candidates import HAZY, Candidate, with_settings
 from nuclear_diffusion.measure.datasets import Case, Loaded
-from nuclear_diffusion.measure.scores import Scores, eight_bits, histograms, measure, motion_levels, spectra
+from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion_levels, spectra
 from nuclear_diffusion.measure.statistics import COLUMNS, pick
 from nuclear_diffusion.measure.store import Store, each
 from nuclear_diffusion.priors.protocol import Prior
@@ -28,7 +28,7 @@ from nuclear_diffusion.restore.folder import versions
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.run import prior_of
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, eight_bits
 from nuclear_diffusion.view.film import share_bits
 
 Spectra = dict[str, list[list[float]]]

@@ -14,7 +14,8 @@ starting from X_tau = alpha Y + sigma noise and L = 0. Differences from the pape
 1. The misfit is the norm, not its square, and a single norm for all frames of a window: line 6's gradient does not
    shrink as the fit improves, and its length in X_0 is at most `omega` for any number of pixels.
 2. Signal and background are blended, (1 - a) X + a L, where eq. 8 adds them; a rises from 0 to 1/2.
-3. gamma is divided by the number of frames p. Optional weights on the singular values grow with their rank.
+3. gamma is divided by the number of frames p. Optionally singular value i, from 0, has the weight 1 + factor i / p
+   (zea's `rank_weight_factor`): `NuclearNorm` takes such `weights`.
 4. Line 8 is DDIM: the predicted noise is added back, and no noise is drawn after the start.
 5. Line 7's gradient goes through the network and is subtracted from the next X_tau, not from X_0|tau, with unit steps
    and no mu.
@@ -53,11 +54,6 @@ ZEA_WINDOW = 7
 
 SIGNAL_RATES = (0.02, 0.95)
 """zea's default alpha at t = 1 and t = 0, for priors without their own schedule."""
-
-
-def rank_weights(frames: int, factor: float = 2.0) -> tuple[float, ...]:
-    """w_i = 1 + factor * i / frames for singular value i, from 0 (zea's `rank_weight_factor`), for `NuclearNorm`."""
-    return tuple(1 + factor * i / frames for i in range(frames))
 
 
 class Level(NamedTuple):

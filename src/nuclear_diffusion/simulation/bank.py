@@ -11,6 +11,8 @@ from itertools import repeat
 import numpy as np
 from jaxtyping import UInt8
 
+from nuclear_diffusion.types import eight_bits
+
 from .clip import patient_seed, simulate
 from .findings import some_findings
 from .haze import some_families, some_strength
@@ -22,11 +24,7 @@ def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
     strength, families, findings = some_strength(rng), some_families(rng), some_findings(rng)
     clip = simulate(seed=seed, size=size, times=times, haze=strength, families=families, findings=findings)
-    return _to_uint8(clip.hazy), _to_uint8(clip.clean)
-
-
-def _to_uint8(frames: np.ndarray) -> np.ndarray:
-    return np.round(frames * 255).astype(np.uint8)
+    return eight_bits(clip.hazy), eight_bits(clip.clean)
 
 
 def _start_worker() -> None:

@@ -14,6 +14,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import alone_in, atomic, write
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.text import read_json
+from nuclear_diffusion.types import eight_bits
 
 from .clip import SimulatedClip, simulate
 
@@ -92,16 +93,12 @@ def _write_patient(directory: Path, number: int, hazy: SimulatedClip, other: Sim
     masks = np.where(hazy.septum, SEPTUM, np.where(hazy.ventricle, VENTRICLE, 0)).astype(np.uint8)
     for k in range(len(hazy.hazy)):
         name = f"patient-{number}-4C-frame-{k + 1}.png"
-        _write_png(directory / "noisy" / name, _to_uint8(hazy.hazy[k]))
-        _write_png(directory / "truth" / name, _to_uint8(hazy.clean[k]))
+        _write_png(directory / "noisy" / name, eight_bits(hazy.hazy[k]))
+        _write_png(directory / "truth" / name, eight_bits(hazy.clean[k]))
         _write_png(directory / "truth_roi" / name, masks[k])
-        _write_png(directory / "clean" / name, _to_uint8(other.clean[k]))
+        _write_png(directory / "clean" / name, eight_bits(other.clean[k]))
         if k % MASK_EVERY == 0:
             _write_png(directory / "noisy_roi" / name, masks[k])
-
-
-def _to_uint8(frame: Shaped[ndarray, "height width"]) -> Shaped[ndarray, "height width"]:
-    return np.rint(frame * 255).astype(np.uint8)
 
 
 def _write_png(path: Path, image: Shaped[ndarray, "height width"]) -> None:
