@@ -11,9 +11,8 @@ from rich.console import Console
 
 from benchmarks.methods import group_table
 from nuclear_diffusion.measure.candidates import METHODS
-from nuclear_diffusion.measure.comparison import Compared, compare
 from nuclear_diffusion.measure.datasets import as_clip
-from nuclear_diffusion.measure.demo import SHOWN, table
+from nuclear_diffusion.measure.demo import SHOWN, Compared, compare, table
 from nuclear_diffusion.measure.scores import SCORES, score
 from nuclear_diffusion.measure.statistics import differences, summarise, tidy
 from nuclear_diffusion.measure.style import LOOKS, title_of

@@ -1,7 +1,10 @@
-"""Array types, and their 8-bit form.
+"""Types that all share, and the 8-bit form of a clip.
 
 Public arrays are float32 of shape (frames, height, width): display intensity in [0, 1], black = 0.
 """
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
@@ -21,6 +24,12 @@ VideoLike = Float[Array | ndarray, "frames height width"]
 
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Makes a progress bar with a title; yields a `Progress` that also takes a short text."""
 
 
 def eight_bits(frames: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:

@@ -17,8 +17,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import read_frames
 from nuclear_diffusion.measure.scores import LEVELS
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.restore.clip import Progress
-from nuclear_diffusion.types import eight_bits
+from nuclear_diffusion.types import Progress, eight_bits
 
 BATCH = 16
 """Frames per pass of the network."""

@@ -21,8 +21,8 @@ from nuclear_diffusion.measure.datasets import Case
 from nuclear_diffusion.measure.statistics import patient_mean
 from nuclear_diffusion.measure.store import Store
 from nuclear_diffusion.measure.study import Study, run_study
-from nuclear_diffusion.restore.clip import Progress
 from nuclear_diffusion.restore.methods import Method
+from nuclear_diffusion.types import Progress
 
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""

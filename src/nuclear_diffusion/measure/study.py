@@ -23,12 +23,12 @@ from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion
 from nuclear_diffusion.measure.statistics import COLUMNS, pick
 from nuclear_diffusion.measure.store import Store, each
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import Dehazed, Progress, dehaze_clip, rendered
+from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import versions
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.run import prior_of
-from nuclear_diffusion.types import Mask, eight_bits
+from nuclear_diffusion.types import Mask, Progress, eight_bits
 from nuclear_diffusion.view.film import share_bits
 
 Spectra = dict[str, list[list[float]]]

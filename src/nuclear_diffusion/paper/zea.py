@@ -27,7 +27,7 @@ Differences from zea's code: all frames pass the network in one batch, the whole
 of the nuclear norm is computed on the p x p side, and the gradient of a misfit of exactly 0 is 0 (zea: NaN).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -44,7 +44,7 @@ from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Queue, alike, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import Scalar, Video, VideoLike
+from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
@@ -241,7 +241,7 @@ def separate_as_zea(
     window: int = ZEA_WINDOW,
     overlap: int = 0,
     noise: Sequence[Float[Array, "_ height width"]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Separation:
     """Separate a clip as zea does: `sample` with the sampler `Zea`, but with zea's windows.
 
@@ -288,7 +288,7 @@ def zea_parts(
     background: Background | None = None,
     sampler: Zea | None = None,
     noise: Sequence[Float[Array, "_ height width"]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     once: Once[Separation] | None = None,
 ) -> Iterator[Separation]:
     """`separate_as_zea` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""

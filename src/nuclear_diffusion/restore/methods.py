@@ -23,6 +23,7 @@ from tyro.conf import arg
 
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.text import read_json
+from nuclear_diffusion.types import Progress
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 Frames = Float32[ndarray, "frames size size"]
 """A clip on the prior's grid, display intensity in [0, 1]."""
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 MOST, LARGEST = 1_000_000, 1e30
 """Largest counts (steps, frames, samples) and largest other settings."""

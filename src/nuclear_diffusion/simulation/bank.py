@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from itertools import repeat
@@ -11,7 +11,7 @@ from itertools import repeat
 import numpy as np
 from jaxtyping import UInt8
 
-from nuclear_diffusion.types import eight_bits
+from nuclear_diffusion.types import Progress, eight_bits
 
 from .clip import patient_seed, simulate
 from .findings import some_findings
@@ -61,7 +61,7 @@ def frame_bank(
     split: str = "train",
     size: int = 256,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> UInt8[np.ndarray, "patients moments 2 size size"]:
     """All that `rendered_patients` yields in one array; `progress` is called with (patients done, patients in all)."""
     bank = np.empty((patients, frames_per_patient, 2, size, size), np.uint8)

@@ -1,7 +1,6 @@
 """Simulated data sets on disk, in the folder layout of the DehazingEcho2025 challenge plus ground truth."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +13,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import alone_in, atomic, write
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.text import read_json
-from nuclear_diffusion.types import eight_bits
+from nuclear_diffusion.types import Progress, eight_bits
 
 from .clip import SimulatedClip, simulate
 
@@ -39,7 +38,7 @@ def write_dataset(
     seed: int = 0,
     frames: int = 60,
     size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Simulate patients and write them as 8-bit PNGs named `patient-{P}-4C-frame-{F}.png`, P and F from 1.
 

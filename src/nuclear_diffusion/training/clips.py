@@ -27,14 +27,14 @@ from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
-from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
+from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.simulation.bank import rendered_patients
 from nuclear_diffusion.text import read_json, require_file
 from nuclear_diffusion.training.data import Bank, pack_clips
-from nuclear_diffusion.types import Mask, eight_bits
+from nuclear_diffusion.types import Mask, Progress, eight_bits
 
 FEW_CLIPS = 4
 """Fewest clips per reading process; with fewer, starting the process does not pay."""

@@ -23,8 +23,9 @@ from nuclear_diffusion.measure.bootstrap import Interval
 from nuclear_diffusion.measure.datasets import find_dataset
 from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
+from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.types import Progress
 
 FIRST = 600_000
 """Index of the first simulated patient in the development split; no table uses these patients."""
