@@ -20,10 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a table in `benchmarks/results` updates the index page; trials go elsewhere."""
     chosen = tyro.cli(
         tyro.extras.subcommand_type_from_defaults(
-            COMMANDS,
-            {name: each.shows for name, each in COMMANDS.items()},
-            prefix_names=False,
-            sort_subcommands=False,
+            COMMANDS, {name: each.shows for name, each in COMMANDS.items()}, prefix_names=False, sort_subcommands=False
         ),
         prog="python -m benchmarks",
         description="Make one of the tables of the documents. Interrupted runs resume.",
