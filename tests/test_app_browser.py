@@ -154,7 +154,7 @@ def test_keys_play_step_loop_and_choose_the_view(page):
     until(page, "[player.zoom, player.pan]", [1, [0, 0]])
     page.keyboard.press("2")
     page.keyboard.press("Shift+ArrowLeft")
-    until(page, "[player.wipe, player.frame]", [0.45, 2])
+    until(page, "player.wipe", 0.45)
     page.keyboard.press("?")
     assert "shift + arrows" in page.locator("#keys").inner_text()
 
