@@ -54,10 +54,11 @@ export function drawLines(canvas, player, line) {
     context.fillStyle = "#f0e442";
     context.fillRect(left + ((player.frame + 0.5) / source.film.frames) * wide, 0, ratio, height);
     context.lineWidth = size / 4;
-    const label = `${source.name}, ${(source.film.frames / source.film.fps).toFixed(2)} s`;
-    context.strokeText(label, left + 0.6 * size, 1.3 * size);
+    const room = wide - 1.2 * size;
+    const label = k ? source.name : `${source.name}, ${(source.film.frames / source.film.fps).toFixed(2)} s`;
+    context.strokeText(label, left + 0.6 * size, 1.3 * size, room);
     context.fillStyle = "#e6e6e6";
-    context.fillText(label, left + 0.6 * size, 1.3 * size);
+    context.fillText(label, left + 0.6 * size, 1.3 * size, room);
   });
 }
 
