@@ -277,6 +277,12 @@ def test_results_are_saved_as_the_knob_shows_them(client, tmp_path):
     (tmp_path / "saved.h5").write_bytes(save("result.h5"))
     with h5py.File(tmp_path / "saved.h5") as file:
         np.testing.assert_array_equal(file["signal"][()], render(clip.frames, share, 0.8))  # pyright: ignore
+    again = Desk()  # it is opened as the result that it is
+    again.open(tmp_path / "saved.h5")
+    (run_again,) = again.runs.values()
+    assert (run_again.state, run_again.method) == ("done", Nuclear(strength=0.8))
+    again.shut()
+    assert '"strength": 0.8' in nd.show(tmp_path / "saved.h5").page
     (tmp_path / "saved.mp4").write_bytes(save("mp4"))
     assert read_video(tmp_path / "saved.mp4").shape == clip.shape
     with Image.open(io.BytesIO(save("comparison.gif"))) as picture:

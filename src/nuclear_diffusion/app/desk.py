@@ -26,7 +26,7 @@ from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.reporting import sentence_of
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, dehaze_recording, joined, rendered
 from nuclear_diffusion.restore.color import recolored
-from nuclear_diffusion.restore.folder import open_result, read_report
+from nuclear_diffusion.restore.folder import holds_result, open_result
 from nuclear_diffusion.restore.frames import blocks_of, survey
 from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, as_dict, from_dict
 from nuclear_diffusion.restore.render import WIDTH, render
@@ -68,6 +68,7 @@ class Opened:
             "source": self.source,
             "rate": self.rate,
             "white": self.white,
+            "result": self.given == "result",
             "sector_file": sector_name(self.clip),
             "width_of_knob": WIDTH,
             "frames": frames,
@@ -172,9 +173,11 @@ class Desk:
         return folder / ("clip-" + re.sub(r"[^A-Za-z0-9.]", "_", name)[-40:])
 
     def open(self, path: Path, name: str | None = None) -> str:
-        """Read a clip, or a result folder with its result; returns the clip's key. `name`: of the file, if uploaded."""
+        """Read a clip, or a result with its clip; returns the clip's key. `name`: of the file, if uploaded."""
         if (path / "result.h5").is_file():
-            return self._open_result(path)
+            return self._open_result(path / "result.h5", None, path)
+        if holds_result(path):
+            return self._open_result(path, name)
         clip = read_video(path)
         if name is not None:
             clip = dataclasses.replace(clip, name=Path(name).stem)
@@ -198,17 +201,13 @@ class Desk:
             self.clips[key] = opened
         return key
 
-    def _open_result(self, folder: Path) -> str:
-        with open_result(folder / "result.h5") as result:
+    def _open_result(self, file: Path, name: str | None, folder: Path | None = None) -> str:
+        with open_result(file) as result:
             clip, found = result.recording.read(), joined(map(_without_colors, result.pieces()))
-        report = read_report(folder) or {}
-        method = from_dict(report.get("settings", {"method": "nuclear"}))
-        file = folder / "result.h5"
-        key = self._add(Opened(clip, str(file), file, found.sector, "result"))
+        key = self._add(Opened(clip, name or str(file), file, found.sector, "result"))
+        run = Run(key, result.method, found.sector, "result", folder, "done", 1, 1, result=found)
         with self._lock:
-            self.runs[secrets.token_hex(6)] = Run(
-                key, method, found.sector, "result", folder, "done", 1, 1, result=found
-            )
+            self.runs[secrets.token_hex(6)] = run
         return key
 
     def clip(self, key: str) -> Opened:

@@ -24,7 +24,7 @@ from nuclear_diffusion.io.write import Writer, open_writer
 from nuclear_diffusion.metrics.visible import bright_tissue, mean_levels, swing
 from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
 from nuclear_diffusion.restore.frames import blocks_of
-from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict
+from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
 from nuclear_diffusion.restore.outputs import NAMES
 from nuclear_diffusion.restore.pictures import Summary, caption, side_by_side
 from nuclear_diffusion.text import read_json
@@ -389,6 +389,7 @@ class Result:
         frames, height, width = file["input"].shape  # pyright: ignore[reportAttributeAccessIssue]
         self._file, self._path = file, path
         self.sector: Mask = np.asarray(file["sector"])
+        self.method = from_dict(json.loads(str(file.attrs.get("configuration", '{"method": "nuclear"}'))))
         name = str(file.attrs.get("clip", path.parent.name))
         fps, colored = float(file.attrs["fps"]), "input_color" in file  # pyright: ignore[reportArgumentType]
         for needed in ("signal", "background", *(["signal_color"] if colored else [])):
@@ -416,6 +417,15 @@ class Result:
             )
             estimate = {name: self._frames(name, start, len(clip)) for name in _ESTIMATE}
             yield Piece(clip, Dehazed(signal, background, color, self.sector, 0.0, **estimate))
+
+
+def holds_result(path: Path) -> bool:
+    """Whether a file is a `result.h5`, under any name."""
+    with contextlib.suppress(OSError):
+        if path.is_file() and h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                return "configuration" in file.attrs
+    return False
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ import numpy as np
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
-from nuclear_diffusion.restore.clip import Dehazed
-from nuclear_diffusion.restore.folder import read_h5, read_report
+from nuclear_diffusion.restore.clip import Dehazed, joined
+from nuclear_diffusion.restore.folder import open_result
 from nuclear_diffusion.restore.render import STRENGTH
 from nuclear_diffusion.view.film import Film, film_of, packed, source
 
@@ -75,9 +75,9 @@ def _film(result: Any, video: Any, fps: float | None, strength: float | None) ->
     if isinstance(result, str | Path):
         path = Path(result)
         path = path / "result.h5" if path.is_dir() else path
-        video, result = read_h5(path)
-        own = (read_report(path.parent) or {}).get("settings", {}).get("strength")
-        strength = own if strength is None else strength
+        with open_result(path) as opened:
+            video, result = opened.recording.read(), joined(opened.pieces())
+        strength = getattr(opened.method, "strength", None) if strength is None else strength
     if video is None:
         video, result = result, None
     if isinstance(video, Clip):

@@ -240,7 +240,7 @@ function tellFacts() {
     return [dt, dd];
   }));
   $("white").value = clip.white ?? "";
-  $("white-line").hidden = clip.source.endsWith("result.h5");
+  $("white-line").hidden = clip.result;
   document.title = clip.name;
   if (document.activeElement !== $("fps")) tellRate(); // else it is being typed
 }
@@ -549,7 +549,16 @@ async function download(path, body) {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
-$("save").onclick = safely(() => download("/api/save", question({ kind: $("kind").value, ...compared($("kind").value) })));
+$("save").onclick = safely(async () => {
+  $("save").disabled = true;
+  $("save").textContent = "Saving …";
+  try {
+    await download("/api/save", question({ kind: $("kind").value, ...compared($("kind").value) }));
+  } finally {
+    $("save").disabled = false;
+    $("save").textContent = "Save";
+  }
+});
 /** A comparison shows what the page shows: all results, or the two that stand side by side. */
 function compared(kind) {
   if (kind.startsWith("comparison") && player.view === "all") return {};
