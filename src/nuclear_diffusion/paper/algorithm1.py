@@ -84,14 +84,9 @@ def proximal_step(background: Background, low_rank: Video, ascent: Video, step: 
 class State(NamedTuple):
     """The state of the loop."""
 
-    x: Video
-    """X_tau / alpha_tau."""
-
-    signal: Video
-    """X_0|tau after line 7."""
-
-    background: Video
-    """L."""
+    x: Video  # X_tau / alpha_tau
+    signal: Video  # X_0|tau after line 7
+    background: Video  # L
 
 
 class Algorithm1(eqx.Module):

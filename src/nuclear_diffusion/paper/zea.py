@@ -68,17 +68,10 @@ class Level(NamedTuple):
 class State(NamedTuple):
     """State of the loop."""
 
-    x: Video
-    """X_tau."""
-
-    low_rank: Video
-    """L after this step."""
-
-    signal: Video
-    """X_0|tau of this step."""
-
-    background: Video
-    """L before this step."""
+    x: Video  # X_tau
+    low_rank: Video  # L after this step
+    signal: Video  # X_0|tau of this step
+    background: Video  # L before this step
 
 
 class Zea(eqx.Module):

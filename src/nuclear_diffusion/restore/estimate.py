@@ -35,8 +35,7 @@ from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Progress, Video, VideoLike
 
-WINDOW, OVERLAP = 60, 8
-"""Frames estimated together (one or two heartbeats), and frames shared by neighbouring windows."""
+WINDOW, OVERLAP = 60, 8  # frames estimated together (one or two heartbeats), and frames shared by neighbouring windows
 
 SPECKLE = np.array([1, 4, 6, 4, 1]) / 16
 """Binomial weights for averaging over a speckle, with a standard deviation of one pixel."""

@@ -32,11 +32,8 @@ GHOST_SHARE = 0.45  # displaced copies of the frame itself
 # Fraction of all samples whose near field is dimmed, so that bright tissue there is not the rule.
 DIM_SHARE = 0.4
 
-BEND = 0.07
-"""Largest root mean square displacement when hearts are bent, as a fraction of the side."""
-
-MESH = 8
-"""Quadrilaterals per side of the mesh that bends them."""
+BEND = 0.07  # largest root mean square displacement when hearts are bent, as a fraction of the side
+MESH = 8  # quadrilaterals per side of the mesh that bends them
 
 
 def augmented(
