@@ -10,6 +10,7 @@ from benchmarks.index import Index
 from benchmarks.pictures import Pictures
 from benchmarks.record import RESULTS, TRIALS, is_trial
 from benchmarks.tables import TABLES, Table
+from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
 
 COMMANDS = {each.command: each for each in (*TABLES, Pictures(), Index())}
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\n{signals.SENTENCE}", file=sys.stderr)
+        return signals.code()
     return 0
 
 

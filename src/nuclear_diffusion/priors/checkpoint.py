@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -60,9 +59,9 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
                 f"{source} holds weights of another architecture ({name!r} has shape {array.shape}, its metadata say "
                 f"{leaf.shape}): give weights made by this version's `train`."
             )
-        # NumPy casts, because JAX would compile a cast for each shape.
-        filled.append(jnp.asarray(array.astype(leaf.dtype)))
-    return jax.tree_util.tree_unflatten(structure, filled)
+        filled.append(array.astype(leaf.dtype))
+    # Cast by NumPy and sent as they are: JAX would compile a program for each shape.
+    return jax.tree_util.tree_unflatten(structure, jax.device_put(filled))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
