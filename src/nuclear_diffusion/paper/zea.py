@@ -112,21 +112,13 @@ class Zea(eqx.Module):
         return self.n_steps - self.initial_step
 
     def __call__(
-        self,
-        y: Video,
-        prior: Prior,
-        background: Background,
-        *,
-        key: PRNGKeyArray,
-        start: Video | None = None,
-        noise: Video | None = None,
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
-        """Separate one window of p frames, in [0, 1].
+        """Separate one window of p frames, in [0, 1]; `start` is the warm start (default: Y, as in zea).
 
-        X_tau starts at `start` (default: Y, as in zea) plus standard normal `noise` (default: drawn from `key`).
         Neither part is clipped. The trace is the root mean square of the blend's misfit at each step, in intensity.
         """
-        return self.finish(y, self.sample(y, prior, background, key=key, start=start, noise=noise))
+        return self.finish(y, self.sample(y, prior, background, key=key, start=start))
 
     @eqx.filter_jit
     def sample(
@@ -139,7 +131,10 @@ class Zea(eqx.Module):
         start: Video | None = None,
         noise: Video | None = None,
     ) -> Separation:
-        """X_0 and L of the last step in [-1, 1], for a window `y` in [0, 1]."""
+        """X_0 and L of the last step in [-1, 1], for a window `y` in [0, 1].
+
+        X_tau starts at `start` (default: Y) plus standard normal `noise` (default: drawn from `key`).
+        """
         noise = jax.random.normal(key, y.shape, y.dtype) if noise is None else noise
         target, first = 2 * y - 1, 2 * (y if start is None else start) - 1
         levels = self.schedule(prior)

@@ -23,14 +23,13 @@ from tyro.conf import arg
 
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.text import read_json
-from nuclear_diffusion.types import Progress
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
     from nuclear_diffusion.paper.windows import Once
     from nuclear_diffusion.priors.protocol import Prior
     from nuclear_diffusion.restore.draws import Posterior, SplitGibbs
-    from nuclear_diffusion.types import Mask
+    from nuclear_diffusion.types import Mask, Progress
 
 Frames = Float32[ndarray, "frames size size"]
 """A clip on the prior's grid, display intensity in [0, 1]."""
