@@ -34,7 +34,6 @@ MOVIES = (".dcm", ".dicom", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".g
 MOVIES += (".h5", ".hdf5", ".mha")
 LABELS = {"septum": SEPTUM, "a": SEPTUM, "ventricle": VENTRICLE, "b": VENTRICLE}
 """Labels of LabelMe polygons, in any case."""
-
 MOST_POINTS = 5000  # most points of the polygons in one LabelMe file, which bounds the time to fill them
 
 _NUMBERED = re.compile(r"(?P<clip>.*?)[-_. ]*(?:frame)?[-_. ]*(?P<number>\d+)", re.IGNORECASE)

@@ -109,10 +109,8 @@ SCORES: dict[str, Score] = {
     ),
 }
 """All scores, on the 8-bit output: one value per frame or clip; a patient's value is their mean."""
-
 EVALUATED = tuple(score for score in SCORES if score not in ("ks_truth", "flicker_still", "clean_lost"))
 """The scores in the tables of `evaluate`."""
-
 Scores = dict[str, dict[int, float] | float]
 """By name: values by frame number, or one value for the whole clip. NaN if undefined."""
 

@@ -26,7 +26,6 @@ from nuclear_diffusion.types import Progress
 
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
-
 DIGITS = 4  # significant digits of a setting, in the search and in the settings file
 
 

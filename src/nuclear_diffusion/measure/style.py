@@ -46,7 +46,6 @@ LOOKS: dict[str, Look] = {
     "clean": Look("Clean clip", COLORS["blue"], "P", (0, (2, 1))),
 }
 """Every method in the order of the tables, between the input and the truth."""
-
 SEPTUM_COLOR, VENTRICLE_COLOR = COLORS["yellow"], COLORS["sky"]
 
 _ON_SCREEN = ContextVar("on_screen", default=False)

@@ -32,7 +32,6 @@ from nuclear_diffusion.types import Bar
 
 DEVELOPMENT, HELD_OUT = "development", "held-out"
 """The two sides of the split, and the names of the text files that list their patients."""
-
 SHOWN = [score for score in EVALUATED if score != "seconds"]
 """The scores in the report. Times are left out, because runs hours apart cannot be compared."""
 

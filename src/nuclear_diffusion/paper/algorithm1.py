@@ -28,10 +28,8 @@ from nuclear_diffusion.types import Scalar, Video
 
 PAPER_GAMMA = 1.0
 """gamma in the paper's experiments."""
-
 PAPER_WINDOW = 7
 """p in the paper's experiments, frames."""
-
 DataGradient = Callable[[Prior, Video, Scalar, Video], tuple[Video, Video]]
 Renoise = Callable[[PRNGKeyArray, Video, Video, Scalar], Video]
 BackgroundUpdate = Callable[[Background, Video, Video, float | Scalar], Video]

@@ -48,10 +48,8 @@ from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
-
 ZEA_WINDOW = 7
 """zea's default frames per window, without overlap."""
-
 SIGNAL_RATES = (0.02, 0.95)
 """zea's default alpha at t = 1 and t = 0, for priors without their own schedule."""
 

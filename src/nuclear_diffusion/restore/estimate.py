@@ -46,13 +46,10 @@ class Estimate(NamedTuple):
 
     mean: Video
     """X: posterior mean, smooth where speckle is unpredictable; (frames, height, width), display intensity."""
-
     share: Video
     """Haze fraction of each pixel, in [0, 1]; 0 where the clip is black."""
-
     background: Video
     """L: the haze, including haze hidden behind tissue; same shape and unit as `mean`."""
-
     trace: Float[Array, " steps"]
     """Change of L in each step, relative to its norm (haze-aware prior), or the trace of `EM`."""
 

@@ -13,7 +13,6 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 VIEWS = ("a4c", "a2c", "plax", "psax")
 """Apical four-chamber, apical two-chamber, parasternal long axis, parasternal short axis."""
-
 UNSEEN_VIEWS = ("a3c", "subcostal")  # apical long axis and subcostal four-chamber, views excluded from training
 
 SPACING = 0.05  # cm, grid of the rest maps

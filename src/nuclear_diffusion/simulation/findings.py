@@ -32,7 +32,6 @@ PROBABILITY = {
     "stutter": 0.2,
 }
 """Probability of each finding, for training patients with any findings."""
-
 FINDINGS = tuple(PROBABILITY)
 """Kinds of findings.
 
@@ -45,7 +44,6 @@ FINDINGS = tuple(PROBABILITY)
 - near haze: haze at least as bright as tissue over the first 3 to 6 cm;
 - still, stutter: all frames identical, or some frames repeated.
 """
-
 DENSITY = 1.5  # tissue scatterers per sample of the scanner's grid; see `clip.SCATTERERS`
 
 

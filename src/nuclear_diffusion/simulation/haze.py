@@ -15,7 +15,6 @@ from .unseen import UNSEEN_FAMILIES, Source, draw_unseen
 
 FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
 """Kinds of clutter used in training; `UNSEEN_FAMILIES` are excluded from it."""
-
 __all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze", "some_families", "some_strength"]
 
 

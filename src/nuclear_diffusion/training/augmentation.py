@@ -16,7 +16,6 @@ Planes = Float[np.ndarray, "planes h w"]
 Plane = Float[np.ndarray, "h w"]
 Times = Float[np.ndarray, " planes"]
 """Of planes, as a fraction of the clip, in [0, 1)."""
-
 # Fractions of the hazy samples whose clean and hazy frames are changed, by kind of change.
 FLOOR_SHARE = 0.3  # noise floor, new at each moment: it is not haze
 SMOOTH_SHARE = 0.35  # smoothing, as by a coarser scanner

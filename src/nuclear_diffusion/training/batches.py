@@ -27,7 +27,6 @@ BRIEF = 4
 REUSED = 3
 """On a GPU, how often a batch may be used again, with new noise, until the next is ready (Choi et al. 2019, arXiv
 1907.05550)."""
-
 FREE_CORES, MOST_WORKERS = 3, 32  # on a GPU, cores left to the training process, and most processes that make batches
 
 

@@ -41,7 +41,6 @@ LAYERS = 2  # pairs per short clip: haze is added to the dehazed clip, and to th
 
 CLEANING = 0.7
 """Strength of the teacher's dehazing: above the default, because haze left in the target is learned as tissue."""
-
 LIMIT_GB = 2.0  # limit on the frames cached for a run, in gigabytes
 VALIDATION_PATIENTS = 48  # most simulated patients of the development split for validation
 AHEAD = 64  # most simulated patients rendered before training starts, if the others are rendered during training
