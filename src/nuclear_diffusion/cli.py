@@ -204,7 +204,7 @@ class Dehaze(Long, Generic[M]):
         if self.jobs is not None:
             _require_positive("jobs", self.jobs)
 
-        from nuclear_diffusion.restore.batch import Shard, Task, items_of, keep, records_of, run_batch
+        from nuclear_diffusion.restore.batch import Record, Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
         from nuclear_diffusion.restore.run import check_writable, known_sector
         from nuclear_diffusion.view.overview import counted, write_overview
@@ -214,25 +214,27 @@ class Dehaze(Long, Generic[M]):
         check_writable(self.output)
         reading = self.read.reading()
         sector = known_sector(self.sector, self.sector_from)
-        everything = items_of(self.clips)
+        if self.flat and os.path.realpath(self.output) in map(os.path.realpath, self.clips):
+            raise InputError(f"{self.output} holds the clips, among which --flat results would be lost: change -o.")
+        everything = items_of(self.clips, self.output)
         items = shard.of(everything)
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
         recorded = len(everything) > 1 and not self.flat
-        unfinished, ended = 0, set[str]()
+        unfinished, ended = 0, dict[str, Record]()
         try:
             with say.progress(f"dehazing {items[0].name}" if one else "dehazing clips") as progress:
                 for record in run_batch(items, task, jobs=self.jobs, progress=progress, strict=one):
                     if recorded:
                         keep(record, self.output)
-                    ended.add(record.clip)
+                    ended[record.clip] = record
                     unfinished += record.state in ("left", "failed")
                     self._tell(say, record, len(ended), len(items))
         except KeyboardInterrupt:
             rest = [item.name for item in items if item.name not in ended]
             raise signals.Stopped(_interrupted(len(ended) - unfinished, rest)) from None
         if recorded:
-            records = records_of(everything, task)
+            records = records_of(everything, task, ended)
             missing = [item.name for item, record in zip(everything, records, strict=True) if record is None]
             if missing:
                 page = self.output / "summary.html"

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import shlex
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,12 +89,17 @@ def folder_names(sources: Sequence[Source]) -> list[str]:
     for source in sources:
         stem = name_of(source).strip(".-_ ") or "clip"
         name, number = stem, 1
-        while name.lower() in taken:  # some file systems ignore case
+        while _alike(name) in taken:
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name.lower())
+        taken.add(_alike(name))
         names.append(name)
     return names
+
+
+def _alike(name: str) -> str:
+    """Equal for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_writable(folder: Path) -> None:

@@ -158,9 +158,11 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
         start = file.tell()
         if "DirectoryRecordSequence" in dataset:
-            files = indexed(path) or []
-            such = f", such as {files[0]}" if files else ""
-            raise InputError(f"{path} is a DICOMDIR, an index of {len(files)} files that are here: give one{such}.")
+            files = indexed(path)
+            if not files:
+                raise InputError(f"{path} is a DICOMDIR, an index of files that are not here: give a clip.")
+            many = f"{len(files)} files that are here: give one, such as {files[0]}"
+            raise InputError(f"{path} is a DICOMDIR, an index of {many}.")
         meta = getattr(dataset, "file_meta", None) or pydicom.Dataset()
         syntax = uid.UID(str(meta.get("TransferSyntaxUID") or _guessed_syntax(dataset)))
         if not syntax.is_transfer_syntax or syntax.is_private:

@@ -1,5 +1,6 @@
 """Zarr stores, an optional extra."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from nuclear_diffusion.io.stored import Stored
 
 def is_store(folder: Path) -> bool:
     """Whether a folder is a zarr array or group."""
-    return any((folder / name).is_file() for name in (".zarray", ".zgroup", "zarr.json"))
+    return any(os.path.isfile(folder / name) for name in (".zarray", ".zgroup", "zarr.json"))
 
 
 def open_zarr(path: Path, reading: Reading) -> Stored:
