@@ -170,7 +170,7 @@ def test_a_dicomdir_whose_files_are_elsewhere_is_refused_truly(tmp_path):
     (tmp_path / "copy").mkdir()
     shutil.copy(disk(tmp_path / "disk"), tmp_path / "copy" / "DICOMDIR")
     with pytest.raises(InputError, match="files that are not here"):
-        read_video(*expand([tmp_path / "copy" / "DICOMDIR"]))
+        read_video(expand([tmp_path / "copy" / "DICOMDIR"])[0])
 
 
 @pytest.mark.parametrize("kind", ["parts", "one part", "absolute"])
@@ -189,7 +189,7 @@ def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path, kind):
                 }[kind]
         pydicom.dcmwrite(path, dataset)
     with pytest.raises(InputError, match="files that are not here"):
-        read_video(*expand([path]))
+        read_video(expand([path])[0])
 
 
 def test_stills_of_several_series_are_no_clip(tmp_path):

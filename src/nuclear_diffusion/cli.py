@@ -302,7 +302,7 @@ class Inspect:
 
 
 @dataclasses.dataclass(frozen=True)
-class Render:
+class Render(Long):
     """Render existing results at another strength, without separating the clips again."""
 
     results: Annotated[
@@ -334,14 +334,21 @@ class Render:
         if self.output is not None:
             check_writable(self.output)
 
-        def render(named: tuple[Path, str]) -> None:
-            folder, name = named
-            outcome = render_result(folder, self.strength, None if self.output is None else self.output / name)
+        def render(one: tuple[int, Path, str]) -> None:
+            index, folder, name = one
+
+            def tell(done: float, total: float) -> None:
+                progress(index + done / total, len(self.results), f"{name} {done / total:.0%}")
+
+            into = None if self.output is None else self.output / name
+            outcome = render_result(folder, self.strength, into, progress=tell)
             report = outcome.report
             removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"))
             say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
 
-        return _each(zip(self.results, folder_names(self.results), strict=True), render, say)
+        numbered = range(len(self.results))
+        with say.progress("rendering") as progress:
+            return _each(zip(numbered, self.results, folder_names(self.results), strict=True), render, say)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
@@ -169,6 +170,8 @@ def sentence_of(error: Exception) -> str | None:
         sentence = str(error)
     elif isinstance(error, MemoryError):
         sentence = "There is not enough memory: give a smaller clip, or use fewer --jobs."
+    elif isinstance(error, BrokenExecutor):
+        sentence = "A worker process was killed, probably for lack of memory: use fewer --workers."
     else:
         return None
     return shown(" ".join(sentence.split()))

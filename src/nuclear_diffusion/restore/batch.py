@@ -167,8 +167,8 @@ class Task:
 
     def failed(self, item: Item, reason: str, trace: str = "") -> Record:
         """The record of a clip that failed."""
-        about = {"reason": shown(reason), "traceback": shown(trace)}
-        return Record(item.name, "failed", item.place, self.configuration, **about)
+        reason, trace = shown(reason), shown(trace)
+        return Record(item.name, "failed", item.place, self.configuration, reason=reason, traceback=trace)
 
 
 def items_of(paths: Sequence[Path], output: Path | None = None) -> list[Item]:

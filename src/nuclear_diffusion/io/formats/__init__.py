@@ -34,11 +34,15 @@ class Format(NamedTuple):
     """What such files are called; decides only where no format knows the beginning."""
 
 
+def _open_zip(path: Path, reading: Reading) -> Stored:
+    return (zarrs.open_zarr if zarrs.is_zipped(path) else arrays.open_npz)(path, reading)
+
+
 FORMATS = (
     Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
     Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
     Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
-    Format("a NumPy archive", arrays.open_npz, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
+    Format("a NumPy archive", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
     Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
     Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
     Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
