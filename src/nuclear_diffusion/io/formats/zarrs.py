@@ -34,6 +34,7 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
     """The clip in a zarr store, a folder or a ZIP file, read as it is needed; of OME-Zarr, the finest level."""
     try:
         import zarr
+        from zarr.storage import ZipStore
     except ImportError as error:
         raise InputError(f"{path} is zarr: pip install 'nuclear-diffusion[zarr]'.") from error
     limit = memory_limit(reading.max_bytes) // 8
@@ -41,7 +42,7 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 check_size(path, (member.file_size,), 1, limit)
-    store: Any = zarr.storage.ZipStore(path, mode="r") if path.is_file() else str(path)
+    store: Any = ZipStore(path, mode="r") if path.is_file() else str(path)
     node: Any = zarr.open(store, mode="r")
     attributes = dict(node.attrs)
     if isinstance(node, zarr.Group):
