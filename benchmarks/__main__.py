@@ -10,6 +10,7 @@ from benchmarks.index import Index
 from benchmarks.pictures import Pictures
 from benchmarks.record import RESULTS, TRIALS, is_trial
 from benchmarks.tables import TABLES, Table
+from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
 
 COMMANDS = {each.command: each for each in (*TABLES, Pictures(), Index())}
@@ -19,10 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a table in `benchmarks/results` updates the index page; trials go elsewhere."""
     chosen = tyro.cli(
         tyro.extras.subcommand_type_from_defaults(
-            COMMANDS,
-            {name: each.shows for name, each in COMMANDS.items()},
-            prefix_names=False,
-            sort_subcommands=False,
+            COMMANDS, {name: each.shows for name, each in COMMANDS.items()}, prefix_names=False, sort_subcommands=False
         ),
         prog="python -m benchmarks",
         description="Make one of the tables of the documents. Interrupted runs resume.",
@@ -39,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\n{signals.SENTENCE}", file=sys.stderr)
+        return signals.code()
     return 0
 
 

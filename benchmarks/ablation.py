@@ -42,17 +42,7 @@ from nuclear_diffusion.priors.protocol import HazeAware, knows_haze
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.render import STRENGTH, render
 
-COLUMNS = (
-    "gcnr",
-    "ks_a",
-    "ks_truth",
-    "psnr",
-    "flicker_b",
-    "flicker_a",
-    "flicker_still",
-    "bright_lost",
-    "clean_lost",
-)
+COLUMNS = ("gcnr", "ks_a", "ks_truth", "psnr", "flicker_b", "flicker_a", "flicker_still", "bright_lost", "clean_lost")
 """Scores of the tables at the default strength."""
 
 MATCHED = ("gcnr", "ks_a", "psnr", "bright_lost")

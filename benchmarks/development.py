@@ -24,7 +24,7 @@ from benchmarks.patients import (
 )
 from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.errors import require
-from nuclear_diffusion.measure.bootstrap import Interval, paired_difference
+from nuclear_diffusion.measure.bootstrap import Interval, mean_interval
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.front import Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.restore.clip import dehaze_clip
@@ -88,8 +88,8 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
         rows.append([name, f"{np.mean(at_equal_change(front(patients))):.3f}", *means])
         if patients is not first:
             more = gain(front(patients), front(first))
-            differences = [paired_difference([p[c] for p in patients], [f[c] for f in first]) for c in COLUMNS]
-            rows.append(["difference", *(difference(each) for each in (more, *differences))])
+            changes = [[p[c] - f[c] for p, f in zip(patients, first, strict=True)] for c in COLUMNS]
+            rows.append(["difference", *(difference(each) for each in (more, *map(mean_interval, changes)))])
     head = ["", "gCNR at equal change ↑", *map(gained, COLUMNS)]
     many = "" if len(first) == 1 else "s"
     return f"## {kind}, {len(first)} patient{many}\n\n{markdown(head, rows)}\n"

@@ -1,17 +1,30 @@
 """Finished results of a benchmark, so that interrupted runs resume."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nuclear_diffusion.measure.store import complete
+from nuclear_diffusion.measure.store import Store, each
 from nuclear_diffusion.reporting import progress_bar
 
 
 def completed(folder: Path, identities: Sequence[Any], measure: Callable[[Any], Any], workers: int = 1) -> list[Any]:
     """The scores of each of `identities`, in order: read from `folder`, or measured if missing.
 
-    The revision number in `nuclear_diffusion.measure.store` invalidates all stored scores.
+    An identity is a JSON value with all that its scores depend on, besides the code: the revision number in
+    `nuclear_diffusion.measure.store` invalidates all stored scores. With several `workers`, `measure` is a module-level
+    function.
     """
+    found: list[Any] = [None] * len(identities)
     with progress_bar("measured") as progress:
-        return complete(identities, measure, folder, workers=workers, progress=progress)
+        progress(0, len(found))
+        remembered = functools.partial(_once, measure, Store(folder))
+        for done, (index, scores) in enumerate(each(remembered, identities, workers), 1):
+            found[index] = scores
+            progress(done, len(found))
+    return found
+
+
+def _once(measure: Callable[[Any], Any], store: Store, identity: Any) -> Any:
+    return store.once("finished", identity, functools.partial(measure, identity))

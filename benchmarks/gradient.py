@@ -129,8 +129,7 @@ class Gradient:
 
     repeats: Annotated[int, arg(help="Number of timings, after one run that compiles.")] = 3
     zea_python: Annotated[
-        Path | None,
-        arg(metavar="PYTHON", help="Python of an environment with zea; without it, zea is left out."),
+        Path | None, arg(metavar="PYTHON", help="Python of an environment with zea; without it, zea is left out.")
     ] = None
     output: Annotated[Path, arg(help="Folder for the table.")] = RESULTS
 
@@ -141,10 +140,7 @@ class Gradient:
     def run(self) -> None:
         """Time everything and write the table."""
         prior = VariancePreserving(
-            build_network(OFFICIAL, RandomLayers()),
-            OFFICIAL.min_signal_rate,
-            OFFICIAL.max_signal_rate,
-            OFFICIAL.stride,
+            build_network(OFFICIAL, RandomLayers()), OFFICIAL.min_signal_rate, OFFICIAL.max_signal_rate, OFFICIAL.stride
         )
         plain = with_jaxs_gradient(prior)
         y = jax.random.uniform(jax.random.key(0), (ZEA_WINDOW, SIZE, SIZE))

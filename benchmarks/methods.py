@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,9 +30,9 @@ from nuclear_diffusion.errors import require
 from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.scores import score
-from nuclear_diffusion.measure.statistics import differences, patient_means, summarise, tidy
+from nuclear_diffusion.measure.statistics import differences, patient_mean, patient_means, records, summarise, tidy
 from nuclear_diffusion.measure.style import LOOKS
-from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
+from nuclear_diffusion.measure.tables import Table, difference_table, heading, mean_table, number, star
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.priors.protocol import knows_haze
 from nuclear_diffusion.restore.clip import dehaze_clip
@@ -65,8 +65,7 @@ class Methods:
         int, arg(help="Number of patients; --split development alone has those of the other commands, from the first.")
     ] = 24
     first: Annotated[
-        int,
-        arg(help="Position of the first patient; raise it for patients that no earlier table used."),
+        int, arg(help="Position of the first patient; raise it for patients that no earlier table used.")
     ] = 0
     split: Annotated[Split, arg(help="Choices are made on development patients; test patients are for reporting.")] = (
         "test"
@@ -226,6 +225,19 @@ def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, dict[
             "clean_lost": lost,
         }
     return found | {"clean": score(simulated, simulated.clean) | none}
+
+
+def group_table(groups: Mapping[str, pd.DataFrame], columns: Sequence[str], *, before: str, after: str) -> Table:
+    """One row per group of patients (a tidy table each): the means of two methods, * if the interval excludes 0."""
+    rows = []
+    for title, frame in groups.items():
+        found = {row["score"]: row for row in records(differences(frame, columns, [(after, before)]))}
+        cells = [str(frame.patient.nunique())]
+        for column in columns:
+            old, new = (number(patient_mean(frame, method, column).mean, column) for method in (before, after))
+            cells.append(f"{old} → {new}" + (star(found[column]) if column in found else ""))
+        rows.append([title, *cells])
+    return Table(["", "patients", *map(heading, columns)], rows)
 
 
 def _prior_names(methods: Mapping[str, Method]) -> list[str]:

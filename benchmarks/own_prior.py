@@ -23,14 +23,7 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.priors.checkpoint import load_prior
 from nuclear_diffusion.reporting import progress_bar
-from nuclear_diffusion.simulation import (
-    FAMILIES,
-    UNSEEN_FAMILIES,
-    UNSEEN_LOOKS,
-    SimulatedClip,
-    patient_seed,
-    simulate,
-)
+from nuclear_diffusion.simulation import FAMILIES, UNSEEN_FAMILIES, UNSEEN_LOOKS, SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.training.train_prior import MORE_STEPS, Request, train_prior
 
 FIRST = 400_000
@@ -61,8 +54,7 @@ class OwnPrior:
     """Priors trained on clips of one scanner, compared with the prior they start from."""
 
     runs: Annotated[
-        Positional[Path],
-        arg(metavar="RUNS", help="Folder of the training runs; finished ones are reused."),
+        Positional[Path], arg(metavar="RUNS", help="Folder of the training runs; finished ones are reused.")
     ] = dataclasses.field(default=Path("runs/own-prior"), metadata={"positional": True})
     steps: Annotated[int, arg(help="Steps of each training run.")] = MORE_STEPS
     looks: Annotated[tuple[str, ...], arg(help="Scanners.")] = UNSEEN_LOOKS

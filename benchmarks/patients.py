@@ -90,10 +90,7 @@ def findings(position: int) -> list[str]:
 KINDS: dict[str, Kind] = {
     "seen": Kind("four-chamber view, haze and scanners as in training", 0, lambda _: {"view": "a4c"}),
     "unseen": Kind(
-        "four-chamber view, haze of one or two families that training never uses",
-        100_000,
-        unseen_haze,
-        "families",
+        "four-chamber view, haze of one or two families that training never uses", 100_000, unseen_haze, "families"
     ),
     "unseen-view": Kind(
         "views that training never uses, haze and scanners as in training",

@@ -1,9 +1,6 @@
 """The pictures of the documents: `python -m benchmarks pictures` writes them into docs/images."""
 
 import dataclasses
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,7 @@ from skimage.measure import approximate_polygon, find_contours
 from tyro.conf import Positional, arg
 
 import nuclear_diffusion as nd
+from benchmarks.app import chromium, opened, served
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector
@@ -191,19 +189,12 @@ PICTURES: dict[Picture, tuple[Callable[[], Figure], int]] = {
 
 def app(path: Path) -> None:
     """A screenshot of the app with a development patient and its regions; needs Chromium and Playwright."""
-    from playwright.sync_api import sync_playwright
-
     patient = simulate(seed=patient_seed("development", DEMO), frames=24, view="a4c")
     with tempfile.TemporaryDirectory() as folder:
-        nd.write_video(Path(folder) / "patient.npz", patient.hazy, patient.fps)
-        command = [sys.executable, "-m", "nuclear_diffusion", "app", f"{folder}/patient.npz", "--no-browser"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
-            assert server.stdout is not None
-            address = server.stdout.readline().split()[-1]
-            chromium = shutil.which("chromium") or shutil.which("google-chrome")
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 800}, bypass_csp=True)
-            page.goto(address)
+        clip = Path(folder) / "patient.npz"
+        nd.write_video(clip, patient.hazy, patient.fps)
+        with served(clip) as server, chromium() as browser:
+            page = opened(browser, server)
             for count, method in enumerate(("rpca", "mmse", "nuclear"), 1):
                 page.locator("#method").select_option(method)
                 page.click("#start")
@@ -218,26 +209,19 @@ def app(path: Path) -> None:
             page.wait_for_function(scored)
             page.wait_for_timeout(1000)
             page.screenshot(path=str(path))
-            browser.close()
-            server.terminate()
 
 
 def report(path: Path) -> None:
     """A screenshot of the films that `evaluate` shows of a development patient; needs Chromium and Playwright."""
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         write_dataset(Path(folder) / "data", 1, seed=patient_seed("development", DEMO), frames=24)
         command = ["evaluate", f"{folder}/data", "-o", f"{folder}/report", "--methods", "hazy,rpca-tuned,mmse,nuclear"]
         assert main(command) == 0
-        chromium = shutil.which("chromium") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
         page.goto((Path(folder) / "report" / "report.html").as_uri())
         page.evaluate("films.ready.then(() => films.leader.seek(12))")
         page.wait_for_timeout(500)  # until it is drawn
         page.locator("#films").screenshot(path=str(path))
-        browser.close()
 
 
 def corners(mask: ndarray) -> list[list[float]]:

@@ -33,7 +33,7 @@ from benchmarks.patients import (
 from benchmarks.record import RESULTS, markdown, record_of, save, save_numbers
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import as_clip
-from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
+from nuclear_diffusion.measure.style import COLUMN, as_bytes, grid, look_of, styled
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Nuclear
 from nuclear_diffusion.restore.render import STRENGTH, limits
@@ -127,7 +127,7 @@ clip that keep less than three quarters of their brightness, and the same when t
         if pairs:
             paired = averages([scores for _, scores in pairs])
             page += f"\n## {len(pairs)} paired clips, {self.frames} frames each\n\n{table(paired, PAIRED)}"
-        save(self.output, record, page, png_bytes(draw(means, self.width)))
+        save(self.output, record, page, as_bytes(draw(means, self.width), "png"))
 
     def write_numbers(self, lines: Sequence[tuple[dict[str, Any], Mapping[str, dict[str, float]]]]) -> None:
         """One row per clip and rendering."""

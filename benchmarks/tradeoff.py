@@ -20,7 +20,7 @@ from benchmarks.patients import prior_named
 from benchmarks.record import RESULTS, markdown, record_of, save
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
-from nuclear_diffusion.measure.style import COLUMN, grid, look_of, png_bytes, styled
+from nuclear_diffusion.measure.style import COLUMN, as_bytes, grid, look_of, styled
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
 from nuclear_diffusion.restore.methods import Method, Mmse, Nuclear, Paper, Rpca, Zea
@@ -100,7 +100,7 @@ of 500.
 {markdown(["", "strength", "KS without clutter", "PSNR within", "PSNR"], rows)}
 ![PSNR within the clutter against the change without](paired-tradeoff.png)
 """
-        save(self.output, record, page, png_bytes(draw(curves)))
+        save(self.output, record, page, as_bytes(draw(curves), "png"))
 
 
 def signals(clip: Clip, methods: Sequence[Method], prior: Prior) -> list[ndarray]:

@@ -111,16 +111,12 @@ def long(y: Video, prior: HazeAware) -> dict[str, Video]:
     """A few variants on long clips, in which haze can vary."""
     shares = backgrounds(y, prior)
     return {name: shares[name] for name in (DEFAULT, STEADY, STILL)} | {
-        "windows of 15 frames, 2 shared": estimate(y, prior, window=15, overlap=2).share,
+        "windows of 15 frames, 2 shared": estimate(y, prior, window=15, overlap=2).share
     }
 
 
 SharesOf = Callable[[Video, HazeAware], dict[str, Video]]
 """The haze fraction of a clip on the prior's grid, by variant."""
 
-TABLES: dict[str, SharesOf] = {
-    "backgrounds": backgrounds,
-    "others": others,
-    "long": long,
-}
+TABLES: dict[str, SharesOf] = {"backgrounds": backgrounds, "others": others, "long": long}
 """The variants of each table."""

@@ -14,11 +14,11 @@ import pytest
 from nuclear_diffusion import cli
 from nuclear_diffusion.app.regions import Regions, inside
 from nuclear_diffusion.io.sector import read_sector
-from nuclear_diffusion.measure.scores import eight_bits
 from nuclear_diffusion.metrics import gcnr
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.types import eight_bits
 from tests.pages import CHROMIUM, until
 from tests.test_app import SEPTUM, VENTRICLE, made_result
 

@@ -265,7 +265,7 @@ def test_all_figures_without_pictures_are_drawn_and_written(study, tmp_path):
 
 @pytest.mark.slow
 def test_the_same_figure_gives_the_same_bytes(study):
-    first, second = (style.pdf_bytes(figures.draw_boxes(study)) for _ in range(2))
+    first, second = (style.as_bytes(figures.draw_boxes(study), "pdf") for _ in range(2))
     assert first == second
 
 
@@ -402,7 +402,8 @@ def test_films_fit_into_the_page_and_say_what_is_shown(study, tmp_path, monkeypa
     write_video(tmp_path / "ann.npz", before, 20.0)
     case = Case("ann", "ann", tmp_path / "ann.npz", ())
     planted, chosen = replace(study, cases=(case,)), figures.Chosen("patient", case, 0.1)
-    monkeypatch.setattr(Study, "output", lambda *_: Output(before // 2, None))
+    sector = np.ones((48, 40), bool)
+    monkeypatch.setattr(Study, "output", lambda *_: Output(before // 2, None, sector, 0.0, False, {}, {}))
     (patient,) = films_of(planted, [chosen], most)
     first, second = patient["panels"]
     assert (first["title"], second["title"]) == ("Hazy input", "Robust PCA")
@@ -618,8 +619,8 @@ def test_figures_are_white_in_print_and_dark_on_the_page(study):
     for dark in (False, True):
         with style.on_screen() if dark else contextlib.nullcontext():
             figure = figures.draw_boxes(study)
-            picture = Image.open(io.BytesIO(style.png_bytes(figure))).convert("RGB")
-            first, second = (style.svg_bytes(figures.draw_boxes(study)) for _ in range(2))
+            picture = Image.open(io.BytesIO(style.as_bytes(figure, "png"))).convert("RGB")
+            first, second = (style.as_bytes(figures.draw_boxes(study), "svg") for _ in range(2))
         assert first == second
         expected = palette.COLORS["ground"] if dark else "#ffffff"
         assert picture.getpixel((0, 0)) == tuple(round(255 * part) for part in to_rgb(expected))

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from skimage.metrics import peak_signal_noise_ratio
 
+from benchmarks.finished import completed
 from children import started, stop
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
@@ -23,13 +24,14 @@ from nuclear_diffusion.measure import store as stores
 from nuclear_diffusion.measure import study as studies
 from nuclear_diffusion.measure.candidates import TUNED_LAM, Candidate, choose, strength_of, vary
 from nuclear_diffusion.measure.datasets import Annotation, Case, Loaded, find_dataset
-from nuclear_diffusion.measure.scores import Scores, eight_bits, histograms, measure, motion_levels, spectra
+from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion_levels, spectra
 from nuclear_diffusion.measure.statistics import pick
-from nuclear_diffusion.measure.store import Store, complete, digest
+from nuclear_diffusion.measure.store import Store, digest
 from nuclear_diffusion.measure.study import run_study
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Mmse, Nuclear, Paper, Rpca
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.types import eight_bits
 
 SIDE = 32
 SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)
@@ -294,9 +296,9 @@ def test_every_clip_is_answered_by_every_method(data, folder, calls):
     assert pick(rows, score="ks_a").frame.tolist() == [2, 5]
     assert pick(rows, score="flicker_b").frame.isna().tolist() == [True]
     case = study.cases[1]
-    np.testing.assert_array_equal(study.signal("hazy", case), eight_bits(case.read().clip.frames))
+    np.testing.assert_array_equal(study.output("hazy", case).signal, eight_bits(case.read().clip.frames))
     halved = eight_bits(case.read().clip.frames * np.where(VENTRICLE, np.float32(0.5), np.float32(1)))
-    np.testing.assert_array_equal(study.signal("rpca", case), halved)
+    np.testing.assert_array_equal(study.output("rpca", case).signal, halved)
 
 
 def test_time_counts_without_compilation(data, folder, calls, monkeypatch):
@@ -458,18 +460,16 @@ def square(item: dict[str, int]) -> dict[str, float]:
 def test_a_benchmark_goes_on_where_it_stopped(tmp_path):
     measured_items.clear()
     with pytest.raises(KeyboardInterrupt):
-        complete([{"patient": k} for k in (1, 2, 99, 3)], square, tmp_path)
-    told = []
-    found = complete([{"patient": k} for k in (3, 2, 1)], square, tmp_path, progress=lambda *done: told.append(done))
+        completed(tmp_path, [{"patient": k} for k in (1, 2, 99, 3)], square)
+    found = completed(tmp_path, [{"patient": k} for k in (3, 2, 1)], square)
     assert [scores["psnr"] for scores in found] == [9, 4, 1]
     assert measured_items == [1, 2, 99, 3]
-    assert told == [(done, 3) for done in range(4)]
 
 
 @pytest.mark.slow
 def test_a_benchmark_is_the_same_from_several_processes(tmp_path):
     items = [{"patient": k} for k in range(5)]
-    one, two = (complete(items, square, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    one, two = (completed(tmp_path / str(workers), items, square, workers) for workers in (1, 2))
     assert repr(one) == repr(two)
 
 
@@ -514,7 +514,7 @@ def test_workers_do_not_change_a_bit(data, tmp_path):
     one, two = (run(data, tmp_path / str(workers), workers=workers) for workers in (1, 2))
     assert bits(one) == bits(two)
     for case in one.cases:
-        np.testing.assert_array_equal(one.signal("rpca", case), two.signal("rpca", case))
+        np.testing.assert_array_equal(one.output("rpca", case).signal, two.output("rpca", case).signal)
 
 
 @pytest.mark.slow

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from benchmarks.methods import group_table
 from nuclear_diffusion.measure.candidates import METHODS
-from nuclear_diffusion.measure.comparison import Compared, compare
 from nuclear_diffusion.measure.datasets import as_clip
-from nuclear_diffusion.measure.demo import SHOWN, table
+from nuclear_diffusion.measure.demo import SHOWN, Compared, compare, table
 from nuclear_diffusion.measure.scores import SCORES, score
 from nuclear_diffusion.measure.statistics import differences, summarise, tidy
 from nuclear_diffusion.measure.style import LOOKS, title_of
-from nuclear_diffusion.measure.tables import difference_table, group_table, mean_table
+from nuclear_diffusion.measure.tables import difference_table, mean_table
 from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.run import LoadedPrior
 from nuclear_diffusion.simulation import SimulatedClip

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 
@@ -28,7 +29,6 @@ from nuclear_diffusion.priors.checkpoint import (
     as_blind,
     load_prior,
     prior_hash,
-    prior_info,
     read_safetensors,
     save_prior,
 )
@@ -48,6 +48,11 @@ from nuclear_diffusion.training.records import VALIDATION_SIGMAS
 TINY = UNetConfig(grid=2, widths=(8, 12), blocks=1, embedding=8, fine=2)
 SMALLEST = UNetConfig(grid=2, widths=(6,), blocks=1, embedding=6, fine=0)
 ONE_STEP = TrainConfig(SMALLEST, steps=1, batch=2, halved_until=0, lr=1e-3, warmup=0)
+
+
+def prior_info(path):
+    with safe_open(path, framework="numpy") as file:
+        return json.loads(file.metadata()["info"])
 
 
 def key(seed: int) -> jax.Array:

@@ -21,7 +21,6 @@ from nuclear_diffusion.measure import study as studies
 from nuclear_diffusion.measure.candidates import Candidate
 from nuclear_diffusion.measure.datasets import find_dataset
 from nuclear_diffusion.measure.figures import draw_trials
-from nuclear_diffusion.measure.scores import eight_bits
 from nuclear_diffusion.measure.search import (
     Point,
     centre,
@@ -36,6 +35,7 @@ from nuclear_diffusion.measure.tune import portable, trials_table
 from nuclear_diffusion.metrics import gcnr
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import METHODS, Method, Mmse, Rpca, as_dict, read_settings
+from nuclear_diffusion.types import eight_bits
 
 SIDE = 32
 SEPTUM, VENTRICLE = np.zeros((2, SIDE, SIDE), bool)

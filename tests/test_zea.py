@@ -22,7 +22,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NuclearNorm
 from nuclear_diffusion.paper.sample import sample
-from nuclear_diffusion.paper.zea import Zea, nuclear_gradient, rank_weights, separate_as_zea, zea_windows
+from nuclear_diffusion.paper.zea import Zea, nuclear_gradient, separate_as_zea, zea_windows
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
@@ -33,6 +33,12 @@ from nuclear_diffusion.training.loop import train
 FIXTURES = Path(__file__).parent / "fixtures"
 PRESET = FIXTURES / "zea_preset"
 ROUNDING = 5e-4
+
+
+def rank_weights(frames, factor=2.0):
+    return tuple(1 + factor * i / frames for i in range(frames))
+
+
 KEY = jax.random.key(0)
 
 

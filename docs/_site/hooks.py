@@ -6,7 +6,9 @@ has as well are mounted here, and links to them are rewritten.
 
 import contextlib
 import html
+import inspect
 import io
+import itertools
 import os
 import posixpath
 import re
@@ -96,9 +98,12 @@ def _help():
 
 def _reference():
     parts = []
-    for module, names in nuclear_diffusion._HOME.items():
-        parts.append(f"## `nuclear_diffusion.{module}`\n")
-        parts += [f"::: nuclear_diffusion.{module}.{name}\n" for name in names]
-    for alias, module in nuclear_diffusion._MODULES.items():
-        parts.append(f"## `nd.{alias}`\n\n::: nuclear_diffusion.{module}\n")
+    public = {name: getattr(nuclear_diffusion, name) for name in dir(nuclear_diffusion) if name != "__version__"}
+    modules = {name: value for name, value in public.items() if inspect.ismodule(value)}
+    places = sorted((value.__module__, name) for name, value in public.items() if name not in modules)
+    for module, names in itertools.groupby(places, key=lambda place: place[0]):
+        parts.append(f"## `{module}`\n")
+        parts += [f"::: {module}.{name}\n" for _, name in names]
+    for alias, module in modules.items():
+        parts.append(f"## `nd.{alias}`\n\n::: {module.__name__}\n")
     return "\n".join(parts)

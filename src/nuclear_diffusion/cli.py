@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -14,7 +15,8 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion import signals
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.options import option, require_positive, require_seed
 from nuclear_diffusion.reporting import Reporter, plural, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
@@ -27,30 +29,17 @@ if TYPE_CHECKING:
 FAILED, UNREAD = 2, 141
 """Exit codes: an error that the user can fix; nobody reads the output, as after `| head`."""
 
-Output = Annotated[Path, arg(aliases=["-o"], metavar="DIR", help="Output folder; created if missing.")]
-Prior = Annotated[
-    str | None,
-    arg(metavar="echo|PATH", help="Prior for all methods that use one.", help_behavior_hint="(default: echo)"),
-]
+Output = Annotated[Path, option("DIR", None, "-o", help="Output folder; created if missing.")]
+Prior = Annotated[str | None, option("echo|PATH", "default: echo", help="Prior for all methods that use one.")]
 Data = Annotated[
     Positional[Path],
-    arg(metavar="DATA", help="Data set folder: hazy clips, septum and ventricle masks, ground truth if available."),
+    option("DATA", help="Data set folder: hazy clips, septum and ventricle masks, ground truth if available."),
 ]
-Noisy = Annotated[
-    Path | None,
-    arg(metavar="DIR", help="Folder of hazy clips.", help_behavior_hint="(default: noisy in DATA, or DATA)"),
-]
-Masks = Annotated[
-    Path | None,
-    arg(
-        metavar="DIR",
-        help="Folder of masks with the frames' file names: PNG (septum 255, ventricle 128) or LabelMe JSON.",
-        help_behavior_hint="(default: noisy_roi, or beside the frames)",
-    ),
-]
+Noisy = Annotated[Path | None, option("DIR", "default: noisy in DATA, or DATA", help="Folder of hazy clips.")]
+MASKS = "Folder of masks with the frames' file names: PNG (septum 255, ventricle 128) or LabelMe JSON."
+Masks = Annotated[Path | None, option("DIR", "default: noisy_roi, or beside the frames", help=MASKS)]
 Truth = Annotated[
-    Path | None,
-    arg(metavar="DIR", help="Haze-free versions of the hazy clips.", help_behavior_hint="(default: truth, if present)"),
+    Path | None, option("DIR", "default: truth, if present", help="Haze-free versions of the hazy clips.")
 ]
 
 
@@ -58,42 +47,16 @@ Truth = Annotated[
 class ReadOptions:
     """How to read a clip whose file does not say."""
 
-    axes: Annotated[
-        str | None,
-        arg(
-            metavar="HWT",
-            help="Order of an array's axes: T frames, H height, W width, C colour.",
-            help_behavior_hint="(default: THW, or as the format says)",
-        ),
-    ] = None
-    white: Annotated[
-        float | None,
-        arg(
-            metavar="VALUE",
-            help="Stored value of white, if black is 0: 4095 for 12 bits.",
-            help_behavior_hint="(default: as the format says, or of its type)",
-        ),
-    ] = None
-    db: Annotated[
-        tuple[float, float] | None,
-        arg(
-            metavar="LOW HIGH",
-            help="Stored values of black and white: -60 0 for dB.",
-            help_behavior_hint="(default: as the format says)",
-        ),
-    ] = None
-    fps: Annotated[
-        float | None,
-        arg(metavar="RATE", help="Frames per second.", help_behavior_hint="(default: as the file says, or 30)"),
-    ] = None
-    dataset: Annotated[
-        str | None,
-        arg(
-            metavar="NAME",
-            help="Array to take from a file with several.",
-            help_behavior_hint="(default: frames, input, or the only one)",
-        ),
-    ] = None
+    axes: Annotated[str | None, option("HWT", "default: THW, or as the format says")] = None
+    """Order of an array's axes: T frames, H height, W width, C colour."""
+    white: Annotated[float | None, option("VALUE", "default: as the format says, or of its type")] = None
+    """Stored value of white, if black is 0: 4095 for 12 bits."""
+    db: Annotated[tuple[float, float] | None, option("LOW HIGH", "default: as the format says")] = None
+    """Stored values of black and white: -60 0 for dB."""
+    fps: Annotated[float | None, option("RATE", "default: as the file says, or 30")] = None
+    """Frames per second."""
+    dataset: Annotated[str | None, option("NAME", "default: frames, input, or the only one")] = None
+    """Array to take from a file with several."""
 
     def reading(self) -> "Reading":
         """The options, checked."""
@@ -119,90 +82,47 @@ OfMethod = Annotated[
 class Long:
     """How a command that takes long reports."""
 
-    json: Annotated[bool, arg(help="One JSON object a line on stdout, for scripts, in place of text.")] = False
-    quiet: Annotated[bool, arg(help="Say only errors.")] = False
+    json: bool = False
+    """One JSON object a line on stdout, for scripts, in place of text."""
+    quiet: bool = False
+    """Say only errors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Dehaze(Long, Generic[M]):
     """Separate clips into signal and haze; write arrays, videos, a summary figure and a report for each."""
 
-    clips: Annotated[
-        Positional[tuple[Path, ...]],
-        arg(
-            metavar="CLIP...",
-            help="DICOM, movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, NIfTI, NRRD or MHA files, zarr, or folders of "
-            "frames or of clips.",
-            help_behavior_hint="(one or more)",
-        ),
-    ]
+    clips: Annotated[Positional[tuple[Path, ...]], option("CLIP...", "one or more")]
+    """DICOM, movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, NIfTI, NRRD, MHA or zarr, or folders of frames or of clips."""
     output: Output
     method: M
     method_name: OfMethod = "nuclear"
-    settings: Annotated[
-        Path | None,
-        arg(
-            metavar="FILE",
-            help="Settings file written by `tune`. Typed settings override the file.",
-            help_behavior_hint="(default: none)",
-        ),
-    ] = None
-    sector: Annotated[
-        Path | None,
-        arg(
-            metavar="PNG",
-            help="Grey image of the frames' size, white where the ultrasound image is; separate pieces are separate "
-            "images.",
-            help_behavior_hint="(default: found in each clip)",
-        ),
-    ] = None
-    sector_from: Annotated[
-        Path | None,
-        arg(
-            metavar="CLIP",
-            help="Another clip or result of the same scanner and frame size, to take the sector from.",
-            help_behavior_hint="(default: found in each clip)",
-        ),
-    ] = None
-    overwrite: Annotated[bool, arg(help="Replace existing results made with other settings, weights or frames.")] = (
-        False
-    )
-    write: Annotated[
-        str,
-        arg(
-            metavar="KINDS",
-            help="Also write the dehazed clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea or "
-            "zarr; several separated by commas.",
-            help_behavior_hint="(default: only the result folder)",
-        ),
-    ] = ""
-    flat: Annotated[bool, arg(help="Write only what --write names, under the input's name; no result folders.")] = False
-    anonymize: Annotated[bool, arg(help="Remove patient data from DICOM headers; text in the picture stays.")] = False
+    settings: Annotated[Path | None, option("FILE", "default: none")] = None
+    """Settings file written by `tune`. Typed settings override the file."""
+    sector: Annotated[Path | None, option("PNG", "default: found in each clip")] = None
+    """Grey image of the frames' size, white where the ultrasound image is; separate pieces are separate images."""
+    sector_from: Annotated[Path | None, option("CLIP", "default: found in each clip")] = None
+    """Another clip or result of the same scanner and frame size, to take the sector from."""
+    overwrite: bool = False
+    """Replace existing results made with other settings, weights or frames."""
+    write: Annotated[str, option("KINDS", "default: only the result folder")] = ""
+    """Also write the clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea, zarr, or npz,mha."""
+    flat: bool = False
+    """Write only what --write names, under the input's name; no result folders."""
+    anonymize: bool = False
+    """Remove patient data from DICOM headers; text in the picture stays."""
     read: ReadOptions = ReadOptions()
 
-    jobs: Annotated[
-        int | None,
-        arg(
-            metavar="N",
-            help="Worker processes, each with its share of the cores; 1 on a GPU. A crash in one costs only its clip.",
-            help_behavior_hint="(default: none, all in this process)",
-        ),
-    ] = None
-    shard: Annotated[
-        str | None,
-        arg(
-            metavar="I/N",
-            help="Only every N-th clip from the I-th on, for arrays of a scheduler; the last shard writes the summary.",
-            help_behavior_hint="(default: all clips)",
-        ),
-    ] = None
+    jobs: Annotated[int | None, option("N", "default: none, all in this process")] = None
+    """Worker processes, each with its share of the cores; 1 on a GPU. A crash in one costs only its clip."""
+    shard: Annotated[str | None, option("I/N", "default: all clips")] = None
+    """Only every N-th clip from the I-th on, for arrays of a scheduler; the last shard writes the summary."""
 
     def run(self, say: Reporter) -> int:
         """Dehaze every clip; report failures and continue with the rest."""
         if not self.clips:
             raise InputError("Name at least one clip.")
-        if self.jobs is not None:
-            _require_positive("jobs", self.jobs)
+        require_positive(self, "jobs")
 
         from nuclear_diffusion.restore.batch import Record, Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
@@ -265,19 +185,10 @@ class Dehaze(Long, Generic[M]):
 class Inspect:
     """Show how clips are understood, without changing anything."""
 
-    clips: Annotated[
-        Positional[tuple[Path, ...]],
-        arg(metavar="CLIP...", help="Clips, or folders of clips.", help_behavior_hint="(one or more)"),
-    ]
-    output: Annotated[
-        Path | None,
-        arg(
-            aliases=["-o"],
-            metavar="PNG",
-            help="Also draw the first frame of the (one) clip with the outline of its sector.",
-            help_behavior_hint="(default: no picture)",
-        ),
-    ] = None
+    clips: Annotated[Positional[tuple[Path, ...]], option("CLIP...", "one or more")]
+    """Clips, or folders of clips."""
+    output: Annotated[Path | None, option("PNG", "default: no picture", "-o")] = None
+    """Also draw the first frame of the (one) clip with the outline of its sector."""
     read: ReadOptions = ReadOptions()
 
     def run(self, say: Reporter) -> int:
@@ -305,22 +216,12 @@ class Inspect:
 class Render(Long):
     """Render existing results at another strength, without separating the clips again."""
 
-    results: Annotated[
-        Positional[tuple[Path, ...]],
-        arg(metavar="RESULT...", help="Result folders written by `dehaze`.", help_behavior_hint="(one or more)"),
-    ]
-    strength: Annotated[
-        float, arg(help="How much haze to remove: 0 keeps the input, 1 removes everything that may be haze.")
-    ]
-    output: Annotated[
-        Path | None,
-        arg(
-            aliases=["-o"],
-            metavar="DIR",
-            help="Output folder, with one subfolder per result.",
-            help_behavior_hint="(default: replace each result)",
-        ),
-    ] = None
+    results: Annotated[Positional[tuple[Path, ...]], option("RESULT...", "one or more")]
+    """Result folders written by `dehaze`."""
+    strength: float
+    """How much haze to remove: 0 keeps the input, 1 removes everything that may be haze."""
+    output: Annotated[Path | None, option("DIR", "default: replace each result", "-o")] = None
+    """Output folder, with one subfolder per result."""
 
     def run(self, say: Reporter) -> int:
         """Render every result; report failures and continue with the rest."""
@@ -377,17 +278,21 @@ class Train(Long, Request):
 class Simulate(Long):
     """Write a data set of simulated hazy echo clips with ground truth."""
 
-    directory: Annotated[Positional[Path], arg(metavar="DIR", help="Output folder; created if missing.")]
-    clips: Annotated[int, arg(help="Number of patients, one clip each.")] = 10
-    seed: Annotated[int, arg(help="Random seed of the first patient; it rises by 1 per patient.")] = 0
-    frames: Annotated[int, arg(help="Frames per clip.")] = 60
-    size: Annotated[int, arg(help="Height and width of a frame in pixels.")] = 256
+    directory: Annotated[Positional[Path], option("DIR")]
+    """Output folder; created if missing."""
+    clips: int = 10
+    """Number of patients, one clip each."""
+    seed: int = 0
+    """Random seed of the first patient; it rises by 1 per patient."""
+    frames: int = 60
+    """Frames per clip."""
+    size: int = 256
+    """Height and width of a frame in pixels."""
 
     def run(self, say: Reporter) -> int:
         """Simulate and write the clips."""
-        for name in ("clips", "frames", "size"):
-            _require_positive(name, getattr(self, name))
-        _require_seed(self.seed)
+        require_positive(self, "clips", "frames", "size")
+        require_seed(self.seed)
 
         from nuclear_diffusion.restore.run import check_writable
         from nuclear_diffusion.simulation import write_dataset
@@ -395,12 +300,7 @@ class Simulate(Long):
         check_writable(self.directory)
         with say.progress("simulating") as progress:
             write_dataset(
-                self.directory,
-                clips=self.clips,
-                seed=self.seed,
-                frames=self.frames,
-                size=self.size,
-                progress=progress,
+                self.directory, clips=self.clips, seed=self.seed, frames=self.frames, size=self.size, progress=progress
             )
         text = f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth"
         say.result(text, "done", result=self.directory, clips=self.clips)
@@ -413,60 +313,31 @@ class Evaluate(Long):
 
     data: Data
     output: Output
-    methods: Annotated[
-        str, arg(metavar="NAMES", help="Methods to compare, separated by commas; the hazy input is always included.")
-    ] = "hazy,rpca,mmse,nuclear"
+    methods: Annotated[str, option("NAMES")] = "hazy,rpca,mmse,nuclear"
+    """Methods to compare, separated by commas; the hazy input is always included."""
     prior: Prior = None
-    settings: Annotated[
-        tuple[Path, ...],
-        arg(
-            metavar="FILE...",
-            help="Settings files written by `tune`; each replaces the defaults of its method.",
-            help_behavior_hint="(default: none)",
-        ),
-    ] = ()
-    patients: Annotated[
-        Path | None,
-        arg(
-            metavar="FILE",
-            help="Evaluate only the patients in this text file, one per line, such as held-out.txt of `tune`.",
-            help_behavior_hint="(default: all)",
-        ),
-    ] = None
-    strengths: Annotated[
-        tuple[str, ...],
-        arg(
-            metavar="[METHOD=]FACTORS...",
-            help="Also run methods at these multiples of their strengths, for the trade-off curve: 0.25,0.5,2 for "
-            "all methods, or rpca=1.1,1.2 nuclear=0.3,1.6 for some. For nuclear, strengths above 1 are skipped.",
-            help_behavior_hint="(default: none)",
-        ),
-    ] = ()
+    settings: Annotated[tuple[Path, ...], option("FILE...", "default: none")] = ()
+    """Settings files written by `tune`; each replaces the defaults of its method."""
+    patients: Annotated[Path | None, option("FILE", "default: all")] = None
+    """Evaluate only the patients in this text file, one per line, such as held-out.txt of `tune`."""
+    strengths: Annotated[tuple[str, ...], option("[METHOD=]FACTORS...", "default: none")] = ()
+    """Also run all methods at multiples of their strengths (0.25,0.5,2), or some (rpca=1.1,1.2 nuclear=0.3,1.6)."""
     noisy: Noisy = None
     masks: Masks = None
-    clean: Annotated[
-        Path | None,
-        arg(metavar="DIR", help="Clean clips of other people.", help_behavior_hint="(default: clean, if present)"),
-    ] = None
+    clean: Annotated[Path | None, option("DIR", "default: clean, if present")] = None
+    """Clean clips of other people."""
     truth: Truth = None
-    inception: Annotated[
-        Path | None,
-        arg(
-            metavar="FILE",
-            help="ONNX file of the Inception network, for FID against the clean clips; needs onnxruntime.",
-            help_behavior_hint="(default: no FID)",
-        ),
-    ] = None
-    workers: Annotated[int, arg(help="Worker processes; use 1 on a GPU. The scores do not depend on it.")] = 1
-    seed: Annotated[
-        int | None,
-        arg(metavar="INT", help="Random seed of the methods.", help_behavior_hint="(default: 0, or from --settings)"),
-    ] = None
+    inception: Annotated[Path | None, option("FILE", "default: no FID")] = None
+    """ONNX file of the Inception network, for FID against the clean clips; needs onnxruntime."""
+    workers: int = 1
+    """Worker processes; use 1 on a GPU. The scores do not depend on it."""
+    seed: Annotated[int | None, option("INT", "default: 0, or from --settings")] = None
+    """Random seed of the methods."""
 
     def run(self, say: Reporter) -> int:
         """Run what is missing and write the report."""
-        _require_positive("workers", self.workers)
-        _require_seed(self.seed)
+        require_positive(self, "workers")
+        require_seed(self.seed)
         factors = _factors(self.strengths, self.methods)
 
         own = [read_settings(path) for path in self.settings]
@@ -513,32 +384,27 @@ class Tune(Long):
 
     data: Data
     output: Output
-    method: Annotated[MethodName, arg(help="Method to tune.")] = "nuclear"
-    trials: Annotated[int, arg(help="Settings to try. More trials extend a finished search.")] = 50
-    share: Annotated[
-        float, arg(help="Fraction of the patients to tune on, between 0 and 1; the rest are held out.")
-    ] = 0.5
-    max_ks: Annotated[
-        float | None,
-        arg(
-            metavar="FLOAT",
-            help="Highest mean KS_A (change of tissue) allowed on the patients tuned on.",
-            help_behavior_hint="(default: the KS_A of the default settings)",
-        ),
-    ] = None
+    method: MethodName = "nuclear"
+    """Method to tune."""
+    trials: int = 50
+    """Settings to try. More trials extend a finished search."""
+    share: float = 0.5
+    """Fraction of the patients to tune on, between 0 and 1; the rest are held out."""
+    max_ks: Annotated[float | None, option("FLOAT", "default: the KS_A of the default settings")] = None
+    """Highest mean KS_A (change of tissue) allowed on the patients tuned on."""
     prior: Prior = None
     noisy: Noisy = None
     masks: Masks = None
     truth: Truth = None
-    seed: Annotated[int, arg(help="Random seed of the split, the search and the method.")] = 0
+    seed: int = 0
+    """Random seed of the split, the search and the method."""
 
     def run(self, say: Reporter) -> int:
         """Split the patients, search, and write the settings file and the report."""
-        for name in ("trials", "max_ks"):
-            _require_positive(name, getattr(self, name))
+        require_positive(self, "trials", "max_ks")
         if not 0 < self.share < 1:
             raise InputError(f"--share must be between 0 and 1, got {self.share}.")
-        _require_seed(self.seed)
+        require_seed(self.seed)
         if self.prior is not None and "prior" not in METHODS[self.method].__struct_fields__:
             raise InputError(f"--method {self.method} has no prior: remove --prior.")
 
@@ -595,12 +461,12 @@ class Demo(Long):
 class App:
     """Look at clips in a browser, dehaze them, turn the strength and see the picture change. Local: 127.0.0.1 only."""
 
-    paths: Annotated[
-        Positional[tuple[Path, ...]],
-        arg(metavar="[CLIP|FOLDER|RESULT...]", help="Clips and results to open, and folders to open them from."),
-    ] = ()
-    port: Annotated[int, arg(help="Port; 0 takes a free one.")] = 0
-    no_browser: Annotated[bool, arg(help="Only print the address, with its token.")] = False
+    paths: Annotated[Positional[tuple[Path, ...]], option("[CLIP|FOLDER|RESULT...]")] = ()
+    """Clips and results to open, and folders to open them from."""
+    port: int = 0
+    """Port; 0 takes a free one."""
+    no_browser: bool = False
+    """Only print the address, with its token."""
 
     def run(self, say: Reporter) -> int:
         """Serve the page until Ctrl-C."""
@@ -771,17 +637,7 @@ def _factors(texts: Sequence[str], methods: str) -> dict[str, list[float]]:
         except ValueError as error:
             raise InputError(f"--strengths must be numbers separated by commas, got {text}.") from error
         for value in values:
-            _require_positive("strengths", value)
+            require(0 < value < math.inf, f"--strengths must be a positive number, got {value}.")
         for name in [method] if equals else names:
             factors.setdefault(name, []).extend(values)
     return {name: list(dict.fromkeys(values)) for name, values in factors.items()}
-
-
-def _require_seed(seed: int | None) -> None:
-    if seed is not None and not 0 <= seed < 2**32:
-        raise InputError(f"--seed must be between 0 and 2^32 - 1, got {seed}.")
-
-
-def _require_positive(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise InputError(f"--{name.replace('_', '-')} must be a positive number, got {value}.")

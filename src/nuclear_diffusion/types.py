@@ -1,9 +1,13 @@
-"""Array types.
+"""Types that all share, and the 8-bit form of a clip.
 
 Public arrays are float32 of shape (frames, height, width): display intensity in [0, 1], black = 0.
 """
 
-from jaxtyping import Array, Bool, Float
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
 from numpy import ndarray
 
 Scalar = Float[Array, ""]
@@ -20,3 +24,14 @@ VideoLike = Float[Array | ndarray, "frames height width"]
 
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
+"""Makes a progress bar with a title; yields a `Progress` that also takes a short text."""
+
+
+def eight_bits(frames: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
+    """Intensity in [0, 1] rounded to 8 bits, as it would be saved."""
+    return np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)

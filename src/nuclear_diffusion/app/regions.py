@@ -17,9 +17,9 @@ from skimage.draw import polygon2mask
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import Annotation, Loaded
-from nuclear_diffusion.measure.scores import SCORES, eight_bits, measure
+from nuclear_diffusion.measure.scores import SCORES, measure
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, eight_bits
 
 Polygon = list[tuple[float, float]]
 """Vertices (column, row); the centre of the first pixel is (0.5, 0.5)."""

@@ -4,7 +4,7 @@ Patients, not frames, are resampled, because frames of one patient are not indep
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -15,46 +15,36 @@ Values = Sequence[float] | np.ndarray
 
 
 class Interval(NamedTuple):
-    """An average and its confidence interval."""
+    """An average over a number of patients and its 95 % confidence interval."""
 
     mean: float
     low: float
     high: float
     patients: int
-    """Number of patients."""
 
 
-def mean_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
+def mean_interval(values: Values) -> Interval:
     """Mean over patients with its percentile bootstrap interval (Efron 1979), `RESAMPLES` resamples.
 
     Undefined scores (NaN, or infinite, such as the PSNR of a clip against itself) are left out. With fewer than two
     patients the interval is NaN.
     """
-    return _interval([_known(values)], np.mean, level, seed)
+    return bootstrapped([_known(values)], np.mean)
 
 
-def median_interval(values: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
+def median_interval(values: Values) -> Interval:
     """Median over patients (in the field `mean`) with its interval, as `mean_interval`."""
-    return _interval([_known(values)], np.median, level, seed)
+    return bootstrapped([_known(values)], np.median)
 
 
-def pooled_interval(frames: Sequence[Values], *, level: float = 0.95, seed: int = 0) -> Interval:
+def pooled_interval(frames: Sequence[Values]) -> Interval:
     """Mean over all frames, given by patient, with its interval over patients.
 
     Whole patients are resampled (cluster bootstrap): sum of sums over sum of counts. Undefined values are left out.
     """
     known = [values for values in map(_known, frames) if len(values)]
     sums, counts = (np.array([f(values) for values in known], float) for f in (np.sum, len))
-    return _interval([sums, counts], lambda s, n, axis=-1: s.sum(axis) / n.sum(axis), level, seed)
-
-
-def paired_difference(first: Values, second: Values, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Mean over patients of `first - second`, the same patients in the same order, with its interval."""
-    if len(first) != len(second):
-        raise ValueError(f"`second` must have as many patients as `first`, {len(first)}, got {len(second)}.")
-    with np.errstate(invalid="ignore"):  # inf - inf: undefined
-        values = np.subtract(first, second, dtype=float)
-    return mean_interval(values, level=level, seed=seed)
+    return bootstrapped([sums, counts], lambda s, n, axis=-1: s.sum(axis) / n.sum(axis))
 
 
 def _known(values: Values) -> np.ndarray:
@@ -62,21 +52,18 @@ def _known(values: Values) -> np.ndarray:
     return array[np.isfinite(array)]
 
 
-def _interval(samples: list[np.ndarray], average: Callable[..., np.ndarray], level: float, seed: int) -> Interval:
+def bootstrapped(
+    samples: list[np.ndarray], average: Callable[..., Any], resamples: int = RESAMPLES, *, vectorized: bool = True
+) -> Interval:
+    """An average of `samples` (patients,) with its interval; `vectorized`: it takes an `axis`, as `np.mean`."""
     count = len(samples[0])
     if count == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    value = float(average(*samples, axis=-1))
+    value = float(average(*samples, axis=-1) if vectorized else average(*samples))
     if count < 2:
         return Interval(value, np.nan, np.nan, count)
     found = bootstrap(
-        samples,
-        average,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=level,
-        method="percentile",
-        random_state=np.random.default_rng(seed),  # pyright: ignore[reportCallIssue]  # `rng` from SciPy 1.15 on
-    ).confidence_interval
+        samples, average, paired=True, vectorized=vectorized, n_resamples=resamples, method="percentile",
+        random_state=np.random.default_rng(0),  # pyright: ignore[reportCallIssue]  # `rng` from SciPy 1.15 on
+    ).confidence_interval  # fmt: skip
     return Interval(value, float(found.low), float(found.high), count)

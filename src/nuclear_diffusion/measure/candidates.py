@@ -63,12 +63,7 @@ class Candidate:
         settings = None if self.settings is None else as_dict(self.settings)
         if settings is not None and "prior" in settings:
             settings["prior"] = None  # the hash counts, not the path
-        return {
-            "settings": settings,
-            "prior_sha256": self.prior_sha256,
-            "size": self.size,
-            "revision": REVISION,
-        }
+        return {"settings": settings, "prior_sha256": self.prior_sha256, "size": self.size, "revision": REVISION}
 
     @property
     def configuration_hash(self) -> str:

@@ -1,29 +1,32 @@
 """The demo: dehaze a real echo clip, and score the methods on a simulated patient."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float32
 from matplotlib.figure import Figure
+from numpy import ndarray
 from pydicom import examples
 from rich.console import Console
 
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY, METHODS, tuned_rpca
-from nuclear_diffusion.measure.comparison import Compared, compare
+from nuclear_diffusion.measure.datasets import as_clip
+from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.measure.statistics import summarise, tidy
 from nuclear_diffusion.measure.style import SEPTUM_COLOR, VENTRICLE_COLOR, title_of
 from nuclear_diffusion.measure.tables import Table, mean_table, write_json
 from nuclear_diffusion.palette import DARK
-from nuclear_diffusion.restore.clip import Progress
+from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.folder import result_folder, versions
-from nuclear_diffusion.restore.methods import Nuclear
+from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.pictures import side_by_side
-from nuclear_diffusion.restore.run import dehaze_file, prior_of
+from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, prior_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.types import Bar, Progress
 
 PATIENT, FRAMES = 0, 40
 """Index of the simulated patient in the test split, and its number of frames."""
@@ -32,21 +35,14 @@ SHOWN = ("gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "flicker_b", "brigh
 """The scores in the table and the report, in this order."""
 
 
-def run_demo(
-    output: Path, *, progress_bar: Callable[[str], AbstractContextManager[Progress]], silent: bool = False
-) -> dict[str, Any]:
+def run_demo(output: Path, *, progress_bar: Bar, silent: bool = False) -> dict[str, Any]:
     """Run both parts into `output`, print the table and the files to open unless `silent`, and return the report."""
     console = Console(soft_wrap=True, quiet=silent)
     settings = Nuclear()
     loaded = prior_of(settings)
     with progress_bar("real clip") as progress:
         real = dehaze_file(
-            Path(examples.get_path("ybr_color")),
-            output / "real",
-            settings,
-            loaded,
-            overwrite=True,
-            progress=progress,
+            Path(examples.get_path("ybr_color")), output / "real", settings, loaded, overwrite=True, progress=progress
         )
     with progress_bar("simulating a patient") as progress:
         patient = simulate(seed=patient_seed("test", PATIENT), frames=FRAMES, view="a4c", progress=progress)
@@ -72,6 +68,37 @@ def run_demo(
     for file in ("real/comparison.mp4", "real/summary.png", "simulated/methods.mp4", "simulated/methods.png"):
         console.print(f"  {output / file}", highlight=False)
     return report
+
+
+class Compared(NamedTuple):
+    """One method on one patient."""
+
+    method: str
+    """`hazy`, `clean`, or one of the methods."""
+    signal: Float32[ndarray, "frames height width"]
+    scores: dict[str, float]
+    """`scores.score`, and `seconds` per frame."""
+
+
+def compare(
+    simulated: SimulatedClip,
+    loaded: LoadedPrior,
+    *,
+    methods: Mapping[str, Method] = METHODS,
+    progress: Progress | None = None,
+) -> Iterator[Compared]:
+    """The hazy input, each of `methods` through the whole pipeline, and the clean clip."""
+    yield Compared(HAZY, simulated.hazy, {**score(simulated, simulated.hazy), "seconds": 0.0})
+    for before, (name, method) in enumerate(methods.items()):
+
+        def tell(done: int, total: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before * total + done, len(methods) * total)
+
+        dehazed = dehaze_clip(as_clip(simulated), method, loaded.prior, progress=tell)
+        seconds = dehazed.seconds / len(simulated.hazy)
+        yield Compared(name, dehazed.signal, {**score(simulated, dehazed.signal), "seconds": seconds})
+    yield Compared(CLEAN, simulated.clean, {**score(simulated, simulated.clean), "seconds": 0.0})
 
 
 def table(compared: list[Compared]) -> Table:

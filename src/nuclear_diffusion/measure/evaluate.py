@@ -1,7 +1,6 @@
 """The command `evaluate`: from a data set to tables, figures and the report."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 
 from nuclear_diffusion.errors import InputError
@@ -11,10 +10,7 @@ from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import clean_moments, measure_fid, open_network
 from nuclear_diffusion.measure.report import Results, write_report, write_tables
 from nuclear_diffusion.measure.study import Study, run_study
-from nuclear_diffusion.restore.clip import Progress
-
-Bar = Callable[[str], AbstractContextManager[Progress]]
-"""Makes a progress bar with a title."""
+from nuclear_diffusion.types import Bar
 
 
 @alone_in("folder")

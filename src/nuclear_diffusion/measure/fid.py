@@ -15,9 +15,9 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import read_frames
-from nuclear_diffusion.measure.scores import LEVELS, eight_bits
+from nuclear_diffusion.measure.scores import LEVELS
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.restore.clip import Progress
+from nuclear_diffusion.types import Progress, eight_bits
 
 BATCH = 16
 """Frames per pass of the network."""
@@ -140,7 +140,7 @@ def measure_fid(study: Study, network: Network, clean: Moments, progress: Progre
     for index, name in enumerate(names):
         found = _moments_of(
             network,
-            (study.signal(name, case) for case in cases),
+            (study.output(name, case).signal for case in cases),
             len(cases),
             lambda done, total, before=index: progress(before * total + done, len(names) * total),
         )

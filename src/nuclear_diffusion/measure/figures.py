@@ -20,16 +20,7 @@ from nuclear_diffusion.measure.datasets import Case, Loaded
 from nuclear_diffusion.measure.scores import LEVELS, SCORES, WINDOW
 from nuclear_diffusion.measure.statistics import frame_mean, patient_mean, patient_means, pick
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.measure.style import (
-    COLUMN,
-    PAGE,
-    SEPTUM_COLOR,
-    VENTRICLE_COLOR,
-    grid,
-    look_of,
-    styled,
-    title_of,
-)
+from nuclear_diffusion.measure.style import COLUMN, PAGE, SEPTUM_COLOR, VENTRICLE_COLOR, grid, look_of, styled, title_of
 from nuclear_diffusion.measure.tables import heading, number
 from nuclear_diffusion.palette import COLORS
 
@@ -199,7 +190,7 @@ def draw_patient(part: SubFigure, study: Study, one: Chosen, names: Sequence[str
     loaded = one.case.read()
     shown = shown_frame(loaded)
     place, inset = loaded.numbers.index(shown), inset_of(loaded, shown)
-    pictures = {name: study.signal(name, one.case)[place] / (LEVELS - 1) for name in names}
+    pictures = {name: study.output(name, one.case).signal[place] / (LEVELS - 1) for name in names}
     if loaded.truth is not None:
         pictures[CLEAN] = loaded.truth[place]
     gain = f" (gCNR {one.gain:+.3f} by {title_of(study.focus)})" if math.isfinite(one.gain) else ""

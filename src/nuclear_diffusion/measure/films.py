@@ -8,12 +8,13 @@ import numpy as np
 
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY
 from nuclear_diffusion.measure.figures import Chosen, shown_frame
-from nuclear_diffusion.measure.scores import SCORES, eight_bits
+from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.statistics import pick
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.measure.style import title_of
 from nuclear_diffusion.measure.tables import number
 from nuclear_diffusion.restore.render import STRENGTH
+from nuclear_diffusion.types import eight_bits
 from nuclear_diffusion.view.film import Film, packed
 
 PAGE_BYTES = 6 * 2**20
@@ -67,7 +68,7 @@ def panels_of(study: Study, one: Chosen) -> dict[str, Film]:
     for candidate in study.main:
         if candidate.name == HAZY:
             continue
-        signal, share = study.output(candidate.name, one.case)
+        signal, share, *_ = study.output(candidate.name, one.case)
         strength = getattr(candidate.settings, "strength", STRENGTH)
         films[candidate.name] = Film(before, fps, share, signal if share is None else None, strength=strength)
     if loaded.truth is not None:

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
-from scipy.stats import bootstrap
 
-from nuclear_diffusion.measure.bootstrap import Interval
+from nuclear_diffusion.measure.bootstrap import Interval, bootstrapped
 from nuclear_diffusion.measure.scores import flicker_throughout
 from nuclear_diffusion.metrics import bright_lost, gcnr, ks
 from nuclear_diffusion.priors.protocol import Prior
@@ -111,15 +110,4 @@ def gain(new: Front, old: Front, levels: Sequence[float] = LEVELS) -> Interval:
     def mean_gain(chosen: Sequence[int] | Int[ndarray, " chosen"]) -> float:
         return float(np.mean(at_equal_change(new, chosen, levels) - at_equal_change(old, chosen, levels)))
 
-    value = mean_gain(range(count))
-    if count < 2:
-        return Interval(value, np.nan, np.nan, count)
-    interval = bootstrap(
-        (np.arange(count),),
-        mean_gain,
-        vectorized=False,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        random_state=np.random.default_rng(0),  # pyright: ignore[reportCallIssue]  # `rng` from SciPy 1.15 on
-    ).confidence_interval
-    return Interval(value, float(interval.low), float(interval.high), count)
+    return bootstrapped([np.arange(count)], mean_gain, RESAMPLES, vectorized=False)

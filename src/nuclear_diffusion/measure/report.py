@@ -22,10 +22,10 @@ from nuclear_diffusion.measure.challenge import challenge_note, challenge_points
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.fid import Distances
 from nuclear_diffusion.measure.films import films_of
-from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, eight_bits, histogram
+from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, histogram
 from nuclear_diffusion.measure.statistics import INTERVALS, TESTS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.measure.style import Look, look_of, on_screen, save, svg_bytes, title_of
+from nuclear_diffusion.measure.style import Look, as_bytes, look_of, on_screen, save, title_of
 from nuclear_diffusion.measure.tables import (
     Table,
     difference_table,
@@ -38,6 +38,7 @@ from nuclear_diffusion.measure.tables import (
 )
 from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.pictures import side_by_side
+from nuclear_diffusion.types import eight_bits
 from nuclear_diffusion.view.film import source
 
 CLEAN_FRAMES = 12
@@ -161,7 +162,7 @@ def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, 
         save(figure, folder / name)
         with on_screen():
             if (figure := make()) is not None:
-                text = base64.b64encode(svg_bytes(figure)).decode("ascii")
+                text = base64.b64encode(as_bytes(figure, "svg")).decode("ascii")
                 width = f"{figure.get_figwidth() * 72 / 7:.1f}"  # the figures' letters are 7 to 8 points
                 shown[name] = {"source": f"data:image/svg+xml;base64,{text}", "width": width}
     return shown
@@ -170,7 +171,8 @@ def draw(study: Study, chosen: Sequence[figures.Chosen], clean: ndarray | None, 
 def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> None:
     """Write all outputs of a clip side by side in one movie."""
     loaded = chosen.case.read()
-    panels = {title_of(one.name): study.signal(one.name, chosen.case) / np.float32(LEVELS - 1) for one in study.main}
+    outputs = {title_of(one.name): study.output(one.name, chosen.case) for one in study.main}
+    panels = {title: output.signal / np.float32(LEVELS - 1) for title, output in outputs.items()}
     if loaded.truth is not None:
         panels[title_of(CLEAN)] = loaded.truth
     write_video(path, side_by_side(panels), loaded.clip.fps)

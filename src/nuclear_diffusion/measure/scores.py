@@ -240,8 +240,3 @@ def spectra(video: Float[ndarray, "frames height width"], sector: Bool[ndarray, 
     windows = [slice(start, start + WINDOW) for start in range(len(gram) - WINDOW + 1)]
     values = [np.linalg.eigvalsh(gram[window, window])[::-1] for window in (slice(None), *windows)]
     return [np.sqrt(np.maximum(each, 0)).tolist() for each in values]
-
-
-def eight_bits(frames: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
-    """Intensity in [0, 1] rounded to 8 bits, as it would be saved."""
-    return np.rint(np.clip(frames, 0, 1) * (LEVELS - 1)).astype(np.uint8)

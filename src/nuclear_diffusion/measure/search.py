@@ -21,8 +21,8 @@ from nuclear_diffusion.measure.datasets import Case
 from nuclear_diffusion.measure.statistics import patient_mean
 from nuclear_diffusion.measure.store import Store
 from nuclear_diffusion.measure.study import Study, run_study
-from nuclear_diffusion.restore.clip import Progress
 from nuclear_diffusion.restore.methods import Method
+from nuclear_diffusion.types import Progress
 
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
@@ -114,13 +114,7 @@ def averages(study: Study, method: str) -> list[float]:
 
 
 def search(
-    first: Study,
-    base: Candidate,
-    folder: Path,
-    *,
-    trials: int,
-    seed: int,
-    progress: Progress | None = None,
+    first: Study, base: Candidate, folder: Path, *, trials: int, seed: int, progress: Progress | None = None
 ) -> list[Point]:
     """The default and `trials` other settings on the clips of `first`, the result of `measure_first`.
 

@@ -6,7 +6,6 @@ missing.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -25,13 +24,11 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic, write
-from nuclear_diffusion.restore.methods import Progress
 from nuclear_diffusion.text import read_json, require_file
 
 REVISION = 1
 """Part of every key: raise it when a code change affects any output or score, also of a variant in the benchmarks, so
 that everything is recomputed."""
-
 
 LARGEST = 1 << 36
 """Largest stored arrays, bytes."""
@@ -107,39 +104,10 @@ def _hash_arrays(arrays: Mapping[str, ndarray]) -> str:
     return found.hexdigest()
 
 
-def complete(
-    items: Sequence[Any],
-    measure: Callable[[Any], Any],
-    folder: Path,
-    *,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> list[Any]:
-    """`measure` of each of `items`, in `workers` processes; results stored in `folder` are reused.
-
-    An item is a JSON value with all that its result depends on, besides the code (`REVISION`). `measure` is a
-    module-level function that returns a JSON value. Each kind of measurement needs its own folder.
-
-    Raises `InputError` if a worker dies, or several workers are requested on a GPU.
-    """
-    found: list[Any] = [None] * len(items)
-    if progress is not None:
-        progress(0, len(items))
-    for done, (index, value) in enumerate(each(functools.partial(_once, measure, Store(folder)), items, workers), 1):
-        found[index] = value
-        if progress is not None:
-            progress(done, len(items))
-    return found
-
-
-def _once(measure: Callable[[Any], Any], store: Store, item: Any) -> Any:
-    return store.once("finished", item, functools.partial(measure, item))
-
-
 def each(function: Callable[[Any], Any], items: Sequence[Any], workers: int = 1) -> Iterator[tuple[int, Any]]:
     """Index and result of `function` for each of `items`, in order of completion, from `workers` processes (1: this).
 
-    Workers end on Ctrl-C and with this process. Raises `InputError` as `complete`.
+    Workers end on Ctrl-C and with this process. Raises `InputError` if a worker dies, or several would share a GPU.
     """
     if workers == 1:
         yield from ((index, function(item)) for index, item in enumerate(items))

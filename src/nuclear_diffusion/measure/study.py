@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,16 +19,16 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import find_sector
 from nuclear_diffusion.measure.candidates import HAZY, Candidate, with_settings
 from nuclear_diffusion.measure.datasets import Case, Loaded
-from nuclear_diffusion.measure.scores import Scores, eight_bits, histograms, measure, motion_levels, spectra
+from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion_levels, spectra
 from nuclear_diffusion.measure.statistics import COLUMNS, pick
 from nuclear_diffusion.measure.store import Store, each
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import Dehazed, Progress, dehaze_clip, rendered
+from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import versions
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.run import prior_of
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Progress, eight_bits
 from nuclear_diffusion.view.film import share_bits
 
 Spectra = dict[str, list[list[float]]]
@@ -120,14 +119,10 @@ class Study:
         """The scores of one candidate, clip by clip."""
         return [self.measured[method, case.name] for case in self.cases]
 
-    def signal(self, method: str, case: Case) -> UInt8[ndarray, "frames height width"]:
-        """The output of one of the `main` candidates."""
-        return self.output(method, case).signal
-
     def output(self, method: str, case: Case) -> "Output":
-        """The output of one of the `main` candidates, with its haze fraction if it has one."""
+        """What one of the `main` candidates made of a clip."""
         one = next(one for one in self.main if one.name == method)
-        return Output(*_answer(case, one, Store(self.folder))[:2])
+        return _output(case, one, Store(self.folder))
 
     def left_out(self) -> list[str]:
         """One sentence per clip that was left out, with the first reason."""
@@ -187,11 +182,6 @@ def run_study(
     return Study(left, tuple(candidates), measured, failures, folder)
 
 
-def all_versions() -> dict[str, str]:
-    """The versions of the packages that affect outputs and scores."""
-    return versions() | {name: version(name) for name in ("scipy", "scikit-image")}
-
-
 class _Task(NamedTuple):
     case: Case
     candidate: Candidate
@@ -212,21 +202,21 @@ def _measured(task: _Task) -> Measured:
     about = {"frames": frames_sha256, "marks": marks_sha256, **candidate.configuration}
 
     def compute() -> dict:
-        answer = _answer(case, candidate, store)
+        output = _output(case, candidate, store)
         sizes = {
             f"{name}_pixels": {n: float(getattr(regions, name).sum()) for n, regions in loaded.annotations.items()}
             for name in ("septum", "ventricle")
         }
-        scores = measure(loaded, answer.signal, answer.sector)
-        counts = histograms(loaded, answer.signal, answer.sector)
+        scores = measure(loaded, output.signal, output.sector)
+        counts = histograms(loaded, output.signal, output.sector)
         return msgspec.to_builtins(
             Measured(
                 scores={**scores, **sizes, "motion_psnr": motion_levels(loaded)},
-                seconds=answer.seconds / len(loaded.clip),
-                compiled=answer.compiled,
+                seconds=output.seconds / len(loaded.clip),
+                compiled=output.compiled,
                 histograms={name: values.tolist() for name, values in counts.items()},
-                spectra=answer.spectra,
-                versions=answer.versions,
+                spectra=output.spectra,
+                versions=output.versions,
             )
         )
 
@@ -235,17 +225,12 @@ def _measured(task: _Task) -> Measured:
 
 
 class Output(NamedTuple):
-    """What a candidate made of a clip."""
+    """What a candidate made of a clip; the last four as in `Measured`, the seconds for all frames."""
 
     signal: UInt8[ndarray, "frames height width"]
     share: UInt16[ndarray, "frames height width"] | None
     """Haze fraction of 0 to 1 as 0 to 65535, in steps of 16, which changes no grey level of the signal by more than 1;
     None for methods without one."""
-
-
-class _Answer(NamedTuple):
-    signal: UInt8[ndarray, "frames height width"]
-    share: UInt16[ndarray, "frames height width"] | None
     sector: Mask
     seconds: float
     compiled: bool
@@ -260,41 +245,40 @@ def _separated(case: Case, method: Method, prior_sha256: str | None, size: int) 
     return dehaze_clip(_read(case)[0].clip, method, prior, size=size)
 
 
-def _answer(case: Case, candidate: Candidate, store: Store) -> _Answer:
+def _output(case: Case, candidate: Candidate, store: Store) -> Output:
     """The candidate's output, from disk if stored. Outputs of variations are not stored."""
     loaded, frames_sha256, _ = _read(case)
     clip, settings = loaded.clip, candidate.settings
     if settings is None:
         sector = find_sector(clip.frames, clip.region)
         parts = {"signal": spectra(clip.frames, sector)}
-        return _Answer(eight_bits(clip.frames), None, sector, math.nan, False, parts, all_versions())
+        return Output(eight_bits(clip.frames), None, sector, math.nan, False, parts, versions("scipy", "scikit-image"))
     name, about = f"{case.name}/{candidate.name}", {"frames": frames_sha256, **candidate.configuration}
     if (stored := store.arrays(name, about)) is not None:
-        return _Answer(stored["signal"], stored.get("share"), stored["sector"], **json.loads(str(stored["about"])))
+        return Output(stored["signal"], stored.get("share"), stored["sector"], **json.loads(str(stored["about"])))
     usual = with_settings(settings, strength=Nuclear().strength)
     dehazed = _separated(case, usual, candidate.prior_sha256, candidate.size)  # one for all strengths
     if isinstance(settings, Nuclear) and settings != usual:
         dehazed = rendered(clip, dehazed, settings.strength)
     kept = candidate.varied is None
     parts = {"signal": dehazed.signal, "background": dehazed.background} if kept else {}
-    share = (
-        None if dehazed.share is None else share_bits(dehazed.share) & 0xFFF0
-    )  # the last bits take half of the space
-    answer = _Answer(
+    # the last bits would take half of the space
+    share = None if dehazed.share is None else share_bits(dehazed.share) & 0xFFF0
+    output = Output(
         eight_bits(dehazed.signal),
         share,
         dehazed.sector,
         dehazed.seconds,
         _first_of_its_kind(candidate.name, len(clip)),
         {part: spectra(video, dehazed.sector) for part, video in parts.items()},
-        all_versions(),
+        versions("scipy", "scikit-image"),
     )
     if kept:
-        arrays = {"signal": answer.signal, "share": answer.share, "sector": answer.sector}
-        rest = {name: value for name, value in answer._asdict().items() if name not in arrays}
+        arrays = {"signal": output.signal, "share": output.share, "sector": output.sector}
+        rest = {name: value for name, value in output._asdict().items() if name not in arrays}
         arrays = {name: array for name, array in arrays.items() if array is not None}
         store.keep_arrays(name, about, {**arrays, "about": json.dumps(rest)})
-    return answer
+    return output
 
 
 @functools.lru_cache(maxsize=1)

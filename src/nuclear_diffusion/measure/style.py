@@ -86,32 +86,26 @@ def on_screen() -> Iterator[None]:
         _ON_SCREEN.reset(token)
 
 
+_SAVED: dict[str, dict[str, Any]] = {
+    "pdf": {"metadata": {"CreationDate": None}, "dpi": 300},
+    "png": {"dpi": 200},
+    "svg": {"metadata": {"Date": None}, "dpi": 200},
+}
+"""How matplotlib saves each format: the same figure gives the same bytes."""
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write `path` as .pdf and .png; the same figure gives the same bytes."""
-    for suffix, content in ((".pdf", pdf_bytes(figure)), (".png", png_bytes(figure))):
-        write(path.with_suffix(suffix), content)
+    """Write `path` as .pdf and .png."""
+    for kind in ("pdf", "png"):
+        write(path.with_suffix(f".{kind}"), as_bytes(figure, kind))
 
 
-def pdf_bytes(figure: Figure) -> bytes:
-    """The figure as PDF."""
-    return _saved(figure, format="pdf", metadata={"CreationDate": None}, dpi=300)
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG, 200 dots per inch."""
-    return _saved(figure, format="png", dpi=200)
-
-
-def svg_bytes(figure: Figure) -> bytes:
-    """The figure as SVG, sharp at any size; the same figure gives the same bytes."""
-    return _saved(figure, format="svg", metadata={"Date": None}, dpi=200)
-
-
-def _saved(figure: Figure, **how: Any) -> bytes:
+def as_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as pdf, png or svg."""
     buffer = io.BytesIO()
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names in other scripts show as boxes
-        figure.savefig(buffer, **how)
+        figure.savefig(buffer, format=kind, **_SAVED[kind])
     return buffer.getvalue()
 
 

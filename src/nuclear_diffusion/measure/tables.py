@@ -1,7 +1,7 @@
 """Tables for the report, Markdown and the terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from rich.table import Table as Console
 
 from nuclear_diffusion.files import write
 from nuclear_diffusion.measure.scores import SCORES
-from nuclear_diffusion.measure.statistics import differences, patient_mean, pick, records
+from nuclear_diffusion.measure.statistics import pick, records
 from nuclear_diffusion.measure.style import Look, title_of
 
 
@@ -93,22 +93,9 @@ def difference_table(found: pd.DataFrame, *, wide: bool = False) -> Table:
         ]
         return Table(["score", "difference", "mean", "p", "p (Holm)", "patients"], rows)
     scores = list(found.score.unique())
-    cells = {(pair, row["score"]): _interval(row, star=True) for pair, row in zip(pairs, known, strict=True)}
+    cells = {(pair, row["score"]): _interval(row, starred=True) for pair, row in zip(pairs, known, strict=True)}
     rows = [[pair, *(cells.get((pair, score), "–") for score in scores)] for pair in dict.fromkeys(pairs)]
     return Table(["", *map(heading, scores)], rows)
-
-
-def group_table(groups: Mapping[str, pd.DataFrame], scores: Sequence[str], *, before: str, after: str) -> Table:
-    """One row per group of patients (a tidy table each): the means of two methods, * if the interval excludes 0."""
-    rows = []
-    for title, frame in groups.items():
-        found = {row["score"]: row for row in records(differences(frame, scores, [(after, before)]))}
-        cells = [str(frame.patient.nunique())]
-        for score in scores:
-            old, new = (number(patient_mean(frame, method, score).mean, score) for method in (before, after))
-            cells.append(f"{old} → {new}" + (_star(found[score]) if score in found else ""))
-        rows.append([title, *cells])
-    return Table(["", "patients", *map(heading, scores)], rows)
 
 
 def heading(score: str) -> str:
@@ -125,13 +112,14 @@ def number(value: float, score: str = "") -> str:
     return f"{value:{digits}}" if math.isfinite(value) else "–"
 
 
-def _interval(row: Mapping[str, Any], name: str = "mean", star: bool = False) -> str:
+def _interval(row: Mapping[str, Any], name: str = "mean", starred: bool = False) -> str:
     """A value and its interval, if any."""
     value, low, high = (number(row[name + end], row["score"]) for end in ("", "_low", "_high"))
-    return value + (_star(row) if star else "") + ("" if low == "–" else f" [{low}, {high}]")
+    return value + (star(row) if starred else "") + ("" if low == "–" else f" [{low}, {high}]")
 
 
-def _star(row: Mapping[str, Any]) -> str:
+def star(row: Mapping[str, Any]) -> str:
+    """* if the interval of a difference excludes 0."""
     return "*" if row["mean_low"] > 0 or row["mean_high"] < 0 else ""
 
 

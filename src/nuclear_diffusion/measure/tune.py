@@ -9,7 +9,6 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import alone_in, write
 from nuclear_diffusion.measure.candidates import HAZY, Candidate
 from nuclear_diffusion.measure.datasets import Dataset
-from nuclear_diffusion.measure.evaluate import Bar
 from nuclear_diffusion.measure.figures import draw_trials
 from nuclear_diffusion.measure.scores import EVALUATED
 from nuclear_diffusion.measure.search import (
@@ -26,16 +25,10 @@ from nuclear_diffusion.measure.search import (
 from nuclear_diffusion.measure.statistics import INTERVALS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study, run_study
 from nuclear_diffusion.measure.style import save, title_of
-from nuclear_diffusion.measure.tables import (
-    Table,
-    difference_table,
-    mean_table,
-    render,
-    write_csv,
-    write_json,
-)
+from nuclear_diffusion.measure.tables import Table, difference_table, mean_table, render, write_csv, write_json
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.restore.methods import Method, as_dict
+from nuclear_diffusion.types import Bar
 
 DEVELOPMENT, HELD_OUT = "development", "held-out"
 """The two sides of the split, and the names of the text files that list their patients."""

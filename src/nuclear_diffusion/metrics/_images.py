@@ -7,6 +7,7 @@ from jaxtyping import ArrayLike, Bool, Float, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.types import eight_bits
 
 Images = Float[ArrayLike, "*frames height width"] | UInt8[ArrayLike, "*frames height width"]
 """An image or a clip, in [0, 1] or uint8."""
@@ -27,7 +28,7 @@ def to_uint8(images: Images, name: str) -> UInt8[ndarray, "frames height width"]
             raise ValueError(f"`{name}` must be uint8, or float in [0, 1], got {values.dtype}.")
         if not np.isfinite(values).all():
             raise InputError(f"`{name}` holds NaN or infinite values: replace them first.")
-        values = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        values = eight_bits(values)
     return values.reshape(-1, *values.shape[-2:])
 
 

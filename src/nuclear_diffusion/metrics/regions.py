@@ -6,7 +6,6 @@ Each metric is computed per image on uint8 values 0-255 and averaged over images
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
@@ -54,6 +53,8 @@ def _mean_over_frames(
 
 
 def _ks(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy import stats  # takes half a second, and `dehaze` does not need it
+
     result = stats.ks_2samp(a, b, method="asymp")  # the method affects only the p-value
     return float(result.statistic)  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -38,11 +38,7 @@ BackgroundUpdate = Callable[[Background, Video, Video, float | Scalar], Video]
 
 
 def cosine_sigmas(
-    steps: int = 500,
-    *,
-    start: float = 0.1,
-    max_signal_rate: float = 0.95,
-    min_signal_rate: float = 0.02,
+    steps: int = 500, *, start: float = 0.1, max_signal_rate: float = 0.95, min_signal_rate: float = 0.02
 ) -> Float[Array, " steps_plus_1"]:
     """sigma_tau / alpha_tau of the paper's schedule, from tau' = start * T down to 0, in [0, 1] intensity.
 
@@ -158,13 +154,7 @@ class Algorithm1(eqx.Module):
 
     @eqx.filter_jit
     def __call__(
-        self,
-        y: Video,
-        prior: Prior,
-        background: Background,
-        *,
-        key: PRNGKeyArray,
-        start: Video | None = None,
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
         """Separate one window of p frames.
 

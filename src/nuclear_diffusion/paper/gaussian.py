@@ -4,10 +4,9 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from nuclear_diffusion.checks import require_positive
-from nuclear_diffusion.priors.protocol import per_frame
+from nuclear_diffusion.priors.protocol import Frames, Sigma, per_frame
 from nuclear_diffusion.types import Frame, Scalar, Video
 
 
@@ -37,9 +36,7 @@ class Gaussian(eqx.Module):
         """-log p(X) up to a constant: precision/2 ||X - mean||^2."""
         return (self.precision * (signal - self.mean) ** 2).sum() / 2
 
-    def prox(
-        self, v: Float[Array, "*batch height width"], step: float | Float[Array, "..."] = 1.0
-    ) -> Float[Array, "*batch height width"]:
+    def prox(self, v: Frames, step: Sigma = 1.0) -> Frames:
         """argmin_X  step * precision/2 ||X - mean||^2 + 1/2 ||X - v||^2."""
         return (v + step * self.precision * self.mean) / (1 + step * self.precision)
 
@@ -47,8 +44,6 @@ class Gaussian(eqx.Module):
         """The gradient, precision (X - mean)."""
         return self.precision * (background - self.mean)
 
-    def denoise(
-        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
+    def denoise(self, x: Frames, sigma: Sigma) -> Frames:
         """E[x0 | x] for x = x0 + sigma * noise: mean = mode = `prox` with step sigma^2."""
         return self.prox(x, per_frame(sigma, jnp.asarray(x)) ** 2)

@@ -131,9 +131,7 @@ def _has_more_frames_than_pixels(video: Video) -> bool:
     return video.shape[0] ** 2 > video.size
 
 
-def _small_side(
-    tall: Float[Array, "long short"],
-) -> tuple[Float[Array, " short"], Float[Array, "short short"]]:
+def _small_side(tall: Float[Array, "long short"]) -> tuple[Float[Array, " short"], Float[Array, "short short"]]:
     """Singular values (descending) and right singular vectors of a tall matrix, to a few eps of the largest.
 
     The Gram matrix alone loses singular values below sqrt(eps) of the largest. But its eigenvectors rotate the

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import jax
 from jaxtyping import Array, Int
 
+from nuclear_diffusion.types import Progress
+
 _listeners: list[Callable[[int], None]] = []
 
 
@@ -19,7 +21,7 @@ def _notify(step: Int[Array, ""]) -> None:
         listener(int(step))
 
 
-def part_of(progress: Callable[[int, int], None] | None, before: int, total: int) -> Callable[..., None] | None:
+def part_of(progress: Progress | None, before: int, total: int) -> Callable[..., None] | None:
     """Progress of one part of a job of `total` steps, of which `before` come first: called with the part's steps."""
     return None if progress is None else lambda done, *_: progress(before + done, total)
 

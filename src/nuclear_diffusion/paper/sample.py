@@ -15,7 +15,7 @@ from nuclear_diffusion.paper.progress import listening, part_of
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.types import Video, VideoLike
+from nuclear_diffusion.types import Progress, Video, VideoLike
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ def sample(
     background: Background | None = None,
     window: int = 15,
     overlap: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Separation:
     """Separate a clip Y with a sampler such as `Algorithm1.paper()`, Y ~ X + L.
 
@@ -85,7 +85,7 @@ def sample_parts(
     *,
     key: PRNGKeyArray,
     background: Background | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     once: Once[Separation] | None = None,
 ) -> Iterator[Separation]:
     """`sample` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""

@@ -14,7 +14,8 @@ starting from X_tau = alpha Y + sigma noise and L = 0. Differences from the pape
 1. The misfit is the norm, not its square, and a single norm for all frames of a window: line 6's gradient does not
    shrink as the fit improves, and its length in X_0 is at most `omega` for any number of pixels.
 2. Signal and background are blended, (1 - a) X + a L, where eq. 8 adds them; a rises from 0 to 1/2.
-3. gamma is divided by the number of frames p. Optional weights on the singular values grow with their rank.
+3. gamma is divided by the number of frames p. Optionally singular value i, from 0, has the weight 1 + factor i / p
+   (zea's `rank_weight_factor`): `NuclearNorm` takes such `weights`.
 4. Line 8 is DDIM: the predicted noise is added back, and no noise is drawn after the start.
 5. Line 7's gradient goes through the network and is subtracted from the next X_tau, not from X_0|tau, with unit steps
    and no mu.
@@ -26,7 +27,7 @@ Differences from zea's code: all frames pass the network in one batch, the whole
 of the nuclear norm is computed on the p x p side, and the gradient of a misfit of exactly 0 is 0 (zea: NaN).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -43,7 +44,7 @@ from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Queue, alike, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.types import Scalar, Video, VideoLike
+from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
@@ -53,11 +54,6 @@ ZEA_WINDOW = 7
 
 SIGNAL_RATES = (0.02, 0.95)
 """zea's default alpha at t = 1 and t = 0, for priors without their own schedule."""
-
-
-def rank_weights(frames: int, factor: float = 2.0) -> tuple[float, ...]:
-    """w_i = 1 + factor * i / frames for singular value i, from 0 (zea's `rank_weight_factor`), for `NuclearNorm`."""
-    return tuple(1 + factor * i / frames for i in range(frames))
 
 
 class Level(NamedTuple):
@@ -192,13 +188,7 @@ class Zea(eqx.Module):
             return Level(*rates_at(t), *rates_at(t - np.float32(length)))
 
     def step(
-        self,
-        target: Video,
-        prior: Prior,
-        background: Background,
-        state: State,
-        level: Level,
-        progress: Scalar,
+        self, target: Video, prior: Prior, background: Background, state: State, level: Level, progress: Scalar
     ) -> tuple[State, Scalar]:
         """One step; `target` is Y in [-1, 1], `progress` k / K. Also returns the misfit in display intensity."""
         blend = jnp.clip(progress, 0, self.max_alpha)
@@ -251,7 +241,7 @@ def separate_as_zea(
     window: int = ZEA_WINDOW,
     overlap: int = 0,
     noise: Sequence[Float[Array, "_ height width"]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Separation:
     """Separate a clip as zea does: `sample` with the sampler `Zea`, but with zea's windows.
 
@@ -298,7 +288,7 @@ def zea_parts(
     background: Background | None = None,
     sampler: Zea | None = None,
     noise: Sequence[Float[Array, "_ height width"]] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     once: Once[Separation] | None = None,
 ) -> Iterator[Separation]:
     """`separate_as_zea` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""

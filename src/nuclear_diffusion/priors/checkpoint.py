@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,15 +21,12 @@ from nuclear_diffusion.files import write
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
-from nuclear_diffusion.priors.zea_preset import is_preset, load_preset
+from nuclear_diffusion.priors.zea_preset import MAX_WEIGHTS, is_preset, load_preset
 from nuclear_diffusion.text import decode_json, require_file
 
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
 SHIPPED = ("echo", "echo-blind")
 """The haze-aware prior, trained on pairs of hazy and clean clips, and one as the paper's, trained on clean frames."""
-
-MAX_WEIGHTS = 1 << 32
-"""Largest file of weights, bytes."""
 
 MAX_HEADER = 1 << 23
 """Longest header of a safetensors file, bytes."""
@@ -66,9 +62,9 @@ def fill_arrays(template: Any, arrays: Mapping[str, np.ndarray], source: str) ->
                 f"{source} holds weights of another architecture ({name!r} has shape {array.shape}, its metadata say "
                 f"{leaf.shape}): give weights made by this version's `train`."
             )
-        # NumPy casts, because JAX would compile a cast for each shape.
-        filled.append(jnp.asarray(array.astype(leaf.dtype)))
-    return jax.tree_util.tree_unflatten(structure, filled)
+        filled.append(array.astype(leaf.dtype))
+    # Cast by NumPy and sent as they are: JAX would compile a program for each shape.
+    return jax.tree_util.tree_unflatten(structure, jax.device_put(filled))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -113,7 +109,7 @@ _Entry = dict[str, str | int | list[int]]
 def save_prior(path: Path, prior: DiffusionPrior, info: Mapping[str, Any] | None = None, *, half: bool = True) -> None:
     """Write a prior whose network is a `UNet` as safetensors with the hash of its tensors, atomically.
 
-    `info`: JSON-serialisable facts about the training, read back by `prior_info`. `half`: store float16, which rounds
+    `info`: JSON-serialisable facts about the training, kept in the file's metadata. `half`: store float16, which rounds
     the weights to 11 bits; once loaded, the network computes in float32.
     """
     network = prior.network
@@ -141,9 +137,9 @@ def load_prior(name_or_path: str | Path = "echo") -> DiffusionPrior | VariancePr
 
     Weights are float32. Nothing is downloaded. Raises InputError for a missing, damaged or unknown file.
     """
-    path = Path(name_or_path)
-    is_folder = str(name_or_path) not in SHIPPED and is_preset(path)
-    return load_preset(path) if is_folder else load_trained(name_or_path)
+    if str(name_or_path) not in SHIPPED and is_preset(Path(name_or_path)):
+        return load_preset(Path(name_or_path))
+    return load_trained(name_or_path)
 
 
 def as_blind(prior: DiffusionPrior) -> DiffusionPrior:
@@ -169,14 +165,6 @@ def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
     return _load(path / "prior.safetensors" if (path / "prior.safetensors").is_file() else path)
 
 
-def prior_info(path: Path) -> dict[str, Any]:
-    """The `info` stored by `save_prior`."""
-    metadata = _prior_metadata(path, read_safetensors(path)[1])
-    return decode_json(
-        metadata.get("info", ""), dict[str, Any], f"The `info` of {path}", "the record of a training run"
-    )
-
-
 def prior_hash(prior: DiffusionPrior | VariancePreserving) -> str:
     """Hexadecimal SHA-256 of the weights (names, shapes, float32 bytes), mean, scale and noise range."""
     digest = hashlib.sha256()
@@ -199,7 +187,11 @@ class _Numbers(msgspec.Struct):
 
 def _load(path: Path) -> DiffusionPrior:
     tensors, metadata = read_safetensors(path)
-    metadata = _prior_metadata(path, metadata)
+    if metadata.get("format") != PRIOR_FORMAT:
+        raise InputError(
+            f"{path} holds weights of another architecture (its metadata do not say {PRIOR_FORMAT!r}): give the "
+            "prior.safetensors that `train` wrote."
+        )
     config = _architecture(path, metadata.get("architecture", ""))
     try:
         numbers = msgspec.convert(metadata, _Numbers, strict=False)
@@ -207,7 +199,10 @@ def _load(path: Path) -> DiffusionPrior:
         raise InputError(
             f"{path} is not a plausible prior ({error}): give weights made by this version's `train`."
         ) from error
-    require_finite(path, tensors)
+    with np.errstate(over="ignore"):
+        for name, array in tensors.items():
+            if array.dtype.kind != "f" or not np.isfinite(np.abs(array).max(initial=0).astype(np.float32)):
+                raise InputError(f"{path} is not a usable prior ({name!r} is not finite): copy it again.")
     network = fill_arrays(_template(config), tensors, str(path))
     if metadata.get("sha256", known := tensors_hash(tensors)) != known:
         raise InputError(f"{path} is damaged (its weights have another hash than when it was written): copy it again.")
@@ -234,14 +229,6 @@ def _architecture(path: Path, text: str) -> UNetConfig:
         raise InputError(f"The architecture in {path} is not {what} ({error}): {advice}.") from error
 
 
-def require_finite(source: Path | str, tensors: Mapping[str, np.ndarray]) -> None:
-    """Raise `InputError` unless all weights are numbers that float32 can hold."""
-    with np.errstate(over="ignore"):
-        for name, array in tensors.items():
-            if array.dtype.kind != "f" or not np.isfinite(np.abs(array).max(initial=0).astype(np.float32)):
-                raise InputError(f"{source} is not a usable prior ({name!r} is not finite): copy it again.")
-
-
 def tensors_hash(tensors: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of names, shapes, types and bytes."""
     digest = hashlib.sha256()
@@ -251,20 +238,5 @@ def tensors_hash(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _prior_metadata(path: Path, metadata: dict[str, str]) -> dict[str, str]:
-    if metadata.get("format") != PRIOR_FORMAT:
-        raise InputError(
-            f"{path} holds weights of another architecture (its metadata do not say {PRIOR_FORMAT!r}): give the "
-            "prior.safetensors that `train` wrote."
-        )
-    return metadata
-
-
 def _dotted(path: tuple[Any, ...]) -> str:
-    def part(key: Any) -> str:
-        for attribute in ("name", "key", "idx"):
-            if hasattr(key, attribute):
-                return str(getattr(key, attribute))
-        raise TypeError(f"unnamed leaf at {key!r}")
-
-    return ".".join(part(key) for key in path)
+    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.priors.protocol import per_frame
+from nuclear_diffusion.priors.protocol import Frames, Sigma, per_frame
 from nuclear_diffusion.types import Frame, Scalar, Video
 
 SEEN = 6
@@ -68,9 +68,7 @@ class DiffusionPrior(eqx.Module):
         if self.stride < 1:
             raise ValueError(f"`stride` must be at least 1, got {self.stride}.")
 
-    def denoise(
-        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
+    def denoise(self, x: Frames, sigma: Sigma) -> Frames:
         """E[x0 | x] for x = x0 + sigma * noise: Tweedie's estimate (eq. 4), one network pass per frame.
 
         `x`: frames in [0, 1] plus noise, any number of leading axes. `sigma`: standard deviation of the noise in the
@@ -94,12 +92,7 @@ class DiffusionPrior(eqx.Module):
         before, after = (observed[np.clip(np.arange(len(observed)) + way, 0, last)] for way in (-apart, apart))
         return Posterior(self, jnp.stack([observed, before, after, *shared], axis=1))
 
-    def _denoise(
-        self,
-        x: Float[Array, "*batch height width"],
-        sigma: float | Float[Array, "..."],
-        seen: Float[Array, "*batch seen height width"] | None,
-    ) -> Float[Array, "*batch height width"]:
+    def _denoise(self, x: Frames, sigma: Sigma, seen: Float[Array, "*batch seen height width"] | None) -> Frames:
         *batch, height, width = x.shape
         sigma = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x)
         flat = (x.reshape(-1, height, width), sigma.reshape(-1))
@@ -142,7 +135,7 @@ class Posterior(eqx.Module):
         """The prior's."""
         return self.prior.sigma_max
 
-    def mean(self) -> Float[Array, "*batch height width"]:
+    def mean(self) -> Frames:
         """The posterior mean E[x0 | y]: the limit of `denoise` for infinite sigma, where x carries no information.
 
         D = m + d F(0; ln(sigma_max) / 4, y), a case included in training.
@@ -150,8 +143,6 @@ class Posterior(eqx.Module):
         shape = (*self.seen.shape[:-3], *self.seen.shape[-2:])
         return self.denoise(jnp.full(shape, self.prior.mean, self.seen.dtype), self.sigma_max)
 
-    def denoise(
-        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
+    def denoise(self, x: Frames, sigma: Sigma) -> Frames:
         """E[x0 | x, y]."""
         return self.prior._denoise(x, sigma, self.seen)

@@ -7,6 +7,12 @@ from jaxtyping import Array, Float
 
 from nuclear_diffusion.types import Scalar, Video
 
+Frames = Float[Array, "*batch height width"]
+"""Frames with any number of leading axes."""
+
+Sigma = float | Scalar | Float[Array, "..."]
+"""Standard deviation of noise in display intensity, one for all frames or one for each."""
+
 
 @runtime_checkable
 class Prior(Protocol):
@@ -22,9 +28,7 @@ class Prior(Protocol):
         """Largest noise standard deviation that the denoiser supports, in display intensity."""
         ...
 
-    def denoise(
-        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
+    def denoise(self, x: Frames, sigma: Sigma) -> Frames:
         """E[x0 | x] for x = x0 + sigma * noise, noise ~ N(0, I)."""
         ...
 
@@ -57,8 +61,6 @@ def knows_haze(prior: Prior) -> TypeGuard[HazeAware]:
     return isinstance(prior, HazeAware) and prior.haze_aware
 
 
-def per_frame(
-    sigma: float | Scalar | Float[Array, "..."], x: Float[Array, "*batch height width"]
-) -> Float[Array, "*batch 1 1"]:
+def per_frame(sigma: Sigma, x: Frames) -> Float[Array, "*batch 1 1"]:
     """`sigma`, a scalar or one value per frame, in a shape that broadcasts with the frames `x`."""
     return jnp.broadcast_to(jnp.asarray(sigma, x.dtype), x.shape[:-2])[..., None, None]

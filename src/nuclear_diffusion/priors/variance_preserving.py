@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.diffusion_prior import CHUNK
-from nuclear_diffusion.priors.protocol import per_frame
+from nuclear_diffusion.priors.protocol import Frames, Sigma, per_frame
 
 
 class VariancePreserving(eqx.Module):
@@ -56,18 +56,14 @@ class VariancePreserving(eqx.Module):
         """Largest sigma / alpha in training, in display intensity."""
         return self.scale * math.tan(math.acos(self.min_signal_rate))
 
-    def denoise(
-        self, x: Float[Array, "*batch height width"], sigma: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
+    def denoise(self, x: Frames, sigma: Sigma) -> Frames:
         """E[x0 | x] for x = x0 + sigma * noise, x0 in [0, 1]; with r = sigma / scale, alpha = (1 + r^2)^(-1/2)."""
         ratio = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x) / self.scale
         centred = (x - self.mean) / self.scale
         noise = self.predict_noise(centred / jnp.sqrt(1 + ratio**2), (ratio**2 / (1 + ratio**2))[..., 0, 0])
         return self.mean + self.scale * (centred - ratio * noise)
 
-    def predict_noise(
-        self, x: Float[Array, "*batch height width"], variance: float | Float[Array, "..."]
-    ) -> Float[Array, "*batch height width"]:
+    def predict_noise(self, x: Frames, variance: Sigma) -> Frames:
         """eps_theta(X_tau) in the network's unit; `variance` is sigma^2, one for all frames or one for each."""
         *batch, height, width = x.shape
         flat, levels = x.reshape(-1, height, width), per_frame(variance, x).reshape(-1, 1, 1)

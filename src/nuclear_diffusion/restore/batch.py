@@ -249,8 +249,8 @@ def keep(record: Record, output: Path) -> None:
 
 
 def records_of(items: Sequence[Item], task: Task, made: dict[str, Record]) -> list[Record | None]:
-    """The records of `items`: those that were `made`, by name, else stored ones of other shards with the task's
-    settings; None where there is none.
+    """The stored records of `items` with the task's settings, of this process or another; else those that were `made`
+    here, by name: another process may have stored one of other settings. None where there is none.
     """
 
     def stored(item: Item) -> Record | None:
@@ -261,7 +261,7 @@ def records_of(items: Sequence[Item], task: Task, made: dict[str, Record]) -> li
         wanted = (item.name, item.place, task.configuration)
         return record if (record.clip, record.source, record.configuration) == wanted else None
 
-    return [made.get(item.name) or stored(item) for item in items]
+    return [stored(item) or made.get(item.name) for item in items]
 
 
 def _path_of(clip: str, output: Path) -> Path:

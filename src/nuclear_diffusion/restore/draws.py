@@ -17,7 +17,7 @@ Differences from the default estimate:
 3. Eq. 8 holds: signal and background add up to Y, apart from noise of variance 1/mu.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import equinox as eqx
@@ -34,7 +34,7 @@ from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.flow import draw_from
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
-from nuclear_diffusion.types import Scalar, Video, VideoLike
+from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 
 class Posterior(NamedTuple):
@@ -199,7 +199,7 @@ def sample_posterior(
     start: VideoLike | None = None,
     window: int = 15,
     overlap: int = 2,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Posterior:
     """Sample p(X, L | Y) of a clip window by window; samples, means and deviations are cross-faded.
 
@@ -234,7 +234,7 @@ def posterior_parts(
     *,
     key: PRNGKeyArray,
     sampler: SplitGibbs | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     once: Once[Posterior] | None = None,
     with_draws: bool = True,
 ) -> Iterator[Posterior]:

@@ -15,7 +15,7 @@ variation of L exceeds the threshold, and L is a single image (benchmarks/result
 `render` turns the estimate into a clip. With a prior that is not haze-aware, `EM` estimates X and L instead.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import equinox as eqx
@@ -33,7 +33,7 @@ from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
 from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.render import STRENGTH, render
-from nuclear_diffusion.types import Video, VideoLike
+from nuclear_diffusion.types import Progress, Video, VideoLike
 
 WINDOW, OVERLAP = 60, 8
 """Frames estimated together (one or two heartbeats), and frames shared by neighbouring windows."""
@@ -65,7 +65,7 @@ def estimate(
     completion: Completion | None = None,
     window: int = WINDOW,
     overlap: int = OVERLAP,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Estimate:
     """Estimate tissue and haze of a clip Y, deterministically; see `nuclear_diffusion.restore.estimate`.
 
@@ -91,7 +91,7 @@ def estimate_parts(
     prior: Prior,
     *,
     completion: Completion | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     once: Once[Estimate] | None = None,
 ) -> Iterator[Estimate]:
     """The estimate of a clip given as consecutive blocks of frames, in parts as its windows are finished."""
@@ -109,11 +109,7 @@ def estimate_parts(
 
 
 def separate(
-    video: VideoLike,
-    prior: Prior,
-    *,
-    strength: float = STRENGTH,
-    progress: Callable[[int, int], None] | None = None,
+    video: VideoLike, prior: Prior, *, strength: float = STRENGTH, progress: Progress | None = None
 ) -> Separation:
     """Separate a clip Y into tissue X and haze L: `estimate`, then `render` at a `strength` in [0, 1].
 

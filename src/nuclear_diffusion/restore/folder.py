@@ -271,11 +271,11 @@ def make_report(recording: Recording, about: About, removed: Removed, seconds: f
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on."""
+def versions(*others: str) -> dict[str, str]:
+    """Versions of the packages that a result depends on, and of others."""
     from nuclear_diffusion.version import __version__
 
-    return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy")}}
+    return {"nuclear-diffusion": __version__, **{name: version(name) for name in ("jax", "jaxlib", "numpy", *others)}}
 
 
 class _Sink(io.FileIO):

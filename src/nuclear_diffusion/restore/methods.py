@@ -23,6 +23,7 @@ from tyro.conf import arg
 
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.text import read_json
+from nuclear_diffusion.types import Progress
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 Frames = Float32[ndarray, "frames size size"]
 """A clip on the prior's grid, display intensity in [0, 1]."""
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total)."""
 
 MOST, LARGEST = 1_000_000, 1e30
 """Largest counts (steps, frames, samples) and largest other settings."""
@@ -153,13 +151,12 @@ class Nuclear(_Settings, frozen=True):
     """Nuclear Diffusion removes the haze fraction estimated with a diffusion prior and a low-rank background."""
 
     prior: PriorName = "echo"
-    strength: Annotated[
-        float, arg(help="How much haze to remove: 0 keeps the input, 1 removes everything that may be haze.")
-    ] = 0.5
-    samples: Annotated[
-        int, arg(help="Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2.")
-    ] = 0
-    seed: Annotated[int, arg(help="Random seed of --samples.")] = 0
+    strength: float = 0.5
+    """How much haze to remove: 0 keeps the input, 1 removes everything that may be haze."""
+    samples: int = 0
+    """Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2."""
+    seed: int = 0
+    """Random seed of --samples."""
 
     title: ClassVar[str] = "Nuclear Diffusion"
     moving: ClassVar[bool] = False
@@ -252,7 +249,8 @@ class Paper(_Settings, frozen=True):
     """Algorithm 1 with the paper's gamma, mu, window and steps, and step sizes just below the limit of divergence."""
 
     prior: PriorName = "echo-blind"
-    mu: Annotated[float, arg(help="Precision of the noise (1 / variance), for intensity in [0, 1].")] = 2.0
+    mu: float = 2.0
+    """Precision of the noise (1 / variance), for intensity in [0, 1]."""
     gamma: Gamma = 1.0
     steps: Steps = 500
     window: Window = 7
@@ -300,10 +298,8 @@ class Zea(_Settings, frozen=True):
     steps: Steps = 500
     window: Window = 7
     overlap: Overlap = 0
-    project: Annotated[
-        Literal["on", "off"],
-        arg(help="Replace pixels whose estimate is brighter than mid grey by the input."),
-    ] = "on"
+    project: Literal["on", "off"] = "on"
+    """Replace pixels whose estimate is brighter than mid grey by the input."""
     seed: Seed = 0
 
     title: ClassVar[str] = "zea"
@@ -341,7 +337,8 @@ class Mmse(_Settings, frozen=True):
     """One pass of the prior's unconditional denoiser."""
 
     prior: PriorName = "echo"
-    sigma: Annotated[float, arg(help="Noise level assumed by the denoiser, for intensity in [0, 1].")] = 0.1
+    sigma: float = 0.1
+    """Noise level assumed by the denoiser, for intensity in [0, 1]."""
 
     title: ClassVar[str] = "MMSE denoiser"
     moving: ClassVar[bool] = False
@@ -378,10 +375,8 @@ class Aware(_Settings, frozen=True):
 class Rpca(_Settings, frozen=True):
     """Robust PCA finds a sparse signal and a low-rank background, without a learned prior."""
 
-    lam: Annotated[
-        float,
-        arg(help="Weight of the signal's L1 norm, relative to the usual 1/sqrt(max(n, p)): n pixels, p frames."),
-    ] = 1.0
+    lam: float = 1.0
+    """Weight of the signal's L1 norm, relative to the usual 1/sqrt(max(n, p)): n pixels, p frames."""
 
     title: ClassVar[str] = "Robust PCA"
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"lam": (1 / 4, 8.0)}

@@ -18,7 +18,7 @@ from nuclear_diffusion.palette import COLORS, DARK
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, eight_bits
 
 LINES = 600
 """Frames of which an image line is shown over time."""
@@ -49,10 +49,9 @@ def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height wi
         caption = _caption(text, width, strip)
         place[:, :strip] = caption[..., None] if rgb else caption
         for target, frame in zip(place[:, strip:], video, strict=True):
-            pixels = np.rint(255 * np.clip(frame, 0, 1))
+            pixels = eight_bits(frame)
             if pixels.shape[:2] != (height, width):
-                image = Image.fromarray(pixels.astype(np.uint8))
-                pixels = np.asarray(image.resize((width, height), Image.Resampling.BOX))
+                pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
             target[...] = pixels[..., None] if rgb and pixels.ndim == 2 else pixels
     return joined
 

@@ -152,22 +152,12 @@ def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float
         axis = _unit(rng.uniform(70, 100))
         up = np.array([axis[1], -axis[0]])  # towards the probe
         lv = Chamber(
-            "lv",
-            np.array([rng.uniform(-2.2, -0.6), rng.uniform(7.0, 8.6)]),
-            axis,
-            vary(4.0),
-            vary(2.3, 0.15),
-            wall,
+            "lv", np.array([rng.uniform(-2.2, -0.6), rng.uniform(7.0, 8.6)]), axis, vary(4.0), vary(2.3, 0.15), wall
         )
         base = lv.centre + 0.98 * lv.length * axis
         la = Chamber("la", base + 1.5 * size * axis - 1.35 * size * up, axis, vary(2.1), vary(1.75), thin)
         ao = Chamber(
-            "ao",
-            base + 1.3 * size * axis + 0.95 * size * up,
-            _unit(rng.uniform(85, 115)),
-            vary(2.6),
-            vary(1.25),
-            0.3,
+            "ao", base + 1.3 * size * axis + 0.95 * size * up, _unit(rng.uniform(85, 115)), vary(2.6), vary(1.25), 0.3
         )
         rv = Chamber(
             "rv",

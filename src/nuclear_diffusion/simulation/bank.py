@@ -3,13 +3,15 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from itertools import repeat
 
 import numpy as np
 from jaxtyping import UInt8
+
+from nuclear_diffusion.types import Progress, eight_bits
 
 from .clip import patient_seed, simulate
 from .findings import some_findings
@@ -22,11 +24,7 @@ def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
     strength, families, findings = some_strength(rng), some_families(rng), some_findings(rng)
     clip = simulate(seed=seed, size=size, times=times, haze=strength, families=families, findings=findings)
-    return _to_uint8(clip.hazy), _to_uint8(clip.clean)
-
-
-def _to_uint8(frames: np.ndarray) -> np.ndarray:
-    return np.round(frames * 255).astype(np.uint8)
+    return eight_bits(clip.hazy), eight_bits(clip.clean)
 
 
 def _start_worker() -> None:
@@ -36,12 +34,7 @@ def _start_worker() -> None:
 
 
 def rendered_patients(
-    patients: int,
-    frames_per_patient: int = 8,
-    *,
-    split: str = "train",
-    size: int = 256,
-    workers: int = 1,
+    patients: int, frames_per_patient: int = 8, *, split: str = "train", size: int = 256, workers: int = 1
 ) -> Generator[UInt8[np.ndarray, "moments 2 size size"], None, None]:
     """Short clips of the first `patients` patients of `split`, clean and hazy, one after the other.
 
@@ -68,7 +61,7 @@ def frame_bank(
     split: str = "train",
     size: int = 256,
     workers: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> UInt8[np.ndarray, "patients moments 2 size size"]:
     """All that `rendered_patients` yields in one array; `progress` is called with (patients done, patients in all)."""
     bank = np.empty((patients, frames_per_patient, 2, size, size), np.uint8)

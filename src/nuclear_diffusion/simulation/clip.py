@@ -1,12 +1,14 @@
 """Simulated patients: a hazy and a clean clip of the same heartbeats, with regions of interest."""
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter1d
+
+from nuclear_diffusion.types import Progress
 
 from .acoustics import Scanner
 from .anatomy import VIEWS, make_anatomy
@@ -66,7 +68,7 @@ def simulate(
     overlay: bool | None = None,
     times: np.ndarray | None = None,
     drift: tuple[float, float] = (0.0, 1.0),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SimulatedClip:
     """Simulate one patient: a beating heart, scanned with and without haze.
 

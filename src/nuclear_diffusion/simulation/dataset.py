@@ -1,7 +1,6 @@
 """Simulated data sets on disk, in the folder layout of the DehazingEcho2025 challenge plus ground truth."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import alone_in, atomic, write
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.text import read_json
+from nuclear_diffusion.types import Progress, eight_bits
 
 from .clip import SimulatedClip, simulate
 
@@ -38,7 +38,7 @@ def write_dataset(
     seed: int = 0,
     frames: int = 60,
     size: int = 256,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Simulate patients and write them as 8-bit PNGs named `patient-{P}-4C-frame-{F}.png`, P and F from 1.
 
@@ -65,13 +65,7 @@ def write_dataset(
             hazy = simulate(seed=seed + number - 1, frames=frames, size=size)
             other = simulate(seed=seed + CLEAN_PATIENTS + number - 1, frames=frames, size=size, haze=0.0)
             _write_patient(directory, number, hazy, other)
-            about = {
-                **request,
-                "patient": number,
-                "view": hazy.view,
-                "fps": hazy.fps,
-                "patient_seed": hazy.seed,
-            }
+            about = {**request, "patient": number, "view": hazy.view, "fps": hazy.fps, "patient_seed": hazy.seed}
             write(record, json.dumps(about, indent=2))
         if progress is not None:
             progress(number, clips)
@@ -98,16 +92,12 @@ def _write_patient(directory: Path, number: int, hazy: SimulatedClip, other: Sim
     masks = np.where(hazy.septum, SEPTUM, np.where(hazy.ventricle, VENTRICLE, 0)).astype(np.uint8)
     for k in range(len(hazy.hazy)):
         name = f"patient-{number}-4C-frame-{k + 1}.png"
-        _write_png(directory / "noisy" / name, _to_uint8(hazy.hazy[k]))
-        _write_png(directory / "truth" / name, _to_uint8(hazy.clean[k]))
+        _write_png(directory / "noisy" / name, eight_bits(hazy.hazy[k]))
+        _write_png(directory / "truth" / name, eight_bits(hazy.clean[k]))
         _write_png(directory / "truth_roi" / name, masks[k])
-        _write_png(directory / "clean" / name, _to_uint8(other.clean[k]))
+        _write_png(directory / "clean" / name, eight_bits(other.clean[k]))
         if k % MASK_EVERY == 0:
             _write_png(directory / "noisy_roi" / name, masks[k])
-
-
-def _to_uint8(frame: Shaped[ndarray, "height width"]) -> Shaped[ndarray, "height width"]:
-    return np.rint(frame * 255).astype(np.uint8)
 
 
 def _write_png(path: Path, image: Shaped[ndarray, "height width"]) -> None:

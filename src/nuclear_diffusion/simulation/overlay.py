@@ -12,11 +12,7 @@ from .haze import Haze, some_families, some_strength
 
 
 def lay_haze(
-    frames: Float[ndarray, "frames size size"],
-    sector: Bool[ndarray, "size size"],
-    *,
-    seed: int,
-    fps: float = 30.0,
+    frames: Float[ndarray, "frames size size"], sector: Bool[ndarray, "size size"], *, seed: int, fps: float = 30.0
 ) -> Float[ndarray, "frames size size"]:
     """Add simulated clutter to clean display frames.
 

@@ -8,29 +8,29 @@ from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
+from numpy.random import Generator
 from PIL import Image
 from scipy.ndimage import binary_closing, binary_fill_holes, gaussian_filter, map_coordinates
 
-BRIGHT_SHARE = 0.5
-"""Fraction of hazy samples that get bright still patches, which are rare in simulation."""
+Planes = Float[np.ndarray, "planes h w"]
+Plane = Float[np.ndarray, "h w"]
+Times = Float[np.ndarray, " planes"]
+"""Of planes, as a fraction of the clip, in [0, 1)."""
 
-FLOOR_SHARE = 0.3
-"""Fraction of hazy samples whose clean and hazy frames get a noise floor, new at each moment: it is not haze."""
-
-TEXTURE_SHARE = 0.45
-"""Fraction of hazy samples that get an additional texture of any grain, still or moving."""
-
-GHOST_SHARE = 0.45
-"""Fraction of hazy samples that get displaced copies of themselves."""
-
-SMOOTH_SHARE = 0.35
-"""Fraction of hazy samples whose clean and hazy frames are smoothed, as by a coarser scanner."""
-
-TONE_SHARE = 0.35
-"""Fraction of hazy samples whose clean and hazy frames get an S-shaped grey map or its reverse."""
-
-UNEVEN_SHARE = 0.35
-"""Fraction of hazy samples whose clean and hazy frames get uneven gain."""
+# Fractions of the hazy samples whose clean and hazy frames are changed, by kind of change.
+FLOOR_SHARE = 0.3  # noise floor, new at each moment: it is not haze
+SMOOTH_SHARE = 0.35  # smoothing, as by a coarser scanner
+TONE_SHARE = 0.35  # S-shaped grey map or its reverse
+UNEVEN_SHARE = 0.35  # uneven gain
+ISLAND_SHARE = 0.3  # small moving pieces of tissue
+# Fraction of the hazy samples without added haze, so that a clear picture is kept as it is; then, of the others, the
+# fractions with haze of each kind.
+UNSPOILED_SHARE = 0.15
+BRIGHT_SHARE = 0.5  # bright still patches, which are rare in simulation
+TEXTURE_SHARE = 0.45  # texture of any grain, still or moving
+GHOST_SHARE = 0.45  # displaced copies of the frame itself
+# Fraction of all samples whose near field is dimmed, so that bright tissue there is not the rule.
+DIM_SHARE = 0.4
 
 BEND = 0.07
 """Largest root mean square displacement when hearts are bent, as a fraction of the side."""
@@ -38,23 +38,10 @@ BEND = 0.07
 MESH = 8
 """Quadrilaterals per side of the mesh that bends them."""
 
-UNSPOILED_SHARE = 0.15
-"""Fraction of hazy samples that get no added haze, so that a clear picture is kept as it is. The fractions with bright
-patches, texture and ghosts are of the others."""
-
-ISLAND_SHARE = 0.3
-"""Fraction of hazy samples whose clean and hazy frames get small moving pieces of tissue."""
-
-DIM_SHARE = 0.4
-"""Fraction of all samples whose near field is dimmed, so that bright tissue there is not the rule."""
-
 
 def augmented(
-    planes: UInt8[np.ndarray, "planes h w"],
-    moments: Shaped[np.ndarray, " shown"],
-    length: int,
-    rng: np.random.Generator,
-) -> Float[np.ndarray, "planes h w"]:
+    planes: UInt8[np.ndarray, "planes h w"], moments: Shaped[np.ndarray, " shown"], length: int, rng: Generator
+) -> Planes:
     """Change the grey levels of all planes, and add haze to the hazy ones; in [0, 1].
 
     `planes`, 0-255: the clean frame of the first of `moments`, then, for pairs, the hazy frames of all. `length`: of
@@ -93,7 +80,7 @@ def augmented(
     return planes
 
 
-def moved(planes: Shaped[np.ndarray, "planes h w"], rng: np.random.Generator) -> Shaped[np.ndarray, "planes h w"]:
+def moved(planes: Shaped[np.ndarray, "planes h w"], rng: Generator) -> Shaped[np.ndarray, "planes h w"]:
     """Shift frames by up to 1/16 of their side and, half of the time, transform them; the border is black.
 
     Pairs are stretched by up to 25 % each way, turned by up to 20 degrees, and bent. Clean frames alone are only
@@ -120,20 +107,14 @@ def moved(planes: Shaped[np.ndarray, "planes h w"], rng: np.random.Generator) ->
     return np.stack([np.asarray(frame) for frame in moved])
 
 
-def _turned_and_stretched(
-    degrees: float, logarithms: tuple[float, float], rng: np.random.Generator
-) -> Float[np.ndarray, "2 2"]:
+def _turned_and_stretched(degrees: float, logarithms: tuple[float, float], rng: Generator) -> Float[np.ndarray, "2 2"]:
     """The inverse of a random rotation by up to `degrees` and a stretch along x and y."""
     angle, stretch = np.deg2rad(rng.uniform(-degrees, degrees)), np.exp(rng.uniform(*logarithms, 2))
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / stretch[:, None]
 
 
 def _bent(
-    shape: tuple[int, int],
-    back: Float[np.ndarray, "2 2"],
-    corner: Float[np.ndarray, " 2"],
-    bend: float,
-    rng: np.random.Generator,
+    shape: tuple[int, int], back: Float[np.ndarray, "2 2"], corner: Float[np.ndarray, " 2"], bend: float, rng: Generator
 ) -> list[tuple[tuple[int, ...], tuple[float, ...]]]:
     """Pillow's mesh for x -> `back` x + `corner` plus a smooth displacement of about `bend` of the side."""
     rows, columns = (np.rint(np.linspace(0, side, MESH + 1)).astype(int) for side in shape)
@@ -142,18 +123,13 @@ def _bent(
     source = knots @ back.T + corner + bend * shape[0] * noise / noise.std()
     to, whence = knots.tolist(), source.tolist()
     return [
-        (
-            (*to[i][j], *to[i + 1][j + 1]),
-            (*whence[i][j], *whence[i + 1][j], *whence[i + 1][j + 1], *whence[i][j + 1]),
-        )
+        ((*to[i][j], *to[i + 1][j + 1]), (*whence[i][j], *whence[i + 1][j], *whence[i + 1][j + 1], *whence[i][j + 1]))
         for i in range(MESH)
         for j in range(MESH)
     ]
 
 
-def _dim_near_field(
-    planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
+def _dim_near_field(planes: Planes, rng: Generator) -> Planes:
     """Lower gain near the probe in all planes: a shift on the logarithmic grey scale."""
     height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -163,9 +139,7 @@ def _dim_near_field(
     return _brightened(planes, -shift)
 
 
-def _with_uneven_gain(
-    planes: Float[np.ndarray, "planes h w"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
+def _with_uneven_gain(planes: Planes, rng: Generator) -> Planes:
     """Shadows and poor contact: the same smooth shifts on the logarithmic grey scale in all planes."""
     height, width = planes.shape[1:]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -178,16 +152,12 @@ def _with_uneven_gain(
     return _brightened(planes, shift)
 
 
-def _brightened(
-    planes: Float[np.ndarray, "planes h w"], shift: Float[np.ndarray, "h w"]
-) -> Float[np.ndarray, "planes h w"]:
+def _brightened(planes: Planes, shift: Plane) -> Planes:
     """Add `shift` on the logarithmic grey scale, within the display's range; black stays black."""
     return np.where(planes > 0, np.clip(planes + shift, 1 / 255, 1), 0).astype(np.float32)
 
 
-def _with_noise_floor(
-    planes: Float[np.ndarray, "planes h w"], moments: Shaped[np.ndarray, " planes"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
+def _with_noise_floor(planes: Planes, moments: Shaped[np.ndarray, " planes"], rng: Generator) -> Planes:
     """Add speckle all over the picture, the same in planes of the same moment; amplitudes add."""
     texture, beta = _speckle(planes.shape[1:], rng)
     level = rng.uniform(0.0, 0.5)
@@ -195,9 +165,7 @@ def _with_noise_floor(
     return _laid_over(planes, (level + np.roll(texture, tuple(place[k]), (0, 1)) for k in moments), beta)
 
 
-def _with_islands(
-    planes: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
+def _with_islands(planes: Planes, times: Times, rng: Generator) -> Planes:
     """Add two to six small moving pieces of bright tissue, the same in planes of the same time; amplitudes add.
 
     Unlike haze, their speckle moves with them and their edges are sharp.
@@ -220,9 +188,7 @@ def _with_islands(
     return _laid_over(planes, (np.roll(piece, tuple(shift), (0, 1)) for shift in shifts), beta)
 
 
-def _with_ghost(
-    hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
+def _with_ghost(hazy: Planes, times: Times, rng: Generator) -> Planes:
     """Add one to three displaced copies of each frame, possibly turned, stretched, mirrored or smeared; amplitudes add.
 
     They are mostly weaker, in all or a part of the picture, still or moving.
@@ -239,9 +205,7 @@ def _with_ghost(
     return hazy
 
 
-def _displaced(
-    planes: Float[np.ndarray, "planes h w"], travel: Float[np.ndarray, "planes 2"], rng: np.random.Generator
-) -> Iterable[Float[np.ndarray, "h w"]]:
+def _displaced(planes: Planes, travel: Float[np.ndarray, "planes 2"], rng: Generator) -> Iterable[Plane]:
     """Shift each plane and, half of the time, change its shape; -1 outside the shifted plane."""
     height, width = planes.shape[1:]
     back = np.eye(2)
@@ -257,13 +221,8 @@ def _displaced(
         yield np.asarray(image.transform((width, height), Image.Transform.AFFINE, place, method, fillcolor=-1))
 
 
-def _with_texture(
-    hazy: Float[np.ndarray, "planes h w"], times: Float[np.ndarray, " planes"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
-    """Add a speckle texture of any grain, still or moving, in a part of the picture that may move too; amplitudes add.
-
-    `times`: of the planes, as a fraction of the clip, in [0, 1).
-    """
+def _with_texture(hazy: Planes, times: Times, rng: Generator) -> Planes:
+    """Add speckle of any grain, still or moving, in a part of the picture that may move too; amplitudes add."""
     texture, beta = _speckle(hazy.shape[1:], rng)
     level = rng.uniform(0.1, 0.75) - rng.uniform(0.05, 0.25) * _place(hazy.shape[1:], rng)
     reach = rng.random() * rng.uniform(-30, 30, 2)  # large steps look like new grain
@@ -287,9 +246,7 @@ def _beams(shape: tuple[int, int]) -> Float[np.ndarray, "2 h w"]:
     return np.clip([range_, width * (0.5 + angle / (np.pi / 2))], 0, [[[height - 1]], [[width - 1]]])
 
 
-def _laid_over(
-    planes: Float[np.ndarray, "planes h w"], clutter: Iterable[Float[np.ndarray, "h w"]], beta: float
-) -> Float[np.ndarray, "planes h w"]:
+def _laid_over(planes: Planes, clutter: Iterable[Plane], beta: float) -> Planes:
     """Add clutter to each plane inside the picture: greys a and b give log(exp(beta a) + exp(beta b)) / beta.
 
     This adds amplitudes on a logarithmic grey scale of R decibels, with beta = R ln(10) / 20.
@@ -304,7 +261,7 @@ def _laid_over(
     return np.where(lit, np.clip(out, 0, 1), planes).astype(np.float32)
 
 
-def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Float[np.ndarray, "h w"], float]:
+def _speckle(shape: tuple[int, int], rng: Generator) -> tuple[Plane, float]:
     """Speckle of any grain around grey 0, and beta of `_laid_over`."""
     beta = rng.uniform(40, 80) * np.log(10) / 20
     grain = np.exp(rng.uniform(np.log(0.6), np.log(6), 2))
@@ -314,7 +271,7 @@ def _speckle(shape: tuple[int, int], rng: np.random.Generator) -> tuple[Float[np
     return np.log(np.maximum(speckle / np.median(speckle), 1e-3)) / beta, beta
 
 
-def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray, "h w"]:
+def _place(shape: tuple[int, int], rng: Generator) -> Plane:
     """Squared distance from a random cloud, wedge, band or comb: 0 in its middle, 1 at its edge."""
     height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -332,16 +289,14 @@ def _place(shape: tuple[int, int], rng: np.random.Generator) -> Float[np.ndarray
     return (distance / reach) ** 2
 
 
-def _travel(times: Float[np.ndarray, " planes"], rng: np.random.Generator) -> Float[np.ndarray, " planes"]:
+def _travel(times: Times, rng: Generator) -> Times:
     """Oscillation in [-1, 1], or no motion."""
     if rng.random() < 0.4:
         return np.zeros(len(times))
     return np.sin(2 * np.pi * rng.uniform(0.2, 1.5) * times + rng.uniform(0, 2 * np.pi))
 
 
-def _with_bright_clutter(
-    hazy: Float[np.ndarray, "planes h w"], rng: np.random.Generator
-) -> Float[np.ndarray, "planes h w"]:
+def _with_bright_clutter(hazy: Planes, rng: Generator) -> Planes:
     """Add the same one to three still patches to all hazy frames, up to saturation, often at the probe.
 
     Half of the time grey values add (eq. 8: Y = L + X) and each patch is a Gaussian. Otherwise amplitudes add, and
@@ -380,6 +335,6 @@ def _with_bright_clutter(
     return _laid_over(hazy, [clutter] * len(hazy), beta)
 
 
-def _lit(planes: Float[np.ndarray, "planes h w"]) -> Bool[np.ndarray, "h w"]:
+def _lit(planes: Planes) -> Bool[np.ndarray, "h w"]:
     """The picture, including black cavities inside it."""
     return binary_fill_holes(binary_closing(planes.max(0) > 0, iterations=2)) | (planes.max(0) > 0)

@@ -27,14 +27,14 @@ from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
-from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
+from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.simulation.bank import rendered_patients
 from nuclear_diffusion.text import read_json, require_file
 from nuclear_diffusion.training.data import Bank, pack_clips
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Progress, eight_bits
 
 FEW_CLIPS = 4
 """Fewest clips per reading process; with fewer, starting the process does not pay."""
@@ -201,7 +201,7 @@ def _fitted(
             if isinstance(fitted, str):
                 left_out.append(fitted)
             elif teacher is None:
-                yield patient_of(source.name), _bytes(fitted.frames[_some(len(fitted.frames), each)])
+                yield patient_of(source.name), eight_bits(fitted.frames[_some(len(fitted.frames), each)])
             else:
                 indices = short_clips(len(fitted.frames))
                 chosen = fitted.frames[indices[_some(len(indices), each)]]
@@ -216,7 +216,7 @@ def _fitted(
                     [fitted.fps / max(1, len(fitted.frames) / MOMENTS)] * len(seeds),
                 )
                 pairs = zip([*cleaned, *cleaned], laid, strict=True)
-                yield patient_of(source.name), np.stack([np.stack([_bytes(c), h], axis=1) for c, h in pairs])
+                yield patient_of(source.name), np.stack([np.stack([eight_bits(c), h], axis=1) for c, h in pairs])
             if progress is not None:
                 progress(done, len(sources))
 
@@ -238,11 +238,7 @@ def _cleaned(frames: Float32[ndarray, "moments size size"], teacher: DiffusionPr
 def _hazy(
     frames: Float32[ndarray, "moments size size"], sector: Mask, seed: int, fps: float
 ) -> UInt8[ndarray, "moments size size"]:
-    return _bytes(lay_haze(frames, sector, seed=seed, fps=fps))
-
-
-def _bytes(frames: Float32[ndarray, "frames *any size"]) -> UInt8[ndarray, "frames *any size"]:
-    return np.rint(255 * np.clip(frames, 0, 1)).astype(np.uint8)
+    return eight_bits(lay_haze(frames, sector, seed=seed, fps=fps))
 
 
 def _some(count: int, most: int) -> Int[ndarray, " chosen"]:

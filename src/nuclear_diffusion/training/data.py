@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.types import eight_bits
 
 
 class Bank(NamedTuple):
@@ -72,5 +73,5 @@ def letterbox(frame: Float[np.ndarray, "height width"], size: int) -> UInt8[np.n
         frame = np.asarray(image.resize((columns, rows), Image.Resampling.BICUBIC))
     out = np.zeros((size, size), np.uint8)
     top, left = (size - rows) // 2, (size - columns) // 2
-    out[top : top + rows, left : left + columns] = np.rint(255 * np.clip(frame, 0, 1))
+    out[top : top + rows, left : left + columns] = eight_bits(frame)
     return out

@@ -23,8 +23,9 @@ from nuclear_diffusion.measure.bootstrap import Interval
 from nuclear_diffusion.measure.datasets import find_dataset
 from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.priors.protocol import Prior
-from nuclear_diffusion.restore.clip import PRIOR_SIZE, Progress
+from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.types import Progress
 
 FIRST = 600_000
 """Index of the first simulated patient in the development split; no table uses these patients."""
@@ -40,21 +41,19 @@ class Kind(NamedTuple):
     """Clips of one kind, and their scores with the prior that training starts from."""
 
     name: str
-    clips: list[Regions]
+    clips: Sequence[Regions]
     start: Front
-
-    @property
-    def masked(self) -> bool:
-        """Whether any clip has masks of septum and ventricle."""
-        return _masked(self.start)
 
 
 class Judge:
     """Measures a prior's gain over the one that training starts from, on several kinds of hazy clips."""
 
     def __init__(self, kinds: Mapping[str, Sequence[Regions]], start: Prior):
-        self._chosen_by = [_kind(name, _every_second(clips, 0), start) for name, clips in kinds.items()]
-        self._told = [_kind(name, _every_second(clips, 1) or clips, start) for name, clips in kinds.items()]
+        def scored(first: int) -> list[Kind]:
+            chosen = {name: _every_second(clips, first) or clips for name, clips in kinds.items()}
+            return [Kind(name, clips, front_of(clips, start)) for name, clips in chosen.items()]
+
+        self._chosen_by, self._told = scored(0), scored(1)
 
     @property
     def columns(self) -> list[str]:
@@ -67,7 +66,7 @@ class Judge:
         gCNR is the mean at equal change of tissue (`LEVELS`); the other scores are at the default strength.
         """
         found = [(kind, front_of(kind.clips, prior)) for kind in self._chosen_by]
-        gains = [gain(front, kind.start).mean for kind, front in found if kind.masked]
+        gains = [gain(front, kind.start).mean for kind, front in found if _masked(kind.start)]
         scores = {"gain": float(np.mean(gains))}
         for kind, front in found:
             scores |= {f"{kind.name}_{name}": value for name, value in _summary(front).items()}
@@ -78,7 +77,7 @@ class Judge:
         sentences = []
         for kind in self._told:
             front = front_of(kind.clips, prior)
-            gained = gain(front, kind.start) if kind.masked else None
+            gained = gain(front, kind.start) if _masked(kind.start) else None
             sentences.append(_sentence(kind, _summary(front), _summary(kind.start), gained, name))
         return sentences
 
@@ -90,11 +89,8 @@ def _every_second(clips: Sequence[Regions], first: int) -> list[Regions]:
 
 
 def _masked(front: Front) -> bool:
+    """Whether any clip has masks of septum and ventricle."""
     return bool(np.isfinite(front["gcnr"]).any())
-
-
-def _kind(name: str, clips: Sequence[Regions], start: Prior) -> Kind:
-    return Kind(name, list(clips), front_of(clips, start))
 
 
 def _summary(front: Front) -> dict[str, float]:

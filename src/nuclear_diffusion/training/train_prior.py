@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
 from nuclear_diffusion.training.loop import Progress, train
 from nuclear_diffusion.training.request import Request
+from nuclear_diffusion.types import Bar
 
 STEPS, MORE_STEPS = 20_000, 2_400
 """Length of a run from random weights and from a prior: about five hours and one hour on two cores."""
@@ -40,9 +41,6 @@ SHIPPED = "echo"
 
 BYTES_PER_WEIGHT = 4 * 5
 """Weights, moving average, two moments and gradient in float32. A level has at least four 3 x 3 convolutions."""
-
-Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
-"""Makes a progress bar with a title."""
 
 
 class Trained(NamedTuple):

@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped, UInt8, UInt16
 from numpy import ndarray
 
 from nuclear_diffusion.restore.render import STRENGTH, WIDTH
+from nuclear_diffusion.types import eight_bits
 
 DEVIATIONS = 4
 """Standard deviations are shown this many times as bright."""
@@ -101,4 +102,4 @@ def source(name: str) -> str:
 
 def to_bytes(video: Shaped[ndarray, "frames height width *rgb"]) -> UInt8[ndarray, "frames height width *rgb"]:
     """[0, 1] to 0 to 255, rounded; bytes stay."""
-    return video if video.dtype == np.uint8 else np.rint(255 * np.clip(video, 0, 1)).astype(np.uint8)
+    return video if video.dtype == np.uint8 else eight_bits(video)
