@@ -216,6 +216,24 @@ def test_names_of_all_kinds_are_in_the_summary(tmp_path, out, separations, capsy
     assert "left for other shards" not in said.err
 
 
+def test_results_are_not_written_flat_among_the_clips(folder, separations, capsys):
+    """The next run would take them for clips."""
+    assert main(command(folder, folder, "--flat", "--write", "mp4")) == 2
+    assert "change -o" in capsys.readouterr().err
+    assert separations.seen == []
+
+
+def test_the_record_of_whoever_ended_last_counts(folder, out):
+    """Of two processes, one finds a clip locked that the other finishes later."""
+    items, task = items_of([folder]), batch.Task(out, Rpca())
+    mine = {item.name: task.failed(item, "It is being written.") for item in items}
+    for item, state in zip(items[1:], ("done", "done", "other settings"), strict=True):
+        configuration = task.configuration if state == "done" else state
+        batch.keep(Record(item.name, "done", item.place, configuration), out)
+    found = batch.records_of(items, task, mine)
+    assert [record and record.state for record in found] == ["failed", "done", "done", "failed"]
+
+
 def test_one_clip_leaves_no_summary(folder, out, separations):
     assert main(command(folder / "b.npz", out)) == 0
     assert [path.name for path in out.iterdir()] == ["b"]
@@ -368,7 +386,7 @@ def test_tasks_within_a_task_speak_alone_and_whole_lines(monkeypatch):
         with say.progress("inner"):
             for _ in range(10):
                 say.note("note")
-        before = log.getvalue()
+            before = log.getvalue()
         time.sleep(0.2)
     assert {re.sub(r" .*", "", line) for line in before.splitlines()} == {"inner:", "note:"}
     assert "outer: " in log.getvalue()
