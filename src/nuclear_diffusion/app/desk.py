@@ -28,10 +28,10 @@ from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, dehaze_recordi
 from nuclear_diffusion.restore.color import recolored
 from nuclear_diffusion.restore.folder import holds_result, open_result
 from nuclear_diffusion.restore.frames import blocks_of, survey
-from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, as_dict, from_dict
+from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
 from nuclear_diffusion.restore.render import WIDTH, render
 from nuclear_diffusion.restore.run import LoadedPrior, prior_of
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Progress
 from nuclear_diffusion.view.film import Film, film_of
 
 

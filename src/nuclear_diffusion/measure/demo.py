@@ -28,8 +28,7 @@ from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, prior_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.types import Bar, Progress
 
-PATIENT, FRAMES = 0, 40
-"""Index of the simulated patient in the test split, and its number of frames."""
+PATIENT, FRAMES = 0, 40  # index of the simulated patient in the test split, and its number of frames
 
 SHOWN = ("gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "flicker_b", "bright_lost", "seconds")
 """The scores in the table and the report, in this order."""
@@ -73,11 +72,9 @@ def run_demo(output: Path, *, progress_bar: Bar, silent: bool = False) -> dict[s
 class Compared(NamedTuple):
     """One method on one patient."""
 
-    method: str
-    """`hazy`, `clean`, or one of the methods."""
+    method: str  # `hazy`, `clean`, or one of the methods
     signal: Float32[ndarray, "frames height width"]
-    scores: dict[str, float]
-    """`scores.score`, and `seconds` per frame."""
+    scores: dict[str, float]  # `scores.score`, and `seconds` per frame
 
 
 def compare(
@@ -89,8 +86,13 @@ def compare(
 ) -> Iterator[Compared]:
     """The hazy input, each of `methods` through the whole pipeline, and the clean clip."""
     yield Compared(HAZY, simulated.hazy, {**score(simulated, simulated.hazy), "seconds": 0.0})
-    for name, method in methods.items():
-        dehazed = dehaze_clip(as_clip(simulated), method, loaded.prior, progress=progress)
+    for before, (name, method) in enumerate(methods.items()):
+
+        def tell(done: int, total: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before * total + done, len(methods) * total)
+
+        dehazed = dehaze_clip(as_clip(simulated), method, loaded.prior, progress=tell)
         seconds = dehazed.seconds / len(simulated.hazy)
         yield Compared(name, dehazed.signal, {**score(simulated, dehazed.signal), "seconds": seconds})
     yield Compared(CLEAN, simulated.clean, {**score(simulated, simulated.clean), "seconds": 0.0})

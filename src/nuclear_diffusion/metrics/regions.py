@@ -10,8 +10,7 @@ import numpy as np
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
 
-GCNR_BINS = 256
-"""Histogram bins of the challenge's gCNR."""
+GCNR_BINS = 256  # histogram bins of the challenge's gCNR
 
 
 def gcnr(image: Images, mask_a: Region, mask_b: Region) -> float:
