@@ -371,7 +371,8 @@ def test_against_zea_itself(tmp_path):
         theirs = fixtures.run_zea(model, y, seed=7, n_steps=500, initial_step=450, hard_project=project)
         noise = jnp.asarray(theirs["noise"])
         sampler = Zea(n_steps=500, initial_step=450, project=project)
-        ours = sampler(jnp.asarray(y), prior, NuclearNorm(1.0), key=KEY, noise=noise)
+        sampled = sampler.sample(jnp.asarray(y), prior, NuclearNorm(1.0), key=KEY, noise=noise)
+        ours = sampler.finish(jnp.asarray(y), sampled)
         np.testing.assert_allclose(2 * ours.signal - 1, theirs["tissue"], rtol=0, atol=ROUNDING)
         np.testing.assert_allclose(2 * ours.background - 1, theirs["haze"], rtol=0, atol=ROUNDING)
 

@@ -38,19 +38,12 @@ def read_json(
     nonfinite: bool = False,
     explain: Callable[[msgspec.ValidationError], str] = reason,
 ) -> T:
-    """The content of a JSON file as `kind`, a type that msgspec can check.
+    """The content of a JSON file as `kind`, a type that msgspec can check; it ignores unknown fields by default.
 
-    Args:
-        path: the file.
-        kind: the type of the content; unknown fields are ignored unless the type forbids them.
-        what: the content in words, as in "{path} is not a settings file".
-        advice: what to do about a damaged file.
-        max_bytes: largest size of the file.
-        nonfinite: accept NaN and Infinity, which strict JSON does not have.
-        explain: puts a wrong field or value into words.
-
-    Raises:
-        InputError: the file cannot be read, is too large or nested too deeply, is not JSON or not a `kind`.
+    For errors, `what` is the content in words, as in "{path} is not a settings file", `advice` what to do about a
+    damaged file, and `explain` puts a wrong field or value into words. `nonfinite` accepts NaN and Infinity, which
+    strict JSON does not have. Raises `InputError` if the file cannot be read, is larger than `max_bytes` or nested too
+    deeply, is not JSON or not a `kind`.
     """
     content = read_bytes(path, what, max_bytes=max_bytes)
     return decode_json(content, kind, str(path), what, advice, nonfinite=nonfinite, explain=explain)

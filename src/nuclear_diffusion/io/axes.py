@@ -18,15 +18,10 @@ _BLOCK = 16 * 2**20
 def of_array(
     path: Path, kind: str, array: Any, *, named: str | None = None, usual: str = "THW", **about: Any
 ) -> Stored:
-    """The clip in an array, frame by frame.
+    """The clip in an array, frame by frame; `path` is named in messages, `kind` and `about` are of `Stored`.
 
-    Args:
-        path: named in messages.
-        kind: as in `Stored`.
-        array: anything with a shape, a dtype and slices: an array, a memory map, a dataset in an HDF5 file.
-        named: the axes as the user names them, as in `Reading`.
-        usual: the order that the format has: "THW", or "HWT" for MATLAB.
-        about: more of `Stored`.
+    `array` is anything with a shape, a dtype and slices: an array, a memory map, a dataset in an HDF5 file. `named` are
+    the axes as in `Reading`, `usual` the order that the format has: "THW", or "HWT" for MATLAB.
     """
     shape = tuple(int(side) for side in array.shape)
     order, notes = find_axes(path, shape, named, usual)

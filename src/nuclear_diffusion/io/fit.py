@@ -23,20 +23,15 @@ class Fit:
     clip's frame. Resampling is bicubic, with anti-aliasing when shrinking. Pixels outside the mask are first replaced
     by the nearest value inside, so that neither black nor burned-in text bleeds over the edge. Priors are trained with
     the apex at the top, so a sector with its apex at the bottom is turned over.
-
-    Attributes:
-        mask: (size, size), the sector in the prior's frame.
-        source: (h, w), the sector in the clip's frame.
-        top, left, side: the window, in pixels of the clip; `top` and `left` may be negative.
-        inverted: whether the clip shows the apex at the bottom; the window is in the frame turned over then.
     """
 
-    mask: Bool[ndarray, "size size"]
-    source: Mask
+    mask: Bool[ndarray, "size size"]  # (size, size), the sector in the prior's frame
+    source: Mask  # (h, w), the sector in the clip's frame
+    # top, left, side: the window, in pixels of the clip; `top` and `left` may be negative
     top: int
     left: int
     side: int
-    inverted: bool
+    inverted: bool  # whether the clip shows the apex at the bottom; the window is in the frame turned over then
     _outward: Int[ndarray, "axis height width"] = field(repr=False)
     _inward: Int[ndarray, "axis size size"] = field(repr=False)
 

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import TypeVar
 import av.logging
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.memory import total_memory
 
 T = TypeVar("T")
 
@@ -69,12 +69,7 @@ def _quiet() -> Iterator[None]:
 
 def memory_limit(max_bytes: int | None) -> int:
     """Bytes that one clip may take: `max_bytes`, or half of the machine's memory."""
-    if max_bytes is not None:
-        return max_bytes
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):  # not a Unix
-        return 8 * 1024**3
+    return total_memory() // 2 if max_bytes is None else max_bytes
 
 
 def check_size(path: Path, shape: Sequence[int], itemsize: int, max_bytes: int | None) -> None:

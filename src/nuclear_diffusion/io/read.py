@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nuclear_diffusion.io.clip import Clip, Reading
-from nuclear_diffusion.io.formats import Frames, files_of, find_clips
-from nuclear_diffusion.io.recording import DEFAULT_FPS, Recording, open_clip, read_clip
+from nuclear_diffusion.io.formats import Frames, files_of
+from nuclear_diffusion.io.recording import read_clip
 
 
 def read_video(path: str | Path | Frames, reading: Reading | None = None) -> Clip:
@@ -34,16 +34,3 @@ def read_frames(files: Sequence[Path], reading: Reading | None = None) -> Clip:
     if not files:
         raise ValueError("`files` must name at least one image, got none.")
     return read_clip(files_of(files), reading)
-
-
-__all__ = [
-    "DEFAULT_FPS",
-    "Clip",
-    "Frames",
-    "Reading",
-    "Recording",
-    "find_clips",
-    "open_clip",
-    "read_frames",
-    "read_video",
-]

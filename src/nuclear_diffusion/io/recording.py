@@ -24,37 +24,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """A clip that is decoded as it is needed, from the start, as often as it is needed.
+    """A clip that is decoded as it is needed, from the start, as often as it is needed."""
 
-    Attributes:
-        shape: (frames, height, width).
-        fps: frames per second; 30 if the file does not say.
-        colored: whether the input is in colour.
-        region: as in `Clip`.
-        name: as in `Clip`.
-        source: the path as given.
-        decode: called with a length, decodes the clip in consecutive blocks of at most this many frames.
-        files, levels, notes: as in `Clip`.
-        kind: the format in words.
-        axes: the order of the stored axes.
-        range: the stored values of black and white.
-        max_bytes: the largest clip to hold in memory.
-    """
-
-    shape: tuple[int, int, int]
-    fps: float
-    colored: bool
-    region: Mask | Regions | None
-    name: str
-    source: Path
+    shape: tuple[int, int, int]  # (frames, height, width)
+    fps: float  # frames per second; 30 if the file does not say
+    colored: bool  # whether the input is in colour
+    region: Mask | Regions | None  # as in `Clip`
+    name: str  # as in `Clip`
+    source: Path  # the path as given
+    # called with a length, decodes the clip in consecutive blocks of at most this many frames
     decode: Callable[[int], Iterator[Clip]]
+    # files, levels, notes: as in `Clip`
     files: tuple[Path, ...] | None = None
     levels: Levels | None = None
     notes: tuple[str, ...] = ()
-    kind: str = "an array"
-    axes: str = "THW"
-    range: tuple[float, float] = (0.0, 1.0)
-    max_bytes: int | None = None
+    kind: str = "an array"  # the format in words
+    axes: str = "THW"  # the order of the stored axes
+    range: tuple[float, float] = (0.0, 1.0)  # the stored values of black and white
+    max_bytes: int | None = None  # the largest clip to hold in memory
 
     def __len__(self) -> int:
         return self.shape[0]

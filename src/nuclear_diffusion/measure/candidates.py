@@ -14,8 +14,7 @@ from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.methods import Aware, Method, Mmse, Nuclear, Rpca, as_dict
 from nuclear_diffusion.restore.run import prior_of
 
-HAZY, CLEAN = "hazy", "clean"
-"""Names of the input and the truth."""
+HAZY, CLEAN = "hazy", "clean"  # names of the input and the truth
 
 TUNED_LAM = 0.35
 """Robust PCA's lambda with the best PSNR on development patients of 10 frames, in units of 1/sqrt(max(n, p))."""
@@ -41,21 +40,13 @@ METHODS: dict[str, Method] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method with its settings.
+    """A method with its settings."""
 
-    Attributes:
-        name: unique in a study, and part of file names.
-        settings: None for the hazy input itself.
-        prior_sha256: of the weights, if any.
-        size: side of the frames on the prior's grid, pixels.
-        varied: the method whose strength this candidate varies; None for the candidates of the tables.
-    """
-
-    name: str
-    settings: Method | None
-    prior_sha256: str | None = None
-    size: int = PRIOR_SIZE
-    varied: str | None = None
+    name: str  # unique in a study, and part of file names
+    settings: Method | None  # None for the hazy input itself
+    prior_sha256: str | None = None  # of the weights, if any
+    size: int = PRIOR_SIZE  # side of the frames on the prior's grid, pixels
+    varied: str | None = None  # the method whose strength this candidate varies; None for the candidates of the tables
 
     @property
     def configuration(self) -> dict[str, Any]:

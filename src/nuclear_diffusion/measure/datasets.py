@@ -27,17 +27,14 @@ from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.text import MAX_BYTES, read_json, read_lines, require_file
 from nuclear_diffusion.types import Mask
 
-NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"
-"""Default folders of a data set."""
+NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"  # default folders of a data set
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp")
 MOVIES = (".dcm", ".dicom", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".tif", ".tiff", ".npz", ".npy")
 MOVIES += (".h5", ".hdf5", ".mha")
 LABELS = {"septum": SEPTUM, "a": SEPTUM, "ventricle": VENTRICLE, "b": VENTRICLE}
 """Labels of LabelMe polygons, in any case."""
-
-MOST_POINTS = 5000
-"""Most points of the polygons in one LabelMe file, which bounds the time to fill them."""
+MOST_POINTS = 5000  # most points of the polygons in one LabelMe file, which bounds the time to fill them
 
 _NUMBERED = re.compile(r"(?P<clip>.*?)[-_. ]*(?:frame)?[-_. ]*(?P<number>\d+)", re.IGNORECASE)
 
@@ -75,10 +72,8 @@ class Loaded(NamedTuple):
     """A case in memory."""
 
     clip: Clip
-    numbers: tuple[int, ...]
-    """The number of each frame, ascending, with gaps for missing frames."""
-    annotations: dict[int, Annotation]
-    """By frame number, without frames that have no region."""
+    numbers: tuple[int, ...]  # the number of each frame, ascending, with gaps for missing frames
+    annotations: dict[int, Annotation]  # by frame number, without frames that have no region
     truth: Float32[ndarray, "frames height width"] | None
 
 
@@ -98,23 +93,15 @@ def as_clip(simulated: SimulatedClip) -> Clip:
 
 @dataclass(frozen=True)
 class Case:
-    """One hazy clip of a data set with its masks and, if known, its truth: paths only.
+    """One hazy clip of a data set with its masks and, if known, its truth: paths only."""
 
-    Attributes:
-        name: the clip's name.
-        patient: the patient's name; clips named `patient-3-...` all belong to patient-3.
-        frames: (number, file) of each frame, ascending; or the path of a movie, whose frames count from 1.
-        masks: (number, file) of each annotated frame.
-        truth: the haze-free clip, as `frames`; None if unknown.
-        fps: frames per second, if known.
-    """
-
-    name: str
-    patient: str
+    name: str  # the clip's name
+    patient: str  # the patient's name; clips named `patient-3-...` all belong to patient-3
+    # (number, file) of each frame, ascending; or the path of a movie, whose frames count from 1
     frames: tuple[tuple[int, Path], ...] | Path
-    masks: tuple[tuple[int, Path], ...]
-    truth: tuple[tuple[int, Path], ...] | Path | None = None
-    fps: float | None = None
+    masks: tuple[tuple[int, Path], ...]  # (number, file) of each annotated frame
+    truth: tuple[tuple[int, Path], ...] | Path | None = None  # the haze-free clip, as `frames`; None if unknown
+    fps: float | None = None  # frames per second, if known
 
     def read(self) -> Loaded:
         """Read frames, masks and truth. Raises `InputError` if they are unreadable or do not match."""
@@ -140,10 +127,8 @@ class Dataset(NamedTuple):
     """The clips of a data set."""
 
     cases: tuple[Case, ...]
-    clean: tuple[tuple[Path, ...], ...]
-    """Frames of each clean clip of other people, if there are any."""
-    notes: tuple[str, ...]
-    """One sentence for each part that was left out."""
+    clean: tuple[tuple[Path, ...], ...]  # frames of each clean clip of other people, if there are any
+    notes: tuple[str, ...]  # one sentence for each part that was left out
 
 
 def find_dataset(

@@ -28,8 +28,7 @@ from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, prior_of
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.types import Bar, Progress
 
-PATIENT, FRAMES = 0, 40
-"""Index of the simulated patient in the test split, and its number of frames."""
+PATIENT, FRAMES = 0, 40  # index of the simulated patient in the test split, and its number of frames
 
 SHOWN = ("gcnr", "ks_a", "ks_b", "ks_truth", "psnr", "ssim", "flicker_b", "bright_lost", "seconds")
 """The scores in the table and the report, in this order."""
@@ -73,11 +72,9 @@ def run_demo(output: Path, *, progress_bar: Bar, silent: bool = False) -> dict[s
 class Compared(NamedTuple):
     """One method on one patient."""
 
-    method: str
-    """`hazy`, `clean`, or one of the methods."""
+    method: str  # `hazy`, `clean`, or one of the methods
     signal: Float32[ndarray, "frames height width"]
-    scores: dict[str, float]
-    """`scores.score`, and `seconds` per frame."""
+    scores: dict[str, float]  # `scores.score`, and `seconds` per frame
 
 
 def compare(

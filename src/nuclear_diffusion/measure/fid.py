@@ -19,18 +19,15 @@ from nuclear_diffusion.measure.scores import LEVELS
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.types import Progress, eight_bits
 
-BATCH = 16
-"""Frames per pass of the network."""
+BATCH = 16  # frames per pass of the network
 
 
 class Network(NamedTuple):
     """A network that computes features of frames."""
 
     path: Path
-    sha256: str
-    """Of the file."""
-    session: Any
-    """An `onnxruntime.InferenceSession`."""
+    sha256: str  # of the file
+    session: Any  # an `onnxruntime.InferenceSession`
 
     def features(self, frames: UInt8[ndarray, "frames height width"]) -> Float64[ndarray, "frames features"]:
         """The features of grey frames, shown as RGB in [0, 1].
@@ -89,8 +86,7 @@ class Moments(NamedTuple):
 
     frames: int
     mean: Float64[ndarray, " features"]
-    root: Float64[ndarray, "rank features"]
-    """R with RᵀR the covariance, divisor frames - 1."""
+    root: Float64[ndarray, "rank features"]  # R with RᵀR the covariance, divisor frames - 1
 
 
 def moments(features: Float[ndarray, "frames features"]) -> Moments:
@@ -119,10 +115,8 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 class Distances(NamedTuple):
     """The FID of every method of the tables, and the sample sizes."""
 
-    values: dict[str, float]
-    """By method."""
-    frames: int
-    """Per method."""
+    values: dict[str, float]  # by method
+    frames: int  # per method
     clean_frames: int
     features: int
     network_sha256: str

@@ -26,15 +26,10 @@ from nuclear_diffusion.palette import COLORS
 
 BINS, FRAMES_A_BIN = 12, 8
 """Bins of motion in Fig. 2, as in the paper; fewer if a bin would have less than this mean number of frames."""
-
 SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}
 """Settings whose letter is Greek."""
-
-WHOLE = -0.03, 1.03
-"""Limits of a KS axis, so that marks at 0 and 1 are drawn whole."""
-
-FOLLOWED = 3
-"""Number of largest singular values shown over time."""
+WHOLE = -0.03, 1.03  # limits of a KS axis, so that marks at 0 and 1 are drawn whole
+FOLLOWED = 3  # number of largest singular values shown over time
 
 
 # ------------------------------------------------------------------------------------------- Fig. 2
@@ -43,12 +38,9 @@ FOLLOWED = 3
 class MotionBins(NamedTuple):
     """KS of one method against the input's motion level."""
 
-    edges: Float[ndarray, " edges"]
-    """dB."""
-    means: list[Interval]
-    """In each bin, with intervals over patients."""
-    counts: Int[ndarray, " bins"]
-    """Frames in each bin."""
+    edges: Float[ndarray, " edges"]  # dB
+    means: list[Interval]  # in each bin, with intervals over patients
+    counts: Int[ndarray, " bins"]  # frames in each bin
 
 
 def motion_bins(study: Study, method: str, edges: Float[ndarray, " edges"]) -> MotionBins:
@@ -130,8 +122,7 @@ class Chosen(NamedTuple):
 
     rule: str
     case: Case
-    gain: float
-    """gCNR gain of the method in focus over the input, mean over the patient's frames."""
+    gain: float  # gCNR gain of the method in focus over the input, mean over the patient's frames
 
 
 def choose_patients(study: Study) -> list[Chosen]:

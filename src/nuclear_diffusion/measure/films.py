@@ -17,11 +17,8 @@ from nuclear_diffusion.restore.render import STRENGTH
 from nuclear_diffusion.types import eight_bits
 from nuclear_diffusion.view.film import Film, packed
 
-PAGE_BYTES = 6 * 2**20
-"""Characters that the films of a page take together."""
-
-FEWEST = 8
-"""Frames that are shown at least; large frames are thinned out for that."""
+PAGE_BYTES = 6 * 2**20  # characters that the films of a page take together
+FEWEST = 8  # frames that are shown at least; large frames are thinned out for that
 
 
 def films_of(study: Study, chosen: Sequence[Chosen], most: int = PAGE_BYTES) -> list[dict[str, Any]]:

@@ -22,9 +22,7 @@ from nuclear_diffusion.types import Mask
 
 STRENGTHS = tuple(k / 10 for k in range(11))
 """Strengths at which a clip is rendered."""
-
-LEVELS = (0.02, 0.04, 0.06, 0.08, 0.1)
-"""Changes of tissue, KS_A, at which contrast is compared."""
+LEVELS = (0.02, 0.04, 0.06, 0.08, 0.1)  # changes of tissue, KS_A, at which contrast is compared
 
 RESAMPLES = 999
 
@@ -37,14 +35,11 @@ class Regions(NamedTuple):
     """A hazy clip on the prior's grid, with masks of septum and ventricle, if known."""
 
     frames: Float32[ndarray, "frames size size"]
-    septum: Bool[ndarray, "frames size size"]
-    """Empty in frames without annotation, as `ventricle`."""
+    septum: Bool[ndarray, "frames size size"]  # empty in frames without annotation, as `ventricle`
     ventricle: Bool[ndarray, "frames size size"]
     sector: Mask
-    truth: Float32[ndarray, "frames size size"] | None = None
-    """The clip without haze, if known."""
-    patient: str = ""
-    """The patient's name."""
+    truth: Float32[ndarray, "frames size size"] | None = None  # the clip without haze, if known
+    patient: str = ""  # the patient's name
 
 
 Front = dict[str, Float[ndarray, "clips strengths"]]

@@ -41,22 +41,17 @@ from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.types import eight_bits
 from nuclear_diffusion.view.film import source
 
-CLEAN_FRAMES = 12
-"""Frames of each clean clip whose intensities are counted."""
+CLEAN_FRAMES = 12  # frames of each clean clip whose intensities are counted
 
 
 class Results(NamedTuple):
     """A study and its tables."""
 
     study: Study
-    summary: pd.DataFrame
-    """`statistics.summarise` of the scores that the data has."""
-    differences: pd.DataFrame
-    """`statistics.differences`."""
-    points: pd.DataFrame
-    """`challenge_points`."""
-    fid: Distances | None
-    """None without Inception weights."""
+    summary: pd.DataFrame  # `statistics.summarise` of the scores that the data has
+    differences: pd.DataFrame  # `statistics.differences`
+    points: pd.DataFrame  # `challenge_points`
+    fid: Distances | None  # None without Inception weights
 
     @classmethod
     def of(cls, study: Study, fid: Distances | None = None) -> "Results":

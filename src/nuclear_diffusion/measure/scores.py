@@ -15,11 +15,8 @@ from nuclear_diffusion.metrics.visible import BRIGHT, KEPT, NEIGHBOURHOOD
 from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.types import Mask
 
-WINDOW = 7
-"""Frames per window for singular values over time: the paper's p."""
-
-LEVELS = 256
-"""Values of an 8-bit image."""
+WINDOW = 7  # frames per window for singular values over time: the paper's p
+LEVELS = 256  # values of an 8-bit image
 
 Signal = Float32[ndarray, "frames height width"] | UInt8[ndarray, "frames height width"]
 """A method's output, intensity in [0, 1] or 8-bit."""
@@ -29,12 +26,10 @@ class Score(NamedTuple):
     """A column of the tables."""
 
     title: str
-    better: str
-    """higher or lower."""
+    better: str  # higher or lower
     definition: str
     unit: str = ""
-    digits: str = ".3f"
-    """Format of a value."""
+    digits: str = ".3f"  # format of a value
 
 
 SCORES: dict[str, Score] = {
@@ -114,10 +109,8 @@ SCORES: dict[str, Score] = {
     ),
 }
 """All scores, on the 8-bit output: one value per frame or clip; a patient's value is their mean."""
-
 EVALUATED = tuple(score for score in SCORES if score not in ("ks_truth", "flicker_still", "clean_lost"))
 """The scores in the tables of `evaluate`."""
-
 Scores = dict[str, dict[int, float] | float]
 """By name: values by frame number, or one value for the whole clip. NaN if undefined."""
 
@@ -170,8 +163,7 @@ def score(simulated: SimulatedClip, signal: Float32[ndarray, "frames height widt
     return {name: _mean(values, seen if name in ANNOTATED else None) for name, values in found.items()}
 
 
-ANNOTATED = ("gcnr", "cnr", "ks_a", "ks_b", "ks_truth")
-"""Scores that need both regions."""
+ANNOTATED = ("gcnr", "cnr", "ks_a", "ks_b", "ks_truth")  # scores that need both regions
 
 
 def _mean(values: Mapping[int, float] | float, only: set[int] | None) -> float:

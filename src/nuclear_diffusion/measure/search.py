@@ -26,9 +26,7 @@ from nuclear_diffusion.types import Progress
 
 DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 """The objectives: means over patients of each patient's mean over frames."""
-
-DIGITS = 4
-"""Significant digits of a setting, in the search and in the settings file."""
+DIGITS = 4  # significant digits of a setting, in the search and in the settings file
 
 
 class Split(NamedTuple):
@@ -41,8 +39,7 @@ class Split(NamedTuple):
 class Point(NamedTuple):
     """One setting and its scores on the development patients."""
 
-    name: str
-    """`default`, or the number of the trial."""
+    name: str  # `default`, or the number of the trial
     candidate: Candidate
     gcnr: float
     ks_a: float

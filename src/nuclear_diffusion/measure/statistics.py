@@ -20,7 +20,6 @@ COLUMNS: dict[str, Any] = {
     "value": "float64",
 }
 """Columns of the tidy table and their types; `frame` is missing for a value of the whole clip."""
-
 INTERVALS = (
     "95 % percentile bootstrap intervals over patients, 9999 resamples; whole patients are resampled for means over "
     "frames."
@@ -32,7 +31,6 @@ TESTS = (
 
 DIFFERENCES = ["first", "second", "score", "patients", "mean", "mean_low", "mean_high", "p", "p_holm"]
 """Columns of `differences`."""
-
 NOTHING_OF_THE_INPUT = ("ks_a", "ks_b", "bright_lost", "seconds")
 """Scores that are 0 for the input by definition and not tested against it."""
 

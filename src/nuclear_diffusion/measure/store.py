@@ -29,9 +29,7 @@ from nuclear_diffusion.text import read_json, require_file
 REVISION = 1
 """Part of every key: raise it when a code change affects any output or score, also of a variant in the benchmarks, so
 that everything is recomputed."""
-
-LARGEST = 1 << 36
-"""Largest stored arrays, bytes."""
+LARGEST = 1 << 36  # largest stored arrays, bytes
 
 
 class Store(NamedTuple):

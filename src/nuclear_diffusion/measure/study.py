@@ -38,18 +38,12 @@ Spectra = dict[str, list[list[float]]]
 class Measured(msgspec.Struct, frozen=True):
     """The scores of one candidate on one clip."""
 
-    scores: Scores
-    """With the masks' sizes in pixels and the motion levels."""
-    seconds: float
-    """Per frame; NaN for the input."""
-    compiled: bool
-    """Whether that time includes compilation."""
-    histograms: dict[str, list[int]]
-    """See `scores.histograms`."""
-    spectra: Spectra
-    """Empty for variations."""
-    versions: dict[str, str]
-    """Of the packages that affect outputs and scores."""
+    scores: Scores  # with the masks' sizes in pixels and the motion levels
+    seconds: float  # per frame; NaN for the input
+    compiled: bool  # whether that time includes compilation
+    histograms: dict[str, list[int]]  # see `scores.histograms`
+    spectra: Spectra  # empty for variations
+    versions: dict[str, str]  # of the packages that affect outputs and scores
 
 
 class Failure(NamedTuple):
@@ -62,21 +56,13 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """The results of all candidates on all clips.
+    """The results of all candidates on all clips."""
 
-    Attributes:
-        cases: clips on which no candidate failed, in the order of the data set.
-        candidates: those of the tables first, then their variations.
-        measured: by name of candidate and case.
-        failures: clips left out.
-        folder: where the outputs are stored.
-    """
-
-    cases: tuple[Case, ...]
-    candidates: tuple[Candidate, ...]
-    measured: dict[tuple[str, str], Measured]
-    failures: tuple[Failure, ...]
-    folder: Path
+    cases: tuple[Case, ...]  # clips on which no candidate failed, in the order of the data set
+    candidates: tuple[Candidate, ...]  # those of the tables first, then their variations
+    measured: dict[tuple[str, str], Measured]  # by name of candidate and case
+    failures: tuple[Failure, ...]  # clips left out
+    folder: Path  # where the outputs are stored
 
     @property
     def main(self) -> tuple[Candidate, ...]:
@@ -228,9 +214,9 @@ class Output(NamedTuple):
     """What a candidate made of a clip; the last four as in `Measured`, the seconds for all frames."""
 
     signal: UInt8[ndarray, "frames height width"]
+    # haze fraction of 0 to 1 as 0 to 65535, in steps of 16, which changes no grey level of the signal by more than 1;
+    # None for methods without one
     share: UInt16[ndarray, "frames height width"] | None
-    """Haze fraction of 0 to 1 as 0 to 65535, in steps of 16, which changes no grey level of the signal by more than 1;
-    None for methods without one."""
     sector: Mask
     seconds: float
     compiled: bool

@@ -21,8 +21,7 @@ from nuclear_diffusion.files import write
 from nuclear_diffusion.palette import COLORS, DARK
 from nuclear_diffusion.restore.methods import METHODS, Aware, Mmse, Nuclear, Paper, Rpca, Zea
 
-COLUMN, PAGE = 3.5, 7.16
-"""Widths in inches of one and of two columns of an IEEE page."""
+COLUMN, PAGE = 3.5, 7.16  # widths in inches of one and of two columns of an IEEE page
 
 
 class Look(NamedTuple):
@@ -31,10 +30,8 @@ class Look(NamedTuple):
     title: str
     color: str
     marker: str
-    line: Any
-    """A matplotlib line style."""
-    screen: str = ""
-    """The colour on a dark ground, if another."""
+    line: Any  # a line style of matplotlib
+    screen: str = ""  # the colour on a dark ground, if another
 
 
 LOOKS: dict[str, Look] = {
@@ -49,7 +46,6 @@ LOOKS: dict[str, Look] = {
     "clean": Look("Clean clip", COLORS["blue"], "P", (0, (2, 1))),
 }
 """Every method in the order of the tables, between the input and the truth."""
-
 SEPTUM_COLOR, VENTRICLE_COLOR = COLORS["yellow"], COLORS["sky"]
 
 _ON_SCREEN = ContextVar("on_screen", default=False)

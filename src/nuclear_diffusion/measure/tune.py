@@ -32,7 +32,6 @@ from nuclear_diffusion.types import Bar
 
 DEVELOPMENT, HELD_OUT = "development", "held-out"
 """The two sides of the split, and the names of the text files that list their patients."""
-
 SHOWN = [score for score in EVALUATED if score != "seconds"]
 """The scores in the report. Times are left out, because runs hours apart cannot be compared."""
 
@@ -41,10 +40,8 @@ class Tuned(NamedTuple):
     """The result of `tune`."""
 
     settings: Method
-    notes: tuple[str, ...]
-    """One sentence for each part of the data that was not used."""
-    left_out: bool
-    """Whether a clip failed."""
+    notes: tuple[str, ...]  # one sentence for each part of the data that was not used
+    left_out: bool  # whether a clip failed
 
 
 @alone_in("folder")
@@ -60,21 +57,12 @@ def tune(
     command: str,
     progress_bar: Bar,
 ) -> Tuned:
-    """Search the strengths of `base` and write everything into `folder`.
+    """Search the strengths of `base`, a method with its defaults, and write everything into `folder`.
 
-    Args:
-        dataset: clips without masks are left out.
-        base: the method with its defaults.
-        folder: where to write; an interrupted search there resumes.
-        trials: number of settings to try.
-        share: fraction of the patients to tune on, in (0, 1); the others are held out.
-        seed: of the split and the search.
-        max_ks: highest KS_A allowed; None: the default's.
-        command: the command line that reproduces the report.
-        progress_bar: makes a progress bar.
-
-    Raises:
-        InputError: as `run_study` and `search`; fewer than two patients have masks; no setting is within `max_ks`.
+    An interrupted search in `folder` resumes. Clips without masks are left out. `share` is the fraction of the patients
+    to tune on, in (0, 1), and `max_ks` the highest KS_A allowed (None: the default's). `command` reproduces the report.
+    Raises `InputError` as `run_study` and `search`, if fewer than two patients have masks, and if no setting is within
+    `max_ks`.
     """
     cases = [case for case in dataset.cases if case.masks]
     notes = [*dataset.notes, *(f"{case.name}: no masks, not used." for case in dataset.cases if not case.masks)]

@@ -11,7 +11,6 @@ from nuclear_diffusion.types import eight_bits
 
 Images = Float[ArrayLike, "*frames height width"] | UInt8[ArrayLike, "*frames height width"]
 """An image or a clip, in [0, 1] or uint8."""
-
 Region = Bool[ArrayLike, "height width"] | Bool[ArrayLike, "*frames height width"]
 """A region of interest, one for all frames or one for each."""
 

@@ -11,14 +11,9 @@ from scipy.ndimage import correlate1d
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
 
-BRIGHT = 0.4
-"""A pixel is bright if the mean over its neighbourhood is above this intensity, in [0, 1]."""
-
-KEPT = 0.75
-"""A bright pixel is lost if less than this fraction of the mean is left."""
-
-NEIGHBOURHOOD = 5
-"""Side of the neighbourhood in pixels: about a speckle, as single pixels within it may change."""
+BRIGHT = 0.4  # A pixel is bright if the mean over its neighbourhood is above this intensity, in [0, 1]
+KEPT = 0.75  # A bright pixel is lost if less than this fraction of the mean is left
+NEIGHBOURHOOD = 5  # side of the neighbourhood in pixels: about a speckle, as single pixels within it may change
 
 
 def flicker(video: Images, region: Region) -> float:
@@ -65,10 +60,8 @@ class BrightTissue(NamedTuple):
     """Bright pixels and what became of them; see `bright_lost` and `bright_changed`."""
 
     bright: Bool[ndarray, "frames height width"]
-    lost: Bool[ndarray, "frames height width"]
-    """The bright pixels that are lost."""
-    change: Float[ndarray, "frames height width"]
-    """Relative change of every pixel's neighbourhood."""
+    lost: Bool[ndarray, "frames height width"]  # the bright pixels that are lost
+    change: Float[ndarray, "frames height width"]  # relative change of every pixel's neighbourhood
 
 
 def bright_tissue(before: Images, after: Images, truth: Images | None = None) -> BrightTissue:

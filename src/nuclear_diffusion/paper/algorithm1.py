@@ -28,10 +28,8 @@ from nuclear_diffusion.types import Scalar, Video
 
 PAPER_GAMMA = 1.0
 """gamma in the paper's experiments."""
-
 PAPER_WINDOW = 7
 """p in the paper's experiments, frames."""
-
 DataGradient = Callable[[Prior, Video, Scalar, Video], tuple[Video, Video]]
 Renoise = Callable[[PRNGKeyArray, Video, Video, Scalar], Video]
 BackgroundUpdate = Callable[[Background, Video, Video, float | Scalar], Video]
@@ -84,14 +82,9 @@ def proximal_step(background: Background, low_rank: Video, ascent: Video, step: 
 class State(NamedTuple):
     """The state of the loop."""
 
-    x: Video
-    """X_tau / alpha_tau."""
-
-    signal: Video
-    """X_0|tau after line 7."""
-
-    background: Video
-    """L."""
+    x: Video  # X_tau / alpha_tau
+    signal: Video  # X_0|tau after line 7
+    background: Video  # L
 
 
 class Algorithm1(eqx.Module):

@@ -12,9 +12,7 @@ class Separation(NamedTuple):
 
     signal: Video
     """X, the foreground: (frames, height, width), display intensity."""
-
     background: Video
     """L, the low-rank part: same shape and unit."""
-
     trace: Float[Array, " steps"]
     """Convergence measure after each step; see each method's docstring."""

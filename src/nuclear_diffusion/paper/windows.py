@@ -16,7 +16,6 @@ from nuclear_diffusion.types import Video
 
 R = TypeVar("R", bound=tuple[Any, ...])
 """A named tuple of arrays; those with three or more axes have frames along the first."""
-
 Once = Callable[[int, Callable[[], R]], R]
 """Called with the number of a window and a function that computes its result: the result, perhaps from a store."""
 

@@ -48,10 +48,8 @@ from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
 """zea's default gamma."""
-
 ZEA_WINDOW = 7
 """zea's default frames per window, without overlap."""
-
 SIGNAL_RATES = (0.02, 0.95)
 """zea's default alpha at t = 1 and t = 0, for priors without their own schedule."""
 
@@ -68,17 +66,10 @@ class Level(NamedTuple):
 class State(NamedTuple):
     """State of the loop."""
 
-    x: Video
-    """X_tau."""
-
-    low_rank: Video
-    """L after this step."""
-
-    signal: Video
-    """X_0|tau of this step."""
-
-    background: Video
-    """L before this step."""
+    x: Video  # X_tau
+    low_rank: Video  # L after this step
+    signal: Video  # X_0|tau of this step
+    background: Video  # L before this step
 
 
 class Zea(eqx.Module):
@@ -119,21 +110,13 @@ class Zea(eqx.Module):
         return self.n_steps - self.initial_step
 
     def __call__(
-        self,
-        y: Video,
-        prior: Prior,
-        background: Background,
-        *,
-        key: PRNGKeyArray,
-        start: Video | None = None,
-        noise: Video | None = None,
+        self, y: Video, prior: Prior, background: Background, *, key: PRNGKeyArray, start: Video | None = None
     ) -> Separation:
-        """Separate one window of p frames, in [0, 1].
+        """Separate one window of p frames, in [0, 1]; `start` is the warm start (default: Y, as in zea).
 
-        X_tau starts at `start` (default: Y, as in zea) plus standard normal `noise` (default: drawn from `key`).
         Neither part is clipped. The trace is the root mean square of the blend's misfit at each step, in intensity.
         """
-        return self.finish(y, self.sample(y, prior, background, key=key, start=start, noise=noise))
+        return self.finish(y, self.sample(y, prior, background, key=key, start=start))
 
     @eqx.filter_jit
     def sample(
@@ -146,7 +129,10 @@ class Zea(eqx.Module):
         start: Video | None = None,
         noise: Video | None = None,
     ) -> Separation:
-        """X_0 and L of the last step in [-1, 1], for a window `y` in [0, 1]."""
+        """X_0 and L of the last step in [-1, 1], for a window `y` in [0, 1].
+
+        X_tau starts at `start` (default: Y) plus standard normal `noise` (default: drawn from `key`).
+        """
         noise = jax.random.normal(key, y.shape, y.dtype) if noise is None else noise
         target, first = 2 * y - 1, 2 * (y if start is None else start) - 1
         levels = self.schedule(prior)

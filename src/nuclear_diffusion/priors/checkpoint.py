@@ -27,12 +27,8 @@ from nuclear_diffusion.text import decode_json, require_file
 PRIOR_FORMAT = "nuclear-diffusion prior 1"
 SHIPPED = ("echo", "echo-blind")
 """The haze-aware prior, trained on pairs of hazy and clean clips, and one as the paper's, trained on clean frames."""
-
-MAX_HEADER = 1 << 23
-"""Longest header of a safetensors file, bytes."""
-
-SMALLEST_SIGMA, LARGEST_SIGMA = 1e-6, 1e6
-"""Plausible noise levels, for intensity in [0, 1]; ours are from 0.002 to 80."""
+MAX_HEADER = 1 << 23  # longest header of a safetensors file, bytes
+SMALLEST_SIGMA, LARGEST_SIGMA = 1e-6, 1e6  # plausible noise levels, for intensity in [0, 1]; ours are from 0.002 to 80
 
 
 def named_arrays(tree: Any) -> dict[str, np.ndarray]:

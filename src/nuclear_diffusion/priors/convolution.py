@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 Features = Float[Array, "batch _ _ _"]
 """(batch, height, width, channels): channels last, several times faster than first in XLA's CPU convolutions."""
-
 Kernel = Float[Array, "size size c_in c_out"]
 
 

@@ -17,12 +17,8 @@ from nuclear_diffusion.types import Frame, Scalar, Video
 SEEN = 6
 """Inputs of a haze-aware network from the hazy clip: the frame, an earlier and a later one, and the mean, standard
 deviation and minimum over time."""
-
-MOMENTS = 8
-"""Evenly spaced frames used for these statistics; the earlier and the later frame are one spacing away."""
-
-CHUNK = 16
-"""Frames that pass the network at once: enough to keep a processor busy, few enough to bound memory."""
+MOMENTS = 8  # evenly spaced frames used for these statistics; the earlier and the later frame are one spacing away
+CHUNK = 16  # frames that pass the network at once: enough to keep a processor busy, few enough to bound memory
 
 AnyFrames = Shaped[Array, "..."] | Shaped[np.ndarray, "..."]
 

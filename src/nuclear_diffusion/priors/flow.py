@@ -7,8 +7,7 @@ from jaxtyping import PRNGKeyArray
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import Scalar, Video
 
-ROOT = 7
-"""Noise levels are evenly spaced in their seventh roots (Karras et al. 2022, eq. 5)."""
+ROOT = 7  # noise levels are evenly spaced in their seventh roots (Karras et al. 2022, eq. 5)
 
 
 def draw_from(key: PRNGKeyArray, prior: Prior, start: Video, levels: int = 24, end: float = 0.005) -> Video:

@@ -9,7 +9,6 @@ from nuclear_diffusion.types import Scalar, Video
 
 Frames = Float[Array, "*batch height width"]
 """Frames with any number of leading axes."""
-
 Sigma = float | Scalar | Float[Array, "..."]
 """Standard deviation of noise in display intensity, one for all frames or one for each."""
 

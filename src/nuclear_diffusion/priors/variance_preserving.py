@@ -33,7 +33,6 @@ class VariancePreserving(eqx.Module):
 
     mean: ClassVar[float] = 0.5
     """Display intensity of the network's 0."""
-
     scale: ClassVar[float] = 0.5
     """Display intensity per unit of the network."""
 

@@ -25,15 +25,11 @@ from nuclear_diffusion.text import read_json, require_file
 
 ADVICE = "give a folder with all files of a zea preset"
 
-MAX_WEIGHTS = 1 << 32
-"""Largest file of weights, bytes."""
-
-DENSEST = 4
-"""Most bytes of weights per byte of their file; weights hardly compress."""
+MAX_WEIGHTS = 1 << 32  # largest file of weights, bytes
+DENSEST = 4  # most bytes of weights per byte of their file; weights hardly compress
 
 CONFIG, WEIGHTS, SHARDS = "config.json", "model.weights.h5", "model.weights.json"
-NETWORK = "ema_network/layers/"
-"""Group of the averaged network, the one meant for use, in the weights file."""
+NETWORK = "ema_network/layers/"  # group of the averaged network, the one meant for use, in the weights file
 
 
 @dataclasses.dataclass(frozen=True)

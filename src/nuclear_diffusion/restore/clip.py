@@ -19,9 +19,9 @@ from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.color import recolored
 from nuclear_diffusion.restore.frames import Survey, blocks_of, survey
 from nuclear_diffusion.restore.layout import Layout
-from nuclear_diffusion.restore.methods import Job, Method, Part, Progress, keep_nothing
+from nuclear_diffusion.restore.methods import Job, Method, Part, keep_nothing
 from nuclear_diffusion.restore.render import STRENGTH, render
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Progress
 
 PRIOR_SIZE = 256
 """Height and width in pixels of the frames that the shipped prior was trained on."""

@@ -35,8 +35,7 @@ from nuclear_diffusion.restore.background import Completion
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Progress, Video, VideoLike
 
-WINDOW, OVERLAP = 60, 8
-"""Frames estimated together (one or two heartbeats), and frames shared by neighbouring windows."""
+WINDOW, OVERLAP = 60, 8  # frames estimated together (one or two heartbeats), and frames shared by neighbouring windows
 
 SPECKLE = np.array([1, 4, 6, 4, 1]) / 16
 """Binomial weights for averaging over a speckle, with a standard deviation of one pixel."""
@@ -47,13 +46,10 @@ class Estimate(NamedTuple):
 
     mean: Video
     """X: posterior mean, smooth where speckle is unpredictable; (frames, height, width), display intensity."""
-
     share: Video
     """Haze fraction of each pixel, in [0, 1]; 0 where the clip is black."""
-
     background: Video
     """L: the haze, including haze hidden behind tissue; same shape and unit as `mean`."""
-
     trace: Float[Array, " steps"]
     """Change of L in each step, relative to its norm (haze-aware prior), or the trace of `EM`."""
 

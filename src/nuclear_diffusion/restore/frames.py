@@ -12,36 +12,21 @@ from numpy import ndarray
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 
-VISIBLE = 8 / 255
-"""Intensity above black, and above its flicker in lossy clips."""
-
-FILLED = 0.05
-"""A frame with fewer visible pixels than this fraction of the fullest frame's holds no image."""
-
-LOOKED_AT = 8, 48
-"""Frames, evenly picked, in which the sector is searched: fewest and most, by their size."""
-
-BLOCK_BYTES = 2**25
-"""Largest block of frames that is decoded at once."""
-
-HELD_BYTES = 2**28
-"""Largest clip that is held in memory, so that it is decoded once."""
+VISIBLE = 8 / 255  # intensity above black, and above its flicker in lossy clips
+FILLED = 0.05  # A frame with fewer visible pixels than this fraction of the fullest frame's holds no image
+LOOKED_AT = 8, 48  # frames, evenly picked, in which the sector is searched: fewest and most, by their size
+BLOCK_BYTES = 2**25  # largest block of frames that is decoded at once
+HELD_BYTES = 2**28  # largest clip that is held in memory, so that it is decoded once
 
 
 class Survey(NamedTuple):
     """What has to be known of a whole clip before its first window is separated."""
 
-    sha256: str
-    """Hash of the frames; see `fingerprint`."""
-
-    looks: Clip
-    """About 48 frames, evenly picked, in which the layout is searched."""
-
+    sha256: str  # hash of the frames; see `fingerprint`
+    looks: Clip  # about 48 frames, evenly picked, in which the layout is searched
+    # frames to separate; the others are black, or repeat the frame before and come back as it does
     takes_part: Bool[ndarray, " frames"]
-    """Frames to separate; the others are black, or repeat the frame before and come back as it does."""
-
-    black: Bool[ndarray, " frames"]
-    """Frames without an image. They come back as they were."""
+    black: Bool[ndarray, " frames"]  # frames without an image, which come back as they were
 
     @property
     def notes(self) -> list[str]:

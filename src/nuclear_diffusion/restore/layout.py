@@ -17,19 +17,12 @@ from nuclear_diffusion.types import Mask
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The layout of a clip; it holds for all its frames.
+    """The layout of a clip; it holds for all its frames."""
 
-    Attributes:
-        fits: the fit of each ultrasound image to the prior's grid.
-        sector: (h, w), the pixels of all images.
-        strokes: (h, w), burned-in text and marks.
-        shades: the colours of tissue; None for a grey clip.
-    """
-
-    fits: list[Fit]
-    sector: Mask
-    strokes: Mask
-    shades: Shades | None
+    fits: list[Fit]  # the fit of each ultrasound image to the prior's grid
+    sector: Mask  # (h, w), the pixels of all images
+    strokes: Mask  # (h, w), burned-in text and marks
+    shades: Shades | None  # the colours of tissue; None for a grey clip
 
     @classmethod
     def find(cls, clip: Clip, size: int, sector: Mask | None = None) -> "Layout":

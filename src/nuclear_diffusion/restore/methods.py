@@ -23,21 +23,18 @@ from tyro.conf import arg
 
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.text import read_json
-from nuclear_diffusion.types import Progress
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
     from nuclear_diffusion.paper.windows import Once
     from nuclear_diffusion.priors.protocol import Prior
     from nuclear_diffusion.restore.draws import Posterior, SplitGibbs
-    from nuclear_diffusion.types import Mask
+    from nuclear_diffusion.types import Mask, Progress
 
 Frames = Float32[ndarray, "frames size size"]
 """A clip on the prior's grid, display intensity in [0, 1]."""
-
 MOST, LARGEST = 1_000_000, 1e30
 """Largest counts (steps, frames, samples) and largest other settings."""
-
 PriorName = Annotated[
     str,
     arg(
@@ -63,15 +60,12 @@ class Job(NamedTuple):
 
     blocks: Iterable[ndarray]
     """Consecutive frames, in blocks of any length."""
-
     total: int
     """Frames in all blocks together."""
-
     prior: Prior | None = None
 
     mask: Mask | None = None
     """The sector; default: the whole frame."""
-
     progress: Progress | None = None
 
     kept: Callable[[str, type, int], Once[Any] | None] = keep_nothing
@@ -84,19 +78,14 @@ class Part(NamedTuple):
 
     background: Frames
     """L, the haze."""
-
     haze: Frames | None = None
     """What is subtracted from the frames, for a method that finds it."""
-
     share: Frames | None = None
     """Haze fraction in [0, 1], for a method that finds it."""
-
     mean: Frames | None = None
     """Posterior mean."""
-
     draws_haze: Frames | None = None
     """The frames less the mean of the posterior samples, if any were drawn."""
-
     draws_deviation: Frames | None = None
     """Standard deviation of these samples."""
 
@@ -157,7 +146,6 @@ class Nuclear(_Settings, frozen=True):
     """Posterior samples for maps of the signal's mean and standard deviation: 0 or at least 2."""
     seed: int = 0
     """Random seed of --samples."""
-
     title: ClassVar[str] = "Nuclear Diffusion"
     moving: ClassVar[bool] = False
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"strength": (1 / 10, 2.0)}
@@ -339,7 +327,6 @@ class Mmse(_Settings, frozen=True):
     prior: PriorName = "echo"
     sigma: float = 0.1
     """Noise level assumed by the denoiser, for intensity in [0, 1]."""
-
     title: ClassVar[str] = "MMSE denoiser"
     moving: ClassVar[bool] = False
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1 / 8, 8.0)}
@@ -377,7 +364,6 @@ class Rpca(_Settings, frozen=True):
 
     lam: float = 1.0
     """Weight of the signal's L1 norm, relative to the usual 1/sqrt(max(n, p)): n pixels, p frames."""
-
     title: ClassVar[str] = "Robust PCA"
     strengths: ClassVar[dict[str, tuple[float, float]]] = {"lam": (1 / 4, 8.0)}
     largest: ClassVar[int] = 2**24
@@ -406,7 +392,6 @@ class Rpca(_Settings, frozen=True):
 
 Method = Nuclear | Paper | Zea | Mmse | Aware | Rpca
 """Any method."""
-
 METHODS: dict[str, type[Method]] = {kind.__name__.lower(): kind for kind in get_args(Method)}
 """The methods by name."""
 

@@ -26,17 +26,11 @@ Color = Shaped[ndarray, "frames height width 3"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """Which forms of the dehazed clip are written.
+    """Which forms of the dehazed clip are written."""
 
-    Attributes:
-        kinds: names in `KINDS`.
-        flat: write them alone, without a result folder.
-        anonymize: remove what identifies the patient from DICOM headers.
-    """
-
-    kinds: tuple[str, ...] = ()
-    flat: bool = False
-    anonymize: bool = False
+    kinds: tuple[str, ...] = ()  # names in `KINDS`
+    flat: bool = False  # write them alone, without a result folder
+    anonymize: bool = False  # remove what identifies the patient from DICOM headers
 
     def __post_init__(self) -> None:
         require(not self.flat or bool(self.kinds), "--flat writes what --write names: add --write mha, for example.")

@@ -15,7 +15,6 @@ from nuclear_diffusion.errors import InputError
 
 STRENGTH = 0.5
 """The default, chosen on development patients (docs/decisions/0004-one-strength.md)."""
-
 WIDTH = 0.4
 """Distance between the thresholds `spare` and `clear`: a smaller one removes more haze at sharp edges."""
 

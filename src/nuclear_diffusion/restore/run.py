@@ -37,10 +37,10 @@ from nuclear_diffusion.restore.folder import (
     write_result,
 )
 from nuclear_diffusion.restore.frames import held, survey
-from nuclear_diffusion.restore.methods import Method, Nuclear, Progress, from_dict, keep_nothing
+from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict, keep_nothing
 from nuclear_diffusion.restore.outputs import NAMES, Outputs, also_write
 from nuclear_diffusion.restore.pictures import caption
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Progress
 
 
 class Outcome(NamedTuple):

@@ -19,8 +19,7 @@ from nuclear_diffusion.errors import InputError
 Tell = Callable[[float, float], None]
 Work = Callable[[Any, Tell], Any]
 
-TELL_SECONDS = 0.2
-"""Seconds between progress messages of a worker."""
+TELL_SECONDS = 0.2  # seconds between progress messages of a worker
 
 THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Numbers of threads: of XLA on a CPU, and of the libraries for linear algebra."""
@@ -29,11 +28,9 @@ THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 class Ended(NamedTuple):
     """A task that ended."""
 
-    task: int
-    """Its number."""
+    task: int  # its number
     value: Any
-    died: str | None
-    """Why its worker died, if it did; there is no value then."""
+    died: str | None  # why its worker died, if it did; there is no value then
 
 
 def spread(

@@ -14,54 +14,35 @@ from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 
 @dataclass(frozen=True)
 class Scanner:
-    """Geometry and signal chain of one acquisition.
+    """Geometry and signal chain of one acquisition."""
 
-    Attributes:
-        depth: maximum range, cm.
-        near: range at which the image begins, cm.
-        half_angle: half the opening angle of the sector, radians.
-        ranges, beams: samples of the beam-space grid.
-        wavelength: cm.
-        axial: standard deviation of the pulse, cm.
-        lateral: standard deviation of the beam at its focus, radians.
-        focus: focal depth, cm; beams are wider away from it.
-        dynamic_range: decibels between black and white.
-        gain: level of median myocardium relative to white, dB.
-        reject: fraction of the grey scale that is displayed as black.
-        gamma: exponent of the grey map.
-        smoothing: standard deviation (range, beam samples) of the vendor's filter on the compressed image.
-        noise: level of the receiver's noise at 8 cm relative to myocardium, dB, and its rise with depth, dB/cm.
-        size: side of the square image, pixels.
-        top, scale: row of the probe's face; centimetres per pixel.
-        fps: frames per second.
-        despeckle: window (range, beam samples) of a median filter on the compressed image; this and the next two
-            are used only by unseen looks.
-        sharpen: weight of unsharp masking.
-        curve: steepness of an S-shaped grey map before `gamma`; 0 for none.
-    """
-
-    depth: float
-    near: float
-    half_angle: float
+    depth: float  # maximum range, cm
+    near: float  # range at which the image begins, cm
+    half_angle: float  # half the opening angle of the sector, radians
+    # ranges, beams: samples of the beam-space grid
     ranges: int
     beams: int
-    wavelength: float
-    axial: float
-    lateral: float
-    focus: float
-    dynamic_range: float
-    gain: float
-    reject: float
-    gamma: float
+    wavelength: float  # cm
+    axial: float  # standard deviation of the pulse, cm
+    lateral: float  # standard deviation of the beam at its focus, radians
+    focus: float  # focal depth, cm; beams are wider away from it
+    dynamic_range: float  # decibels between black and white
+    gain: float  # level of median myocardium relative to white, dB
+    reject: float  # fraction of the grey scale that is displayed as black
+    gamma: float  # exponent of the grey map
+    # standard deviation (range, beam samples) of the vendor's filter on the compressed image
     smoothing: tuple[float, float]
+    # level of the receiver's noise at 8 cm relative to myocardium, dB, and its rise with depth, dB/cm
     noise: tuple[float, float]
-    size: int
-    top: float
-    scale: float
-    fps: float
+    size: int  # side of the square image, pixels
+    top: float  # row of the probe's face
+    scale: float  # centimetres per pixel
+    fps: float  # frames per second
+    # window (range, beam samples) of a median filter on the compressed image; this and the next two are used only by
+    # unseen looks
     despeckle: tuple[int, int] = (1, 1)
-    sharpen: float = 0.0
-    curve: float = 0.0
+    sharpen: float = 0.0  # weight of unsharp masking
+    curve: float = 0.0  # steepness of an S-shaped grey map before `gamma`; 0 for none
 
     @classmethod
     def draw(cls, rng: np.random.Generator, size: int = 256) -> "Scanner":

@@ -13,9 +13,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 VIEWS = ("a4c", "a2c", "plax", "psax")
 """Apical four-chamber, apical two-chamber, parasternal long axis, parasternal short axis."""
-
-UNSEEN_VIEWS = ("a3c", "subcostal")
-"""Apical long axis and subcostal four-chamber, views excluded from training."""
+UNSEEN_VIEWS = ("a3c", "subcostal")  # apical long axis and subcostal four-chamber, views excluded from training
 
 SPACING = 0.05  # cm, grid of the rest maps
 EXTENT = ((-11.0, 11.0), (0.0, 19.0))  # cm, x and z covered by the rest maps
@@ -67,28 +65,18 @@ class Leaflet(NamedTuple):
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A heart at rest (end-diastole).
+    """A heart at rest (end-diastole)."""
 
-    Attributes:
-        view: one of `VIEWS` or `UNSEEN_VIEWS`.
-        ventricle: the left ventricle, the reference of the motion model and the regions of interest.
-        chambers: all blood-filled chambers, the left ventricle first.
-        leaflets: moving valve leaflets.
-        decibel: echogenicity on the rest grid (z, x), dB relative to myocardium.
-        septum: polygon (vertices, 2) in cm inside the septal wall; in the two-chamber view, which has no septum,
-            inside the wall on the left of the image.
-        cavity: polygon (vertices, 2) in cm inside the left ventricle.
-        extent: distance in cm from the left ventricle's centre beyond which nothing moves with the heart.
-    """
-
-    view: str
-    ventricle: Chamber
-    chambers: tuple[Chamber, ...]
-    leaflets: tuple[Leaflet, ...]
-    decibel: np.ndarray
+    view: str  # one of `VIEWS` or `UNSEEN_VIEWS`
+    ventricle: Chamber  # the left ventricle, the reference of the motion model and the regions of interest
+    chambers: tuple[Chamber, ...]  # all blood-filled chambers, the left ventricle first
+    leaflets: tuple[Leaflet, ...]  # moving valve leaflets
+    decibel: np.ndarray  # echogenicity on the rest grid (z, x), dB relative to myocardium
+    # polygon (vertices, 2) in cm inside the septal wall; in the two-chamber view, which has no septum, inside the
+    # wall on the left of the image
     septum: np.ndarray
-    cavity: np.ndarray
-    extent: float
+    cavity: np.ndarray  # polygon (vertices, 2) in cm inside the left ventricle
+    extent: float  # distance in cm from the left ventricle's centre beyond which nothing moves with the heart
 
     def echogenicity(self, points: np.ndarray) -> np.ndarray:
         """Scattering amplitude (linear, myocardium = 1) at `points` (n, 2), bilinear on the rest grid."""

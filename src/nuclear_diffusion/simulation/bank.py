@@ -38,12 +38,8 @@ def rendered_patients(
 ) -> Generator[UInt8[np.ndarray, "moments 2 size size"], None, None]:
     """Short clips of the first `patients` patients of `split`, clean and hazy, one after the other.
 
-    Args:
-        patients: number of patients.
-        frames_per_patient: moments rendered for each, evenly spaced over 0.12 to 3 s.
-        split: "train", "development" or "test".
-        size: side of the square frames.
-        workers: processes; the result does not depend on it. They end when the generator is closed.
+    The moments of each are evenly spaced over 0.12 to 3 s. The result does not depend on the number of `workers`,
+    processes that end when the generator is closed.
     """
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:

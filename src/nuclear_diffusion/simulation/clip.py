@@ -19,7 +19,6 @@ from .motion import Motion
 
 SPLITS = {"train": 0, "development": 1_000_000, "test": 2_000_000}
 """First seed of each split of simulated patients; each split has a million."""
-
 SCATTERERS = 110_000
 LEAFLET_SCATTERERS = 500
 

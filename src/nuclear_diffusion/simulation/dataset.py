@@ -17,17 +17,12 @@ from nuclear_diffusion.types import Progress, eight_bits
 
 from .clip import SimulatedClip, simulate
 
-SEPTUM, VENTRICLE = 255, 128
-"""Pixel values of the masks."""
-MASK_EVERY = 10
-"""The challenge has masks on frames 1, 11, 21, ..."""
-BYTES_PER_PIXEL = 32
-"""Least memory to simulate a pixel of a frame: two clips, hazy and clean, and their masks."""
-SMALLEST = 16
-"""Smallest side of a frame, pixels."""
+SEPTUM, VENTRICLE = 255, 128  # pixel values of the masks
+MASK_EVERY = 10  # the challenge has masks on frames 1, 11, 21, ...
+BYTES_PER_PIXEL = 32  # least memory to simulate a pixel of a frame: two clips, hazy and clean, and their masks
+SMALLEST = 16  # smallest side of a frame, pixels
 ADVICE = "lower the number of frames or their size"
-CLEAN_PATIENTS = 500_000
-"""Seed offset of the clean patients, who differ from the hazy ones, as in the challenge."""
+CLEAN_PATIENTS = 500_000  # seed offset of the clean patients, who differ from the hazy ones, as in the challenge
 
 
 @alone_in("directory")
@@ -41,8 +36,6 @@ def write_dataset(
     progress: Progress | None = None,
 ) -> None:
     """Simulate patients and write them as 8-bit PNGs named `patient-{P}-4C-frame-{F}.png`, P and F from 1.
-
-    Subfolders of `directory`:
 
     - `noisy`: hazy clips of `clips` patients; `noisy_roi`: masks of every tenth frame (septum 255, ventricle 128);
     - `clean`: clean clips of as many *other* patients;

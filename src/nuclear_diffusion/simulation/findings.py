@@ -32,7 +32,6 @@ PROBABILITY = {
     "stutter": 0.2,
 }
 """Probability of each finding, for training patients with any findings."""
-
 FINDINGS = tuple(PROBABILITY)
 """Kinds of findings.
 
@@ -45,9 +44,7 @@ FINDINGS = tuple(PROBABILITY)
 - near haze: haze at least as bright as tissue over the first 3 to 6 cm;
 - still, stutter: all frames identical, or some frames repeated.
 """
-
-DENSITY = 1.5
-"""Tissue scatterers per sample of the scanner's grid; see `clip.SCATTERERS`."""
+DENSITY = 1.5  # tissue scatterers per sample of the scanner's grid; see `clip.SCATTERERS`
 
 
 def some_findings(rng: np.random.Generator) -> list[str]:
@@ -58,18 +55,12 @@ def some_findings(rng: np.random.Generator) -> list[str]:
 
 
 class Solid(NamedTuple):
-    """Strong scatterers in the heart: a spot of calcium, a lead or a valve.
+    """Strong scatterers in the heart: a spot of calcium, a lead or a valve."""
 
-    Attributes:
-        at: positions (n, 2) in cm at a time in seconds.
-        amplitude: complex (n,), relative to a scatterer in myocardium.
-        shadow: loss behind it, dB.
-        tail: trailing echoes, or None: their spacing in cm, the level of the first and the loss per echo in dB.
-    """
-
-    at: Callable[[float], np.ndarray]
-    amplitude: np.ndarray
-    shadow: float = 0.0
+    at: Callable[[float], np.ndarray]  # positions (n, 2) in cm at a time in seconds
+    amplitude: np.ndarray  # complex (n,), relative to a scatterer in myocardium
+    shadow: float = 0.0  # loss behind it, dB
+    # trailing echoes, or None: their spacing in cm, the level of the first and the loss per echo in dB
     tail: tuple[float, float, float] | None = None
 
     def shade(self, scanner: Scanner, time: float) -> np.ndarray:
@@ -98,15 +89,10 @@ class Solid(NamedTuple):
 
 @dataclass(frozen=True)
 class NearHaze:
-    """Clutter in the first centimetres, at least as bright as tissue, that hides the apex.
+    """Clutter in the first centimetres, at least as bright as tissue, that hides the apex."""
 
-    Attributes:
-        fields: complex (components, ranges, beams), relative to the septum's envelope.
-        rates: modulation frequencies (components,) in Hz; 0 for static.
-    """
-
-    fields: np.ndarray
-    rates: np.ndarray
+    fields: np.ndarray  # complex (components, ranges, beams), relative to the septum's envelope
+    rates: np.ndarray  # modulation frequencies (components,) in Hz; 0 for static
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "NearHaze":
@@ -139,24 +125,16 @@ class NearHaze:
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of one clip, including the changed anatomy and scanner.
+    """The findings of one clip, including the changed anatomy and scanner."""
 
-    Attributes:
-        anatomy, scanner: of the patient, with findings.
-        gain: factor on the tissue signal (ranges, beams).
-        solids: strong scatterers.
-        near: near-field haze.
-        shade: display intensity of the septum; None keeps the gain.
-        held: index (frames,) of the rendered frame that each frame shows.
-    """
-
+    # anatomy, scanner: of the patient, with findings
     anatomy: Anatomy
     scanner: Scanner
-    gain: np.ndarray | float
-    solids: tuple[Solid, ...]
-    near: NearHaze | None
-    shade: float | None
-    held: np.ndarray
+    gain: np.ndarray | float  # factor on the tissue signal (ranges, beams)
+    solids: tuple[Solid, ...]  # strong scatterers
+    near: NearHaze | None  # near-field haze
+    shade: float | None  # display intensity of the septum; None keeps the gain
+    held: np.ndarray  # index (frames,) of the rendered frame that each frame shows
 
     @classmethod
     def draw(

@@ -15,7 +15,6 @@ from .unseen import UNSEEN_FAMILIES, Source, draw_unseen
 
 FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
 """Kinds of clutter used in training; `UNSEEN_FAMILIES` are excluded from it."""
-
 __all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze", "some_families", "some_strength"]
 
 
@@ -37,28 +36,17 @@ def some_families(rng: np.random.Generator) -> list[str]:
 
 @dataclass(frozen=True)
 class Haze:
-    """The clutter of one clip.
+    """The clutter of one clip."""
 
-    Attributes:
-        fields: static complex fields (components, ranges, beams).
-        rates: modulation frequencies (components,) in Hz.
-        depths: modulation depths (components,) in [0, 1].
-        phases: modulation phases (components,) in radians.
-        side_lobe: level of the laterally smeared tissue signal (linear), and its width in beams.
-        carrier: phase of that signal (ranges, beams), complex, of unit modulus.
-        unseen: clutter of `UNSEEN_FAMILIES`, in units of `scale`.
-        scale: envelope of median myocardium, and the factor on the unseen clutter.
-        drift: how far each component's level drifts up and down, in decibels, and the period in seconds.
-    """
-
-    fields: np.ndarray
-    rates: np.ndarray
-    depths: np.ndarray
-    phases: np.ndarray
-    side_lobe: tuple[float, float]
-    carrier: np.ndarray
-    unseen: tuple[Source, ...] = ()
-    scale: tuple[float, float] = (1.0, 1.0)
+    fields: np.ndarray  # static complex fields (components, ranges, beams)
+    rates: np.ndarray  # modulation frequencies (components,) in Hz
+    depths: np.ndarray  # modulation depths (components,) in [0, 1]
+    phases: np.ndarray  # modulation phases (components,) in radians
+    side_lobe: tuple[float, float]  # level of the laterally smeared tissue signal (linear), and its width in beams
+    carrier: np.ndarray  # phase of that signal (ranges, beams), complex, of unit modulus
+    unseen: tuple[Source, ...] = ()  # clutter of `UNSEEN_FAMILIES`, in units of `scale`
+    scale: tuple[float, float] = (1.0, 1.0)  # envelope of median myocardium, and the factor on the unseen clutter
+    # how far each component's level drifts up and down, in decibels, and the period in seconds
     drift: tuple[float, float] = (0.0, 1.0)
 
     @classmethod

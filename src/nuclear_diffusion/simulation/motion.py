@@ -42,23 +42,14 @@ class Modes(NamedTuple):
 
 @dataclass(frozen=True)
 class Motion:
-    """The cardiac cycle of one patient.
+    """The cardiac cycle of one patient."""
 
-    Attributes:
-        rate: heart rate, beats per minute.
-        phase: phase of the first frame.
-        shortening: fractional inward motion of the left ventricle's inner wall at end-systole.
-        descent: travel of the base towards the apex, cm.
-        swing: translation of the whole heart over the cycle (x, z), cm.
-        breathing: amplitude (x, z) in cm of the slow drift, and its period in seconds.
-    """
-
-    rate: float
-    phase: float
-    shortening: float
-    descent: float
-    swing: tuple[float, float]
-    breathing: tuple[float, float, float]
+    rate: float  # heart rate, beats per minute
+    phase: float  # phase of the first frame
+    shortening: float  # fractional inward motion of the left ventricle's inner wall at end-systole
+    descent: float  # travel of the base towards the apex, cm
+    swing: tuple[float, float]  # translation of the whole heart over the cycle (x, z), cm
+    breathing: tuple[float, float, float]  # amplitude (x, z) in cm of the slow drift, and its period in seconds
 
     @classmethod
     def draw(cls, view: str, rng: np.random.Generator) -> "Motion":

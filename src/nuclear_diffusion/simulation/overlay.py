@@ -22,16 +22,8 @@ def lay_haze(
         y = 1 + 20 log10 |10^(R (x - 1) / 20) + h| / R
 
     The clutter is static up to the slow modulation of `Haze`, with kinds and strengths as in simulated training clips,
-    but without side lobes, which would need the tissue's phase.
-
-    Args:
-        frames: clean frames in [0, 1], with the sector's apex at the top centre.
-        sector: mask of the image; pixels outside are unchanged.
-        seed: determines the haze.
-        fps: frames per second.
-
-    Returns:
-        Hazy frames in [0, 1], float32.
+    but without side lobes, which would need the tissue's phase. `frames` are in [0, 1], with the sector's apex at the
+    top centre; pixels outside `sector` are unchanged. Returns float32 in [0, 1], the same for the same `seed`.
     """
     frames = np.asarray(frames, np.float32)
     if frames.ndim != 3 or frames.shape[1] != frames.shape[2] or sector.shape != frames.shape[1:]:

@@ -19,16 +19,12 @@ Source = Callable[[float, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class MovingReverberation:
-    """Reverberation: copies of the tissue at greater depth that move with it.
+    """Reverberation: copies of the tissue at greater depth that move with it."""
 
-    Attributes:
-        paths: (factor, delay in samples, complex level) of each copy, which maps sample i to `factor` i + `delay`.
-            Factor 2 is a second trip to the probe, 1 a trip between layers of the chest wall.
-        spread: standard deviation of the lateral blur by scattering at each reflection, beams.
-    """
-
+    # (factor, delay in samples, complex level) of each copy, which maps sample i to `factor` i + `delay`. Factor 2 is
+    # a second trip to the probe, 1 a trip between layers of the chest wall.
     paths: tuple[tuple[float, float, complex], ...]
-    spread: float
+    spread: float  # standard deviation of the lateral blur by scattering at each reflection, beams
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "MovingReverberation":
@@ -52,15 +48,10 @@ class MovingReverberation:
 
 @dataclass(frozen=True)
 class GratingLobes:
-    """Ghost copies of the tissue at a fixed angle, where a coarse array is sensitive too.
+    """Ghost copies of the tissue at a fixed angle, where a coarse array is sensitive too."""
 
-    Attributes:
-        ghosts: (displacement in beams, complex level) of each ghost.
-        smear: standard deviation of the axial blur, samples, because the pulse is longer in the lobe.
-    """
-
-    ghosts: tuple[tuple[int, complex], ...]
-    smear: float
+    ghosts: tuple[tuple[int, complex], ...]  # (displacement in beams, complex level) of each ghost
+    smear: float  # standard deviation of the axial blur, samples, because the pulse is longer in the lobe
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "GratingLobes":
@@ -91,13 +82,9 @@ class GratingLobes:
 
 @dataclass(frozen=True)
 class RibClutter:
-    """Ring-down of superficial ribs: narrow, static combs of specular echoes without speckle.
+    """Ring-down of superficial ribs: narrow, static combs of specular echoes without speckle."""
 
-    Attributes:
-        field: complex (ranges, beams).
-    """
-
-    field: np.ndarray
+    field: np.ndarray  # complex (ranges, beams)
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "RibClutter":
@@ -130,17 +117,11 @@ class RibClutter:
 
 @dataclass(frozen=True)
 class FineGrain:
-    """A cloud with speckle finer across and much longer along the beam than the scanner's.
+    """A cloud with speckle finer across and much longer along the beam than the scanner's."""
 
-    Attributes:
-        texture: complex (ranges, beams), with a median envelope of 1.
-        cloud: envelope (ranges, beams).
-        drift: lateral motion of the texture, beams per second.
-    """
-
-    texture: np.ndarray
-    cloud: np.ndarray
-    drift: float
+    texture: np.ndarray  # complex (ranges, beams), with a median envelope of 1
+    cloud: np.ndarray  # envelope (ranges, beams)
+    drift: float  # lateral motion of the texture, beams per second
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "FineGrain":
@@ -156,21 +137,13 @@ class FineGrain:
 
 @dataclass(frozen=True)
 class Breathing:
-    """Layers that always move along the beam with the breath, as lung and diaphragm do.
+    """Layers that always move along the beam with the breath, as lung and diaphragm do."""
 
-    Attributes:
-        pattern: complex (ranges, beams) at rest.
-        amplitude: amplitude of the motion, samples.
-        period: seconds.
-        phase: radians; with 0 it passes the rest position at full speed at time 0.
-        turn: change of the echo's phase, radians per sample of motion.
-    """
-
-    pattern: np.ndarray
-    amplitude: float
-    period: float
-    phase: float
-    turn: float
+    pattern: np.ndarray  # complex (ranges, beams) at rest
+    amplitude: float  # amplitude of the motion, samples
+    period: float  # seconds
+    phase: float  # radians; with 0 it passes the rest position at full speed at time 0
+    turn: float  # change of the echo's phase, radians per sample of motion
 
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "Breathing":

@@ -16,7 +16,6 @@ Planes = Float[np.ndarray, "planes h w"]
 Plane = Float[np.ndarray, "h w"]
 Times = Float[np.ndarray, " planes"]
 """Of planes, as a fraction of the clip, in [0, 1)."""
-
 # Fractions of the hazy samples whose clean and hazy frames are changed, by kind of change.
 FLOOR_SHARE = 0.3  # noise floor, new at each moment: it is not haze
 SMOOTH_SHARE = 0.35  # smoothing, as by a coarser scanner
@@ -32,11 +31,8 @@ GHOST_SHARE = 0.45  # displaced copies of the frame itself
 # Fraction of all samples whose near field is dimmed, so that bright tissue there is not the rule.
 DIM_SHARE = 0.4
 
-BEND = 0.07
-"""Largest root mean square displacement when hearts are bent, as a fraction of the side."""
-
-MESH = 8
-"""Quadrilaterals per side of the mesh that bends them."""
+BEND = 0.07  # largest root mean square displacement when hearts are bent, as a fraction of the side
+MESH = 8  # quadrilaterals per side of the mesh that bends them
 
 
 def augmented(

@@ -19,20 +19,15 @@ from jaxtyping import Float, Shaped, UInt8
 from nuclear_diffusion.priors.diffusion_prior import over_time
 from nuclear_diffusion.training.augmentation import augmented, moved
 
-BARE_SHARE = 0.3
-"""Fraction of the augmented hazy samples that lose their own haze and keep only added haze, if any."""
-
-BRIEF_SHARE = 0.15
-"""Fraction of the augmented samples cut to 1 to `BRIEF` successive moments, which show little motion."""
+BARE_SHARE = 0.3  # fraction of the augmented hazy samples that lose their own haze and keep only added haze, if any
+BRIEF_SHARE = 0.15  # fraction of the augmented samples cut to 1 to `BRIEF` successive moments, which show little motion
 
 BRIEF = 4
 
 REUSED = 3
 """On a GPU, how often a batch may be used again, with new noise, until the next is ready (Choi et al. 2019, arXiv
 1907.05550)."""
-
-FREE_CORES, MOST_WORKERS = 3, 32
-"""On a GPU, cores left to the training process, and most processes that make batches."""
+FREE_CORES, MOST_WORKERS = 3, 32  # on a GPU, cores left to the training process, and most processes that make batches
 
 
 def beside_gpu() -> bool:

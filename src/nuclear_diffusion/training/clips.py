@@ -36,23 +36,14 @@ from nuclear_diffusion.text import read_json, require_file
 from nuclear_diffusion.training.data import Bank, pack_clips
 from nuclear_diffusion.types import Mask, Progress, eight_bits
 
-FEW_CLIPS = 4
-"""Fewest clips per reading process; with fewer, starting the process does not pay."""
-
-LAYERS = 2
-"""Pairs per short clip: haze is added to the dehazed clip, and to the clip itself."""
+FEW_CLIPS = 4  # fewest clips per reading process; with fewer, starting the process does not pay
+LAYERS = 2  # pairs per short clip: haze is added to the dehazed clip, and to the clip itself
 
 CLEANING = 0.7
 """Strength of the teacher's dehazing: above the default, because haze left in the target is learned as tissue."""
-
-LIMIT_GB = 2.0
-"""Limit on the frames cached for a run, in gigabytes."""
-
-VALIDATION_PATIENTS = 48
-"""Most simulated patients of the development split for validation."""
-
-AHEAD = 64
-"""Most simulated patients rendered before training starts, if the others are rendered during training."""
+LIMIT_GB = 2.0  # limit on the frames cached for a run, in gigabytes
+VALIDATION_PATIENTS = 48  # most simulated patients of the development split for validation
+AHEAD = 64  # most simulated patients rendered before training starts, if the others are rendered during training
 
 
 def read_frames(

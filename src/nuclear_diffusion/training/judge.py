@@ -27,14 +27,9 @@ from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.types import Progress
 
-FIRST = 600_000
-"""Index of the first simulated patient in the development split; no table uses these patients."""
-
-HAZE = 4.0
-"""Factor on the haze of simulated patients, because little is left to gain at the haze of the tables."""
-
-FRAMES = 8
-"""Frames of each simulated patient."""
+FIRST = 600_000  # index of the first simulated patient in the development split; no table uses these patients
+HAZE = 4.0  # factor on the haze of simulated patients, because little is left to gain at the haze of the tables
+FRAMES = 8  # frames of each simulated patient
 
 
 class Kind(NamedTuple):

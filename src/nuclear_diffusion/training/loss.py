@@ -20,11 +20,8 @@ from nuclear_diffusion.types import Scalar
 
 Frames = Float[Array, "batch height width"]
 
-HIGH_SHARE = 0.7
-"""Fraction of the frames with a hazy version that get a noise level of 0.3 or more."""
-
-BLANK_SHARE = 0.75
-"""Fraction of these whose noisy frame is hidden, see `Posterior.mean`."""
+HIGH_SHARE = 0.7  # fraction of the frames with a hazy version that get a noise level of 0.3 or more
+BLANK_SHARE = 0.75  # fraction of these whose noisy frame is hidden, see `Posterior.mean`
 
 
 def sample_sigma(key: PRNGKeyArray, count: int, config: TrainConfig) -> Float[Array, " count"]:

@@ -47,8 +47,7 @@ CHECKPOINT_FORMAT = "nuclear-diffusion training 1"
 VALIDATION_SIGMAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 VALIDATION_FRAMES = 16
 
-VALIDATION_SHARE = 0.1
-"""Largest fraction of the time spent on validation, in a run on a GPU with a budget in minutes."""
+VALIDATION_SHARE = 0.1  # largest fraction of the time spent on validation, in a run on a GPU with a budget in minutes
 
 FrameBank = UInt8[np.ndarray, "frames *moments_and_kinds height width"]
 """Clean frames (frames, height, width), or clips of clean and hazy frames (clips, moments, 2, height, width); 0-255."""

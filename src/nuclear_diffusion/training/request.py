@@ -10,8 +10,7 @@ from nuclear_diffusion.errors import require
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.options import option, require_positive, require_seed
 
-SIMULATOR = "simulator"
-"""Selects the package's echo simulator instead of a folder."""
+SIMULATOR = "simulator"  # selects the package's echo simulator instead of a folder
 
 BYTES_PER_PIXEL = 4 * 7
 """Least memory of a pixel of a batch: a clean frame and six planes that the network sees, in float32."""

@@ -29,13 +29,10 @@ from nuclear_diffusion.types import Bar
 
 STEPS, MORE_STEPS = 20_000, 2_400
 """Length of a run from random weights and from a prior: about five hours and one hour on two cores."""
-
 VALIDATE_EVERY, VALIDATE_MORE = 500, 200
 """Steps between validations, which take up to a minute, from random weights and from a prior. From random weights the
 last weights are usually the best."""
-
-JUDGED = 48
-"""Simulated patients to evaluate on, at most as many as `patients`."""
+JUDGED = 48  # simulated patients to evaluate on, at most as many as `patients`
 
 SHIPPED = "echo"
 
@@ -47,10 +44,8 @@ class Trained(NamedTuple):
     """How a run ended."""
 
     step: int
-    frames: int
-    """Number of training frames."""
-    verdict: list[str]
-    """Sentences that say whether the prior is better than the previous one."""
+    frames: int  # number of training frames
+    verdict: list[str]  # sentences that say whether the prior is better than the previous one
     interrupted: bool
 
 

@@ -12,29 +12,20 @@ from numpy import ndarray
 from nuclear_diffusion.restore.render import STRENGTH, WIDTH
 from nuclear_diffusion.types import eight_bits
 
-DEVIATIONS = 4
-"""Standard deviations are shown this many times as bright."""
+DEVIATIONS = 4  # standard deviations are shown this many times as bright
 
 
 class Film(NamedTuple):
     """A clip and its result as the browser gets them."""
 
-    input: UInt8[ndarray, "frames height width *rgb"]
-    """The clip."""
-
+    input: UInt8[ndarray, "frames height width *rgb"]  # the clip
     fps: float
-
+    # haze fraction of 0 to 1 as 0 to 65535: enough for a result that is exact to the grey level
     share: UInt16[ndarray, "frames height width"] | None = None
-    """Haze fraction of 0 to 1 as 0 to 65535: enough for a result that is exact to the grey level."""
-
-    signal: UInt8[ndarray, "frames height width *rgb"] | None = None
-    """The result of a method without a haze fraction."""
-
+    signal: UInt8[ndarray, "frames height width *rgb"] | None = None  # the result of a method without a haze fraction
     background: UInt8[ndarray, "frames height width"] | None = None
-
+    # `DEVIATIONS` standard deviations of the posterior samples
     deviation: UInt8[ndarray, "frames height width"] | None = None
-    """`DEVIATIONS` standard deviations of the posterior samples."""
-
     strength: float = STRENGTH
 
     def info(self) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from nuclear_diffusion.restore.folder import read_h5, read_report
 from nuclear_diffusion.restore.render import STRENGTH
 from nuclear_diffusion.view.film import Film, film_of, packed, source
 
-LARGEST = 256 * 2**20
-"""Bytes of pixels that a page may hold."""
+LARGEST = 256 * 2**20  # bytes of pixels that a page may hold
 
 
 class Shown:

@@ -41,10 +41,8 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         scan = file.get("scan")
         if fps is None and isinstance(scan, h5py.Group):
             fps = _rate(scan)
-        usual, named = ("THW", reading.axes) if not matlab else ("HWT", reading.axes)
-        stored = of_array(
-            path, "MATLAB 7.3" if matlab else "HDF5", _view(dataset, matlab), named=named, usual=usual, fps=fps
-        )
+        kind, usual = ("MATLAB 7.3", "HWT") if matlab else ("HDF5", "THW")
+        stored = of_array(path, kind, _view(dataset, matlab), named=reading.axes, usual=usual, fps=fps)
     about = "The polar image of zea is shown, as no scan-converted one is there." if name == "data/image" else None
 
     def frames() -> Iterator[Picture]:
@@ -103,14 +101,11 @@ def _leads(path: Path, file: h5py.File, name: str) -> bool:
     """Whether the name is in the file. Raises `InputError` if a part of it is a link to another file."""
     node: Any = file
     for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or part not in node:
-            link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-            if isinstance(link, h5py.ExternalLink):
-                raise InputError(f"{path} links to another file, {link.filename}: copy the data into one file.")
-            return False
-        link = node.get(part, getlink=True)
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         if isinstance(link, h5py.ExternalLink):
             raise InputError(f"{path} links to another file, {link.filename}: copy the data into one file.")
+        if not isinstance(node, h5py.Group) or part not in node:
+            return False
         node = node[part]
     return True
 

@@ -12,8 +12,8 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
+from nuclear_diffusion.io.clip import Clip
 from nuclear_diffusion.io.levels import EIGHT_BITS, Levels
-from nuclear_diffusion.io.read import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write.array import write_h5, write_npy, write_npz, write_tiff, write_zarr, write_zea
 from nuclear_diffusion.io.write.dicom import write_dicom

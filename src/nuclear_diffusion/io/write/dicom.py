@@ -48,19 +48,16 @@ _RETIRED = {
 }
 
 _LOSSY = {
-    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
-    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
-    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
-    "1.2.840.10008.1.2.4.100": "ISO_13818_2",
-    "1.2.840.10008.1.2.4.101": "ISO_13818_2",
-    "1.2.840.10008.1.2.4.102": "ISO_14496_10",
-    "1.2.840.10008.1.2.4.103": "ISO_14496_10",
-    "1.2.840.10008.1.2.4.104": "ISO_14496_10",
-    "1.2.840.10008.1.2.4.105": "ISO_14496_10",
-    "1.2.840.10008.1.2.4.106": "ISO_14496_10",
-    "1.2.840.10008.1.2.4.107": "ISO_23008_2",
-    "1.2.840.10008.1.2.4.108": "ISO_23008_2",
+    f"1.2.840.10008.1.2.4.{last}": method
+    for method, endings in (
+        ("ISO_10918_1", (50, 51)),
+        ("ISO_14495_1", (81,)),
+        ("ISO_15444_1", (91,)),
+        ("ISO_13818_2", (100, 101)),
+        ("ISO_14496_10", range(102, 107)),
+        ("ISO_23008_2", (107, 108)),
+    )
+    for last in endings
 }
 """Lossy transfer syntaxes, and their values of LossyImageCompressionMethod."""
 
@@ -68,59 +65,22 @@ _NATIVE = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, 
 
 # What describes the input's pixel values and does not hold for the output's.
 _OF_THE_INPUTS_PIXELS = (
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
-    "ModalityLUTSequence",
-    "WindowCenter",
-    "WindowWidth",
-    "WindowCenterWidthExplanation",
-    "VOILUTFunction",
-    "VOILUTSequence",
-    "PresentationLUTShape",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "PaletteColorLookupTableUID",
-    "PlanarConfiguration",
-    "IconImageSequence",
-    "DigitalSignaturesSequence",
-    "MACParametersSequence",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-    "DataSetTrailingPadding",
-    "InstanceCreatorUID",
-    "OriginalAttributesSequence",
-    "EncryptedAttributesSequence",
-)
-
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter", "WindowWidth",
+    "WindowCenterWidthExplanation", "VOILUTFunction", "VOILUTSequence", "PresentationLUTShape", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries", "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
+    "PaletteColorLookupTableUID", "PlanarConfiguration", "IconImageSequence", "DigitalSignaturesSequence",
+    "MACParametersSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "DataSetTrailingPadding",
+    "InstanceCreatorUID", "OriginalAttributesSequence", "EncryptedAttributesSequence",
+)  # fmt: skip
 
 _EMPTY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
-    "Manufacturer",
-    "PatientOrientation",
-    "Laterality",
-)
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber",
+    "ReferringPhysicianName", "StudyID", "Manufacturer", "PatientOrientation", "Laterality",
+)  # fmt: skip
 """Required attributes of a new instance that may be empty."""
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from jaxtyping import Shaped
 from numpy import ndarray
 
+from nuclear_diffusion.io.clip import Clip
 from nuclear_diffusion.io.levels import Levels
-from nuclear_diffusion.io.read import Clip
 from nuclear_diffusion.io.recording import Recording
 
 Append = Callable[[Shaped[ndarray, "frames height width *rgb"]], None]
