@@ -24,7 +24,6 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
 from nuclear_diffusion.memory import require_memory
-from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
@@ -356,7 +355,7 @@ class _Patients:
         cached = _frames_in(self.path)
         if cached is None or cached.shape != shape:
             require_memory(math.prod(shape), f"{self.count} patients of {self.size} x {self.size} pixels", "give fewer")
-            tell = part_of(progress, before, total)
+            tell = progress and (lambda done, _: progress(before + done, total))
             frames = frame_bank(
                 self.count, self.moments, split=self.split, size=self.size, workers=os.cpu_count() or 1, progress=tell
             )
