@@ -1,5 +1,6 @@
 """The app's server: who it answers, what it opens, and that its numbers are the library's."""
 
+import asyncio
 import io
 import json
 import time
@@ -18,6 +19,7 @@ from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
 from nuclear_diffusion.app import desk as desks
+from nuclear_diffusion.app import server as servers
 from nuclear_diffusion.app.desk import Desk
 from nuclear_diffusion.app.export import KINDS
 from nuclear_diffusion.app.regions import Regions, masks_zip
@@ -214,9 +216,10 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
 
     monkeypatch.setattr(desks, "dehaze_recording", slow)
     key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    assert not client.get("/api/runs").json()[key]["stopping"]
     waiting = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
     assert client.post(f"/api/runs/{waiting}/stop").json()["state"] == "stopped"  # at once
-    client.post(f"/api/runs/{key}/stop")
+    assert client.post(f"/api/runs/{key}/stop").json()["stopping"]
     assert finished(client, key)["state"] == "stopped"
     for _ in range(2):  # one that is gone is no error
         assert client.delete(f"/api/runs/{key}").status_code == 200
@@ -242,6 +245,8 @@ def test_scores_are_the_librarys_to_the_digit(client, tmp_path):
     assert found["results"][run]["frames"]["ks_a"]["1"] == ks(clip.frames[0], after[0], masks[1].septum)
     assert found["results"][run]["frames"]["gcnr"]["1"] is None
     assert found["input"]["means"]["ks_a"] == 0
+    jumps = list(found["results"][run]["frames"]["flicker_a"].values())
+    assert found["results"][run]["means"]["flicker_a"] == pytest.approx(np.sqrt(np.mean(np.square(jumps))))
 
 
 def test_masks_are_those_that_evaluate_reads(tmp_path):
@@ -323,6 +328,13 @@ def test_the_sheet_lists_results_and_names_damaged_ones(client, tmp_path):
     assert "problem" in bad
 
 
+def test_a_run_that_fails_names_the_file_as_the_user_knows_it(client):
+    about = uploaded(client, "a still.npz", np.full((1, 32, 32), 9, np.uint8) + np.eye(32, dtype=np.uint8))
+    key = client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).json()["key"]
+    run = finished(client, key)
+    assert (run["state"], run["message"].startswith("a still.npz does not move")) == ("failed", True)
+
+
 def test_the_sector_and_the_frame_rate_can_be_corrected(client):
     about = uploaded(client)
     where = f"/api/clips/{about['key']}/sector"
@@ -334,6 +346,64 @@ def test_the_sector_and_the_frame_rate_can_be_corrected(client):
     assert (corrected["sector_pixels"], corrected["fps"]) == (20 * 20, 40.0)
     corrected = client.post(where, json={"polygons": []}).json()
     assert (corrected["sector_pixels"], corrected["fps"]) == (about["sector_pixels"], 40.0)
+
+
+def test_white_can_be_corrected(client):
+    """A clip of 12 bits in 16 is read again with its own white; what else was corrected stays."""
+    values = np.round(4095 * made_clip().frames).astype(np.uint16)
+    about = uploaded(client, frames=values)
+    assert about["brightest"] < 17
+    client.post(f"/api/clips/{about['key']}/sector", json={"polygons": [SEPTUM], "fps": 50.0})
+    found = client.post(f"/api/clips/{about['key']}/white", json={"white": 4095}).json()
+    assert (found["name"], found["white"], found["fps"], found["sector_pixels"]) == ("clip", 4095, 50, 20 * 20)
+    shown = client.get(f"/api/clips/{found['key']}/planes/input").content
+    np.testing.assert_array_equal(np.frombuffer(shown, np.uint8), np.rint(255 * made_clip().frames).ravel())
+    refused = client.post(f"/api/clips/{about['key']}/white", json={"white": -1})
+    assert (refused.status_code, refused.json()["error"]) == (400, "White must be a positive number, got -1.0.")
+
+
+def test_no_work_is_done_in_the_event_loop(client, tmp_path, monkeypatch):
+    """So that the page is answered while a long clip is read, measured or encoded."""
+    seen = set()
+
+    def watched(place, name):
+        work = getattr(place, name)
+
+        def checked(*args, **kwargs):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                seen.add(name)
+            else:
+                raise AssertionError(f"{name} is called in the event loop")
+            return work(*args, **kwargs)
+
+        monkeypatch.setattr(place, name, checked)
+
+    def estimated(recording, seen, method, prior, sector, progress):
+        clip = recording.read()
+        yield Piece(clip, Dehazed(clip.frames, clip.frames, None, np.ones(clip.shape[1:], bool), 1.0))
+
+    work = [(servers, ("export", "masks_zip", "read_report", "scores")), (desks.Opened, ("info",))]
+    work += [(desks, ("film_of", "find_sector", "inside", "read_video")), (Desk, ("close", "start"))]
+    monkeypatch.setattr(desks, "dehaze_recording", estimated)
+    for place, names in work:
+        for name in names:
+            watched(place, name)
+    (tmp_path / "data" / "old").mkdir()
+    (tmp_path / "data" / "old" / "report.json").write_text("{}")
+    clip = uploaded(client)["key"]
+    key = client.post("/api/runs", json={"clip": clip, "method": {"method": "rpca"}}).json()["key"]
+    assert finished(client, key)["state"] == "done"
+    asked = {"clip": clip, "runs": [key], "regions": {"septum": [SEPTUM]}, "kind": "mp4"}
+    for where in ("score", "masks", "save"):
+        assert client.post(f"/api/{where}", json=asked).status_code == 200
+    assert client.get(f"/api/runs/{key}/planes/signal").status_code == 200
+    assert client.get("/api/results", params={"folder": str(tmp_path / "data")}).status_code == 200
+    assert client.get("/api/state").status_code == 200
+    assert client.post(f"/api/clips/{clip}/sector", json={"polygons": [SEPTUM]}).status_code == 200
+    assert client.delete(f"/api/clips/{clip}").status_code == 200
+    assert seen == {name for _, names in work for name in names}
 
 
 def test_the_sector_of_a_result_stays_when_its_frame_rate_is_corrected(client, tmp_path):
@@ -429,11 +499,17 @@ def bodies(path: str, known: dict[str, str]) -> st.SearchStrategy[bytes]:
         "runs": st.just([known["run"]]) | st.lists(words | st.just(known["run"]), max_size=3),
         "strength": numbers,
         "fps": numbers,
+        "white": numbers,
         "polygons": st.lists(corners, max_size=3),
         "regions": regions,
         "kind": st.sampled_from([*KINDS, "exe"]),
     }
-    fields = {"/api/open": ["path"], "/api/runs": ["clip", "method"], "/api/clips/{clip}/sector": ["fps", "polygons"]}
+    fields = {
+        "/api/clips/{clip}/white": ["white"],
+        "/api/open": ["path"],
+        "/api/runs": ["clip", "method"],
+        "/api/clips/{clip}/sector": ["fps", "polygons"],
+    }
     usual = fields.get(path, ["clip", "runs", "strength", "regions", "kind"])
     needed = [name for name in usual if name in ("clip", "path", "runs", "method")]
     asked = st.fixed_dictionaries(

@@ -10,16 +10,18 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from pydicom import examples
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.app.regions import Regions, inside
 from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.metrics import gcnr
-from nuclear_diffusion.restore.clip import dehaze_clip
-from nuclear_diffusion.restore.methods import Rpca
+from nuclear_diffusion.restore.clip import dehaze_clip, rendered
+from nuclear_diffusion.restore.folder import read_h5
+from nuclear_diffusion.restore.methods import Nuclear, Rpca, read_settings
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.types import eight_bits
-from tests.pages import CHROMIUM, until
+from tests.pages import CHROMIUM, assert_readable, until
 from tests.test_app import SEPTUM, VENTRICLE, made_result
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -73,7 +75,7 @@ def painted(page, what: str, frame: int) -> np.ndarray:
         }""",
         [what, frame],
     )
-    return np.reshape(np.array(values, np.uint8), (64, 64))
+    return np.reshape(np.array(values, np.uint8), page.evaluate("[player.film.height, player.film.width]"))
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 0.83, 1.0])
@@ -86,6 +88,16 @@ def test_the_knob_changes_pixels_as_the_library_says(app, page, strength):
     assert (shown == expected).mean() > 0.99
     np.testing.assert_array_equal(painted(page, "input", 3), np.rint(255 * clip.frames[3]))
     assert page.inner_text("#strength-value") == f"{strength:.2f}"
+
+
+def test_uncertainty_lies_in_orange_over_the_result(app, page):
+    _, _, clip, share = app
+    deviation = np.arange(clip.frames.size) % 256
+    page.evaluate("player.film.deviation = Uint8Array.from({ length: 8 * 64 * 64 }, (_, k) => k % 256)")
+    part = deviation.reshape(clip.shape)[3] / 255
+    strength = page.evaluate("player.strength")
+    expected = 255 * render(clip.frames, share, strength)[3] * (1 - part) + 230 * part
+    assert np.abs(painted(page, "deviation", 3) - expected).max() <= 1.5
 
 
 def test_regions_drawn_with_the_mouse_give_scores(page):
@@ -135,6 +147,31 @@ def test_keys_play_step_loop_and_choose_the_view(page):
     for playing in (True, False):
         page.keyboard.press(" ")
         until(page, "player.playing", playing)
+    page.keyboard.press("+")
+    page.keyboard.press("Shift+ArrowRight")
+    until(page, "[player.zoom, player.pan]", [1.25, [-64 / 1.25 / 20, 0]])
+    page.keyboard.press("0")
+    until(page, "[player.zoom, player.pan]", [1, [0, 0]])
+    page.keyboard.press("2")
+    page.keyboard.press("Shift+ArrowLeft")
+    until(page, "player.wipe", 0.45)
+    page.keyboard.press("?")
+    assert "shift + arrows" in page.locator("#keys").inner_text()
+
+
+def test_the_page_can_be_read_by_all(page):
+    """With all that it can show: names for those who do not see it, contrast, a mark of where the keys go."""
+    page.evaluate("([a, b]) => { outlines.setKey('septum', a); outlines.setKey('ventricle', b); }", [SEPTUM, VENTRICLE])
+    page.wait_for_function("document.querySelectorAll('#scores tbody tr').length > 0")
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert_readable(page)
+    for name in ("browse", "sheet-open"):
+        page.click(f"#{name}")
+        page.locator("dialog[open] button").nth(1).wait_for()
+        assert_readable(page)
+        page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
 def test_results_of_two_methods_are_compared_in_step(app, page):
@@ -203,20 +240,27 @@ def test_a_marked_beat_is_shown_on_the_time_line(page):
     page.locator("#beat").wait_for(state="hidden")
 
 
-def test_a_dropped_clip_is_separated_and_survives_a_reload(app, page, tmp_path):
-    page.locator("#pick").set_input_files(str(app[1] / "raw.npz"))
-    page.wait_for_function("document.querySelector('#clips').innerText.includes('raw')")
-    page.locator("#method").select_option("rpca")
+def test_the_demo_clip_is_dehazed_through_a_reload_and_its_knob_is_the_librarys(app, page, tmp_path):
+    page.locator("#pick").set_input_files(examples.get_path("ybr_color"))
+    page.wait_for_function("document.title.includes('color')")
     page.click("#start")
-    page.wait_for_selector("#runs button:not(:disabled)", timeout=120_000)
-    assert "Robust PCA" in page.inner_text("#runs")
-    page.locator("#kind").select_option("json")
-    with page.expect_download() as download:
-        page.click("#save")
-    download.value.save_as(tmp_path / "settings.json")
-    assert '"method":"rpca"' in (tmp_path / "settings.json").read_text().replace(" ", "")
+    page.locator("#status", has_text="of 30 frames").wait_for(timeout=120_000)
     page.reload()
-    page.locator("#runs", has_text="Robust PCA").wait_for()
+    page.locator("#status", has_text="of 30 frames").wait_for()
+    page.wait_for_function("window.player?.film.share", timeout=120_000)
+    assert page.inner_text("#runs").startswith("Nuclear Diffusion")
+    for kind in ("json", "result.h5"):
+        page.locator("#kind").select_option(kind)
+        with page.expect_download() as download:
+            page.click("#save")
+        download.value.save_as(tmp_path / kind)
+    assert read_settings(tmp_path / "json") == Nuclear()
+    clip, found = read_h5(tmp_path / "result.h5")
+    page.locator("#strength").fill("0.8")
+    color = rendered(clip, found, 0.8).color
+    assert color is not None
+    assert np.abs(painted(page, "result", 3) - 255 * color[3, ..., 0]).max() <= 1
+    page.click("#clips li:last-child button:last-child")
 
 
 def test_a_bad_file_is_one_sentence_on_the_page(page, tmp_path):
@@ -294,12 +338,15 @@ def test_regions_stay_with_their_clip(app, page):
 
 def test_the_command_of_a_run_gives_its_result(app, page, tmp_path, monkeypatch):
     """With the frame rate and the sector that were corrected, and the file's name with its ending."""
-    dropped(page, app)
+    key = dropped(page, app)
     page.evaluate("(detail) => outlines.dispatchEvent(new CustomEvent('sector', { detail }))", SEPTUM)
     page.locator("#fps").fill("40")
     page.locator("#fps").press("Enter")
     page.wait_for_function("player.film.fps === 40")
     page.locator("#facts", has_text="10 % of the picture").wait_for()
+    page.locator("#white").fill("200")
+    page.locator("#white").press("Enter")
+    page.wait_for_function(f"outlines.clip !== '{key}'")
     started(page, "rpca", lam=0.5)
     page.locator("#runs button:not(:disabled)", has_text="Robust PCA, lam 0.5, drawn sector").wait_for(timeout=120_000)
     shutil.copy(app[1] / "raw.npz", tmp_path / "raw.npz")
@@ -313,7 +360,12 @@ def test_the_command_of_a_run_gives_its_result(app, page, tmp_path, monkeypatch)
     words = shlex.split(page.inner_text("#command"))
     parsed = cli._parse(words[1:])
     assert isinstance(parsed, cli.Dehaze)
-    assert (words[0], parsed.method, parsed.read.fps) == ("nuclear-diffusion", Rpca(lam=0.5), 40)
+    assert (words[0], parsed.method, parsed.read.fps, parsed.read.white) == (
+        "nuclear-diffusion",
+        Rpca(lam=0.5),
+        40,
+        200,
+    )
     assert parsed.sector is not None
     np.testing.assert_array_equal(read_sector(parsed.sector), inside(SEPTUM, (64, 64)))
     assert cli.main(words[1:]) == 0
@@ -351,7 +403,7 @@ def test_many_clicks_start_one_run_and_others_are_followed(app, page):
     page.evaluate("for (let k = 0; k < 20; k++) document.querySelector('#start').click()")
     ask = "fetch('/api/runs', { headers: { 'x-token': new URLSearchParams(location.search).get('token') } })"
     runs = f"async () => Object.values(await (await {ask}).json())"
-    page.wait_for_function("document.querySelector('#status').innerText.includes('windows')", timeout=120_000)
+    page.wait_for_function("document.querySelector('#status').innerText.includes('frames')", timeout=120_000)
     assert [run["method"]["method"] for run in page.evaluate(runs) if run["clip"] == first] == ["zea"]
 
     second = dropped(page, app)
@@ -432,13 +484,18 @@ def test_show_is_a_page_of_its_own(browser, tmp_path, app):
     import nuclear_diffusion as nd
 
     _, folder, clip, share = app
-    nd.show(folder / "result").save(tmp_path / "show.html")
-    tab = browser.new_page(viewport={"width": 900, "height": 640})
-    tab.goto((tmp_path / "show.html").as_uri())
-    tab.wait_for_function("window.player !== undefined")
-    tab.evaluate("player.play(false)")
-    tab.locator("#strength").fill("0.9")
-    expected = np.rint(255 * render(clip.frames, share, 0.9)[2])
-    assert np.abs(painted(tab, "result", 2) - expected).max() <= 1
-    assert "<iframe srcdoc=" in nd.show(folder / "result")._repr_html_()
+    shown = nd.show(folder / "result")
+    shown.save(tmp_path / "show.html")
+    (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><div class=output>{shown._repr_html_()}</div>")
+    tab = browser.new_page(viewport={"width": 900, "height": 700})
+    for name in ("show", "notebook"):
+        tab.goto((tmp_path / f"{name}.html").as_uri())
+        frame = tab.frames[-1]
+        frame.wait_for_function("window.player !== undefined")
+        assert frame.evaluate("player.panels().map(({ name }) => name)") == ["input", "result", "background"]
+        frame.evaluate("player.play(false)")
+        frame.locator("#strength").fill("0.9")
+        expected = np.rint(255 * render(clip.frames, share, 0.9)[2])
+        assert np.abs(painted(frame, "result", 2) - expected).max() <= 1
+        assert_readable(frame)
     tab.close()

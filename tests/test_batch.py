@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import functools
+import io
 import json
 import logging
 import os
@@ -146,7 +147,7 @@ def test_whatever_a_clip_raises_costs_one_sentence(folder, out, separations, cap
     assert "a2.npz: ZeroDivisionError: division by zero" in errors[1]
     assert "memory" in errors[2]
     assert errors[3:] == ["note: b: A note."]
-    assert "Traceback" in json.loads((out / ".batch" / "a2.json").read_text())["traceback"]
+    assert "Traceback" in json.loads((out / ".batch" / ".a2.json").read_text())["traceback"]
     states = {row["clip"]: row["state"] for row in table(out)}
     assert list(states) == ["a1", "a2", "a10", "b"]
     assert states["a1"] == "failed: a1 holds one image."
@@ -193,9 +194,44 @@ def test_records_of_other_settings_do_not_count(folder, out, separations):
     (out / "summary.csv").unlink()
     assert main(command(folder, out, "--lam", "2", "--shard", "1/2")) == 0
     assert not (out / "summary.csv").exists()
-    (out / ".batch" / "a2.json").write_text("{")
+    (out / ".batch" / ".a2.json").write_text("{")
     assert main(command(folder, out, "--lam", "2", "--shard", "2/2")) == 0
     assert len(table(out)) == 4
+
+
+def test_names_of_all_kinds_are_in_the_summary(tmp_path, out, separations, capsys):
+    names = ["x" * 251, "\udcff", "\x1b[31m", "[/b]", "\u00e9", "e\u0301", "new\nline", "-o", "\u202egpj", "\U0001fac0"]
+    clips = [Path(f"{tmp_path}/{name.replace('/', '%')}.npz") for name in names]
+    for clip in clips:
+        clip.touch()
+    separations.raises = {clips[2].stem: InputError(f"{clips[2]} is cut short."), "\udcff": ZeroDivisionError("\udcff")}
+    for _ in range(2):
+        assert main(command(tmp_path, out)) == 2
+    rows = table(out)
+    assert len({row["clip"] for row in rows}) == len(names)
+    assert [row["state"].split(":")[0] for row in rows].count("skipped") == len(names) - 2
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert r"\x1b[31m.npz is cut short" in said.err
+    assert "left for other shards" not in said.err
+
+
+def test_results_are_not_written_flat_among_the_clips(folder, separations, capsys):
+    """The next run would take them for clips."""
+    assert main(command(folder, folder, "--flat", "--write", "mp4")) == 2
+    assert "change -o" in capsys.readouterr().err
+    assert separations.seen == []
+
+
+def test_the_record_of_whoever_ended_last_counts(folder, out):
+    """Of two processes, one finds a clip locked that the other finishes later."""
+    items, task = items_of([folder]), batch.Task(out, Rpca())
+    mine = {item.name: task.failed(item, "It is being written.") for item in items}
+    for item, state in zip(items[1:], ("done", "done", "other settings"), strict=True):
+        configuration = task.configuration if state == "done" else state
+        batch.keep(Record(item.name, "done", item.place, configuration), out)
+    found = batch.records_of(items, task, mine)
+    assert [record and record.state for record in found] == ["failed", "done", "done", "failed"]
 
 
 def test_one_clip_leaves_no_summary(folder, out, separations):
@@ -330,6 +366,33 @@ def test_a_log_gets_a_line_soon_and_then_now_and_then_even_if_nothing_is_reporte
     assert lines[0].startswith("one: 1 of 4, ")
     assert lines[-1].startswith("two: 1 of 4, ")
     assert 3 <= len(lines) <= 1 + seconds / 0.2
+
+
+def test_tasks_within_a_task_speak_alone_and_whole_lines(monkeypatch):
+    class Log(io.StringIO):
+        """Gives way to other threads after every write."""
+
+        def write(self, text):
+            super().write(text)
+            time.sleep(0.01)
+            return len(text)
+
+    log = Log()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr(reporting, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(reporting, "LINE_SECONDS", 0.02)
+    say = Reporter()
+    with say.progress("outer"):
+        with say.progress("inner"):
+            for _ in range(10):
+                say.note("note")
+            before = log.getvalue()
+        time.sleep(0.2)
+    assert {re.sub(r" .*", "", line) for line in before.splitlines()} == {"inner:", "note:"}
+    assert "outer: " in log.getvalue()
+    assert all(
+        re.fullmatch(r"(inner|outer): \d+:\d\d:\d\d elapsed|note: note", line) for line in log.getvalue().splitlines()
+    )
 
 
 def test_skipped_clips_do_not_count_for_the_time_left(folder, out, separations):

@@ -432,7 +432,10 @@ def test_rendering_is_dehazing_at_that_strength_without_the_prior(samples, clip,
     assert_same_result(tmp_path / "new" / "clip", tmp_path / "strong" / "clip")
     assert {path.name: path.read_bytes() for path in (tmp_path / "weak" / "clip").iterdir()} == before
 
-    assert main(["render", str(tmp_path / "weak" / "clip"), "--strength", "0.9"]) == 0  # in its place
+    capsys.readouterr()
+    assert main(["render", str(tmp_path / "weak" / "clip"), "--strength", "0.9", "--json"]) == 0  # in its place
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said == {"event": "done", "result": str(tmp_path / "weak" / "clip")}
     assert_same_result(tmp_path / "weak" / "clip", tmp_path / "strong" / "clip")
     assert [path.name for path in (tmp_path / "weak").iterdir()] == ["clip"]
     assert blind == []

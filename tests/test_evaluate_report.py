@@ -38,7 +38,7 @@ from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import write_dataset
 from nuclear_diffusion.view.film import Film, packed, source
-from tests.pages import CHROMIUM, until
+from tests.pages import CHROMIUM, assert_readable, until
 
 
 def measured(method: str, gcnr, ks, motion, level: int) -> Measured:
@@ -454,6 +454,11 @@ def stored(report: Path, method: str, patient: int, name: str) -> np.ndarray:
     (path,) = (report / "results" / f"patient-{patient}-4C").glob(f"{method}-*.npz")
     with np.load(path) as held:
         return held[name]
+
+
+@pytest.mark.slow
+def test_the_page_can_be_read_by_all(tab):
+    assert_readable(tab)
 
 
 @pytest.mark.slow

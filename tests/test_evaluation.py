@@ -114,11 +114,15 @@ def test_bright_tissue_is_lost_to_a_method_and_haze_is_not():
 def test_methods_are_compared_between_the_input_and_the_truth():
     clip = two_regions(frames=3)
     clip = clip._replace(hazy=clip.hazy + np.linspace(0, 0.1, 3, dtype=np.float32)[:, None, None])
-    found = list(compare(clip, LoadedPrior(None, None), methods={"rpca": Rpca()}))
-    assert [each.method for each in found] == ["hazy", "rpca", "clean"]
+    told, methods = [], {"rpca": Rpca(), "again": Rpca()}
+    found = list(compare(clip, LoadedPrior(None, None), methods=methods, progress=lambda *about: told.append(about)))
+    assert [each.method for each in found] == ["hazy", "rpca", "again", "clean"]
+    shares = [done / total for done, total in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
     assert found[0].scores["ks_a"] == 0
     assert found[1].scores["seconds"] > 0
-    assert found[2].scores["psnr"] == np.inf
+    assert found[3].scores["psnr"] == np.inf
 
 
 # tables

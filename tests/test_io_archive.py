@@ -170,7 +170,7 @@ def test_a_dicomdir_whose_files_are_elsewhere_is_refused_truly(tmp_path):
     (tmp_path / "copy").mkdir()
     shutil.copy(disk(tmp_path / "disk"), tmp_path / "copy" / "DICOMDIR")
     with pytest.raises(InputError, match="files that are not here"):
-        expand([tmp_path / "copy" / "DICOMDIR"])
+        read_video(expand([tmp_path / "copy" / "DICOMDIR"])[0])
 
 
 @pytest.mark.parametrize("kind", ["parts", "one part", "absolute"])
@@ -189,7 +189,7 @@ def test_a_dicomdir_names_nothing_outside_its_folder(tmp_path, kind):
                 }[kind]
         pydicom.dcmwrite(path, dataset)
     with pytest.raises(InputError, match="files that are not here"):
-        expand([path])
+        read_video(expand([path])[0])
 
 
 def test_stills_of_several_series_are_no_clip(tmp_path):
@@ -310,6 +310,43 @@ def test_pipes_in_a_folder_are_passed_over(tmp_path):
     os.mkfifo(tmp_path / "c.dcm")
     assert [clip.name for clip in expand([tmp_path])] == [tmp_path.name]
     check(tmp_path)
+
+
+def test_what_cannot_be_opened_stands_for_itself_and_the_others_go_on(tmp_path):
+    np.save(tmp_path / "a.npy", CLIP)
+    (tmp_path / "gone.mp4").symlink_to("elsewhere")
+    (tmp_path / "round.npy").symlink_to("round.npy")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README").write_text("words")
+    (tmp_path / "twice").mkdir()
+    for number, frame in enumerate(CLIP):
+        for suffix in ("png", "jpg"):
+            Image.fromarray(frame).save(tmp_path / "twice" / f"{number}.{suffix}")
+    found = expand([tmp_path, tmp_path / "notes", tmp_path / "missing.npy"])
+    assert [clip.name for clip in found] == ["a.npy", "gone.mp4", "round.npy", "twice", "notes", "missing.npy"]
+    check(found[0])
+    for clip in found[1:]:
+        with pytest.raises(InputError, match=clip.name):
+            read_video(clip)
+
+
+def test_links_that_lead_back_are_left_out(tmp_path):
+    (tmp_path / "inner").mkdir()
+    for name in ("a.npy", "inner/b.npy", "inner/c.npy"):
+        np.save(tmp_path / name, CLIP)
+    (tmp_path / "self").symlink_to(".")
+    (tmp_path / "inner" / "up").symlink_to(tmp_path)
+    assert [clip.name for clip in expand([tmp_path])] == ["a.npy", "b.npy", "c.npy"]
+
+
+def test_results_among_the_clips_are_none(tmp_path):
+    for name in ("a.npy", "earlier/a/signal.npy", "flat/b.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / name, CLIP)
+    for name in ("result.h5", "report.json"):
+        (tmp_path / "earlier" / "a" / name).touch()
+    assert [clip.name for clip in expand([tmp_path], tmp_path / "flat")] == ["a.npy"]
+    assert [clip.name for clip in expand([tmp_path])] == ["a.npy", "flat"]
 
 
 @pytest.mark.parametrize("name", ["-{}.png", "Ä\n{} é.png", "2024-01-0{} 12.00.png"])

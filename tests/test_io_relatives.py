@@ -1,7 +1,10 @@
 """More files of other libraries, relatives of those in `test_io_formats`: read as they were meant, or refused truly."""
 
 import gzip
+import json
+import pickle
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ import scipy.io
 import SimpleITK as sitk
 import tifffile
 import zarr
-from PIL import Image
+from PIL import Image, ImageSequence
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Reading, read_video
@@ -80,6 +84,17 @@ def test_dicom_colour_by_planes(tmp_path):
     dataset["PixelData"].VR = "OB"
     dataset.save_as(path)
     check(path, COLOR / 255)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("ARGB", 4), ("RGB", 4), ("RGB", 2)])
+def test_dicom_of_other_numbers_of_colours_is_refused_truly(tmp_path, kind, count):
+    path = write_dicom(tmp_path / "c.dcm", COLOR, "RGB")
+    dataset = pydicom.dcmread(path)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = count, kind
+    dataset.PixelData = np.repeat(CLIP[..., None], count, axis=-1).tobytes()
+    dataset.save_as(path)
+    with pytest.raises(InputError, match=rf"{count} values for each pixel \({kind}\)"):
+        read_video(path)
 
 
 def test_dicom_ybr_full_native(tmp_path):
@@ -223,6 +238,73 @@ def test_zarr_groups(tmp_path, version):
     levels = [{"axes": [{"name": name} for name in "tczyx"], "datasets": [{"path": "0"}, {"path": "1"}]}]
     ome.attrs["multiscales"] = levels
     check(tmp_path / "o.zarr")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zarr_in_a_zip_file(tmp_path, version, packing):
+    array = zarr.create_array(str(tmp_path / "a"), data=CLIP, chunks=(2, 20, 28), zarr_format=version)
+    array.attrs["fps"] = 50
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w", packing) as archive:
+        for file in sorted((tmp_path / "a").rglob("*"), reverse=True):
+            archive.write(file, file.relative_to(tmp_path / "a"))
+    assert check(tmp_path / "a.zarr.zip", fps=50).name == "a"
+    with pytest.raises(InputError, match="limit"):
+        read_video(tmp_path / "a.zarr.zip", Reading(max_bytes=CLIP.nbytes))
+
+
+def test_pickles_in_zarr_are_never_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)  # as older ones do
+
+    class Code:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "run",))
+
+    about = {"zarr_format": 2, "shape": CLIP.shape, "chunks": CLIP.shape, "fill_value": 0, "order": "C"}
+    about |= {"dtype": "|O", "filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle", "protocol": 5}}
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(about))
+    (tmp_path / "a.zarr" / "0.0.0").write_bytes(pickle.dumps(Code()))
+    with pytest.raises(InputError, match="pickled"):
+        read_video(tmp_path / "a.zarr")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["c.mha", "c.nrrd", "c.nii.gz", "sitk.dcm"])
+def test_pixels_that_are_not_square_are_said(tmp_path, name):
+    """As in CAMUS; the frames stay as they are, so that spacing, regions and calibration hold for results."""
+    for spacing, says in (((0.3, 0.15, 1), "0.5 times as high as wide"), ((0.3, 0.3, 1), None)):
+        if name.endswith("dcm"):
+            path = write_dicom(tmp_path / name, CLIP, PixelSpacing=[spacing[1], spacing[0]])
+        else:
+            image, path = sitk.GetImageFromArray(CLIP), tmp_path / name
+            image.SetSpacing(spacing)
+            sitk.WriteImage(image, str(path))
+        check(path, says=says)
+
+
+@pytest.mark.parametrize(
+    ("tags", "ratio"),
+    [
+        ({"PixelAspectRatio": [12, 10], "PixelSpacing": [1, 1]}, "1.2"),
+        ({"PixelAspectRatio": [1, 1]}, None),
+        ({"PixelAspectRatio": [1, 0]}, None),
+        ({"deltas": (0.02, 0.05)}, "2.5"),
+        ({"deltas": (0.02, 0)}, None),
+    ],
+)
+def test_dicom_pixels_that_are_not_square_are_said(tmp_path, tags, ratio):
+    path = write_dicom(tmp_path / "c.dcm", CLIP)
+    dataset, region = pydicom.dcmread(path), Dataset()
+    if deltas := tags.pop("deltas", None):
+        region.PhysicalDeltaX, region.PhysicalDeltaY = deltas
+        region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+        region.RegionSpatialFormat = region.RegionDataType = 1
+        dataset.SequenceOfUltrasoundRegions = [region]
+    for tag, value in tags.items():
+        setattr(dataset, tag, value)
+    dataset.save_as(path)
+    check(path, says=ratio and f"{ratio} times as high as wide")
 
 
 def test_nifti_with_a_slope_and_five_axes(tmp_path):
@@ -449,6 +531,23 @@ def test_pictures_with_opacity(tmp_path):
     for number, frame in enumerate(COLOR):
         Image.fromarray(frame).convert("RGBA").save(tmp_path / "c" / f"f{number}.png")
     check(tmp_path / "c", COLOR / 255)
+
+
+def test_what_is_transparent_is_black(tmp_path):
+    """Whatever is stored there: white in GIF's decoder, anything in PNG."""
+    opaque = CLIP > 80
+    for number, (frame, seen) in enumerate(zip(CLIP, opaque, strict=True)):
+        layers = [np.where(seen, frame, 255)] * 3 + [np.where(seen, 255, 0)]
+        Image.fromarray(np.stack(layers, axis=-1).astype(np.uint8)).save(tmp_path / f"f{number}.png")
+    check(tmp_path, np.where(opaque, CLIP, 0) / 255)
+    first, *rest = (Image.fromarray(frame).convert("P") for frame in np.where(opaque, CLIP, 0))
+    about = {"save_all": True, "append_images": rest, "duration": 40, "optimize": False}
+    for disposal in (1, 2, 3):
+        path = tmp_path / f"{disposal}.gif"
+        first.save(path, disposal=disposal, transparency=0, **about)
+        with Image.open(path) as stored:
+            layers = np.stack([np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(stored)])
+        check(path, np.where(layers[..., 3] > 0, layers[..., 0], 0) / 255, fps=25)
 
 
 def test_missing_numbers_are_said(tmp_path):

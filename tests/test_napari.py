@@ -1,5 +1,6 @@
 """The napari plugin: its manifest, its layers, and the widget in a viewer that nobody sees."""
 
+import dataclasses
 import importlib.util
 import os
 from importlib.resources import files
@@ -13,6 +14,7 @@ from nuclear_diffusion.napari.layers import clip_layer, clip_of, demo_clip, get_
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.types import eight_bits
 from tests.test_app import made_clip, made_result
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # napari's and Qt's own
@@ -99,5 +101,10 @@ def test_the_widget_dehazes_turns_and_scores(tmp_path, monkeypatch):
     masks = [np.zeros((64, 64), bool), np.zeros((64, 64), bool)]
     masks[0][10:31, 10:31] = masks[1][35:56, 35:56] = True
     value = gcnr(np.rint(255 * expected).astype(np.uint8), *masks)
+    assert f"{value:.3f}" in widget.table.text()
+
+    widget.clip = dataclasses.replace(made_clip(), color=np.repeat(eight_bits(made_clip().frames)[..., None], 3, -1))
+    widget._show(dehaze_clip(widget.clip, Rpca()))  # a result in colour is scored by its brightness
+    widget.score()
     assert f"{value:.3f}" in widget.table.text()
     assert os.environ["QT_QPA_PLATFORM"] == "offscreen"

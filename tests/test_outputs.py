@@ -79,7 +79,10 @@ def test_another_strength_is_rendered_with_its_kinds(tmp_path):
     dehaze_file(tmp_path / "clip.npz", folder, Nuclear(), prior, outputs=outputs)
     with pytest.raises(InputError, match=r"also holds signal\.dcm: use dehaze with --write"):
         render_result(folder, 0.9)
-    assert "signal.dcm" not in {path.name for path in render_result(folder, 0.9, tmp_path / "new").folder.iterdir()}
+    told = []
+    again = render_result(folder, 0.9, tmp_path / "new", progress=lambda *about: told.append(about))
+    assert "signal.dcm" not in {path.name for path in again.folder.iterdir()}
+    assert told[-1] == (len(hazy()), len(hazy()))
     dehaze_file(tmp_path / "clip.npz", folder, Nuclear(strength=0.9), prior, outputs=outputs, overwrite=True)
     np.testing.assert_array_equal(pydicom.dcmread(folder / "signal.dcm").pixel_array, signal_of(folder))
     np.testing.assert_array_equal(signal_of(folder), signal_of(tmp_path / "new"))

@@ -124,7 +124,7 @@ class Dehaze(Long, Generic[M]):
             raise InputError("Name at least one clip.")
         require_positive(self, "jobs")
 
-        from nuclear_diffusion.restore.batch import Shard, Task, items_of, keep, records_of, run_batch
+        from nuclear_diffusion.restore.batch import Record, Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
         from nuclear_diffusion.restore.run import check_writable, known_sector
         from nuclear_diffusion.view.overview import counted, write_overview
@@ -134,25 +134,27 @@ class Dehaze(Long, Generic[M]):
         check_writable(self.output)
         reading = self.read.reading()
         sector = known_sector(self.sector, self.sector_from)
-        everything = items_of(self.clips)
+        if self.flat and os.path.realpath(self.output) in map(os.path.realpath, self.clips):
+            raise InputError(f"{self.output} holds the clips, among which --flat results would be lost: change -o.")
+        everything = items_of(self.clips, self.output)
         items = shard.of(everything)
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
         recorded = len(everything) > 1 and not self.flat
-        unfinished, ended = 0, set[str]()
+        unfinished, ended = 0, dict[str, Record]()
         try:
             with say.progress(f"dehazing {items[0].name}" if one else "dehazing clips") as progress:
                 for record in run_batch(items, task, jobs=self.jobs, progress=progress, strict=one):
                     if recorded:
                         keep(record, self.output)
-                    ended.add(record.clip)
+                    ended[record.clip] = record
                     unfinished += record.state in ("left", "failed")
                     self._tell(say, record, len(ended), len(items))
         except KeyboardInterrupt:
             rest = [item.name for item in items if item.name not in ended]
             raise signals.Stopped(_interrupted(len(ended) - unfinished, rest)) from None
         if recorded:
-            records = records_of(everything, task)
+            records = records_of(everything, task, ended)
             missing = [item.name for item, record in zip(everything, records, strict=True) if record is None]
             if missing:
                 page = self.output / "summary.html"
@@ -211,7 +213,7 @@ class Inspect:
 
 
 @dataclasses.dataclass(frozen=True)
-class Render:
+class Render(Long):
     """Render existing results at another strength, without separating the clips again."""
 
     results: Annotated[Positional[tuple[Path, ...]], option("RESULT...", "one or more")]
@@ -233,14 +235,21 @@ class Render:
         if self.output is not None:
             check_writable(self.output)
 
-        def render(named: tuple[Path, str]) -> None:
-            folder, name = named
-            outcome = render_result(folder, self.strength, None if self.output is None else self.output / name)
+        def render(one: tuple[int, Path, str]) -> None:
+            index, folder, name = one
+
+            def tell(done: float, total: float) -> None:
+                progress(index + done / total, len(self.results), f"{name} {done / total:.0%}")
+
+            into = None if self.output is None else self.output / name
+            outcome = render_result(folder, self.strength, into, progress=tell)
             report = outcome.report
             removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"))
             say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
 
-        return _each(zip(self.results, folder_names(self.results), strict=True), render, say)
+        numbered = range(len(self.results))
+        with say.progress("rendering") as progress:
+            return _each(zip(numbered, self.results, folder_names(self.results), strict=True), render, say)
 
 
 @dataclasses.dataclass(frozen=True)

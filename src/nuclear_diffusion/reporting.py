@@ -6,8 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
@@ -32,13 +33,14 @@ class Reporter:
         self._start = time.monotonic()
         self._due = self._start + (EVENT_SECONDS if json else FIRST_SECONDS)
         self._lock = threading.Lock()
+        self._open = 0  # tasks of `_lines`, one within the other
 
     def result(self, text: str, event: str = "result", **fields: Any) -> None:
         """Say what was made."""
         if self.json:
             self._event(event, **fields)
         elif not self.quiet:
-            print(text, flush=True)
+            self._print(text, sys.stdout)
 
     def note(self, sentence: str, **fields: Any) -> None:
         """Say something about the data or the result that a person should know."""
@@ -46,19 +48,19 @@ class Reporter:
             self._event("note", note=sentence, **fields)
         elif not self.quiet:
             where = f"{fields['clip']}: " if "clip" in fields else ""
-            print(f"note: {where}{sentence}", file=sys.stderr, flush=True)
+            self._print(f"note: {where}{sentence}", sys.stderr)
 
     def error(self, sentence: str, event: str = "error", **fields: Any) -> None:
         """Say what went wrong."""
         if self.json:
             self._event(event, error=sentence, **fields)
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        self._print(f"error: {sentence}", sys.stderr)
 
     def interrupted(self, sentence: str) -> None:
         """Say that a signal ended the command, and what is finished."""
         if self.json:
             self._event("interrupted", error=sentence)
-        print(f"\n{sentence}", file=sys.stderr, flush=True)
+        self._print(f"\n{sentence}", sys.stderr)
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Callable[..., None]]:
@@ -81,6 +83,8 @@ class Reporter:
         started, ended = time.monotonic(), threading.Event()
         state: tuple[float, float, str] = (0, 0, "")
         begun: tuple[float, float] | None = None  # what was done at first, as a run may go on from a checkpoint
+        self._open += 1
+        depth = self._open
 
         def tell(done: float, total: float, words: str = "") -> None:
             nonlocal state, begun
@@ -92,6 +96,9 @@ class Reporter:
             said = state
             while not ended.wait(max(0.0, self._due - time.monotonic())):
                 now = time.monotonic()
+                if depth < self._open:  # the task within this one speaks
+                    ended.wait(0.1)
+                    continue
                 self._due = now + (EVENT_SECONDS if self.json else LINE_SECONDS)
                 with suppress(OSError):  # nobody reads on: the next result finds that out
                     if self.json and state == said:
@@ -103,19 +110,26 @@ class Reporter:
                     else:
                         done, total, words = state
                         left = seconds_left(begun, done, total, now)
-                        print(line(description, done, total, words, now - started, left), file=sys.stderr, flush=True)
+                        self._print(line(description, done, total, words, now - started, left), sys.stderr)
 
         speaker = threading.Thread(target=keep_saying, daemon=True)
         speaker.start()
         try:
             yield tell
         finally:
+            self._open -= 1
             ended.set()
             speaker.join()
 
     def _event(self, event: str, **fields: Any) -> None:
+        self._print(json.dumps({"event": event, **fields}, default=str), sys.stdout)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        """Print a line or several, whole: another thread may print too."""
+        coding = stream.encoding or "utf-8"
         with self._lock:
-            print(json.dumps({"event": event, **fields}, default=str), flush=True)
+            stream.write(shown(text).encode(coding, "backslashreplace").decode(coding) + "\n")
+            stream.flush()
 
 
 progress_bar = Reporter().progress
@@ -136,6 +150,11 @@ def seconds_left(begun: tuple[float, float] | None, done: float, total: float, n
     return (total - done) * (now - begun[1]) / (done - begun[0])
 
 
+def shown(text: str) -> str:
+    """Text for terminals and files: names may hold any character, of which those that cannot be seen are spelt out."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
 def plural(count: int, noun: str) -> str:
     """A count in words: 1 clip, 2 clips."""
     return f"{count} {noun}{'s' * (count != 1)}"
@@ -151,9 +170,11 @@ def sentence_of(error: Exception) -> str | None:
         sentence = str(error)
     elif isinstance(error, MemoryError):
         sentence = "There is not enough memory: give a smaller clip, or use fewer --jobs."
+    elif isinstance(error, BrokenExecutor):
+        sentence = "A worker process was killed, probably for lack of memory: use fewer --workers."
     else:
         return None
-    return " ".join(sentence.split())
+    return shown(" ".join(sentence.split()))
 
 
 @contextmanager
@@ -163,13 +184,13 @@ def _bar(description: str) -> Iterator[Callable[..., None]]:
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[counts]}"),
+        TextColumn("{task.fields[counts]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("elapsed,"),
         Remaining(),
-        TextColumn("left {task.fields[words]}"),
+        TextColumn("left {task.fields[words]}", markup=False),
     )
     # Estimate speed over an hour, because rich's 30 s may not contain a single step.
     with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=3600) as bar:

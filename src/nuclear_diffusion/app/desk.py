@@ -19,7 +19,7 @@ from numpy import ndarray
 from nuclear_diffusion.app.export import sector_name
 from nuclear_diffusion.app.regions import Polygon, inside
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io import Clip, find_sector, read_video
+from nuclear_diffusion.io import Clip, Reading, find_sector, read_video
 from nuclear_diffusion.io.clip import usable_rate
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.priors.checkpoint import SHIPPED
@@ -46,11 +46,19 @@ class Opened:
     clip: Clip
     source: str
     """The file or folder as the user knows it; of a file that was dropped on the page only its name."""
+    path: Path
+    """The file, also one that was dropped."""
     sector: Mask
     given: Literal["", "drawn", "result"] = ""
     """Where the sector comes from, if it is not found in the clip: drawn on the page, or of an opened result."""
     rate: float | None = None
     """The frame rate, if the user corrected it."""
+    white: float | None = None
+    """The stored value of white, if the user corrected it."""
+
+    def named(self, text: str) -> str:
+        """A text with the file's name in place of its path, which the user of a dropped file does not know."""
+        return text.replace(str(self.path), self.source)
 
     def info(self) -> dict[str, Any]:
         """What was understood of the file."""
@@ -59,6 +67,7 @@ class Opened:
             "name": self.clip.name,
             "source": self.source,
             "rate": self.rate,
+            "white": self.white,
             "sector_file": sector_name(self.clip),
             "width_of_knob": WIDTH,
             "frames": frames,
@@ -91,6 +100,9 @@ class Run:
 
     done: int = 0
     total: int = 0
+    """Steps of the method."""
+    frames: int = 0
+    """Finished frames."""
     message: str = ""
     began: float = 0.0
     result: Dehazed | None = None
@@ -109,6 +121,8 @@ class Run:
             "state": self.state,
             "done": self.done,
             "total": self.total,
+            "frames": self.frames,
+            "stopping": self.stop.is_set(),
             "message": self.message,
             "seconds": None if seconds is None else round(seconds, 2),
             "planes": [] if self.result is None else sorted(set(self._film_planes())),
@@ -164,7 +178,19 @@ class Desk:
         clip = read_video(path)
         if name is not None:
             clip = dataclasses.replace(clip, name=Path(name).stem)
-        return self._add(Opened(clip, name or str(path), find_sector(clip.frames, clip.region)))
+        return self._add(Opened(clip, name or str(path), path, find_sector(clip.frames, clip.region)))
+
+    def reread(self, key: str, white: float | None) -> str:
+        """Open a clip's file again with another stored value of white, None: the file's; returns the new clip's key."""
+        old = self.clip(key)
+        require(white is None or 0 < white < np.inf, f"White must be a positive number, got {white}.")
+        require(old.given != "result", "A result holds its clip as it was dehazed: open the clip itself.")
+        try:
+            clip = dataclasses.replace(read_video(old.path, Reading(white=white, fps=old.rate)), name=old.clip.name)
+        except InputError as error:
+            raise InputError(old.named(str(error))) from error
+        sector = old.sector if old.given else find_sector(clip.frames, clip.region)
+        return self._add(dataclasses.replace(old, clip=clip, sector=sector, white=white))
 
     def _add(self, opened: Opened) -> str:
         key = secrets.token_hex(6)
@@ -177,7 +203,8 @@ class Desk:
             clip, found = result.recording.read(), joined(map(_without_colors, result.pieces()))
         report = read_report(folder) or {}
         method = from_dict(report.get("settings", {"method": "nuclear"}))
-        key = self._add(Opened(clip, str(folder / "result.h5"), found.sector, "result"))
+        file = folder / "result.h5"
+        key = self._add(Opened(clip, str(file), file, found.sector, "result"))
         with self._lock:
             self.runs[secrets.token_hex(6)] = Run(
                 key, method, found.sector, "result", folder, "done", 1, 1, result=found
@@ -268,13 +295,21 @@ class Desk:
         except Stopped:
             run.state = "stopped"
         except Exception as error:
-            run.state, run.message = "failed", sentence(error)
+            opened = self.clips.get(run.clip)
+            run.message = sentence(error) if opened is None else opened.named(sentence(error))
+            run.state = "failed"
 
     def _dehazed(self, run: Run, progress: Progress) -> Dehazed:
         recording, prior = Recording.of(self.clip(run.clip).clip), self._prior(run.method).prior
         seen = survey(recording)
         pieces = dehaze_recording(recording, seen, run.method, prior, sector=run.sector, progress=progress)
-        return joined(map(_without_colors, pieces))
+
+        def counted() -> Iterator[Piece]:
+            for piece in pieces:
+                run.frames += len(piece.clip)
+                yield _without_colors(piece)
+
+        return joined(counted())
 
     def _prior(self, method: Method) -> LoadedPrior:
         name = method.prior_name or ""

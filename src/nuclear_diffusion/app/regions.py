@@ -4,11 +4,11 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from msgspec import Struct
 from numpy import ndarray
 from PIL import Image
@@ -18,6 +18,7 @@ from nuclear_diffusion.errors import require
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import Annotation, Loaded
 from nuclear_diffusion.measure.scores import SCORES, measure
+from nuclear_diffusion.metrics.visible import mean_levels
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.types import Mask, eight_bits
 
@@ -52,9 +53,11 @@ def scores(
     clip: Clip, regions: Regions, signal: Float32[ndarray, "frames height width"] | None, sector: Mask
 ) -> dict[str, Any]:
     """The library's scores of a result, or of the clip itself if `signal` is None: over frames and their means."""
-    loaded = Loaded(clip, tuple(range(1, len(clip) + 1)), regions.annotations(clip.shape), None)
-    found = measure(loaded, eight_bits(clip.frames if signal is None else signal), sector)
+    annotations, shown = regions.annotations(clip.shape), eight_bits(clip.frames if signal is None else signal)
+    found = measure(Loaded(clip, tuple(range(1, len(clip) + 1)), annotations, None), shown, sector)
     over_time = {name: dict(values) for name, values in found.items() if isinstance(values, Mapping)}
+    over_time["flicker_a"] = jumps(shown, [each.septum for each in annotations.values()])
+    over_time["flicker_b"] = jumps(shown, [each.ventricle for each in annotations.values()])
     means = {}
     for name, values in found.items():
         all_of = list(values.values()) if isinstance(values, Mapping) else [values]
@@ -66,6 +69,14 @@ def scores(
         "frames": {name: {k: _finite(v) for k, v in values.items()} for name, values in over_time.items()},
         "means": means,
     }
+
+
+def jumps(signal: UInt8[ndarray, "frames height width"], masks: Sequence[Mask]) -> dict[int, float]:
+    """Jump of a region's mean at each frame but the first and the last; its root mean square is the flicker."""
+    throughout = np.all(masks, axis=0) if masks else np.False_
+    if not throughout.any():
+        return {}
+    return dict(enumerate(np.abs(np.diff(mean_levels(signal, throughout), n=2)).tolist(), 2))
 
 
 def masks_zip(clip: Clip, regions: Regions) -> bytes:

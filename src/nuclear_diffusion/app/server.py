@@ -5,7 +5,7 @@ import json
 import secrets
 import shutil
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from itertools import chain, count
@@ -75,6 +75,7 @@ class Server:
 
     def app(self) -> Starlette:
         """The ASGI application."""
+        # handlers that are no coroutines run in threads, so that the page is answered whatever they take
         routes = [
             Route("/", self.page),
             Route("/static/{name}", self.static),
@@ -83,19 +84,20 @@ class Server:
             Route("/api/results", self.results),
             Route("/api/file", self.file),
             Route("/api/clips", self.upload, methods=["POST"]),
-            Route("/api/open", self.open, methods=["POST"]),
+            Route("/api/open", _told(self.open, dict[str, str]), methods=["POST"]),
             Route("/api/clips/{clip}", self.close, methods=["DELETE"]),
             Route("/api/clips/{clip}", self.clip),
-            Route("/api/clips/{clip}/sector", self.sector, methods=["POST"]),
+            Route("/api/clips/{clip}/sector", _told(self.sector, Correction), methods=["POST"]),
+            Route("/api/clips/{clip}/white", _told(self.white, dict[str, float | None]), methods=["POST"]),
             Route("/api/clips/{clip}/planes/input", self.plane),
-            Route("/api/runs", self.start, methods=["POST"]),
+            Route("/api/runs", _told(self.start, Wanted), methods=["POST"]),
             Route("/api/runs", self.runs),
             Route("/api/runs/{run}", self.remove, methods=["DELETE"]),
             Route("/api/runs/{run}/stop", self.stop, methods=["POST"]),
             Route("/api/runs/{run}/planes/{plane}", self.plane),
-            Route("/api/score", self.score, methods=["POST"]),
-            Route("/api/masks", self.masks, methods=["POST"]),
-            Route("/api/save", self.save, methods=["POST"]),
+            Route("/api/score", _told(self.score, Asked), methods=["POST"]),
+            Route("/api/masks", _told(self.masks, Asked), methods=["POST"]),
+            Route("/api/save", _told(self.save, Asked), methods=["POST"]),
         ]
         guards = [
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
@@ -106,15 +108,15 @@ class Server:
         handlers: Any = dict.fromkeys(unusable, _refused)
         return Starlette(routes=routes, middleware=guards, exception_handlers=handlers)
 
-    async def page(self, request: Request) -> Response:
+    def page(self, request: Request) -> Response:
         """The page."""
         return _static("index.html")
 
-    async def static(self, request: Request) -> Response:
+    def static(self, request: Request) -> Response:
         """A file of the page, by its name."""
         return _static(request.path_params["name"])
 
-    async def state(self, request: Request) -> Response:
+    def state(self, request: Request) -> Response:
         """All that is open, so that a page that is loaded again goes on."""
         return Reply(
             {
@@ -126,7 +128,7 @@ class Server:
             }
         )
 
-    async def listing(self, request: Request) -> Response:
+    def listing(self, request: Request) -> Response:
         """Names in a folder that may be opened."""
         folder = self._folder(request)
         entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name.lower()))
@@ -142,17 +144,17 @@ class Server:
             }
         )
 
-    async def results(self, request: Request) -> Response:
+    def results(self, request: Request) -> Response:
         """The reports of all results in a folder, for the sheet."""
         folder = self._folder(request)
-        return Reply(await run_in_threadpool(sheet, folder))
+        return Reply(sheet(folder))
 
     def _folder(self, request: Request) -> Path:
         folder = self.desk.allowed(request.query_params.get("folder", ""))
         require(folder.is_dir(), f"{folder} is not a folder: choose another.")
         return folder
 
-    async def file(self, request: Request) -> Response:
+    def file(self, request: Request) -> Response:
         """A video of a result, for the sheet."""
         path = self.desk.allowed(request.query_params.get("path", ""))
         require(path.suffix == ".mp4" and path.is_file(), "Only the videos of results are sent: choose one.")
@@ -175,39 +177,39 @@ class Server:
                     if size > self.upload_bytes:
                         raise too_large
                     target.write(part)
-            return await self._opened(path, name)
+            return await run_in_threadpool(lambda: self._opened(self.desk.open(path, name)))
         except BaseException as error:
             shutil.rmtree(path.parent)
             if isinstance(error, InputError):  # the user does not know the path here
                 raise InputError(str(error).replace(str(path), name)) from error
             raise
 
-    async def open(self, request: Request) -> Response:
+    def open(self, request: Request, body: dict[str, str]) -> Response:
         """Open a path below the given folders."""
-        body = msgspec.json.decode(await request.body(), type=dict[str, str])
-        return await self._opened(self.desk.allowed(body.get("path", "")), None)
+        return self._opened(self.desk.open(self.desk.allowed(body.get("path", ""))))
 
-    async def _opened(self, path: Path, name: str | None) -> Response:
-        key = await run_in_threadpool(self.desk.open, path, name)
+    def white(self, request: Request, body: dict[str, float | None]) -> Response:
+        """Open a clip again with another white."""
+        return self._opened(self.desk.reread(request.path_params["clip"], body.get("white")))
+
+    def _opened(self, key: str) -> Response:
         runs = {name: run for name, run in self._runs().items() if run["clip"] == key}
         return Reply({"key": key, **self.desk.clip(key).info(), "runs": runs})
 
-    async def clip(self, request: Request) -> Response:
+    def clip(self, request: Request) -> Response:
         """What was understood of a clip."""
         return Reply(self.desk.clip(request.path_params["clip"]).info())
 
-    async def close(self, request: Request) -> Response:
+    def close(self, request: Request) -> Response:
         """Take a clip off the desk."""
         self.desk.close(request.path_params["clip"])
         return Reply({})
 
-    async def sector(self, request: Request) -> Response:
+    def sector(self, request: Request, change: "Correction") -> Response:
         """Correct the sector or the frame rate, or both."""
-        change = msgspec.json.decode(await request.body(), type=Correction)
-        opened = await run_in_threadpool(self.desk.correct, request.path_params["clip"], change.polygons, change.fps)
-        return Reply(opened.info())
+        return Reply(self.desk.correct(request.path_params["clip"], change.polygons, change.fps).info())
 
-    async def plane(self, request: Request) -> Response:
+    def plane(self, request: Request) -> Response:
         """Raw values of one array of a clip or of a result; 16-bit for the haze fraction, else 8-bit."""
         wanted = request.path_params.get("plane", "input")
         if "run" in request.path_params:
@@ -225,48 +227,41 @@ class Server:
 
         return StreamingResponse(raw(), media_type="application/octet-stream")
 
-    async def start(self, request: Request) -> Response:
+    def start(self, request: Request, wanted: "Wanted") -> Response:
         """Start a method on a clip."""
-        wanted = msgspec.json.decode(await request.body(), type=Wanted)
         key = self.desk.start(wanted.clip, wanted.method)
         return Reply({"key": key, **self.desk.run(key).info()})
 
-    async def runs(self, request: Request) -> Response:
+    def runs(self, request: Request) -> Response:
         """How far all runs are."""
         return Reply(self._runs())
 
     def _runs(self) -> dict[str, Any]:
         return {key: run.info() for key, run in list(self.desk.runs.items())}
 
-    async def stop(self, request: Request) -> Response:
+    def stop(self, request: Request) -> Response:
         """Stop a run."""
         return Reply(self.desk.stop(request.path_params["run"]).info())
 
-    async def remove(self, request: Request) -> Response:
+    def remove(self, request: Request) -> Response:
         """Forget a run, and stop it if it has not ended."""
         self.desk.remove(request.path_params["run"])
         return Reply({})
 
-    async def score(self, request: Request) -> Response:
+    def score(self, request: Request, asked: "Asked") -> Response:
         """The library's scores within the drawn regions, of the clip and of results."""
-        asked = msgspec.json.decode(await request.body(), type=Asked)
         opened = self._of_one_clip(asked)
         score = partial(scores, opened.clip, asked.regions, sector=opened.sector)
-        found = {}
-        for run in asked.runs:
-            found[run] = await run_in_threadpool(lambda run=run: score(self.desk.signal(run, asked.strength)))
-        return Reply({"input": await run_in_threadpool(score, None), "results": found})
+        found = {run: score(self.desk.signal(run, asked.strength)) for run in asked.runs}
+        return Reply({"input": score(None), "results": found})
 
-    async def masks(self, request: Request) -> Response:
+    def masks(self, request: Request, asked: "Asked") -> Response:
         """The drawn regions as masks, zipped."""
-        asked = msgspec.json.decode(await request.body(), type=Asked)
         clip = self._of_one_clip(asked).clip
-        packed = await run_in_threadpool(masks_zip, clip, asked.regions)
-        return _download(packed, f"{clip.name}-masks.zip")
+        return _download(masks_zip(clip, asked.regions), f"{clip.name}-masks.zip")
 
-    async def save(self, request: Request) -> Response:
+    def save(self, request: Request, asked: "Asked") -> Response:
         """A result in one of `KINDS`."""
-        asked = msgspec.json.decode(await request.body(), type=Asked)
         require(bool(asked.runs) and asked.kind in KINDS, f"Choose a result and one of {', '.join(KINDS)}.")
         clip, results = self._of_one_clip(asked).clip, {}
         for run in asked.runs:
@@ -275,7 +270,7 @@ class Server:
         name = name_of(asked.kind, clip, self.desk.run(asked.runs[0]).method)
         path = self.desk.place_for(f"result.{asked.kind}")
         try:
-            await run_in_threadpool(export, path, asked.kind, clip, results)
+            export(path, asked.kind, clip, results)
         except BaseException:
             shutil.rmtree(path.parent)
             raise
@@ -286,6 +281,16 @@ class Server:
         for run in asked.runs:
             require(self.desk.run(run).clip == asked.clip, "The results are of another clip: choose them again.")
         return self.desk.clip(asked.clip)
+
+
+def _told(handler: Callable[[Request, Any], Response], kind: Any) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that is given the request's body as a `kind`, and runs in a thread."""
+
+    async def answer(request: Request) -> Response:
+        body = msgspec.json.decode(await request.body(), type=kind)
+        return await run_in_threadpool(handler, request, body)
+
+    return answer
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):

@@ -12,6 +12,18 @@ _TWO_DIMENSIONAL, _M_MODE, _SPECTRAL = 1, 2, 3  # RegionSpatialFormat
 _TISSUE, _COLOR_FLOW = 1, 2  # RegionDataType
 
 
+def pixel_size(dataset: pydicom.Dataset) -> tuple[float, float] | None:
+    """Distance of rows and of columns in mm, by PixelSpacing or else a region in cm; None if the file does not say."""
+    if (spacing := dataset.get("PixelSpacing")) is not None:
+        return float(spacing[0]), float(spacing[1])
+    for region in dataset.get("SequenceOfUltrasoundRegions") or ():
+        centimetres = region.get("PhysicalUnitsXDirection") == 3 == region.get("PhysicalUnitsYDirection")
+        down, across = (abs(float(region.get(f"PhysicalDelta{axis}") or 0)) for axis in "YX")
+        if centimetres and down and across:
+            return 10 * down, 10 * across
+    return None
+
+
 def dicom_regions(dataset: pydicom.Dataset, shape: tuple[int, ...]) -> Regions | None:
     """The 2-D tissue and colour-flow regions of a file with frames of `shape`, or None if it tags no region.
 

@@ -1,5 +1,6 @@
 """What a format's reader hands over: frames in stored values, decoded one by one."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,14 @@ def mean_rate(times: Sequence[float]) -> tuple[float | None, tuple[str, ...]]:
         return 1 / mean, ()
     varies = f"The time between frames varies from {1000 * low:.3g} to {1000 * high:.3g} ms"
     return 1 / mean, (f"{varies}; they are shown at an even rate.",)
+
+
+def not_square(down: float, across: float) -> tuple[str, ...]:
+    """A note if pixels of this height and width are not square."""
+    ratio = down / across if across > 0 else 0.0
+    if not 0 < ratio < math.inf or abs(ratio - 1) <= 0.02:
+        return ()
+    return (f"Its pixels are {ratio:.3g} times as high as wide; frames are taken as they are stored.",)
 
 
 @dataclass(frozen=True, eq=False)

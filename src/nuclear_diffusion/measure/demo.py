@@ -86,8 +86,13 @@ def compare(
 ) -> Iterator[Compared]:
     """The hazy input, each of `methods` through the whole pipeline, and the clean clip."""
     yield Compared(HAZY, simulated.hazy, {**score(simulated, simulated.hazy), "seconds": 0.0})
-    for name, method in methods.items():
-        dehazed = dehaze_clip(as_clip(simulated), method, loaded.prior, progress=progress)
+    for before, (name, method) in enumerate(methods.items()):
+
+        def tell(done: int, total: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before * total + done, len(methods) * total)
+
+        dehazed = dehaze_clip(as_clip(simulated), method, loaded.prior, progress=tell)
         seconds = dehazed.seconds / len(simulated.hazy)
         yield Compared(name, dehazed.signal, {**score(simulated, dehazed.signal), "seconds": seconds})
     yield Compared(CLEAN, simulated.clean, {**score(simulated, simulated.clean), "seconds": 0.0})

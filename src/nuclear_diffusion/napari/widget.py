@@ -44,7 +44,7 @@ class DehazeWidget(QWidget):
         super().__init__()
         self.viewer: Any = napari_viewer
         self.clip: Clip | None = None
-        self.found: Dehazed | None = None
+        self.found: Dehazed | None = None  # at the strength that is shown
         self.signal: Any = None
         self.worker: Any = None
         self._stopped = threading.Event()
@@ -95,6 +95,7 @@ class DehazeWidget(QWidget):
         except (KeyError, InputError) as error:
             self.words.setText(str(error) if isinstance(error, InputError) else "Open a clip first.")
             return
+        self.found = self.signal = None
         clip, method = self.clip, METHODS[self.method.currentText()]()
 
         self._stopped.clear()
@@ -148,8 +149,8 @@ class DehazeWidget(QWidget):
         """Render at the slider's strength, without separating again."""
         if self.clip is None or self.found is None or self.found.share is None or self.signal is None:
             return
-        shown = rendered(self.clip, self.found, self.strength.value() / 100)
-        self.signal.data = shown.signal if shown.color is None else shown.color
+        self.found = rendered(self.clip, self.found, self.strength.value() / 100)
+        self.signal.data = self.found.signal if self.found.color is None else self.found.color
         self.score()
 
     def add_shapes(self) -> None:
@@ -176,8 +177,7 @@ class DehazeWidget(QWidget):
         sector = find_sector(self.clip.frames, self.clip.region) if self.found is None else self.found.sector
         lines = ["score: input, signal"]
         before = measure(loaded, eight_bits(self.clip.frames), sector)
-        signal = None if self.signal is None else np.asarray(self.signal.data)
-        after = None if signal is None or signal.ndim != 3 else measure(loaded, eight_bits(signal), sector)
+        after = None if self.found is None else measure(loaded, eight_bits(self.found.signal), sector)
         for name in SHOWN:
             values = [_mean(found[name]) for found in (before, after) if found is not None]
             lines.append(f"{SCORES[name].title}: {', '.join(f'{value:.3f}' for value in values)}")

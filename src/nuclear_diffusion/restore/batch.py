@@ -16,15 +16,16 @@ import numpy as np
 from natsort import natsorted
 
 from nuclear_diffusion import signals
-from nuclear_diffusion.errors import require
-from nuclear_diffusion.files import write
+from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.files import beside, write
 from nuclear_diffusion.io import Reading
 from nuclear_diffusion.io.find import Frames, Source, expand
-from nuclear_diffusion.reporting import sentence_of
+from nuclear_diffusion.reporting import sentence_of, shown
 from nuclear_diffusion.restore.methods import Method, as_dict
 from nuclear_diffusion.restore.outputs import Outputs
 from nuclear_diffusion.restore.run import LoadedPrior, OtherStrength, Outcome, dehaze_file, folder_names, prior_of
 from nuclear_diffusion.restore.workers import Tell, Work, spread
+from nuclear_diffusion.text import read_json
 from nuclear_diffusion.types import Mask
 
 RECORDS = ".batch"
@@ -133,8 +134,8 @@ class Task:
             state,
             item.place,
             self.configuration,
-            str(outcome.folder),
-            reason,
+            shown(str(outcome.folder)),
+            shown(reason),
             frames=report.get("frames"),
             seconds=report.get("seconds"),
             haze_energy_removed=report.get("haze_energy_removed"),
@@ -160,27 +161,29 @@ class Task:
             if strict:
                 raise
             first = " ".join(f"{type(error).__name__}: {error}".split())
-            where = self.output / RECORDS / f"{item.name}.json"
+            where = _path_of(item.name, self.output)
             sentence = f"{item.place}: {first[:MOST_WORDS]} (a mistake of ours, please report it: see {where})."
             return self.failed(item, sentence, traceback.format_exc())
 
     def failed(self, item: Item, reason: str, trace: str = "") -> Record:
         """The record of a clip that failed."""
+        reason, trace = shown(reason), shown(trace)
         return Record(item.name, "failed", item.place, self.configuration, reason=reason, traceback=trace)
 
 
-def items_of(paths: Sequence[Path]) -> list[Item]:
+def items_of(paths: Sequence[Path], output: Path | None = None) -> list[Item]:
     """The clips that were typed, and those in the folders among them, in natural order, and their result names.
 
-    Folders of several clips become their clips (`expand`). Order and names do not depend on the order of `paths`.
+    Folders of several clips become their clips (`expand`), but not results in them. Order and names do not depend on
+    the order of `paths`.
     """
-    sources = natsorted(expand(paths), key=place_of)
+    sources = natsorted(expand(paths, output), key=place_of)
     return [Item(*pair) for pair in zip(sources, folder_names(sources), strict=True)]
 
 
 def place_of(source: Source) -> str:
     """Where a clip is, for a person."""
-    return str(source.folder / source.name if isinstance(source, Frames) else source)
+    return shown(str(source.folder / source.name if isinstance(source, Frames) else source).replace("\n", "\\n"))
 
 
 def run_batch(
@@ -242,18 +245,24 @@ def _start(task: Task, jobs: int) -> Work:
 
 def keep(record: Record, output: Path) -> None:
     """Store a record for the summary."""
-    write(output / RECORDS / f"{record.clip}.json", msgspec.json.format(msgspec.json.encode(record)))
+    write(_path_of(record.clip, output), msgspec.json.format(msgspec.json.encode(record)))
 
 
-def records_of(items: Sequence[Item], task: Task) -> list[Record | None]:
-    """The stored records of `items` with the task's settings; None where there is none."""
+def records_of(items: Sequence[Item], task: Task, made: dict[str, Record]) -> list[Record | None]:
+    """The stored records of `items` with the task's settings, of this process or another; else those that were `made`
+    here, by name: another process may have stored one of other settings. None where there is none.
+    """
 
     def stored(item: Item) -> Record | None:
         try:
-            record = msgspec.json.decode((task.output / RECORDS / f"{item.name}.json").read_bytes(), type=Record)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            record = read_json(_path_of(item.name, task.output), Record, "a record of a clip")
+        except InputError:
             return None
         wanted = (item.name, item.place, task.configuration)
         return record if (record.clip, record.source, record.configuration) == wanted else None
 
-    return [stored(item) for item in items]
+    return [stored(item) or made.get(item.name) for item in items]
+
+
+def _path_of(clip: str, output: Path) -> Path:
+    return beside(output / RECORDS / clip, "json")

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -192,7 +193,8 @@ def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], ab
         report = make_report(recording, about, removed, seconds if about.seconds is None else about.seconds)
         write_attributes(result, report)
     if summary is not None:
-        summary.draw(method).savefig(folder / "summary.png", dpi=120)
+        with warnings.catch_warnings(action="ignore"):  # a name may have characters that the font lacks
+            summary.draw(method).savefig(folder / "summary.png", dpi=120)
     return record_files(folder, report)
 
 

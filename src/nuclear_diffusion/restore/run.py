@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import shlex
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,12 +89,17 @@ def folder_names(sources: Sequence[Source]) -> list[str]:
     for source in sources:
         stem = name_of(source).strip(".-_ ") or "clip"
         name, number = stem, 1
-        while name.lower() in taken:  # some file systems ignore case
+        while _alike(name) in taken:
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name.lower())
+        taken.add(_alike(name))
         names.append(name)
     return names
+
+
+def _alike(name: str) -> str:
+    """Equal for names that some file systems take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_writable(folder: Path) -> None:
@@ -194,7 +200,7 @@ def _dehaze_file(
             raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
         if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
             with contextlib.suppress(InputError):  # a damaged result is computed again
-                return render_result(folder, method.strength, outputs=outputs, source=recording)
+                return render_result(folder, method.strength, outputs=outputs, source=recording, progress=progress)
     with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
         pieces = _also(outputs, outputs.paths(partial), recording, method, dehazed(kept))
         report = write_result(partial, recording, pieces, about)
@@ -247,20 +253,27 @@ def render_result(
     *,
     outputs: Outputs | None = None,
     source: Recording | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Render a result of method nuclear at another strength, in place or into the new folder `output`.
 
-    `outputs` are added, with the header of the input `source`. Raises `InputError` if `folder` holds no such result,
-    `output` exists or is inside it, or the strength is invalid, and for a result in place that holds
-    other outputs, whose headers would be lost.
+    `outputs` are added, with the header of the input `source`. `progress` gets the frames done and all.
+
+    Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is invalid,
+    and for a result in place that holds other outputs, whose headers would be lost.
     """
     with locked(folder if output is None else output):
         recover(folder if output is None else output)
-        return _render_result(folder, strength, output, outputs or Outputs(), source)
+        return _render_result(folder, strength, output, outputs or Outputs(), source, progress)
 
 
 def _render_result(
-    folder: Path, strength: float, output: Path | None, outputs: Outputs, source: Recording | None
+    folder: Path,
+    strength: float,
+    output: Path | None,
+    outputs: Outputs,
+    source: Recording | None,
+    progress: Progress | None,
 ) -> Outcome:
     """`render_result`, while no other process writes the result."""
     place = folder.resolve()
@@ -300,7 +313,15 @@ def _render_result(
         open_result(place / "result.h5") as result,
         result_folder(place if output is None else output) as partial,
     ):
-        again = (Piece(clip, rendered(clip, dehazed, strength)) for clip, dehazed in result.pieces())
-        pieces = _also(outputs, outputs.paths(partial), source or result.recording, method, again)
+
+        def again() -> Iterator[Piece]:
+            done = 0
+            for clip, dehazed in result.pieces():
+                yield Piece(clip, rendered(clip, dehazed, strength))
+                done += len(clip)
+                if progress is not None:
+                    progress(done, len(result.recording))
+
+        pieces = _also(outputs, outputs.paths(partial), source or result.recording, method, again())
         report = write_result(partial, result.recording, pieces, about)
     return Outcome(folder if output is None else output, report, skipped=False)

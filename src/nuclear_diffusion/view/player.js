@@ -18,6 +18,8 @@ export const VIEWS = {
   all: "All results",
 };
 
+const LABELS = { deviation: "uncertainty in orange, full at a standard deviation of a quarter of white" };
+
 /** Fraction of the intensity that is kept, for every 16-bit haze fraction. */
 export function keptTable(strength, width) {
   const spare = (1 - strength) ** 2;
@@ -95,10 +97,17 @@ export class Film {
   paint(what, frame, table, rgba) {
     const { pixels, channels, input, share, kept } = this;
     const start = frame * pixels;
-    if (what === "background" || what === "deviation") {
-      const plane = this[what];
-      const color = what === "deviation" ? (v) => v | ((v >> 1) << 8) : (v) => v * 0x10101; // uncertainty in orange
-      for (let i = 0; i < pixels; i++) rgba[i] = 0xff000000 | color(table[plane[start + i]]);
+    if (what === "background") {
+      for (let i = 0; i < pixels; i++) rgba[i] = 0xff000000 | (table[this.background[start + i]] * 0x10101);
+      return;
+    }
+    if (what === "deviation") { // orange over the result
+      this.paint("result", frame, table, rgba);
+      for (let i = 0; i < pixels; i++) {
+        const part = this.deviation[start + i] / 255;
+        const mixed = (shift, color) => Math.round(((rgba[i] >> shift) & 255) * (1 - part) + color * part) << shift;
+        rgba[i] = 0xff000000 | mixed(16, 0) | mixed(8, 159) | mixed(0, 230);
+      }
       return;
     }
     const haze = what === "haze";
@@ -223,6 +232,20 @@ export class Player extends EventTarget {
     this.dispatchEvent(new Event("frame"));
   }
 
+  magnify(by) {
+    this.zoom = Math.min(Math.max(this.zoom * by, 1), 32);
+    if (this.zoom === 1) this.pan = [0, 0];
+    this.draw();
+  }
+
+  /** Move the wipe line in its view, else the picture: a twentieth of what is seen, right and down. */
+  move(right, down) {
+    const { width, height } = this.film;
+    if (this.view === "wipe" && right) this.wipe = Math.min(Math.max(this.wipe + right / 20, 0), 1);
+    else this.pan = [this.pan[0] - (right * width) / this.zoom / 20, this.pan[1] - (down * height) / this.zoom / 20];
+    this.draw();
+  }
+
   _tick(now) {
     if (!this.playing) return;
     this._due += ((now - this._last) / 1000) * this.film.fps * this.speed;
@@ -269,7 +292,7 @@ export class Player extends EventTarget {
       case "result":
         return [{ ...b, ...full }];
       default:
-        return [{ name: VIEWS[this.view]?.toLowerCase() ?? this.view, film: this.film, what: this.view, ...full }];
+        return [{ name: LABELS[this.view] ?? VIEWS[this.view]?.toLowerCase() ?? this.view, film: this.film, what: this.view, ...full }];
     }
   }
 
@@ -404,11 +427,9 @@ export class Player extends EventTarget {
     this.canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       const before = this.at(...point(event));
-      this.zoom = Math.min(Math.max(this.zoom * 1.0015 ** -event.deltaY, 1), 32);
+      this.magnify(1.0015 ** -event.deltaY);
       const after = this.at(...point(event));
-      if (before && after) this.pan = [this.pan[0] + before.column - after.column, this.pan[1] + before.row - after.row];
-      if (this.zoom === 1) this.pan = [0, 0];
-      this.draw();
+      if (before && after && this.zoom > 1) this.pan = [this.pan[0] + before.column - after.column, this.pan[1] + before.row - after.row];
     }, { passive: false });
     let from = null;
     this.canvas.addEventListener("pointerdown", (event) => {
@@ -444,6 +465,12 @@ export function onKey(player, event) {
   if (target.tagName === "SELECT" || target.tagName === "TEXTAREA") return false;
   const onKnob = target.tagName === "INPUT" && target.type === "range";
   const views = player.views();
+  const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+  if (event.shiftKey && way && !onKnob) {
+    player.move(...way);
+    event.preventDefault();
+    return true;
+  }
   switch (event.key) {
     case " ":
       if (target.tagName === "BUTTON" || target.tagName === "SUMMARY") return false;
@@ -469,9 +496,13 @@ export function onKey(player, event) {
     case "\\":
       player.loop = null;
       break;
+    case "+":
+    case "=":
+    case "-":
+      player.magnify(event.key === "-" ? 0.8 : 1.25);
+      break;
     case "0":
-      player.zoom = 1;
-      player.pan = [0, 0];
+      player.magnify(0);
       break;
     default: {
       const chosen = views[Number(event.key) - 1];

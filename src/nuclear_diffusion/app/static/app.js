@@ -29,6 +29,7 @@ function complain(error) {
   $("error").hidden = false;
 }
 $("error").onclick = () => { $("error").hidden = true; };
+document.addEventListener("keydown", (event) => { if (event.key === "Escape") $("error").hidden = true; });
 /** Run a handler; what it throws is shown. */
 const safely = (action) => async (...args) => { try { return await action(...args); } catch (error) { complain(error); } };
 
@@ -56,15 +57,16 @@ async function load() {
 function listClips() {
   $("clips").replaceChildren(...Object.entries(state.clips).map(([key, clip]) => {
     const item = document.createElement("li");
-    item.append(button(clip.name, () => choose(key), key === state.clip), button("×", () => close(key), false, `Close ${clip.name}`));
+    item.append(button(clip.name, () => choose(key), key === state.clip), button("×", () => close(key), null, `Close ${clip.name}`));
     return item;
   }));
 }
 
-function button(text, action, pressed = false, label = "") {
+/** A button; `pressed` of one that stays down. */
+function button(text, action, pressed = null, label = "") {
   const made = document.createElement("button");
   made.textContent = text;
-  made.setAttribute("aria-pressed", pressed);
+  if (pressed !== null) made.setAttribute("aria-pressed", pressed);
   if (label) made.setAttribute("aria-label", label);
   made.onclick = safely(action);
   return made;
@@ -206,7 +208,7 @@ function listRuns() {
     const words = { done: `${about.seconds} s`, failed: about.message }[about.state] ?? about.state;
     made.append(Object.assign(document.createElement("span"), { className: "quiet small", textContent: words }));
     made.disabled = about.state !== "done";
-    item.append(made, button("×", () => forget(key), false, `Forget ${names[key]}`));
+    item.append(made, button("×", () => forget(key), null, `Forget ${names[key]}`));
     return item;
   }));
 }
@@ -222,10 +224,12 @@ async function forget(key) {
   await choose_run(state.run !== key ? state.run : left.length ? left.at(-1)[0] : null);
 }
 
+const counted = ({ frames }) => `${frames} frame${frames === 1 ? "" : "s"}`;
+
 function tellFacts() {
   const clip = state.clips[state.clip];
   const facts = {
-    size: `${clip.width} x ${clip.height}, ${clip.frames} frames`,
+    size: `${clip.width} x ${clip.height}, ${counted(clip)}`,
     values: `${clip.darkest} to ${clip.brightest}, ${clip.channels === 3 ? "colour" : "grey"}`,
     sector: `${((100 * clip.sector_pixels) / (clip.width * clip.height)).toFixed(0)} % of the picture`,
   };
@@ -235,6 +239,9 @@ function tellFacts() {
     [dt.textContent, dd.textContent] = [term, words];
     return [dt, dd];
   }));
+  $("white").value = clip.white ?? "";
+  $("white-line").hidden = clip.source.endsWith("result.h5");
+  document.title = clip.name;
   if (document.activeElement !== $("fps")) tellRate(); // else it is being typed
 }
 
@@ -304,7 +311,7 @@ async function start() {
 function tellProgress() {
   const [key, run] = runsOf(state.clip).find(([, each]) => isGoing(each)) ?? [null, null];
   $("start").disabled = starting || run !== null;
-  $("stop").disabled = run === null;
+  $("stop").disabled = run === null || run.stopping;
   $("stop").onclick = safely(async () => {
     await ask(`/api/runs/${key}/stop`, { method: "POST" });
     await watch();
@@ -312,8 +319,9 @@ function tellProgress() {
   $("progress").hidden = run === null;
   $("progress").max = Math.max(run?.total ?? 1, 1);
   $("progress").value = run?.done ?? 0;
-  const words = { waiting: () => "Waits for another run", running: () => `${run.total ? `${run.done} of ${run.total} windows` : "Prepares"}, ${run.seconds.toFixed(0)} s` };
-  $("status").textContent = run === null ? "" : words[run.state]();
+  if (run?.state === "running" && run.done === 0) $("progress").removeAttribute("value"); // it moves, but how far it is is not known
+  const doing = () => (run.stopping ? "Stops at its next step" : run.total ? `${run.frames} of ${counted(state.clips[state.clip])}` : "Prepares");
+  $("status").textContent = run === null ? "" : run.state === "waiting" ? "Waits for another run" : `${doing()}, ${run.seconds.toFixed(0)} s`;
 }
 
 const going = new Set(); // runs whose end is still to be shown
@@ -374,15 +382,16 @@ const quoted = (word) => (/^[\w./:=@%+-]+$/.test(word) ? word : `'${word.replace
 function command() {
   if (!state.run) return;
   const { method, sector, folder } = state.runs[state.run];
-  const { source, rate, sector_file: file } = state.clips[state.clip];
+  const { source, rate, white, sector_file: file } = state.clips[state.clip];
   const tellWords = (all) => {
-    $("command").textContent = all.map(quoted).join(" ");
+    $("command").replaceChildren(...all.flatMap((word) => [Object.assign(document.createElement("span"), { textContent: quoted(word) }), " "]));
     $("command-note").hidden = !all.includes("--sector");
   };
   if (folder !== null && method.method === "nuclear" && rate === null) // what is there needs only another strength
     return tellWords(["nuclear-diffusion", "render", path(folder), "--strength", String(player.strength), "-o", "results"]);
   const words = ["nuclear-diffusion", "dehaze", path(source), "-o", "results"];
   if (rate !== null) words.push("--fps", String(rate));
+  if (white !== null) words.push("--white", String(white));
   if (sector === "drawn") words.push("--sector", path(file));
   if (sector === "result") words.push("--sector-from", path(source));
   if (method.method !== "nuclear") words.push("--method", method.method);
@@ -415,7 +424,11 @@ function listen() {
     $("hint").hidden = outlines.mode === null;
     player.draw();
   });
-  document.addEventListener("keydown", (event) => { if (!outlines.key(event)) onKey(player, event); });
+  document.addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]") || outlines.key(event) || onKey(player, event) || event.key !== "?") return;
+    $("help").open = true;
+    $("help").scrollIntoView();
+  });
 }
 
 const set = (change) => { if (player) { change(); player.draw(); tell(); } };
@@ -449,9 +462,23 @@ $("fps").onchange = safely(async () => {
     command();
   }
 });
+$("white").onchange = safely(async () => {
+  const { clip } = state;
+  try {
+    const found = await ask(`/api/clips/${clip}/white`, { method: "POST", body: { white: $("white").value === "" ? null : Number($("white").value) } });
+    await opened(found);
+    await close(clip);
+  } finally {
+    tellFacts(); // what holds, if the number was refused
+  }
+});
 $("method").onchange = showMethod;
 $("start").onclick = safely(start);
-$("copy").onclick = () => navigator.clipboard.writeText($("command").textContent);
+$("copy").onclick = safely(async () => {
+  await navigator.clipboard.writeText($("command").textContent.trim());
+  $("copy").textContent = "Copied";
+  setTimeout(() => { $("copy").textContent = "Copy"; }, 2000);
+});
 
 // ---------------------------------------------------------------------------------------------- scores and files
 
@@ -506,8 +533,11 @@ function showScores(found) {
     row.dataset.score = name;
     return row;
   }));
-  drawCurves($("curves"), columns, titles, player.film.frames);
+  curves = () => drawCurves($("curves"), columns, titles, player.film.frames);
+  curves();
 }
+let curves = () => {};
+new ResizeObserver(() => curves()).observe($("curves"));
 
 async function download(path, body) {
   const reply = await ask(path, { method: "POST", body, raw: true });
@@ -535,6 +565,8 @@ document.addEventListener("dragleave", () => $("drop").classList.remove("over"))
 document.addEventListener("drop", safely(async (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry());
+  if (entries.some((entry) => entry?.isDirectory)) throw new Error("A folder cannot be dropped: start the app with it, then choose it under Browse.");
   for (const file of event.dataTransfer.files) await upload(file);
 }));
 
@@ -543,7 +575,7 @@ async function list(folder) {
   const given = state.folders.map((path) => ({ words: path, path, folder: true }));
   const found = folder === null ? { folder: "Folders", entries: given } : await ask(`/api/files?folder=${encodeURIComponent(folder)}`);
   $("folder").textContent = found.folder;
-  const entries = found.entries.map((entry) => ({ words: entry.folder && !entry.result ? `${entry.name}/` : entry.name, ...entry }));
+  const entries = found.entries.map((entry) => ({ words: entry.name + (entry.result ? " (result)" : entry.folder ? "/" : ""), ...entry }));
   if (found.up) entries.unshift({ words: "../", path: found.up, folder: true });
   else if (folder !== null && given.length > 1) entries.unshift({ words: "../", path: null, folder: true });
   $("entries").replaceChildren(...entries.map((entry) => {
@@ -565,8 +597,9 @@ $("close-files").onclick = () => $("files").close();
 let results = [];
 const seen = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting || target.src) continue;
-    safely(async () => {
+    if (!isIntersecting) target.pause();
+    else if (target.src) target.play().catch(() => {});
+    else safely(async () => {
       target.src = URL.createObjectURL(await (await ask(`/api/file?path=${encodeURIComponent(target.dataset.path)}`, { raw: true })).blob());
       await target.play().catch(() => {});
     })();
@@ -586,7 +619,7 @@ function showSheet() {
       seen.observe(video);
     }
     const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("tissue changed", entry.bright_tissue_changed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
-    card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), document.createElement("br"), text);
+    card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), text);
     return card;
   }));
 }

@@ -1,8 +1,8 @@
 // M-mode, and the scores over time.
 
 function sized(canvas) {
-  const ratio = window.devicePixelRatio || 1;
-  const size = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+  const dots = window.devicePixelRatio || 1, ratio = (dots * parseFloat(getComputedStyle(canvas).fontSize)) / 14;
+  const size = [Math.round(canvas.clientWidth * dots), Math.round(canvas.clientHeight * dots)];
   if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
   return [canvas.getContext("2d"), ...size, ratio];
 }
@@ -44,7 +44,7 @@ export function drawLines(canvas, player, line) {
   const [context, width, height, ratio] = sized(canvas);
   const chosen = player.view === "all" ? player.sources : player.pair.map((k) => player.sources[k]);
   const sources = [...new Set(chosen)];
-  const size = Math.round(parseFloat(getComputedStyle(canvas).fontSize) * ratio);
+  const size = Math.round(14 * ratio);
   context.fillStyle = "#000";
   context.fillRect(0, 0, width, height);
   context.font = `${size}px system-ui, sans-serif`;
@@ -54,26 +54,33 @@ export function drawLines(canvas, player, line) {
     context.fillStyle = "#f0e442";
     context.fillRect(left + ((player.frame + 0.5) / source.film.frames) * wide, 0, ratio, height);
     context.lineWidth = size / 4;
-    context.strokeText(source.name, left + 0.6 * size, 1.3 * size);
+    const room = wide - 1.2 * size;
+    const label = k ? source.name : `${source.name}, ${(source.film.frames / source.film.fps).toFixed(2)} s`;
+    context.strokeText(label, left + 0.6 * size, 1.3 * size, room);
     context.fillStyle = "#e6e6e6";
-    context.fillText(source.name, left + 0.6 * size, 1.3 * size);
+    context.fillText(label, left + 0.6 * size, 1.3 * size, room);
   });
 }
 
 /**
- * gCNR and KS_A over time. `lines` are {frames, color, dash} of the input and of each result, where `frames` are scores
- * by name and frame number; `titles` name the scores.
+ * Scores over time. `lines` are {frames, color, dash} of the input and of each result, where `frames` are scores by name
+ * and frame number; `titles` name the scores. gCNR and KS are drawn from 0 to 1, others as far as they go.
  */
 export function drawCurves(canvas, lines, titles, frames) {
+  const known = ({ frames: of }, name) => Object.values(of[name] ?? {}).filter((value) => value !== null);
+  const names = Object.keys(lines[0].frames).filter((name) => known(lines[0], name).length);
+  canvas.style.height = `${4 * names.length}em`;
   const [context, width, height, ratio] = sized(canvas);
-  const size = Math.round(0.85 * parseFloat(getComputedStyle(canvas).fontSize) * ratio);
+  const size = Math.round(12 * ratio);
   context.clearRect(0, 0, width, height);
   context.font = `${size}px system-ui, sans-serif`;
-  const names = ["gcnr", "ks_a"].filter((name) => Object.keys(lines[0].frames[name] ?? {}).length);
   names.forEach((name, k) => {
     const [top, tall] = [(k * height) / names.length + 1.4 * size, height / names.length - 2 * size];
     context.fillStyle = "#e6e6e6";
-    context.fillText(`${titles[name]} over time, 0 to 1`, 2 * ratio, top - 0.4 * size);
+    const all = lines.flatMap((line) => known(line, name));
+    const [low, high] = /^(gcnr|ks)/.test(name) ? [0, 1] : [Math.min(0, ...all), Math.max(...all, 1e-3)];
+    const say = (value) => String(Number(value.toPrecision(2)));
+    context.fillText(`${titles[name]} over time, ${say(low)} to ${say(high)}`, 2 * ratio, top - 0.4 * size);
     context.lineWidth = ratio;
     context.strokeStyle = "#33383d";
     context.strokeRect(0, top, width, tall);
@@ -88,7 +95,7 @@ export function drawCurves(canvas, lines, titles, frames) {
       for (let frame = 1; frame <= frames; frame++) {
         const value = values[frame];
         if (value === null || value === undefined) { pen = false; continue; }
-        const at = [((frame - 0.5) / frames) * width, top + tall * (1 - value)];
+        const at = [((frame - 0.5) / frames) * width, top + (tall * (high - value)) / (high - low)];
         pen ? context.lineTo(...at) : context.moveTo(...at);
         pen = true;
       }

@@ -1,6 +1,7 @@
 """The table of formats: how a file is recognised, and who decodes it."""
 
 import gzip
+import os
 import re
 import stat
 import zlib
@@ -33,11 +34,15 @@ class Format(NamedTuple):
     """What such files are called; decides only where no format knows the beginning."""
 
 
+def _open_zip(path: Path, reading: Reading) -> Stored:
+    return (zarrs.open_zarr if zarrs.is_zipped(path) else arrays.open_npz)(path, reading)
+
+
 FORMATS = (
     Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
     Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
     Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
-    Format("a NumPy archive", arrays.open_npz, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
+    Format("a NumPy archive", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
     Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
     Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
     Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
@@ -80,10 +85,9 @@ def open_stored(source: Source, reading: Reading) -> Stored:
     if "*" in source.name and not _exists(source):
         return _series(source, _matching(source), reading)
     if _is_folder(source):
-        if zarrs.is_store(source):
-            with door(source, "zarr"):
-                return zarrs.open_zarr(source, reading)
-        return _only_clip(source, reading)
+        opened = zarrs.open_zarr if zarrs.is_store(source) else _only_clip
+        with door(source, "a folder" if opened is _only_clip else "zarr"):
+            return opened(source, reading)
     check_file(source)
     found = format_of(source)
     if found is None:
@@ -114,7 +118,11 @@ def format_of(path: Path) -> Format | None:
 
 
 def name_of(source: Source) -> str:
-    """The clip's name, from what was typed."""
+    """The clip's name, from what was typed; bytes that are no text are replaced."""
+    return os.fsencode(_typed(source)).decode("utf-8", "replace")
+
+
+def _typed(source: Source) -> str:
     if isinstance(source, Frames):
         return source.name
     if "*" in source.name and not _exists(source):
@@ -177,7 +185,7 @@ def _sorted(sources: Iterable[S]) -> list[S]:
 
 def _only_clip(folder: Path, reading: Reading) -> Stored:
     """The one clip in a folder."""
-    clips = clips_in(folder)
+    clips = clips_among(folder, find_clips(folder))
     if not clips:
         raise InputError(f"{folder} holds no images and no clip: give a folder of PNG frames, or a video file.")
     if len(clips) > 1:
@@ -188,22 +196,14 @@ def _only_clip(folder: Path, reading: Reading) -> Stored:
     return _series(folder, only.files, reading) if isinstance(only, Frames) else open_stored(only, reading)
 
 
-def clips_in(folder: Path) -> list[Source]:
-    """The clips in a folder by itself: lone pictures beside a series or a clip are none; pictures alone are one."""
-    found = [source for source in find_clips(folder) if may_be_clip(source)]
+def clips_among(folder: Path, entries: Sequence[Source]) -> list[Source]:
+    """The clips of a folder by itself: lone pictures beside a series or a clip are none; pictures alone are one."""
+    found = [source for source in entries if may_be_clip(source)]
     pictures = [source for source in found if isinstance(source, Path) and is_picture(source) and not _several(source)]
     clips = [source for source in found if source not in pictures]
     if clips or not pictures:
         return clips
     return [Frames(name_of(folder), folder, tuple(_sorted(file for one in pictures for file in _matching(one))))]
-
-
-def one_clip(folder: Path) -> bool:
-    """Whether a folder is one clip: a zarr store, a series of frames, or a folder with one clip and no subfolders."""
-    if zarrs.is_store(folder):
-        return True
-    inner = any(path.is_dir() and path.name[0] != "." and not zarrs.is_store(path) for path in folder.iterdir())
-    return not inner and len(clips_in(folder)) == 1
 
 
 def _refuse_twice(folder: Path, series: dict[str, list[Path]], found: list[Source]) -> None:
@@ -240,15 +240,18 @@ def is_picture(source: Source) -> bool:
 
 
 def may_be_clip(source: Source) -> bool:
-    """Whether a folder's entry is of a kind that can be read, by its name or beginning."""
+    """Whether a folder's entry is of a kind that can be read, by its name or beginning, or cannot be opened."""
     if isinstance(source, Frames) or "*" in source.name:
         return True
-    if source.is_dir():
+    if _is_folder(source):
         return zarrs.is_store(source)
-    with door(source, "a clip"):
-        if source.name.upper() == "DICOMDIR":
-            return False
-        return any(known.begins(head(source)) or source.name.lower().endswith(known.suffixes) for known in FORMATS)
+    if source.name.upper() == "DICOMDIR":
+        return False
+    try:
+        start = head(source)
+    except InputError:  # whoever opens it says why
+        return True
+    return any(known.begins(start) or source.name.lower().endswith(known.suffixes) for known in FORMATS)
 
 
 def _waits(path: Path) -> bool:

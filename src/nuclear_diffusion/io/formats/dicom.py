@@ -24,8 +24,8 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats import movie
 from nuclear_diffusion.io.guard import check_size, head, memory_limit
-from nuclear_diffusion.io.regions import dicom_regions
-from nuclear_diffusion.io.stored import Picture, Range, Stored
+from nuclear_diffusion.io.regions import dicom_regions, pixel_size
+from nuclear_diffusion.io.stored import Picture, Range, Stored, not_square
 
 _UNDEFINED = 0xFFFFFFFF
 _SOI = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
@@ -91,6 +91,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     if _is_video(pixels.syntax):
         stored = movie.open_stream(path, _video(path, pixels), reading)
         return stored.but(kind=f"DICOM ({pixels.syntax.name})", fps=fps or stored.fps, count=None, region=region)
+    notes += _not_square(dataset)
     count = _count(path, pixels, notes)
     pixels.options["number_of_frames"] = count
     photometric = _photometric(path, pixels, notes)
@@ -158,9 +159,11 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
         start = file.tell()
         if "DirectoryRecordSequence" in dataset:
-            files = indexed(path) or []
-            such = f", such as {files[0]}" if files else ""
-            raise InputError(f"{path} is a DICOMDIR, an index of {len(files)} files that are here: give one{such}.")
+            files = indexed(path)
+            if not files:
+                raise InputError(f"{path} is a DICOMDIR, an index of files that are not here: give a clip.")
+            many = f"{len(files)} files that are here: give one, such as {files[0]}"
+            raise InputError(f"{path} is a DICOMDIR, an index of {many}.")
         meta = getattr(dataset, "file_meta", None) or pydicom.Dataset()
         syntax = uid.UID(str(meta.get("TransferSyntaxUID") or _guessed_syntax(dataset)))
         if not syntax.is_transfer_syntax or syntax.is_private:
@@ -301,6 +304,9 @@ def _photometric(path: Path, pixels: _Pixels, notes: list[str]) -> str:
     stated = pixels.options["photometric_interpretation"]
     if pixels.options["samples_per_pixel"] == 1:
         return stated
+    if pixels.options["samples_per_pixel"] != 3:
+        many = pixels.options["samples_per_pixel"]
+        raise InputError(f"{path} has {many} values for each pixel ({stated}), not 1 or 3: export it as RGB.")
     if stated.startswith("YBR_PARTIAL") and pixels.syntax.is_encapsulated:  # JPEG fills the range, whatever is said
         stated = pixels.options["photometric_interpretation"] = "YBR_FULL_422"
     if stated not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
@@ -432,6 +438,15 @@ def indexed(path: Path) -> list[Path] | None:
     home = path.parent.resolve()
     files = [path.parent.joinpath(*map(str, one)) for one in parts]
     return [file for file in dict.fromkeys(files) if file.is_file() and file.resolve().is_relative_to(home)]
+
+
+def _not_square(dataset: pydicom.Dataset) -> tuple[str, ...]:
+    """A note if the pixels are not square. They stay as they are: regions and calibration count in them."""
+    try:
+        size = dataset.get("PixelAspectRatio") or pixel_size(dataset)
+        return () if size is None else not_square(float(size[0]), float(size[1]))
+    except (TypeError, ValueError, IndexError):
+        return ()
 
 
 def dicom_rate(dataset: pydicom.Dataset) -> float | None:

@@ -81,4 +81,6 @@ def _values(image: Image.Image) -> Shaped[ndarray, "height width *rgb"]:
     mode = _mode(image)
     if mode == "I;16":
         return np.asarray(image).astype(np.uint16)
+    if image.has_transparency_data:  # on black
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     return np.asarray(image if image.mode == mode else image.convert(mode))

@@ -19,7 +19,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.guard import check_size
-from nuclear_diffusion.io.stored import Stored
+from nuclear_diffusion.io.stored import Stored, not_square
 
 _META = {"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4"}
 _META |= {"ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8"}
@@ -98,7 +98,8 @@ def open_metaimage(path: Path, reading: Reading) -> Stored:
         start = max(0, _to_int(path, header, "HeaderSize"))
     array = _values(path, _Place(files, start, packed), dtype, shape, reading)
     _check_flat(path, sizes)
-    return of_array(path, "MetaImage", array, named=reading.axes, fps=_plus_rate(fields))
+    steps = _numbers(fields.get("elementspacing") or fields.get("elementsize") or "")
+    return of_array(path, "MetaImage", array, named=reading.axes, fps=_plus_rate(fields)).but(*_sides(steps, reading))
 
 
 def open_nrrd(path: Path, reading: Reading) -> Stored:
@@ -138,7 +139,9 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
     kinds = fields.get("kinds", "").lower().split()[::-1]  # the slowest axis first, as in `shape`
     if kinds:
         array = _moved(array, kinds)
-    return of_array(path, "NRRD", array, named=reading.axes, fps=_plus_rate(fields))
+    spaces = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
+    steps = [math.hypot(*_numbers(axis)) for axis in spaces] or _numbers(fields.get("spacings", ""))
+    return of_array(path, "NRRD", array, named=reading.axes, fps=_plus_rate(fields)).but(*_sides(steps, reading))
 
 
 def _moved(array: ndarray, kinds: list[str]) -> ndarray:
@@ -165,11 +168,11 @@ def open_nifti(path: Path, reading: Reading) -> Stored:
         array = np.moveaxis(array, 0, -1)  # channels are the fifth axis
     if about.scale is not None:
         array = array * np.float32(about.scale[0]) + np.float32(about.scale[1])
-    return of_array(path, "NIfTI", array, named=reading.axes, fps=about.fps)
+    return of_array(path, "NIfTI", array, named=reading.axes, fps=about.fps).but(*_sides(about.steps, reading))
 
 
 class _Nifti(NamedTuple):
-    """What a header of NIfTI says; `scale` is slope and intercept, if there are any."""
+    """What a header of NIfTI says; `scale` is slope and intercept, if there are any; `steps` is the spacing."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -177,6 +180,7 @@ class _Nifti(NamedTuple):
     fps: float | None
     pair: bool
     scale: tuple[float, float] | None
+    steps: Sequence[float]
 
 
 def _nifti_header(path: Path, header: bytes) -> _Nifti:
@@ -210,7 +214,7 @@ def _nifti_header(path: Path, header: bytes) -> _Nifti:
     second = _SECONDS.get(units & 0x38)
     fps = 1 / (steps[4] * second) if second and steps[4] > 0 and len(sizes) > 3 else None
     plain = slope == 0 or math.isnan(slope) or (slope, intercept) == (1, 0)
-    return _Nifti(shape, dtype, int(start), fps, pair, None if plain else (slope, intercept))
+    return _Nifti(shape, dtype, int(start), fps, pair, None if plain else (slope, intercept), steps[1:])
 
 
 # ---------------------------------------------------------------------------------------------- values
@@ -316,6 +320,19 @@ def _plus_rate(fields: dict[str, str]) -> float | None:
                 return None
     span = max(times) - min(times) if len(times) > 1 else 0
     return (len(times) - 1) / span if 0 < span < math.inf else None
+
+
+def _numbers(words: str) -> list[float]:
+    """Numbers between blanks or commas; none if one is no number."""
+    try:
+        return [float(word) for word in re.split(r"[\s,]+", words.strip()) if word]
+    except ValueError:
+        return []
+
+
+def _sides(steps: Sequence[float], reading: Reading) -> tuple[str, ...]:
+    """A note if columns and rows, the first axes, are not equally far apart; none if the axes are typed."""
+    return not_square(abs(steps[1]), abs(steps[0])) if len(steps) > 1 and reading.axes is None else ()
 
 
 def _yes(word: str) -> bool:

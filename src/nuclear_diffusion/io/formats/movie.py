@@ -67,6 +67,14 @@ def _container(file: io.BufferedIOBase) -> Any:
     return av.open(file, "r", options={"format_whitelist": DEMUXERS})
 
 
+def _stream(container: Any) -> Any:
+    """The first video stream."""
+    stream = container.streams.video[0]
+    if stream.codec_context.name == "gif":
+        stream.codec_context.options = {"trans_color": "0"}  # what is transparent is black, not white
+    return stream
+
+
 class _Movie:
     """A movie that is decoded anew with each pass, and what the passes meet."""
 
@@ -81,7 +89,7 @@ class _Movie:
         with self.open() as file, _container(file) as container:
             if not container.streams.video:
                 raise InputError(f"{self.path} has no video stream: give a clip.")
-            stream = container.streams.video[0]
+            stream = _stream(container)
             about = stream.codec_context
             check_size(self.path, (about.height, about.width), 4, memory_limit(self.reading.max_bytes) // 8)
             rate = stream.average_rate or stream.guessed_rate
@@ -107,7 +115,7 @@ class _Movie:
         with self.open() as file, _container(file) as container:
             if container.format.name == "gif" and not self._ends(b"\x3b"):
                 self.notes += ("The file is cut short; the frames that are there are taken.",)
-            stream = container.streams.video[0]
+            stream = _stream(container)
             # FFV1's threads wait for ever for a frame before them that is damaged
             stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
             stated = int(stream.frames)

@@ -1,5 +1,7 @@
 """Zarr stores, an optional extra."""
 
+import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,38 @@ from nuclear_diffusion.io.formats.arrays import pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
 from nuclear_diffusion.io.stored import Stored
 
+_ROOTS = (".zarray", ".zgroup", "zarr.json")
+"""The file in a store that says what it is."""
+
 
 def is_store(folder: Path) -> bool:
     """Whether a folder is a zarr array or group."""
-    return any((folder / name).is_file() for name in (".zarray", ".zgroup", "zarr.json"))
+    return any(os.path.isfile(folder / name) for name in _ROOTS)
+
+
+def is_zipped(path: Path) -> bool:
+    """Whether a ZIP file is a zarr array or group."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not set(_ROOTS).isdisjoint(archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def open_zarr(path: Path, reading: Reading) -> Stored:
-    """The clip in a zarr store, read as it is needed; of OME-Zarr, the finest level."""
+    """The clip in a zarr store, a folder or a ZIP file, read as it is needed; of OME-Zarr, the finest level."""
     try:
         import zarr
+        from zarr.storage import ZipStore
     except ImportError as error:
         raise InputError(f"{path} is zarr: pip install 'nuclear-diffusion[zarr]'.") from error
-    node: Any = zarr.open(str(path), mode="r")
+    limit = memory_limit(reading.max_bytes) // 8
+    if path.is_file():
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                check_size(path, (member.file_size,), 1, limit)
+    store: Any = ZipStore(path, mode="r") if path.is_file() else str(path)
+    node: Any = zarr.open(store, mode="r")
     attributes = dict(node.attrs)
     if isinstance(node, zarr.Group):
         arrays = {name: array for name, array in node.members(max_depth=None) if isinstance(array, zarr.Array)}
@@ -32,6 +53,9 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
         else:
             name = pick(path, {key: tuple(array.shape) for key, array in arrays.items()}, reading.dataset)
         node = arrays[name]
-    check_size(path, node.chunks, node.dtype.itemsize, memory_limit(reading.max_bytes) // 8)
+    packed = [*(getattr(node.metadata, "filters", None) or ()), getattr(node.metadata, "compressor", None)]
+    if any(getattr(codec, "codec_id", "") == "pickle" for codec in packed):
+        raise InputError(f"{path} holds pickled data, which is never loaded: save a numeric array instead.")
+    check_size(path, node.chunks, node.dtype.itemsize, limit)
     fps = scalar(node.attrs.get("fps", attributes.get("fps")))
     return of_array(path, "zarr", node, named=reading.axes, fps=fps)

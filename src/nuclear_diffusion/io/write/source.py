@@ -7,6 +7,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
+from nuclear_diffusion.io.regions import pixel_size
 from nuclear_diffusion.io.write.target import Target
 
 _ITK_SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd", ".nhdr")
@@ -84,11 +85,5 @@ def pixel_spacing(target: Target) -> tuple[float, float] | None:
         across, down = reader.GetSpacing()[:2]
         return down, across
     for header in dicom_headers(target)[:1]:
-        if (spacing := header.get("PixelSpacing")) is not None:
-            return float(spacing[0]), float(spacing[1])
-        for region in header.get("SequenceOfUltrasoundRegions") or ():
-            centimetres = region.get("PhysicalUnitsXDirection") == 3 == region.get("PhysicalUnitsYDirection")
-            down, across = (abs(float(region.get(f"PhysicalDelta{axis}") or 0)) for axis in "YX")
-            if centimetres and down and across:
-                return 10 * down, 10 * across
+        return pixel_size(header)
     return None
