@@ -25,7 +25,7 @@ from pydicom.fileset import FileSet
 
 from nuclear_diffusion import InputError
 from nuclear_diffusion.io import open_writer, read_video
-from nuclear_diffusion.io.find import expand, find_clips
+from nuclear_diffusion.io.find import expand, find_clips, name_of
 from test_io_formats import CLIP, COLOR, check
 from test_io_read import smooth_clip, write_dicom
 
@@ -310,6 +310,21 @@ def test_pipes_in_a_folder_are_passed_over(tmp_path):
     os.mkfifo(tmp_path / "c.dcm")
     assert [clip.name for clip in expand([tmp_path])] == [tmp_path.name]
     check(tmp_path)
+
+
+def test_a_folder_of_camus_is_its_clips_and_stills(tmp_path):
+    """Two views are no two frames, and label maps no clips."""
+    names = []
+    for patient in ("patient0001", "patient0002"):
+        for view in ("2CH", "4CH"):
+            for kind, frames in (("ED", CLIP[:1]), ("half_sequence", CLIP)):
+                names.append(f"{patient}_{view}_{kind}")
+                for name in (names[-1], f"{names[-1]}_gt"):
+                    image = nibabel.Nifti1Image(np.squeeze(frames.T), np.eye(4))
+                    nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    found = expand([tmp_path])
+    assert [name_of(clip) for clip in found] == names
+    assert [len(read_video(clip)) for clip in found] == [1, 6] * 4
 
 
 def test_what_cannot_be_opened_stands_for_itself_and_the_others_go_on(tmp_path):

@@ -126,7 +126,9 @@ def _typed(source: Source) -> str:
     if isinstance(source, Frames):
         return source.name
     if "*" in source.name and not _exists(source):
-        return re.sub(r"\.[A-Za-z0-9]+$", "", source.name).replace("*", "").strip("-_. ") or name_of(source.parent)
+        return re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", source.name).replace("*", "").strip("-_. ") or name_of(
+            source.parent
+        )
     name = source.name if source.name not in ("", "..") else source.resolve().name
     if not _is_folder(source):
         if name.lower().endswith((".nii.gz", ".zarr.zip")):
@@ -144,7 +146,8 @@ def find_clips(folder: Path) -> list[Source]:
 
     Files of one frame each whose names differ in their last number are one clip (a pattern, `folder/patient-1-*.mha`),
     DICOM files of one frame and one series are one clip (`Frames`), and everything else that is not hidden is a clip by
-    itself: subfolders, movies, and also files that may turn out to be none.
+    itself: subfolders, movies, and also files that may turn out to be none. `NAME_gt` beside `NAME` is its ground truth
+    (CAMUS), and no clip.
 
     Raises:
         InputError: the folder holds the same frames twice, in two formats.
@@ -153,6 +156,7 @@ def find_clips(folder: Path) -> list[Source]:
     files = [path for path in entries if path.is_file()]
     used: set[Path] = {path for path in files if path.suffix.lower() in (".raw", ".zraw")}  # the data of an MHD
     used |= {path for path in files if path.suffix.lower() == ".img" and path.with_suffix(".hdr") in files}
+    used |= {path.with_name(f"{_stem(path)}_gt{path.name[len(_stem(path)) :]}") for path in files}
     found: list[Source] = []
     slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
     for path in files:
@@ -168,8 +172,8 @@ def find_clips(folder: Path) -> list[Source]:
     apart = {path for members in slices.values() for _, path in members}
     series: dict[str, list[Path]] = {}
     for path in files:
-        if path not in used and path not in apart and (name := re.sub(r"\d+(?=\D*$)", "*", _stem(path))) != _stem(path):
-            series.setdefault(name + path.name[len(_stem(path)) :], []).append(path)
+        if path not in used and path not in apart and (pattern := _pattern(path)) != path.name:
+            series.setdefault(pattern, []).append(path)
     for pattern, members in series.items():
         if _holds_one_frame(members[0]):
             found.append(folder / pattern)
@@ -181,6 +185,12 @@ def find_clips(folder: Path) -> list[Source]:
 def _sorted(sources: Iterable[S]) -> list[S]:
     """In numerical order of their names."""
     return natsorted(sources, key=lambda source: source.name, alg=ns.PATH)
+
+
+def _pattern(path: Path) -> str:
+    """The name with a star for the number of the frame: the last one, at the end where 2CH may be a view (CAMUS)."""
+    stem, number = _stem(path), r"\d+(?=\D*$)" if is_picture(path) else r"\d+(?=[\W_]*$)"
+    return re.sub(number, "*", stem) + path.name[len(stem) :]
 
 
 def _only_clip(folder: Path, reading: Reading) -> Stored:
