@@ -125,7 +125,7 @@ def test_the_trace_is_what_neither_part_explains():
 
 def test_every_step_is_told():
     told: list[int] = []
-    with listening(told.append):
+    with listening(lambda done, _: told.append(done), 0, 3):
         jax.block_until_ready(EM(steps=3)(clip(), Gaussian(10.0, 0.2)).signal)
     assert sorted(told) == [0, 1, 2]
 

@@ -140,11 +140,11 @@ def test_the_default_stays_where_nothing_is_better():
 def test_patients_are_split_whole_by_seed_and_not_by_order():
     names = [f"patient-{number}" for number in range(1, 12)]
     split = split_patients(names * 3, 0.4, seed=5)
-    assert len(split.development) == 4  # 4.4 rounded
-    assert not set(split.development) & set(split.held_out)
-    assert sorted((*split.development, *split.held_out)) == sorted(names)
+    assert len(split[0]) == 4  # 4.4 rounded
+    assert not set(split[0]) & set(split[1])
+    assert sorted((*split[0], *split[1])) == sorted(names)
     assert split_patients(reversed(names), 0.4, seed=5) == split
-    others = {split_patients(names, 0.4, seed=seed).development for seed in range(20)}
+    others = {split_patients(names, 0.4, seed=seed)[0] for seed in range(20)}
     assert len(others) > 10
     drawn = {name for development in others for name in development}
     assert drawn == set(names)
@@ -152,7 +152,7 @@ def test_patients_are_split_whole_by_seed_and_not_by_order():
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.5, 2), (0.99, 2)])
 def test_there_is_somebody_on_both_sides(share, count):
-    assert len(split_patients(["a", "b", "c"], share, seed=0).development) == count
+    assert len(split_patients(["a", "b", "c"], share, seed=0)[0]) == count
     with pytest.raises(InputError, match="at least two patients"):
         split_patients(["a", "a"], share, seed=0)
 

@@ -9,6 +9,7 @@ COLORS = {
     "ground": "#111315",
     "panel": "#1a1d20",
     "line": "#33383d",
+    "edge": "#6b747c",
     "text": "#e6e6e6",
     "quiet": "#a5adb5",
     "orange": "#e69f00",

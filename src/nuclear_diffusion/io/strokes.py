@@ -23,12 +23,7 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
     Speckle flickers and moves, so the darkest value of a pixel over time is dark in tissue, and that of a burned-in
     stroke is the stroke. Haze stands nearly still as well, so a stroke must not change at all; only bright ones may
     change a little, as in lossy files. Strokes are thinner than a hundredth of the frame, and include their edges.
-
-    Args:
-        frames: (t, h, w), in [0, 1]; about 48 of a clip are looked at.
-
-    Returns:
-        (h, w), True on strokes; nowhere for a clip of fewer than four frames, or one that hardly moves.
+    About 48 of the frames, in [0, 1], are looked at. No stroke is found in fewer than four, or if they hardly move.
     """
     picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
     chosen = np.asarray(frames)[picked]

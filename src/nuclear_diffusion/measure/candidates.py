@@ -63,12 +63,7 @@ class Candidate:
 
 
 def choose(
-    names: str,
-    *,
-    prior: str | None = None,
-    seed: int | None = None,
-    settings: Sequence[Method] = (),
-    size: int = PRIOR_SIZE,
+    names: str, *, prior: str | None = None, seed: int | None = None, settings: Sequence[Method] = ()
 ) -> list[Candidate]:
     """The methods in a comma-separated list, `hazy` always first.
 
@@ -91,11 +86,11 @@ def choose(
             raise InputError(f"--settings has a file of {name}, which --methods does not name: add it or leave it out.")
     replaced = {name: value for name, value in (("prior", prior), ("seed", seed)) if value is not None}
     prior_sha256 = functools.cache(lambda path: prior_of(Nuclear(prior=path)).sha256)
-    found = [Candidate(HAZY, None, size=size)]
+    found = [Candidate(HAZY, None)]
     for name in wanted:
         if name != HAZY:
             method = with_settings(own.get(name, known[name]), **replaced)
-            found.append(Candidate(name, method, method.prior_name and prior_sha256(method.prior_name), size))
+            found.append(Candidate(name, method, method.prior_name and prior_sha256(method.prior_name)))
     return found
 
 

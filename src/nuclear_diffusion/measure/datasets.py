@@ -145,14 +145,9 @@ def find_dataset(
     simulator's (the same, with truth), and folders of clips that `read_video` can read, with masks as PNG (255 septum,
     128 ventricle) or LabelMe JSON, named by clip and frame number.
 
-    Args:
-        data: folder of the data set.
-        noisy, masks, clean, truth: its folders, relative to `data` or the working directory; by default `noisy`, else
-            `data` itself; `noisy_roi`, else JSON files beside the frames; `clean` and `truth` if they exist.
-
-    Raises:
-        InputError: a folder is missing or empty, files cannot be told apart, masks fit no frame, or a clip's truth is
-            incomplete.
+    The folders are relative to `data` or the working directory; by default `noisy`, else `data` itself; `noisy_roi`,
+    else JSON files beside the frames; `clean` and `truth` if they exist. Raises `InputError` if one is missing or
+    empty, two files have the same name or number, masks fit no frame, or a clip's truth is incomplete.
     """
     if not data.is_dir():
         raise InputError(f"{data} is not a folder: give the folder of a data set.")

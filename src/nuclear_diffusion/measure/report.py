@@ -25,7 +25,7 @@ from nuclear_diffusion.measure.films import films_of
 from nuclear_diffusion.measure.scores import EVALUATED, LEVELS, SCORES, histogram
 from nuclear_diffusion.measure.statistics import INTERVALS, TESTS, differences, pick, records, summarise
 from nuclear_diffusion.measure.study import Study
-from nuclear_diffusion.measure.style import Look, as_bytes, look_of, on_screen, save, title_of
+from nuclear_diffusion.measure.style import as_bytes, look_of, on_screen, save, title_of
 from nuclear_diffusion.measure.tables import (
     Table,
     difference_table,
@@ -111,6 +111,8 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
     clean, unread = clean_intensities(dataset.clean)
     chosen = figures.choose_patients(study)
     annotated = len(pick(study.frame, method=HAZY, score="septum_pixels"))
+    with on_screen():
+        looks = {title_of(one.name): look_of(one.name) for one in study.main}
     context = {
         "title": "Nuclear Diffusion: evaluation",
         "summary": f"{plural(len(study.patients), 'patient')}, {plural(len(study.cases), 'clip')}, "
@@ -131,7 +133,7 @@ def write_report(results: Results, folder: Path, *, command: str, dataset: Datas
         "command": command,
         "films": films_of(study, chosen),
         "figures": draw(study, chosen, clean, folder / "figures"),
-        "looks": {look.title: look for look in map(screen_look, [one.name for one in study.main])},
+        "looks": looks,
         "source": source,
     }
     for one in chosen:
@@ -171,12 +173,6 @@ def write_clip(study: Study, chosen: figures.Chosen, path: Path) -> None:
     if loaded.truth is not None:
         panels[title_of(CLEAN)] = loaded.truth
     write_video(path, side_by_side(panels), loaded.clip.fps)
-
-
-def screen_look(method: str) -> Look:
-    """A method's look on the dark page."""
-    with on_screen():
-        return look_of(method)
 
 
 def configuration_table(study: Study) -> Table:

@@ -29,13 +29,6 @@ DIRECTIONS = {"gcnr": StudyDirection.MAXIMIZE, "ks_a": StudyDirection.MINIMIZE}
 DIGITS = 4  # significant digits of a setting, in the search and in the settings file
 
 
-class Split(NamedTuple):
-    """The patients to tune on, and the held-out patients."""
-
-    development: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-
 class Point(NamedTuple):
     """One setting and its scores on the development patients."""
 
@@ -50,8 +43,8 @@ class Point(NamedTuple):
         return _settings(self.candidate)
 
 
-def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
-    """Draw a fraction `share` of the patients, at least one on each side, whatever their order; sorted by name.
+def split_patients(patients: Iterable[str], share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The patients to tune on, a fraction `share` of all, and the held-out ones: at least one each, sorted by name.
 
     Raises `InputError` for fewer than two.
     """
@@ -62,7 +55,7 @@ def split_patients(patients: Iterable[str], share: float, seed: int) -> Split:
         )
     count = min(max(round(share * len(names)), 1), len(names) - 1)
     drawn = set(np.random.default_rng(seed).permutation(names)[:count].tolist())
-    return Split(tuple(n for n in names if n in drawn), tuple(n for n in names if n not in drawn))
+    return tuple(n for n in names if n in drawn), tuple(n for n in names if n not in drawn)
 
 
 def search_space(base: Candidate) -> dict[str, FloatDistribution]:

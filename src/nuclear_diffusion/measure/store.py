@@ -79,7 +79,7 @@ class Store(NamedTuple):
 
 def digest(about: Any) -> str:
     """SHA-256 of a JSON value and of `REVISION`."""
-    return hashlib.sha256(json.dumps([REVISION, about], sort_keys=True).encode()).hexdigest()
+    return _hash([REVISION, about])
 
 
 class _Entry(msgspec.Struct):

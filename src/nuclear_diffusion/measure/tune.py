@@ -66,14 +66,13 @@ def tune(
     """
     cases = [case for case in dataset.cases if case.masks]
     notes = [*dataset.notes, *(f"{case.name}: no masks, not used." for case in dataset.cases if not case.masks)]
-    split = split_patients((case.patient for case in cases), share, seed)
-    sides = {DEVELOPMENT: split.development, HELD_OUT: split.held_out}
+    sides = dict(zip((DEVELOPMENT, HELD_OUT), split_patients((c.patient for c in cases), share, seed), strict=True))
     for name, patients in sides.items():
         write(folder / f"{name}.txt", "".join(f"{patient}\n" for patient in patients))
 
     results = folder / "results"
     with progress_bar("measuring the default") as progress:
-        chosen_from = [case for case in cases if case.patient in split.development]
+        chosen_from = [case for case in cases if case.patient in sides[DEVELOPMENT]]
         first = measure_first(chosen_from, base, results, progress)
     with progress_bar(f"tuning, {trials} trials") as progress:
         points = search(first, base, results, trials=trials, seed=seed, progress=progress)
@@ -90,7 +89,7 @@ def tune(
         )
 
     candidates = list({one.name: one for one in (*first.candidates, chosen.candidate)}.values())
-    held_out = [case for case in cases if case.patient in split.held_out]
+    held_out = [case for case in cases if case.patient in sides[HELD_OUT]]
     with progress_bar("measuring the choice") as progress:
         studies = {
             DEVELOPMENT: run_study(first.cases, candidates, results),

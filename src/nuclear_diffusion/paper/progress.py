@@ -1,6 +1,6 @@
 """Progress reports from inside a compiled loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
@@ -8,7 +8,7 @@ from jaxtyping import Array, Int
 
 from nuclear_diffusion.types import Progress
 
-_listeners: list[Callable[[int], None]] = []
+_listeners: list[tuple[Progress, int, int]] = []
 
 
 def report(step: Int[Array, ""]) -> None:
@@ -17,21 +17,17 @@ def report(step: Int[Array, ""]) -> None:
 
 
 def _notify(step: Int[Array, ""]) -> None:
-    for listener in _listeners:
-        listener(int(step))
-
-
-def part_of(progress: Progress | None, before: int, total: int) -> Callable[..., None] | None:
-    """Progress of one part of a job of `total` steps, of which `before` come first: called with the part's steps."""
-    return None if progress is None else lambda done, *_: progress(before + done, total)
+    for progress, before, total in _listeners:
+        progress(before + int(step), total)
 
 
 @contextmanager
-def listening(listener: Callable[[int], None] | None) -> Iterator[None]:
-    """Call `listener` with the number of each step that begins while the block runs."""
-    if listener is None:
+def listening(progress: Progress | None, before: int, total: int) -> Iterator[None]:
+    """Call `progress` as each step of the block begins; `before` of the job's `total` steps come before the block."""
+    if progress is None:
         yield
         return
+    listener = progress, before, total
     _listeners.append(listener)
     try:
         yield

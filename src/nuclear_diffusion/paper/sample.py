@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background
-from nuclear_diffusion.paper.progress import listening, part_of
+from nuclear_diffusion.paper.progress import listening
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
@@ -62,7 +62,6 @@ def sample(
         background: p(L); default: the sampler's own for this window.
         window: frames separated together, at least 2; at most the whole clip is used.
         overlap: frames shared by neighbouring windows, at least 0; at most `window` - 1 is used.
-        progress: called with (denoiser steps done, total).
 
     Returns:
         Signal, background, and the sampler's trace averaged over windows.
@@ -95,7 +94,7 @@ def sample_parts(
     def solve(index: int, y: ndarray) -> Separation:
         part = jnp.asarray(y)
         start = windows.warm_start(index, previous[-1], part) if previous else part
-        with listening(part_of(progress, index * sampler.steps, total)):
+        with listening(progress, index * sampler.steps, total):
             frames, height, width = part.shape
             p_l = sampler.background_for((frames, height, width)) if background is None else background
             found = sampler(part, prior, p_l, key=jax.random.fold_in(key, index), start=start)

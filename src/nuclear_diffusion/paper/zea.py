@@ -38,7 +38,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
-from nuclear_diffusion.paper.progress import listening, part_of, report
+from nuclear_diffusion.paper.progress import listening, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Queue, alike, joined, over_windows
@@ -243,7 +243,6 @@ def separate_as_zea(
         window: frames separated together, at least 1.
         overlap: frames shared by neighbouring windows, at least 0 and below `window`.
         noise: initial noise of each window (`zea_windows`), instead of drawing it from `key`.
-        progress: called with (denoiser steps done, total).
 
     Raises:
         InputError: as `sample`, or `overlap` is out of range.
@@ -284,7 +283,7 @@ def zea_parts(
     waiting = Queue()
 
     def solve(index: int, y: np.ndarray) -> Separation:
-        with listening(part_of(progress, index * sampler.steps, total)):
+        with listening(progress, index * sampler.steps, total):
             first = None if noise is None else noise[index]
             chosen = jax.random.fold_in(key, index)
             found = sampler.sample(jnp.asarray(y), prior, background, key=chosen, noise=first)

@@ -29,7 +29,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.paper.nuclear_norm import Background
-from nuclear_diffusion.paper.progress import listening, part_of, report
+from nuclear_diffusion.paper.progress import listening, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.flow import draw_from
@@ -211,7 +211,6 @@ def sample_posterior(
         sampler: default: `SplitGibbs()`.
         start: initial L, such as the background from `separate`; default: 0.
         window, overlap: frames sampled together, and frames shared by neighbouring windows.
-        progress: called with (sweeps done, total).
 
     Raises:
         InputError: as `estimate`.
@@ -248,7 +247,7 @@ def posterior_parts(
     total = sweeps * len(windows)
 
     def solve(index: int, part: ndarray) -> Posterior:
-        with listening(part_of(progress, index * sweeps, total)):
+        with listening(progress, index * sweeps, total):
             y, start = jnp.asarray(part[:, 0]), jnp.asarray(part[:, 1])
             found = sampler(y, prior, background, key=jax.random.fold_in(key, index), start=start)
             draws = found.draws if with_draws else found.draws[:0]

@@ -71,7 +71,6 @@ def estimate(
         completion: p(L) for a haze-aware prior; default: `Completion()`.
         window: frames estimated together, at least 1; at most the whole clip is used. One image is a clip of one frame.
         overlap: frames shared and cross-faded by neighbouring windows, at least 0; at most `window` - 1 is used.
-        progress: called with (windows done, total).
 
     Raises:
         InputError: `video` is not finite floats (frames, height, width), or `overlap` is negative.

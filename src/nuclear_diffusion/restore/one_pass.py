@@ -21,8 +21,7 @@ def mmse(video: VideoLike, prior: Prior, sigma: float) -> Separation:
     y = check_video(video, least=1)
     if not (np.isfinite(sigma) and sigma > 0):
         raise InputError(f"`sigma` must be a positive number, got {sigma}.")
-    signal = jnp.clip(_denoise(prior, y, jnp.float32(sigma)), 0, 1)
-    return Separation(signal, jnp.maximum(y - signal, 0), jnp.sqrt(jnp.mean((y - signal) ** 2))[None])
+    return _separation(y, _denoise(prior, y, jnp.float32(sigma)))
 
 
 def posterior_mean(video: VideoLike, prior: Prior) -> Separation:
@@ -33,7 +32,11 @@ def posterior_mean(video: VideoLike, prior: Prior) -> Separation:
     y = check_video(video, least=1)
     if not knows_haze(prior):
         raise InputError("The prior is not haze-aware and has no E[X | Y]: use method mmse or a haze-aware prior.")
-    signal = jnp.clip(_mean_given(prior, y), 0, 1)
+    return _separation(y, _mean_given(prior, y))
+
+
+def _separation(y: Video, found: Video) -> Separation:
+    signal = jnp.clip(found, 0, 1)
     return Separation(signal, jnp.maximum(y - signal, 0), jnp.sqrt(jnp.mean((y - signal) ** 2))[None])
 
 

@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy import ndarray
@@ -83,11 +83,6 @@ _MARK = COLORS["orange"]
 """Colour of bright echoes that were dimmed strongly."""
 
 
-def _tint(where: Bool[ndarray, "height width"]) -> Float[ndarray, "height width rgba"]:
-    """`_MARK` where `where` is True, transparent elsewhere."""
-    return np.where(where[..., None], to_rgba(_MARK, 0.7), 0.0)
-
-
 class Summary:
     """Collects the frames that the summary figure shows, while a clip is written."""
 
@@ -148,9 +143,9 @@ class Summary:
                 axes.set(xticks=[], yticks=[])
                 if moment == 0:
                     axes.set_title(name, color=colors[name], fontsize=11)
-            lost = bright_tissue(shown["input"][None], shown["signal"][None]).lost
+            lost = bright_tissue(shown["input"][None], shown["signal"][None]).lost[0][self._view]
             line[3].imshow(shown["input"][self._view], extent=extent, **look)
-            line[3].imshow(_tint(lost[0][self._view]), extent=extent, aspect="equal")
+            line[3].imshow(np.where(lost[..., None], to_rgba(_MARK, 0.7), 0.0), extent=extent, aspect="equal")
             line[3].set(xticks=[], yticks=[])
             if moment == 0:
                 line[3].set_title("check: bright echo dimmed", color=_MARK, fontsize=9)

@@ -86,7 +86,6 @@ def simulate(
         overlay: whether to burn in ECG and text; None decides at random.
         times: times in seconds to render, instead of `frames` at the scanner's frame rate.
         drift: how far each part of the static clutter drifts up and down, in decibels, and the period in seconds.
-        progress: called with (frames done, total).
 
     Returns:
         The clip and its ground truth, bit-identical for the same arguments.

@@ -24,7 +24,6 @@ from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io import Fit, find_sector, read_video
 from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
 from nuclear_diffusion.memory import require_memory
-from nuclear_diffusion.paper.progress import part_of
 from nuclear_diffusion.priors.checkpoint import prior_hash
 from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
@@ -46,6 +45,10 @@ VALIDATION_PATIENTS = 48  # most simulated patients of the development split for
 AHEAD = 64  # most simulated patients rendered before training starts, if the others are rendered during training
 
 
+def _nothing(sentence: str) -> None:
+    """Takes a note that nobody wants."""
+
+
 def read_frames(
     folder: Path,
     *,
@@ -55,7 +58,7 @@ def read_frames(
     cache: Path | None = None,
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = _nothing,
 ) -> Bank:
     """The clips in `folder`, their sectors fitted to `size` x `size` pixels on black.
 
@@ -85,14 +88,12 @@ def read_frames(
         if cached is None:
             shutil.rmtree(kept, ignore_errors=True)
             bank, left_out = _read(sources, size, teacher, seed, limit_gb, progress)
-            if note is not None:
-                note(f"Caching {(bank.train.nbytes + bank.val.nbytes) / 1e9:.2f} GB of frames in {cache}.")
+            note(f"Caching {(bank.train.nbytes + bank.val.nbytes) / 1e9:.2f} GB of frames in {cache}.")
             _keep(bank, left_out, kept)
             cached = Bank(np.load(kept / "train.npy", mmap_mode="r"), bank.val), left_out
         bank, left_out = cached
     for sentence in left_out:
-        if note is not None:
-            note(f"Skipped: {sentence}")
+        note(f"Skipped: {sentence}")
     return bank
 
 
@@ -196,7 +197,8 @@ def _fitted(
             else:
                 indices = short_clips(len(fitted.frames))
                 chosen = fitted.frames[indices[_some(len(indices), each)]]
-                cleaned = np.stack([_cleaned(clip, teacher) for clip in chosen])
+                shares = (np.asarray(estimate(clip, teacher).share) for clip in chosen)
+                cleaned = np.stack([render(*pair, CLEANING) for pair in zip(chosen, shares, strict=True)])
                 # half of the inputs contain what the teacher removed, because it may have removed tissue or left haze
                 seeds = np.random.SeedSequence((seed, done)).generate_state(LAYERS * len(chosen))
                 laid = apply(
@@ -220,10 +222,6 @@ def _fit(source: Source, size: int) -> _Fitted | str:
         return str(error)
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
     return _Fitted(fit.forward(clip.frames), fit.mask, clip.fps)
-
-
-def _cleaned(frames: Float32[ndarray, "moments size size"], teacher: DiffusionPrior) -> ndarray:
-    return render(frames, np.asarray(estimate(frames, teacher).share), CLEANING)
 
 
 def _hazy(
@@ -256,7 +254,7 @@ def render_frames(
     size: int = PRIOR_SIZE,
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = _nothing,
 ) -> Bank:
     """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
@@ -278,7 +276,7 @@ def render_ahead(
     size: int = PRIOR_SIZE,
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = _nothing,
 ) -> Iterator[tuple[Bank, Callable[[], int]]]:
     """As `render_frames`, but most patients are rendered while the caller trains on the first ones.
 
@@ -326,7 +324,7 @@ def render_ahead(
                     time.sleep(0.1)
                 if progress is not None:
                     progress(total, total)
-                if note is not None and first < patients:
+                if first < patients:
                     note(f"{first} of {patients} patients are ready; the others are rendered during training.")
                 yield Bank(clips, val), ready
             finally:
@@ -357,7 +355,7 @@ class _Patients:
         cached = _frames_in(self.path)
         if cached is None or cached.shape != shape:
             require_memory(math.prod(shape), f"{self.count} patients of {self.size} x {self.size} pixels", "give fewer")
-            tell = part_of(progress, before, total)
+            tell = progress and (lambda done, _: progress(before + done, total))
             frames = frame_bank(
                 self.count, self.moments, split=self.split, size=self.size, workers=os.cpu_count() or 1, progress=tell
             )
@@ -368,7 +366,7 @@ class _Patients:
 
 
 def _room(
-    patients: int, moments: int, cache: Path, size: int, limit_gb: float, note: Callable[[str], None] | None
+    patients: int, moments: int, cache: Path, size: int, limit_gb: float, note: Callable[[str], None]
 ) -> tuple[_Patients, _Patients]:
     """Patients for training and for validation; raises `InputError` if their frames exceed `limit_gb`."""
     watched = max(1, min(patients // 20, VALIDATION_PATIENTS))
@@ -378,8 +376,7 @@ def _room(
             f"{patients} patients need {needed:.2f} GB of frames, more than {limit_gb:g} GB: raise --cache-gb or lower "
             "--patients."
         )
-    if note is not None:
-        note(f"Caching {needed:.2f} GB of frames in {cache}.")
+    note(f"Caching {needed:.2f} GB of frames in {cache}.")
     train, val = (
         _Patients(split, count, moments, size, cache / f"{split}-{count}x{moments}-{size}.npy")
         for split, count in (("train", patients), ("development", watched))

@@ -88,8 +88,8 @@ def _train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None
         needed = BYTES_PER_WEIGHT * 36 * sum(width**2 for width in config.network.widths)
         require_memory(needed, f"A network of widths {config.network.widths}", "lower --widths")
     with _frames(request, before, cache, progress_bar, note) as (bank, ready):
-        if blind:
-            bank = Bank(*(_clean_only(part) for part in bank))
+        if blind and bank.train.ndim == 5:  # its clean frames
+            bank = Bank(*(np.ascontiguousarray(part[:, :, 0]).reshape(-1, *part.shape[-2:]) for part in bank))
         there = len(bank.train) if ready is None else ready()
         judge = None if before is None else _judge(request, before, bank.train[:there], own, progress_bar)
         with progress_bar("training") as tell:
@@ -166,10 +166,6 @@ def _judge(
     if own is not None:
         kinds["own"] = own
     return Judge(kinds, before)
-
-
-def _clean_only(frames: UInt8[ndarray, "..."]) -> UInt8[ndarray, "frames size size"]:
-    return np.ascontiguousarray(frames[:, :, 0]).reshape(-1, *frames.shape[-2:]) if frames.ndim == 5 else frames
 
 
 def _words(state: Progress) -> str:
