@@ -381,13 +381,13 @@ def test_tasks_within_a_task_speak_alone_and_whole_lines(monkeypatch):
     monkeypatch.setattr(sys, "stderr", log)
     monkeypatch.setattr(reporting, "FIRST_SECONDS", 0.05)
     monkeypatch.setattr(reporting, "LINE_SECONDS", 0.02)
-    say = Reporter()
+    say, deadline = Reporter(), time.monotonic() + 60
     with say.progress("outer"):
         with say.progress("inner"):
-            for _ in range(10):
+            while "inner:" not in (before := log.getvalue()) and time.monotonic() < deadline:
                 say.note("note")
-            before = log.getvalue()
-        time.sleep(0.2)
+        while "outer:" not in log.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
     assert {re.sub(r" .*", "", line) for line in before.splitlines()} == {"inner:", "note:"}
     assert "outer: " in log.getvalue()
     assert all(

@@ -161,7 +161,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def sentence_of(error: Exception) -> str | None:
-    """An error that the user can fix, on one line; None for any other, which is a mistake of ours."""
+    """An error that the user can fix, on one line; None for any other, which is a bug."""
     if isinstance(error, InputError):
         sentence = str(error)
     elif isinstance(error, OSError) and error.strerror:

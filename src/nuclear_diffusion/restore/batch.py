@@ -81,7 +81,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """Why it was left or failed, in one sentence."""
     traceback: str = ""
-    """Of a mistake of ours."""
+    """Of a bug of the package."""
     frames: int | None = None
     seconds: float | None = None
     haze_energy_removed: float | None = None
@@ -147,7 +147,7 @@ class Task:
         )
 
     def attempt(self, item: Item, loaded: LoadedPrior, tell: Tell | None = None, *, strict: bool = False) -> Record:
-        """Dehaze one clip; what goes wrong is in the record. With `strict` a mistake of ours is raised."""
+        """Dehaze one clip; what goes wrong is in the record. With `strict` a bug is raised."""
         try:
             return self.run(item, loaded, tell)
         except OtherStrength as error:
@@ -162,7 +162,7 @@ class Task:
                 raise
             first = " ".join(f"{type(error).__name__}: {error}".split())
             where = _path_of(item.name, self.output)
-            sentence = f"{item.place}: {first[:MOST_WORDS]} (a mistake of ours, please report it: see {where})."
+            sentence = f"{item.place}: {first[:MOST_WORDS]} (a bug, please report it: see {where})."
             return self.failed(item, sentence, traceback.format_exc())
 
     def failed(self, item: Item, reason: str, trace: str = "") -> Record:
@@ -197,7 +197,7 @@ def run_batch(
     """Dehaze `items` and yield what became of each as it ends; a clip that fails does not stop the others.
 
     With `jobs`, in as many worker processes, so that even a crash costs one clip; otherwise in this process. Each loads
-    the prior once. With `strict` a mistake of ours is raised, in this process. Raises `InputError` if the prior cannot
+    the prior once. With `strict` a bug is raised, in this process. Raises `InputError` if the prior cannot
     be loaded, or several workers would share an accelerator.
     """
     skipped = ended = 0
