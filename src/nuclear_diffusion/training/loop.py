@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, UInt8
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
@@ -193,7 +193,7 @@ def _optimizer(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip), muon)
 
 
-def _as_matrices(weights: optax.Params) -> Any:
+def _as_matrices(weights: PyTree) -> PyTree:
     """The axes of a kernel that form rows and columns; None for other arrays."""
     kernel = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
     return jax.tree.map(lambda w: kernel if w.ndim == 4 else None, weights)
