@@ -355,17 +355,23 @@ def test_the_sector_and_the_frame_rate_can_be_corrected(client):
 
 
 def test_white_can_be_corrected(client):
-    """A clip of 12 bits in 16 is read again with its own white; what else was corrected stays."""
+    """A clip of 12 bits in 16 is read again with its own white; what else was corrected stays, results do not go."""
     values = np.round(4095 * made_clip().frames).astype(np.uint16)
     about = uploaded(client, frames=values)
     assert about["brightest"] < 17
     client.post(f"/api/clips/{about['key']}/sector", json={"polygons": [SEPTUM], "fps": 50.0})
-    found = client.post(f"/api/clips/{about['key']}/white", json={"white": 4095}).json()
+    white = f"/api/clips/{about['key']}/white"
+    found = client.post(white, json={"white": 4095}).json()
     assert (found["name"], found["white"], found["fps"], found["sector_pixels"]) == ("clip", 4095, 50, 20 * 20)
-    shown = client.get(f"/api/clips/{found['key']}/planes/input").content
+    shown = client.get(f"/api/clips/{about['key']}/planes/input").content
     np.testing.assert_array_equal(np.frombuffer(shown, np.uint8), np.rint(255 * made_clip().frames).ravel())
-    refused = client.post(f"/api/clips/{about['key']}/white", json={"white": -1})
-    assert (refused.status_code, refused.json()["error"]) == (400, "White must be a positive number, got -1.0.")
+    for wrong in (-1.0, 1e-300):
+        refused = client.post(white, json={"white": wrong})
+        assert (refused.status_code, refused.json()["error"]) == (400, f"White must be a positive number, got {wrong}.")
+    assert client.post("/api/runs", json={"clip": about["key"], "method": {"method": "rpca"}}).status_code == 200
+    refused = client.post(white, json={"white": 4000})
+    assert refused.status_code == 400
+    assert "remove them" in refused.json()["error"]
 
 
 def test_no_work_is_done_in_the_event_loop(client, tmp_path, monkeypatch):

@@ -327,6 +327,15 @@ def test_a_folder_of_camus_is_its_clips_and_stills(tmp_path):
     assert [len(read_video(clip)) for clip in found] == [1, 6] * 4
 
 
+def test_label_maps_are_no_frames_of_a_series(tmp_path):
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"frame_{number}.png")
+        Image.fromarray(frame // 100).save(tmp_path / f"frame_{number}_gt.png")
+    (tmp_path / "notes.txt").symlink_to("elsewhere")
+    check(tmp_path)
+    check(tmp_path / "frame_*.png")
+
+
 def test_what_cannot_be_opened_stands_for_itself_and_the_others_go_on(tmp_path):
     np.save(tmp_path / "a.npy", CLIP)
     (tmp_path / "gone.mp4").symlink_to("elsewhere")

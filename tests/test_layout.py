@@ -15,6 +15,7 @@ from nuclear_diffusion.restore.color import drawn_in_color, recolored, tissue_sh
 from nuclear_diffusion.restore.layout import Layout
 from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, known_sector
+from nuclear_diffusion.simulation import simulate
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 12
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -84,6 +85,8 @@ def test_tissue_and_haze_that_hardly_changes_are_no_strokes():
     rng = np.random.default_rng(0)
     haze = rng.rayleigh(0.25, (HEIGHT, WIDTH)) + 0.01 * rng.random((FRAMES, HEIGHT, WIDTH))
     assert not find_strokes(np.clip(haze, 0, 0.98).astype(np.float32)).any()
+    clip = simulate(seed=1, frames=16)  # its haze is saturated in places, in all frames
+    assert not (find_strokes((np.rint(255 * clip.hazy) / 255).astype(np.float32)) & clip.sector).any()
 
 
 def test_text_in_a_lossy_file_is_found():

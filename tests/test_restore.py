@@ -24,6 +24,7 @@ from nuclear_diffusion.restore.folder import (
     FILES,
     About,
     Removed,
+    holds_result,
     open_result,
     read_report,
     result_folder,
@@ -462,6 +463,24 @@ def test_a_result_file_is_read_back_whole(tmp_path, color, samples):
     np.testing.assert_array_equal(read.color, clip.color)
     assert fingerprint(read) == fingerprint(clip)
     assert (read.fps, read.name) == (clip.fps, clip.name)
+
+
+def test_a_result_with_settings_of_another_version_still_has_its_clip_and_sector(tmp_path):
+    path = tmp_path / "mine.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["configuration"] = "probe S5-1"
+        file["frames"] = np.zeros((2, 3, 4))
+        assert not holds_result(path)  # somebody else's file
+        for name in ("input", "signal", "background"):
+            file[name] = np.full((2, 3, 4), 0.5, np.float32)
+        file["sector"], file.attrs["fps"] = np.ones((3, 4), bool), 20.0
+        file.attrs["configuration"] = '{"method": "nuclear", "wisdom": 3}'
+    assert holds_result(path)
+    with open_result(path) as result:
+        assert result.recording.read().shape == (2, 3, 4)
+        assert result.sector.all()
+        with pytest.raises(InputError, match="wisdom"):
+            _ = result.method
 
 
 def test_what_is_no_result_file_is_refused(tmp_path):

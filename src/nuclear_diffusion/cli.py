@@ -321,7 +321,8 @@ class Evaluate(Long):
     patients: Annotated[Path | None, option("FILE", "default: all")] = None
     """Evaluate only the patients in this text file, one per line, such as held-out.txt of `tune`."""
     strengths: Annotated[tuple[str, ...], option("[METHOD=]FACTORS...", "default: none")] = ()
-    """Also run all methods at multiples of their strengths (0.25,0.5,2), or some (rpca=1.1,1.2 nuclear=0.3,1.6)."""
+    """Also run all methods at multiples of their strengths (0.25,0.5,2), or some (rpca=1.1,1.2 nuclear=0.3,1.6).
+    Strengths of nuclear above 1 are skipped."""
     noisy: Noisy = None
     masks: Masks = None
     clean: Annotated[Path | None, option("DIR", "default: clean, if present")] = None

@@ -124,9 +124,11 @@ class Reporter:
     def _event(self, event: str, **fields: Any) -> None:
         self._print(json.dumps({"event": event, **fields}, default=str), sys.stdout)
 
-    def _print(self, text: str, stream: TextIO) -> None:
-        """Print a line or several, whole: another thread may print too."""
-        coding = stream.encoding or "utf-8"
+    def _print(self, text: str, stream: TextIO | None) -> None:
+        """Print a line or several, whole: another thread may print too. A closed stream is None and gets nothing."""
+        if stream is None:
+            return
+        coding = getattr(stream, "encoding", None) or "utf-8"
         with self._lock:
             stream.write(shown(text).encode(coding, "backslashreplace").decode(coding) + "\n")
             stream.flush()
@@ -171,7 +173,7 @@ def sentence_of(error: Exception) -> str | None:
     elif isinstance(error, MemoryError):
         sentence = "There is not enough memory: give a smaller clip, or use fewer --jobs."
     elif isinstance(error, BrokenExecutor):
-        sentence = "A worker process was killed, probably for lack of memory: use fewer --workers."
+        sentence = "A worker process was killed, probably for lack of memory: free some and run the command again."
     else:
         return None
     return shown(" ".join(sentence.split()))

@@ -183,17 +183,27 @@ class Desk:
             clip = dataclasses.replace(clip, name=Path(name).stem)
         return self._add(Opened(clip, name or str(path), path, find_sector(clip.frames, clip.region)))
 
-    def reread(self, key: str, white: float | None) -> str:
-        """Open a clip's file again with another stored value of white, None: the file's; returns the new clip's key."""
+    def reread(self, key: str, white: float | None) -> Opened:
+        """Read a clip's file again with another stored value of white, None: the file's."""
         old = self.clip(key)
-        require(white is None or 0 < white < np.inf, f"White must be a positive number, got {white}.")
+        require(
+            white is None or 0 < float(np.float32(white)) < np.inf, f"White must be a positive number, got {white}."
+        )
         require(old.given != "result", "A result holds its clip as it was dehazed: open the clip itself.")
         try:
             clip = dataclasses.replace(read_video(old.path, Reading(white=white, fps=old.rate)), name=old.clip.name)
         except InputError as error:
             raise InputError(old.named(str(error))) from error
-        sector = old.sector if old.given else find_sector(clip.frames, clip.region)
-        return self._add(dataclasses.replace(old, clip=clip, sector=sector, white=white))
+        sector = find_sector(clip.frames, clip.region)
+        with self._lock:  # another request may have corrected it meanwhile
+            opened = self.clip(key)
+            require(
+                all(run.clip != key for run in self.runs.values()),
+                "The results of this clip are of the white that it had: remove them (×) first.",
+            )
+            clip, sector = dataclasses.replace(clip, fps=opened.clip.fps), opened.sector if opened.given else sector
+            self.clips[key] = corrected = dataclasses.replace(opened, clip=clip, sector=sector, white=white)
+        return corrected
 
     def _add(self, opened: Opened) -> str:
         key = secrets.token_hex(6)
@@ -266,13 +276,13 @@ class Desk:
 
     def start(self, key: str, settings: Any) -> str:
         """Start a method on a clip, behind those that run already; returns the run's key."""
-        opened, method = self.clip(key), from_dict(settings)
+        method = from_dict(settings)
         if method.prior_name not in (None, *SHIPPED):
             self.allowed(method.prior_name)
-        run = Run(key, method, opened.sector if opened.given else None, opened.given)
         name = secrets.token_hex(6)
         with self._lock:
-            self.runs[name] = run
+            opened = self.clip(key)
+            self.runs[name] = run = Run(key, method, opened.sector if opened.given else None, opened.given)
         self._worker.submit(self._separate, run)
         return name
 

@@ -189,8 +189,8 @@ class Server:
         return self._opened(self.desk.open(self.desk.allowed(body.get("path", ""))))
 
     def white(self, request: Request, body: dict[str, float | None]) -> Response:
-        """Open a clip again with another white."""
-        return self._opened(self.desk.reread(request.path_params["clip"], body.get("white")))
+        """Read a clip again with another white."""
+        return Reply(self.desk.reread(request.path_params["clip"], body.get("white")).info())
 
     def _opened(self, key: str) -> Response:
         runs = {name: run for name, run in self._runs().items() if run["clip"] == key}

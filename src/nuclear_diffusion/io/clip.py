@@ -84,7 +84,7 @@ class Reading:
             object.__setattr__(self, "axes", letters)
         require(self.white is None or self.db is None, "--white and --db exclude each other: remove one.")
         if self.white is not None:
-            require(0 < self.white < np.inf, f"--white must be a positive number, got {self.white}.")
+            require(1e-30 < self.white < np.inf, f"--white must be a positive number, got {self.white}.")
         if self.db is not None:
             low, high = self.db
             require(

@@ -15,6 +15,7 @@ _STILL = 1.5 / 255  # largest change of a burned-in pixel, from rounding
 _COMPRESSED, _HIGH, _BRIGHT = 0.25, 0.35, 0.6  # in lossy files: change relative to height, height, and value
 _WIDEST = 96  # strokes per side of the frame
 _VISIBLE = 2.0  # pixels times height, of the smallest mark
+_STANDS_OUT = 0.5  # mean brightness around a stroke, relative to its own; more around saturated haze
 
 
 def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
@@ -22,7 +23,8 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
 
     Speckle flickers and moves, so the darkest value of a pixel over time is dark in tissue, and that of a burned-in
     stroke is the stroke. Haze stands nearly still as well, so a stroke must not change at all; only bright ones may
-    change a little, as in lossy files. Strokes are thinner than a hundredth of the frame, and include their edges.
+    change a little, as in lossy files. Saturated haze does not change either, but what is around it is
+    nearly as bright. Strokes are thinner than a hundredth of the frame, and include their edges.
     About 48 of the frames, in [0, 1], are looked at. No stroke is found in fewer than four, or if they hardly move.
     """
     picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
@@ -40,4 +42,7 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
     numbers = np.arange(labels.max() + 1)
     seen = np.asarray(ndimage.sum_labels(above, labels, numbers)) > _VISIBLE
     sharp = np.asarray(ndimage.maximum(above, labels, numbers)) > _SHARPEST
-    return np.asarray(ndimage.binary_dilation((seen & sharp)[labels] & (labels > 0), np.ones((3, 3))), bool)
+    around = np.where(labels == 0, ndimage.grey_dilation(labels, size=(3, 3)), 0)
+    brightness = np.asarray(ndimage.mean(low, labels, numbers))
+    alone = np.asarray(ndimage.mean(chosen.mean(axis=0), around, numbers)) < _STANDS_OUT * brightness
+    return np.asarray(ndimage.binary_dilation((seen & sharp & alone)[labels] & (labels > 0), np.ones((3, 3))), bool)

@@ -1,6 +1,7 @@
 """The result folder of one clip: arrays, videos, a summary figure and a report."""
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -391,13 +392,20 @@ class Result:
         frames, height, width = file["input"].shape  # pyright: ignore[reportAttributeAccessIssue]
         self._file, self._path = file, path
         self.sector: Mask = np.asarray(file["sector"])
-        self.method = from_dict(json.loads(str(file.attrs.get("configuration", '{"method": "nuclear"}'))))
+        self._configuration = str(file.attrs.get("configuration", '{"method": "nuclear"}'))
         name = str(file.attrs.get("clip", path.parent.name))
         fps, colored = float(file.attrs["fps"]), "input_color" in file  # pyright: ignore[reportArgumentType]
         for needed in ("signal", "background", *(["signal_color"] if colored else [])):
             if len(file[needed]) != frames:  # pyright: ignore[reportArgumentType]
                 raise ValueError(f"{needed} is cut short.")
         self.recording = Recording((frames, height, width), fps, colored, self.sector, name, path, self._clips)
+
+    @functools.cached_property
+    def method(self) -> Method:
+        """The method with its settings. Raises `InputError` if this version does not know them."""
+        with _readable(self._path):
+            stored = json.loads(self._configuration)
+        return from_dict(stored)
 
     def _clips(self, length: int) -> Iterator[Clip]:
         clip = self.recording
@@ -426,7 +434,7 @@ def holds_result(path: Path) -> bool:
     with contextlib.suppress(OSError):
         if path.is_file() and h5py.is_hdf5(path):
             with h5py.File(path) as file:
-                return "configuration" in file.attrs
+                return "configuration" in file.attrs and {"input", "signal", "sector"} <= file.keys()
     return False
 
 

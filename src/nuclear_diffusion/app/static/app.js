@@ -266,6 +266,19 @@ async function correctClip(clip, change) {
   player.draw();
 }
 
+let rereading = Promise.resolve();
+/** Read a clip again with the white that was typed. */
+async function reread(clip) {
+  try {
+    const white = $("white").value === "" ? null : Number($("white").value);
+    state.clips[clip] = await ask(`/api/clips/${clip}/white`, { method: "POST", body: { white } });
+    for (const name of [...films.keys()]) if (name.startsWith(clip)) films.delete(name);
+    if (clip === state.clip) await choose(clip);
+  } finally {
+    tellFacts(); // what holds, if the number was refused
+  }
+}
+
 // ---------------------------------------------------------------------------------------------- runs
 
 function showMethod() {
@@ -296,6 +309,7 @@ let starting = false;
 async function start() {
   $("start").disabled = starting = true; // before the answer, so that a second click starts no second run
   try {
+    await rereading.catch(() => {}); // a white that was typed just before; if it was refused, the page says so
     const { key, ...run } = await ask("/api/runs", { method: "POST", body: { clip: state.clip, method: settings() } });
     state.runs[key] = run;
     going.add(key);
@@ -462,16 +476,7 @@ $("fps").onchange = safely(async () => {
     command();
   }
 });
-$("white").onchange = safely(async () => {
-  const { clip } = state;
-  try {
-    const found = await ask(`/api/clips/${clip}/white`, { method: "POST", body: { white: $("white").value === "" ? null : Number($("white").value) } });
-    await opened(found);
-    await close(clip);
-  } finally {
-    tellFacts(); // what holds, if the number was refused
-  }
-});
+$("white").onchange = safely(() => { rereading = reread(state.clip); return rereading; });
 $("method").onchange = showMethod;
 $("start").onclick = safely(start);
 $("copy").onclick = safely(async () => {

@@ -144,7 +144,8 @@ def _typed(source: Source) -> str:
 def find_clips(folder: Path) -> list[Source]:
     """The clips in a folder, sorted by name.
 
-    Files of one frame each whose names differ in their last number are one clip (a pattern, `folder/patient-1-*.mha`),
+    Files of one frame each whose names differ in the number at their end are one clip (a pattern,
+    `folder/patient-1-*.mha`), pictures also with the number elsewhere,
     DICOM files of one frame and one series are one clip (`Frames`), and everything else that is not hidden is a clip by
     itself: subfolders, movies, and also files that may turn out to be none. `NAME_gt` beside `NAME` is its ground truth
     (CAMUS), and no clip.
@@ -156,7 +157,7 @@ def find_clips(folder: Path) -> list[Source]:
     files = [path for path in entries if path.is_file()]
     used: set[Path] = {path for path in files if path.suffix.lower() in (".raw", ".zraw")}  # the data of an MHD
     used |= {path for path in files if path.suffix.lower() == ".img" and path.with_suffix(".hdr") in files}
-    used |= {path.with_name(f"{_stem(path)}_gt{path.name[len(_stem(path)) :]}") for path in files}
+    used |= _truths(files)
     found: list[Source] = []
     slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
     for path in files:
@@ -257,11 +258,12 @@ def may_be_clip(source: Source) -> bool:
         return zarrs.is_store(source)
     if source.name.upper() == "DICOMDIR":
         return False
+    named = any(source.name.lower().endswith(known.suffixes) for known in FORMATS)
     try:
         start = head(source)
-    except InputError:  # whoever opens it says why
-        return True
-    return any(known.begins(start) or source.name.lower().endswith(known.suffixes) for known in FORMATS)
+    except InputError:  # whoever opens it says why; a link to nothing has only its name
+        return named or os.path.exists(source)
+    return named or any(known.begins(start) for known in FORMATS)
 
 
 def _waits(path: Path) -> bool:
@@ -295,8 +297,13 @@ def _matching(pattern: Path) -> list[Path]:
     wanted = re.compile(".*".join(re.escape(part) for part in pattern.name.split("*")), re.DOTALL)
     if not _is_folder(pattern.parent):
         raise InputError(f"{pattern.parent} is not a folder: check the path.")
-    listed = [path for path in pattern.parent.iterdir() if path.name[0] != "." and wanted.fullmatch(path.name)]
-    return _sorted(path for path in listed if path.is_file())
+    listed = {path for path in pattern.parent.iterdir() if path.name[0] != "." and wanted.fullmatch(path.name)}
+    return _sorted(path for path in listed - _truths(listed) if path.is_file())
+
+
+def _truths(files: Iterable[Path]) -> set[Path]:
+    """What the ground truth beside these files would be called."""
+    return {path.with_name(f"{_stem(path)}_gt{path.name[len(_stem(path)) :]}") for path in files}
 
 
 def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
