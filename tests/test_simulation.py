@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import stats
 
+from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.simulation import UNSEEN_VIEWS, VIEWS, lay_haze, patient_seed, simulate, write_dataset
 from nuclear_diffusion.simulation.acoustics import Scanner
 from nuclear_diffusion.simulation.anatomy import make_anatomy
@@ -229,6 +230,9 @@ def test_dataset_has_the_challenge_layout_and_resumes(tmp_path):
     missing.unlink()
     write_dataset(tmp_path, 2, seed=5, frames=12, size=64)
     assert missing.is_file()
+    assert untouched.stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="--seed 5 --frames 12 --size 64"):
+        write_dataset(tmp_path, 1, seed=5, frames=11, size=64)
     assert untouched.stat().st_mtime_ns == stamp
 
 

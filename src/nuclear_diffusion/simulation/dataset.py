@@ -43,8 +43,8 @@ def write_dataset(
     - `patients`: seed, view and frame rate of each patient.
 
     File names say 4C for every view, as in the challenge. Complete patients are not simulated again, so that an
-    interrupted run resumes. Raises `InputError` if the folder is not writable or a clip does not fit into memory, and
-    ValueError for a count below 1.
+    interrupted run resumes. Raises `InputError` if the folder is not writable, holds patients of another seed, length
+    or size, or a clip does not fit into memory, and ValueError for a count below 1.
     """
     if clips < 1:
         raise ValueError(f"`clips` must be at least 1, got {clips}")
@@ -52,9 +52,15 @@ def write_dataset(
     require_memory(BYTES_PER_PIXEL * frames * size**2, f"A clip of {frames} frames of {size} x {size} pixels", ADVICE)
     directory = Path(directory)
     request = {"seed": seed, "frames": frames, "size": size}
+    for record in (directory / "patients").glob("patient-*.json"):
+        known = _request_of(record)
+        if known not in (None, request):
+            raise InputError(
+                f"{directory} holds patients simulated with {_flags(known)}: use these, or another folder."
+            )
     for number in range(1, clips + 1):
         record = directory / "patients" / f"patient-{number}.json"
-        if not (record.is_file() and _same(record, request)):
+        if _request_of(record) is None:
             hazy = simulate(seed=seed + number - 1, frames=frames, size=size)
             other = simulate(seed=seed + CLEAN_PATIENTS + number - 1, frames=frames, size=size, haze=0.0)
             _write_patient(directory, number, hazy, other)
@@ -72,13 +78,16 @@ class _Request(msgspec.Struct):
     size: int
 
 
-def _same(record: Path, request: dict[str, int]) -> bool:
-    """Whether the patient was simulated so; a damaged record counts as another one."""
+def _request_of(record: Path) -> dict[str, int] | None:
+    """How a patient was simulated; None if there is no record, or a damaged one."""
     try:
-        known = read_json(record, _Request, "a record of the simulator", max_bytes=1 << 20)
+        return msgspec.structs.asdict(read_json(record, _Request, "a record of the simulator", max_bytes=1 << 20))
     except InputError:
-        return False
-    return msgspec.structs.asdict(known) == request
+        return None
+
+
+def _flags(request: dict[str, int]) -> str:
+    return " ".join(f"--{name} {value}" for name, value in request.items())
 
 
 def _write_patient(directory: Path, number: int, hazy: SimulatedClip, other: SimulatedClip) -> None:

@@ -145,7 +145,7 @@ def find_clips(folder: Path) -> list[Source]:
     """The clips in a folder, sorted by name.
 
     Files of one frame each whose names differ in the number at their end are one clip (a pattern,
-    `folder/patient-1-*.mha`), pictures also with the number elsewhere,
+    `folder/patient-1-*.mha`); in names of pictures, text may follow the number.
     DICOM files of one frame and one series are one clip (`Frames`), and everything else that is not hidden is a clip by
     itself: subfolders, movies, and also files that may turn out to be none. `NAME_gt` beside `NAME` is its ground truth
     (CAMUS), and no clip.
