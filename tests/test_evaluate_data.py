@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import nibabel
+import nrrd
 import numpy as np
 import pytest
+import scipy.io
 from PIL import Image
 
 from nuclear_diffusion.errors import InputError
@@ -161,6 +164,31 @@ def test_movies_with_masks_by_frame_number(tmp_path):
     write(tmp_path / "noisy_roi" / "case_a-frame-9.png", mask())
     with pytest.raises(InputError, match="frame 9"):
         find_dataset(tmp_path).cases[0].read()
+
+
+def _nifti(path, frames):
+    nibabel.save(nibabel.nifti1.Nifti1Image(np.moveaxis(frames, 0, -1)[..., None, :].swapaxes(0, 1), np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("case_a.nii.gz", _nifti),
+        ("case_a.mat", lambda path, frames: scipy.io.savemat(path, {"frames": np.moveaxis(frames, 0, -1)})),
+        ("case_a.nrrd", lambda path, frames: nrrd.write(str(path), frames, index_order="C")),
+    ],
+)
+def test_clips_of_every_format_are_evaluated(tmp_path, name, save):
+    frames = np.stack([frame(number) for number in (10, 20, 30, 40, 50)])
+    (tmp_path / "noisy").mkdir()
+    save(tmp_path / "noisy" / name, frames)
+    (tmp_path / "noisy" / "README.txt").write_text("five frames")
+    write(tmp_path / "noisy_roi" / "case_a-frame-3.png", mask())
+    (case,) = find_dataset(tmp_path).cases
+    assert case.name == "case_a"
+    loaded = case.read()
+    assert list(loaded.annotations) == [3]
+    np.testing.assert_allclose(loaded.clip.frames, frames / 255, atol=1e-6)
 
 
 def test_a_clip_of_one_frame_is_left_out_with_a_note(tmp_path):

@@ -11,9 +11,9 @@ from scipy.ndimage import binary_dilation, label
 from nuclear_diffusion.simulation import FINDINGS, VIEWS, bank, patient_seed, simulate
 from nuclear_diffusion.simulation.acoustics import Scanner
 from nuclear_diffusion.simulation.anatomy import EXTENT, SPACING, Anatomy, make_anatomy
-from nuclear_diffusion.simulation.clip import SCATTERERS
 from nuclear_diffusion.simulation.findings import Findings, NearHaze, Solid, _amplitude, some_findings
 from nuclear_diffusion.simulation.motion import Motion
+from nuclear_diffusion.simulation.tissue import SCATTERERS
 
 HAZE = ("near haze",)
 SEEDS = (2, 7, 8, 14)

@@ -319,6 +319,16 @@ def test_dicom_jpeg_lossless(tmp_path):
     check(rewritten(path, uid.JPEGLosslessSV1, data))
 
 
+def test_a_damaged_jpeg_2000_does_not_end_the_process(tmp_path):
+    path = write_dicom(tmp_path / "clip.dcm", CLIP)
+    codes = [bytearray(imagecodecs.jpeg2k_encode(frame, codecformat="j2k", reversible=True)) for frame in CLIP]
+    for code in codes:
+        assert code[42] == 7  # eight bits, unsigned
+        code[42] = 37
+    with pytest.raises(InputError, match="damaged"):
+        read_video(rewritten(path, uid.JPEG2000Lossless, encapsulate([bytes(code) for code in codes])))
+
+
 def test_dicom_high_throughput_jpeg_2000(tmp_path):
     path = write_dicom(tmp_path / "clip.dcm", CLIP)
     data = encapsulate([bytes(imagecodecs.htj2k_encode(frame, reversible=True)) for frame in CLIP])

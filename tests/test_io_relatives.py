@@ -240,6 +240,16 @@ def test_zarr_groups(tmp_path, version):
     check(tmp_path / "o.zarr")
 
 
+def test_a_store_that_lacks_nearly_all_its_chunks_is_refused(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(4, 1_000_000, 32), chunks=(2, 32, 32), dtype="uint8")
+    array[:, :32] = 7
+    with pytest.raises(InputError, match="62,500 chunks and holds 2"):  # each would be looked for
+        read_video(tmp_path / "a.zarr")
+    bordered = zarr.create_array(str(tmp_path / "b.zarr"), shape=(4, 96, 96), chunks=(1, 32, 32), dtype="uint8")
+    bordered[:, 32:64, 32:64] = 7  # chunks that are black are not stored
+    assert read_video(tmp_path / "b.zarr").frames[:, 48, 48] == pytest.approx(7 / 255)
+
+
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_zarr_in_a_zip_file(tmp_path, version, packing):

@@ -41,7 +41,7 @@ from nuclear_diffusion.training import records
 from nuclear_diffusion.training.batches import Batches, batch_of_file, batch_workers, prefetched
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import letterbox, pack_clips
-from nuclear_diffusion.training.loop import Progress, train
+from nuclear_diffusion.training.loop import TrainProgress, train
 from nuclear_diffusion.training.loss import HIGH_SHARE, sample_sigma, score_matching_loss, show_haze
 from nuclear_diffusion.training.records import VALIDATION_SIGMAS
 
@@ -457,7 +457,7 @@ def test_a_judge_keeps_the_weights_with_the_highest_gain(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(training, "_take_step", slow_step)
     judge = FakeJudge([0.3 if step == best else -0.1 * step for step in range(1, 5)], called=lambda: pass_time(50.0))
-    told: list[Progress] = []
+    told: list[TrainProgress] = []
     result = train(flat_frames(8), tmp_path / "judged", FOUR_STEPS, judge=judge, progress=told.append)
 
     assert prior_info(tmp_path / "judged" / "prior.safetensors")["step"] == best

@@ -10,18 +10,24 @@ from typing import Any
 import av
 import equinox as eqx
 import h5py
+import imagecodecs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pydicom
 import pydicom.datadict
+import pydicom.uid
+import scipy.io
 import SimpleITK as sitk
 import tifffile
+import zarr
+import zarr.storage
 from jaxtyping import UInt8
 from numpy import ndarray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless, UltrasoundMultiFrameImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
 from safetensors.numpy import load_file, save_file
 
 from nuclear_diffusion.measure.store import Store
@@ -81,7 +87,14 @@ def _tiff(**how: Any) -> Callable[[Path], Path]:
     return make
 
 
-def _dicom(compressed: bool) -> Callable[[Path], Path]:
+CODES: dict[str, Callable[[ndarray], bytes]] = {
+    pydicom.uid.JPEGBaseline8Bit: imagecodecs.jpeg8_encode,
+    pydicom.uid.JPEGLosslessSV1: lambda frame: imagecodecs.ljpeg_encode(frame, bitspersample=8),
+}
+"""Codes that pydicom does not write."""
+
+
+def _dicom(syntax: str = ExplicitVRLittleEndian) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
@@ -102,8 +115,11 @@ def _dicom(compressed: bool) -> Callable[[Path], Path]:
         data.SequenceOfUltrasoundRegions = [region]
         data.PixelData = frames().tobytes()
         data["PixelData"].VR = "OB"
-        if compressed:
-            data.compress(RLELossless, generate_instance_uid=False)
+        if syntax in CODES:
+            data.PixelData = encapsulate([CODES[syntax](frame) for frame in frames()])
+        elif pydicom.uid.UID(syntax).is_encapsulated:
+            data.compress(syntax, generate_instance_uid=False)
+        meta.TransferSyntaxUID = syntax
         data.save_as(folder / "clip.dcm", enforce_file_format=True)
         return folder / "clip.dcm"
 
@@ -151,6 +167,27 @@ def _hdf5(dataset: str, name: str = "clip.h5", **how: Any) -> Callable[[Path], P
             file.create_dataset(dataset, data=frames() / np.float32(255), **how)
             file.attrs["fps"] = 25.0
         return folder / name
+
+    return make
+
+
+def _mat(compressed: bool) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        stored = {"frames": np.moveaxis(frames(), 0, -1), "fps": 25.0}
+        scipy.io.savemat(folder / "clip.mat", stored, do_compression=compressed)
+        return folder / "clip.mat"
+
+    return make
+
+
+def _zarr(packed: bool) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        name = folder / ("clip.zarr.zip" if packed else "clip.zarr")
+        store = zarr.storage.ZipStore(name, mode="w") if packed else zarr.storage.LocalStore(name)
+        array = zarr.create_array(store, shape=SHAPE, chunks=(2, *SHAPE[1:]), dtype="uint8", attributes={"fps": 25.0})
+        array[:] = frames()
+        store.close()
+        return name
 
     return make
 
@@ -303,25 +340,40 @@ SEEDS: tuple[Seed, ...] = (
     Seed("tiff, deflate", "video", _tiff(compression="zlib", photometric="minisblack")),
     Seed("tiff, imagej", "video", _tiff(imagej=True, metadata={"axes": "TYX", "finterval": 0.04})),
     Seed("tiff, ome", "video", _tiff(ome=True, metadata={"axes": "TYX"})),
-    Seed("dicom", "video", _dicom(False)),
-    Seed("dicom, rle", "video", _dicom(True)),
+    Seed("dicom", "video", _dicom()),
+    Seed("dicom, deflated", "video", _dicom(pydicom.uid.DeflatedExplicitVRLittleEndian)),
+    Seed("dicom, rle", "video", _dicom(pydicom.uid.RLELossless)),
+    Seed("dicom, jpeg", "video", _dicom(pydicom.uid.JPEGBaseline8Bit)),
+    Seed("dicom, jpeg lossless", "video", _dicom(pydicom.uid.JPEGLosslessSV1)),
+    Seed("dicom, jpeg-ls", "video", _dicom(pydicom.uid.JPEGLSLossless)),
+    Seed("dicom, jpeg 2000", "video", _dicom(pydicom.uid.JPEG2000Lossless)),
     Seed("mp4", "video", _movie("clip.mp4", "mpeg4", "yuv420p")),
     Seed("mp4, h264", "video", _movie("clip.mp4", "libx264", "yuv420p")),
     Seed("avi, mjpeg", "video", _movie("clip.avi", "mjpeg", "yuvj420p")),
     Seed("mkv, ffv1", "video", _movie("clip.mkv", "ffv1", "yuv420p")),
+    Seed("webm, vp9", "video", _movie("clip.webm", "libvpx-vp9", "yuv420p")),
     Seed("gif", "video", _gif),
     Seed("png folder", "video", _pictures(".png"), _second_picture),
     Seed("jpeg folder", "video", _pictures(".jpg"), _second_picture),
+    Seed("bmp folder", "video", _pictures(".bmp"), _second_picture),
+    Seed("webp folder", "video", _pictures(".webp"), _second_picture),
     Seed("hdf5", "video", _hdf5("input", compression="gzip", chunks=(1, 32, 32))),
     Seed("hdf5, zea", "video", _hdf5("data/image_sc")),
     Seed("hdf5, zea image", "video", _hdf5("data/image/values")),
     Seed("mat 7.3", "video", _hdf5("frames", "clip.mat")),
+    Seed("mat 7.2", "video", _mat(False)),
+    Seed("mat 7.2, compressed", "video", _mat(True)),
+    Seed("zarr, metadata", "video", _zarr(False), lambda path: path / "zarr.json"),
+    Seed("zarr, chunk", "video", _zarr(False), lambda path: path / "c" / "0" / "0" / "0"),
+    Seed("zarr, zip", "video", _zarr(True)),
     Seed("mha", "video", _itk("clip.mha")),
     Seed("mha, zlib", "video", _itk("clip.mha", compressed=True)),
     Seed("mhd", "video", _itk("clip.mhd")),
     Seed("nifti", "video", _itk("clip.nii")),
     Seed("nifti, gzip", "video", _itk("clip.nii.gz", compressed=True)),
     Seed("nrrd", "video", _itk("clip.nrrd")),
+    Seed("nrrd, gzip", "video", _itk("clip.nrrd", compressed=True)),
+    Seed("nhdr", "video", _itk("clip.nhdr")),
     Seed("mask, png", "mask", _mask),
     Seed("mask, labelme", "labelme", _labelme),
     Seed("settings", "settings", _text("settings.json", as_json(Paper()))),

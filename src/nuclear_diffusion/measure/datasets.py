@@ -21,7 +21,8 @@ from skimage.draw import polygon2mask
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, read_frames, read_video
-from nuclear_diffusion.io.find import patient_of
+from nuclear_diffusion.io.find import find_clips, name_of, patient_of
+from nuclear_diffusion.io.formats import may_be_clip
 from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.text import MAX_BYTES, read_json, read_lines, require_file
@@ -30,8 +31,6 @@ from nuclear_diffusion.types import Mask
 NOISY, MASKS, CLEAN, TRUTH = "noisy", "noisy_roi", "clean", "truth"  # default folders of a data set
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp")
-MOVIES = (".dcm", ".dicom", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".tif", ".tiff", ".npz", ".npy")
-MOVIES += (".h5", ".hdf5", ".mha")
 LABELS = {"septum": SEPTUM, "a": SEPTUM, "ventricle": VENTRICLE, "b": VENTRICLE}
 """Labels of LabelMe polygons, in any case."""
 MOST_POINTS = 5000  # most points of the polygons in one LabelMe file, which bounds the time to fill them
@@ -297,12 +296,15 @@ def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] =
 
 
 def _movies(folder: Path) -> dict[str, Path]:
-    files = [path for path in folder.iterdir() if path.suffix.lower() in MOVIES and path.name[0] != "."]
+    """The files, and stores of zarr, that hold a clip each."""
     named: dict[str, Path] = {}
-    for path in natsorted(files, key=lambda path: path.name):
-        if path.stem in named:
-            raise InputError(f"{named[path.stem]} and {path.name} are both clip {path.stem}: rename or remove one.")
-        named[path.stem] = path
+    for path in find_clips(folder):
+        if not (isinstance(path, Path) and may_be_clip(path)) or "*" in path.name or path.suffix.lower() in IMAGES:
+            continue
+        name = name_of(path)
+        if name in named:
+            raise InputError(f"{named[name]} and {path.name} are both clip {name}: rename or remove one.")
+        named[name] = path
     return named
 
 

@@ -16,11 +16,10 @@ from .findings import FINDINGS, Findings
 from .haze import FAMILIES, UNSEEN_FAMILIES, Haze
 from .looks import unlike
 from .motion import Motion
+from .tissue import Tissue
 
 SPLITS = {"train": 0, "development": 1_000_000, "test": 2_000_000}
 """First seed of each split of simulated patients; each split has a million."""
-SCATTERERS = 110_000
-LEAFLET_SCATTERERS = 500
 
 
 class SimulatedClip(NamedTuple):
@@ -93,19 +92,7 @@ def simulate(
     Raises:
         ValueError: a size or count below 1, or an unknown view, look, family or finding.
     """
-    if frames < 1:
-        raise ValueError(f"`frames` must be at least 1, got {frames}")
-    if size < 16:
-        raise ValueError(f"`size` must be at least 16 pixels, got {size}")
-    if not haze >= 0:
-        raise ValueError(f"`haze` must be at least 0, got {haze}")
-    if not (drift[0] >= 0 and drift[1] > 0):
-        raise ValueError(f"`drift` must be decibels of at least 0 and a positive period, got {drift}")
-    known = (*FAMILIES, *UNSEEN_FAMILIES)
-    if unknown := set(families) - set(known):
-        raise ValueError(f"`families` must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
-    if unknown := set(findings) - set(FINDINGS):
-        raise ValueError(f"`findings` must be among {', '.join(FINDINGS)}, got {', '.join(sorted(unknown))}")
+    _require_valid(frames, size, haze, drift, families, findings)
     rng = np.random.default_rng(seed)
     drawn = str(rng.choice(VIEWS, p=(0.55, 0.15, 0.15, 0.15)))
     view = drawn if view is None else view
@@ -118,41 +105,11 @@ def simulate(
     found = Findings.draw(findings, seed, anatomy, scanner, motion, len(moments))  # with separate random streams
     anatomy, scanner = found.anatomy, found.scanner
     gain = found.gain * _gain_map(scanner, rng)
-
-    # scatterers, uniform over beam space, at rest
-    r = rng.uniform(0, scanner.depth * 1.1, SCATTERERS)
-    a = rng.uniform(-1.2, 1.2, SCATTERERS) * scanner.half_angle
-    points = np.stack([r * np.sin(a), r * np.cos(a)], axis=1)
-    amplitude = anatomy.echogenicity(points) * np.exp(2j * np.pi * rng.random(SCATTERERS))
-    strong = rng.random(SCATTERERS) < 0.002
-    amplitude = amplitude * np.where(strong, rng.uniform(1, 5, SCATTERERS), 1.0)
-    modes = motion.modes(anatomy, points)
-
-    leaflets = []
-    for valve in anatomy.leaflets:
-        along = rng.random(LEAFLET_SCATTERERS)
-        spread = rng.normal(0, 0.05, (LEAFLET_SCATTERERS, 2))
-        echo = 10 ** (rng.uniform(-4, 8) / 20) * np.exp(2j * np.pi * rng.random(LEAFLET_SCATTERERS))
-        hinge_modes = motion.modes(anatomy, valve.hinge[None])
-        leaflets.append((valve, along, spread, echo, hinge_modes))
+    tissue = Tissue.draw(anatomy, scanner, motion, found, gain, rng)
     outlines = [(o, motion.modes(anatomy, o)) for o in (anatomy.septum, anatomy.cavity)]
 
-    def tissue(time: float) -> np.ndarray:
-        where = [motion.move(points, modes, time)]
-        what = [amplitude]
-        for valve, along, spread, echo, hinge_modes in leaflets:
-            hinge = motion.move(valve.hinge[None], hinge_modes, time)
-            where.append(motion.leaflet(valve, hinge, along, time) + spread)
-            what.append(echo)
-        for solid in found.solids:
-            where.append(solid.at(time))
-            what.append(solid.amplitude)
-        field = scanner.blur(scanner.receive(np.concatenate(where), np.concatenate(what)))
-        return found.shadows(time) * gain * field
-
-    first = tissue(float(moments[0]))
-    reference = _myocardium(first)
-    septum = reference
+    first = tissue.at(float(moments[0]))
+    reference = septum = _myocardium(first)
     if findings:
         wall = _polygon(scanner, motion.move(*outlines[0], float(moments[0]))) & scanner.sector
         level = float(np.median(scanner.scan_convert(np.abs(first))[wall])) if wall.any() else reference
@@ -166,7 +123,7 @@ def simulate(
     noise_amplitude = reference * 10 ** ((noise_level + noise_slope * (scanner.grid[0] - 8)) / 20)
     hazy, clean, masks = [], [], []
     for k, time in enumerate(moments):
-        signal = first if k == 0 else tissue(float(time))
+        signal = first if k == 0 else tissue.at(float(time))
         white = rng.standard_normal((2, scanner.ranges, scanner.beams), np.float32)
         signal = signal + noise_amplitude * (white[0] + 1j * white[1])
         hidden = signal
@@ -191,6 +148,29 @@ def simulate(
         view,
         seed,
     )
+
+
+def _require_valid(
+    frames: int,
+    size: int,
+    haze: float,
+    drift: tuple[float, float],
+    families: Collection[str],
+    findings: Collection[str],
+) -> None:
+    if frames < 1:
+        raise ValueError(f"`frames` must be at least 1, got {frames}")
+    if size < 16:
+        raise ValueError(f"`size` must be at least 16 pixels, got {size}")
+    if not haze >= 0:
+        raise ValueError(f"`haze` must be at least 0, got {haze}")
+    if not (drift[0] >= 0 and drift[1] > 0):
+        raise ValueError(f"`drift` must be decibels of at least 0 and a positive period, got {drift}")
+    known = (*FAMILIES, *UNSEEN_FAMILIES)
+    if unknown := set(families) - set(known):
+        raise ValueError(f"`families` must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
+    if unknown := set(findings) - set(FINDINGS):
+        raise ValueError(f"`findings` must be among {', '.join(FINDINGS)}, got {', '.join(sorted(unknown))}")
 
 
 def _myocardium(signal: np.ndarray) -> float:

@@ -44,7 +44,7 @@ FINDINGS = tuple(PROBABILITY)
 - near haze: haze at least as bright as tissue over the first 3 to 6 cm;
 - still, stutter: all frames identical, or some frames repeated.
 """
-DENSITY = 1.5  # tissue scatterers per sample of the scanner's grid; see `clip.SCATTERERS`
+DENSITY = 1.5  # tissue scatterers per sample of the scanner's grid; see `tissue.SCATTERERS`
 
 
 def some_findings(rng: np.random.Generator) -> list[str]:

@@ -36,7 +36,7 @@ from nuclear_diffusion.training.records import VALIDATION_FRAMES, FrameBank, Jud
 from nuclear_diffusion.types import Scalar
 
 
-class Progress(NamedTuple):
+class TrainProgress(NamedTuple):
     """What the progress callback receives every `log_every` steps and after each validation."""
 
     step: int
@@ -72,7 +72,7 @@ def train(
     init: Path | str | DiffusionPrior | None = None,
     judge: Judge | None = None,
     ready: Callable[[], int] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
     """Train a prior and write it with its records into the folder `out`.
 
@@ -102,26 +102,9 @@ def train(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
 
-    if init is None:
-        sample = frames[np.linspace(0, there - 1, min(512, there)).astype(int), 0, 0] / np.float32(255)
-        mean, scale = float(sample.mean()), float(sample.std())
-        config = dataclasses.replace(
-            config, network=dataclasses.replace(config.network, haze_aware=frames.shape[2] == 2)
-        )
-        network = eqx.filter_jit(UNet)(config.network, key=fast_key(seed))
-        prior = DiffusionPrior(network, mean, scale, *_limits(config))
-    else:
-        prior = init if isinstance(init, DiffusionPrior) else load_trained(init)
-        network = cast(UNet, prior.network)
-        if network.config.haze_aware and frames.shape[2] != 2:
-            raise InputError(
-                "The initial prior is haze-aware and needs pairs of clean and hazy frames: give pairs, or no `init`."
-            )
-        config = dataclasses.replace(
-            config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
-        )
+    prior, config = _prior_to_train(frames, there, config, seed, init)
     run = Run(prior, config, out, seed, frames, None if init is None else prior_hash(prior), judge, ready)
-    state = _first_state(network, config)
+    state = _first_state(cast(UNet, prior.network), config)
     if resume and run.checkpoint_path.exists():
         state = run.restore(state)
     else:
@@ -166,7 +149,7 @@ def train(
                 errors = run.validate(state, watched, step)
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
-                progress(Progress(step, min(fraction, 1.0), run.seconds, rate, mean_loss, lr, errors))
+                progress(TrainProgress(step, min(fraction, 1.0), run.seconds, rate, mean_loss, lr, errors))
             images, told_at = 0, time.monotonic()
             if not ends and time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
                 run.save(state)
@@ -177,6 +160,32 @@ def train(
     if run.board is not None:
         run.board.close()
     return TrainResult(load_trained(run.prior_path), step, fraction < 1)
+
+
+def _prior_to_train(
+    frames: UInt8[np.ndarray, "clips moments kinds height width"],
+    there: int,
+    config: TrainConfig,
+    seed: int,
+    init: Path | str | DiffusionPrior | None,
+) -> tuple[DiffusionPrior, TrainConfig]:
+    """The prior at step 0: random weights with the intensities of the `there` first clips, or `init`."""
+    if init is None:
+        sample = frames[np.linspace(0, there - 1, min(512, there)).astype(int), 0, 0] / np.float32(255)
+        config = dataclasses.replace(
+            config, network=dataclasses.replace(config.network, haze_aware=frames.shape[2] == 2)
+        )
+        network = eqx.filter_jit(UNet)(config.network, key=fast_key(seed))
+        return DiffusionPrior(network, float(sample.mean()), float(sample.std()), *_limits(config)), config
+    prior = init if isinstance(init, DiffusionPrior) else load_trained(init)
+    network = cast(UNet, prior.network)
+    if network.config.haze_aware and frames.shape[2] != 2:
+        raise InputError(
+            "The initial prior is haze-aware and needs pairs of clean and hazy frames: give pairs, or no `init`."
+        )
+    return prior, dataclasses.replace(
+        config, network=network.config, sigma_min=prior.sigma_min, sigma_max=prior.sigma_max
+    )
 
 
 def _limits(config: TrainConfig) -> tuple[float, float, int, bool]:

@@ -23,7 +23,7 @@ from nuclear_diffusion.training.clips import read_frames, render_ahead, render_f
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.data import Bank
 from nuclear_diffusion.training.judge import Judge, own_hazy, simulated_like
-from nuclear_diffusion.training.loop import Progress, train
+from nuclear_diffusion.training.loop import TrainProgress, train
 from nuclear_diffusion.training.request import Request
 from nuclear_diffusion.types import Bar
 
@@ -168,7 +168,7 @@ def _judge(
     return Judge(kinds, before)
 
 
-def _words(state: Progress) -> str:
+def _words(state: TrainProgress) -> str:
     words = f"step {state.step}, loss {state.loss:.4f}, {state.images_per_second:.1f} images/s"
     gained = (state.validation or {}).get("gain")
     return words if gained is None else f"{words}, gCNR gain {gained:+.3f}"

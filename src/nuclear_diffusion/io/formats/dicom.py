@@ -238,13 +238,17 @@ def _open(path: Path, pixels: _Pixels) -> io.BufferedIOBase:
     return file
 
 
+_PLUGINS = {uid.JPEGBaseline8Bit: "pillow"} | dict.fromkeys(uid.JPEG2000TransferSyntaxes, "pylibjpeg")
+"""Decoders in place of pydicom's first choice, GDCM, which ends the process on damaged JPEG 2000."""
+
+
 def _decode(
     path: Path, pixels: _Pixels, *, raw: bool, count: int
 ) -> Iterator[tuple[Shaped[ndarray, "height width *rgb"], dict[str, Any]]]:
     """The frames, through the first of pydicom's decoders that can, and what their codes say of them."""
     try:
         decoder = get_decoder(pixels.syntax)
-        plugin = "pillow" if pixels.syntax == uid.JPEGBaseline8Bit else ""
+        plugin = _PLUGINS.get(pixels.syntax, "")
         with _open(path, pixels) as stream:
             file: Any = stream
             items = decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options)

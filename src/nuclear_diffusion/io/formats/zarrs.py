@@ -57,5 +57,10 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
     if any(getattr(codec, "codec_id", "") == "pickle" for codec in packed):
         raise InputError(f"{path} holds pickled data, which is never loaded: save a numeric array instead.")
     check_size(path, node.chunks, node.dtype.itemsize, limit)
+    if node.nchunks > 10_000 and node.nchunks > 100 * node.nchunks_initialized:  # few bytes could take hours
+        raise InputError(
+            f"{path} declares {node.nchunks:,} chunks and holds {node.nchunks_initialized:,}: it is damaged or cut "
+            "short, export it again."
+        )
     fps = scalar(node.attrs.get("fps", attributes.get("fps")))
     return of_array(path, "zarr", node, named=reading.axes, fps=fps)
