@@ -290,6 +290,29 @@ def test_unusable_frames_of_a_stream_are_refused(frames, reason):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+@pytest.mark.parametrize(("large", "held"), [(True, False), (False, True)])
+def test_large_arrays_go_back_to_the_system_when_they_are_freed(large, held):
+    code = """
+import sys
+import numpy as np
+from nuclear_diffusion.memory import return_large
+
+if sys.argv[1] == "True":
+    return_large()
+larger = np.ones(30 << 20, np.uint8)
+del larger  # glibc keeps arrays of this size from now on, by default
+before, arrays, pins = int(open("/proc/self/statm").read().split()[1]), [], []
+for _ in range(10):
+    arrays.append(np.ones(10 << 20, np.uint8))
+    pins.append(bytearray(200_000))  # keeps the end of the heap
+arrays.clear()
+print(4096 * (int(open("/proc/self/statm").read().split()[1]) - before))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(large)], capture_output=True, check=True)
+    assert (int(done.stdout) > 50e6) == held
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_freed_memory_goes_back_to_the_system():
     code = """
 import numpy as np

@@ -11,10 +11,26 @@ from nuclear_diffusion.errors import InputError
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def return_freed() -> None:
-    """Give freed memory back to the system, where glibc allocates: it keeps it otherwise, and fragments it."""
+_LARGE = 8 << 20
+"""Bytes of an array that goes back to the system as soon as it is freed; a window's arrays are larger."""
+
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+
+
+def return_large() -> None:
+    """From now on give large arrays back to the system when they are freed, where glibc allocates.
+
+    Its own limit grows to 32 MB, and what it keeps fragments: memory would grow with the length of a recording.
+    """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def return_freed() -> None:
+    """Give the freed rest back to the system, where glibc allocates."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 

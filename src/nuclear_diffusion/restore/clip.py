@@ -13,7 +13,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, Fit
 from nuclear_diffusion.io.recording import Recording
-from nuclear_diffusion.memory import return_freed
+from nuclear_diffusion.memory import return_freed, return_large
 from nuclear_diffusion.paper.windows import Once, Queue
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.color import recolored
@@ -131,6 +131,7 @@ def dehaze_recording(
     haze is mapped back. `seen`: the recording's `survey`. `kept`: see `methods.Job`.
     """
     check_separable(recording, seen, method)
+    return_large()
     for note in seen.notes:
         log.warning("%s: %s", recording.source, note)
     clock, spent = time.perf_counter(), 0.0
