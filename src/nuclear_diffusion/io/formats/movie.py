@@ -116,8 +116,7 @@ class _Movie:
             if container.format.name == "gif" and not self._ends(b"\x3b"):
                 self.notes += ("The file is cut short; the frames that are there are taken.",)
             stream = _stream(container)
-            # FFV1's threads wait for ever for a frame before them that is damaged
-            stream.thread_type = "SLICE" if stream.codec_context.name == "ffv1" else "AUTO"
+            stream.thread_type = "SLICE"  # a thread for each frame waits for ever for one before it that is damaged
             stated = int(stream.frames)
             if not stated and container.duration and stream.average_rate and self.data is None:
                 stated = round(container.duration / av.time_base * float(stream.average_rate))
