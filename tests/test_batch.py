@@ -85,6 +85,7 @@ class Separations:
 def separations(monkeypatch):
     separate = Separations()
     monkeypatch.setattr(batch, "dehaze_file", separate)
+    monkeypatch.setattr(batch, "spread", crew.spread_here)
     return separate
 
 
@@ -416,6 +417,13 @@ def test_the_others_go_on_when_a_worker_dies():
     assert all(one.died is None for task, one in found.items() if task != 1)
 
 
+def test_a_worker_that_is_stuck_is_replaced(monkeypatch):
+    monkeypatch.setattr(workers, "STUCK", 1.0)
+    found = {one.task: one for one in workers.spread(["wait", "say 2"], crew.start, jobs=1)}
+    assert "no progress" in (found[0].died or "")
+    assert found[1].value == ["2"]
+
+
 def test_workers_end_with_the_loop_and_share_the_cores():
     told = []
     spread = workers.spread(["threads", "pid", "wait"], crew.start, jobs=2, progress=told.append)
@@ -492,6 +500,7 @@ def test_a_signal_that_code_swallows_still_ends_the_command(folder, out, monkeyp
         except KeyboardInterrupt as error:
             raise RuntimeError from error
 
+    monkeypatch.setattr(batch, "spread", crew.spread_here)
     for swallow in (in_destructor, caught, renamed):
         monkeypatch.setattr(batch, "dehaze_file", swallow)
         assert main(command(folder, out)) == 143

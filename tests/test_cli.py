@@ -17,6 +17,7 @@ import pydicom.examples
 import pytest
 from pydicom.encaps import encapsulate, generate_frames
 
+import crew
 import nuclear_diffusion
 from networks import random_prior
 from nuclear_diffusion import cli
@@ -308,6 +309,7 @@ def test_ctrl_c_keeps_what_is_finished(clip, tmp_path, out, capsys, monkeypatch)
         return write_result(folder, clip, *rest)
 
     monkeypatch.setattr(run, "write_result", stopped_at_second)
+    monkeypatch.setattr(batch, "spread", crew.spread_here)
     assert main(["dehaze", str(clip), str(second), "-o", str(out), "--method", "rpca"]) == 130
     assert "not finished: second" in capsys.readouterr().err
     assert sorted(path.name for path in out.iterdir()) == [".batch", "clip"]

@@ -113,7 +113,7 @@ class Dehaze(Long, Generic[M]):
     """Remove patient data from DICOM headers; text in the picture stays."""
     read: ReadOptions = ReadOptions()
 
-    jobs: Annotated[int | None, option("N", "default: none, all in this process")] = None
+    jobs: Annotated[int | None, option("N", "default: 1, none for a single clip")] = None
     """Worker processes, each with its share of the cores; 1 on a GPU. A crash in one costs only its clip."""
     shard: Annotated[str | None, option("I/N", "default: all clips")] = None
     """Only every N-th clip from the I-th on, for arrays of a scheduler; the last shard writes the summary."""
@@ -140,11 +140,12 @@ class Dehaze(Long, Generic[M]):
         items = shard.of(everything)
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
+        jobs = None if one else self.jobs or 1
         recorded = len(everything) > 1 and not self.flat
         unfinished, ended = 0, dict[str, Record]()
         try:
             with say.progress(f"dehazing {items[0].name}" if one else "dehazing clips") as progress:
-                for record in run_batch(items, task, jobs=self.jobs, progress=progress, strict=one):
+                for record in run_batch(items, task, jobs=jobs, progress=progress, strict=one):
                     if recorded:
                         keep(record, self.output)
                     ended[record.clip] = record

@@ -21,6 +21,9 @@ Work = Callable[[Any, Tell], Any]
 
 TELL_SECONDS = 0.2  # seconds between progress messages of a worker
 
+STUCK = 1800.0
+"""Seconds without progress after which a worker is taken for stuck, as in a decoder that waits for ever."""
+
 THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Numbers of threads: of XLA on a CPU, and of the libraries for linear algebra."""
 
@@ -54,10 +57,14 @@ def spread(
             busy = sum(worker.task is not None for worker in crew)
             while len(crew) < min(jobs, busy + len(waiting)):
                 crew.append(_Worker(start, threads=max(1, _cores() // jobs)))
-            for connection in wait([worker.connection for worker in crew]):
+            for worker in crew:
+                if worker.task is not None and time.monotonic() - worker.heard > STUCK:
+                    worker.stuck()
+            for connection in wait([worker.connection for worker in crew], min(STUCK, 60)):
                 worker = next(worker for worker in crew if worker.connection is connection)
                 try:
                     kind, content = worker.connection.recv()
+                    worker.heard = time.monotonic()
                 except (EOFError, OSError):
                     crew.remove(worker)
                     why = worker.death()
@@ -98,14 +105,20 @@ class _Worker:
         self.task: int | None = None
         self.told: tuple[float, float] = (0, 1)
         self.ready = False
+        self.heard = time.monotonic()
+        self.why = ""  # it was killed here
         with _for_child(threads):
             self.process.start()
         theirs.close()
 
     def give(self, index: int, task: Any) -> None:
-        self.task = index
+        self.task, self.heard = index, time.monotonic()
         with contextlib.suppress(OSError):  # it has died, as the next `recv` finds out
             self.connection.send(task)
+
+    def stuck(self) -> None:
+        self.why = f"made no progress for {STUCK / 60:.0f} minutes"
+        self.process.kill()
 
     def end(self) -> None:
         self.process.join(signals.GRACE + 2)
@@ -117,6 +130,8 @@ class _Worker:
     def death(self) -> str:
         """How the process ended, after "it"."""
         self.end()
+        if self.why:
+            return self.why
         code = self.process.exitcode or 0
         if code == -getattr(signal, "SIGKILL", 0):
             return "was killed, probably for lack of memory: use fewer --jobs"
