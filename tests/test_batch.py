@@ -441,17 +441,19 @@ def test_workers_that_cannot_start_say_why():
         list(workers.spread(["say 1"], crew.refuse, jobs=1))
 
 
-def test_a_dead_worker_names_its_clip(folder, out, monkeypatch, capsys):
-    def spread(tasks, *_):
+@pytest.mark.parametrize(("flags", "jobs"), [([], 1), (["--jobs", "2"], 2)])
+def test_a_dead_worker_names_its_clip(flags, jobs, folder, out, monkeypatch, capsys):
+    def spread(tasks, start, asked, *_):
+        assert asked == jobs
         yield workers.Ended(1, None, "crashed (SIGSEGV)")
         for number in (0, 2, 3):
-            done = Record(tasks[number].name, "done", str(tasks[number].source), task.configuration)
+            done = Record(tasks[number].name, "done", str(tasks[number].source), "")
             yield workers.Ended(number, done, None)
 
-    task = batch.Task(out, Rpca())
     monkeypatch.setattr(batch, "spread", spread)
-    states = [(one.clip, one.state) for one in batch.run_batch(items_of([folder]), task, jobs=2)]
-    assert states == [("a2", "failed"), ("a1", "done"), ("a10", "done"), ("b", "done")]
+    assert main(command(folder, out, *flags)) == 2
+    assert "a2.npz: its worker process crashed (SIGSEGV)." in capsys.readouterr().err
+    assert [row["state"] for row in table(out)] == ["done", "failed", "done", "done"]
 
 
 # signals
