@@ -9,14 +9,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.options import option, require_positive, require_seed
+from nuclear_diffusion.options import did_you_mean, option, parse, require_positive, require_seed
 from nuclear_diffusion.reporting import Reporter, plural, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
@@ -481,17 +481,17 @@ class App:
         return 0
 
 
-Command = (
-    Annotated[Dehaze[Nuclear], subcommand("dehaze")]
-    | Annotated[Inspect, subcommand("inspect")]
-    | Annotated[Render, subcommand("render")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Simulate, subcommand("simulate")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Tune, subcommand("tune")]
-    | Annotated[Demo, subcommand("demo")]
-    | Annotated[App, subcommand("app")]
-)
+COMMANDS: dict[str, Any] = {
+    "dehaze": Dehaze[Nuclear],
+    "inspect": Inspect,
+    "render": Render,
+    "train": Train,
+    "simulate": Simulate,
+    "evaluate": Evaluate,
+    "tune": Tune,
+    "demo": Demo,
+    "app": App,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -506,7 +506,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"nuclear-diffusion {__version__}")
         return 0
-    say, command = Reporter(), None
+    say = Reporter()
+    command: Any = None
     with signals.unwinding():
         try:
             command = _parse(arguments)
@@ -571,20 +572,24 @@ def report_error(error: Exception, say: Reporter) -> None:
     say.error(sentence)
 
 
-def _parse(arguments: Sequence[str]) -> Command:
+def _parse(arguments: Sequence[str]) -> Any:
     """Parse the command; the options of `dehaze` depend on the method."""
-    how: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)}
-    if arguments[:1] == ["dehaze"]:
-        chosen = _method(arguments[1:])
-        kind, default = type(chosen), Dehaze(tyro.MISSING, tyro.MISSING, chosen, chosen.name)
-        return tyro.cli(Dehaze[kind], args=arguments[1:], default=default, prog="nuclear-diffusion dehaze", **how)
-    return tyro.cli(
-        Command,
-        args=arguments,
-        prog="nuclear-diffusion",
+    name, *rest = arguments or [""]
+    prog = f"nuclear-diffusion {name}"
+    if name == "dehaze":
+        method = _method(rest)
+        return parse(Dehaze[type(method)], rest, prog, default=Dehaze(tyro.MISSING, tyro.MISSING, method, method.name))
+    if name in COMMANDS:
+        return parse(COMMANDS[name], rest, prog)
+    if name not in ("-h", "--help") and not name.startswith("--tyro"):
+        what = f"{name} is no command" if name else "Name a command"
+        raise InputError(f"{what}: choose one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+    return parse(
+        Union[tuple(Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items())],  # noqa: UP007
+        arguments,
+        "nuclear-diffusion",
         description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version prints "
         "the version.",
-        **how,
     )
 
 
@@ -598,7 +603,7 @@ def _method(arguments: Sequence[str]) -> Method:
     parser.add_argument("--settings", type=Path)
     try:
         typed, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # tyro's message is better
+    except argparse.ArgumentError:  # tyro finds it too
         return Nuclear()
     own = None if typed.settings is None else read_settings(typed.settings)
     if own is not None and typed.method not in (None, own.name):
