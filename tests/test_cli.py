@@ -380,6 +380,21 @@ def test_simulate_writes_a_data_set(out, capsys):
     assert str(out) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "flags", "rate"),
+    [
+        ("said.npz", "", "20 frames/s, 0.25 s"),
+        ("unsaid.npy", "", "30 frames/s (assumed; --fps sets it), 0.167 s"),
+        ("unsaid.npy", "--fps 30", "30 frames/s, 0.167 s"),
+    ],
+)
+def test_inspect_says_whether_the_rate_is_assumed(name, flags, rate, tmp_path, capsys):
+    write_video(tmp_path / "said.npz", moving(), 20.0)
+    np.save(tmp_path / "unsaid.npy", moving())
+    assert main(["inspect", str(tmp_path / name), *flags.split()]) == 0
+    assert f"  rate    {rate}\n" in capsys.readouterr().out
+
+
 # render
 
 

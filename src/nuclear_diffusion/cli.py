@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar, Union
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
@@ -481,6 +481,14 @@ class App:
         return 0
 
 
+class Command(Protocol):
+    """What was typed, parsed."""
+
+    def run(self, say: Reporter) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
 COMMANDS: dict[str, Any] = {
     "dehaze": Dehaze[Nuclear],
     "inspect": Inspect,
@@ -506,8 +514,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"nuclear-diffusion {__version__}")
         return 0
-    say = Reporter()
-    command: Any = None
+    say, command = Reporter(), None
     with signals.unwinding():
         try:
             command = _parse(arguments)
@@ -572,7 +579,7 @@ def report_error(error: Exception, say: Reporter) -> None:
     say.error(sentence)
 
 
-def _parse(arguments: Sequence[str]) -> Any:
+def _parse(arguments: Sequence[str]) -> Command:
     """Parse the command; the options of `dehaze` depend on the method."""
     name, *rest = arguments or [""]
     prog = f"nuclear-diffusion {name}"
