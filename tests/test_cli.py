@@ -32,6 +32,7 @@ from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore.folder import FILES, About, write_result
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import METHODS, as_dict
+from nuclear_diffusion.simulation import simulate
 
 
 def moving(frames: int = 5, height: int = 40, width: int = 48) -> np.ndarray:
@@ -327,7 +328,7 @@ def test_ctrl_c_keeps_what_is_finished(clip, tmp_path, out, capsys, monkeypatch)
 
     monkeypatch.setattr(run, "write_result", stopped_at_second)
     assert main(["dehaze", str(clip), str(second), "-o", str(out), "--method", "rpca"]) == 130
-    assert "not finished: second" in capsys.readouterr().err
+    assert "Finished: 1 clip; not finished: second." in capsys.readouterr().err
     assert sorted(path.name for path in out.iterdir()) == [".batch", "clip"]
 
 
@@ -378,6 +379,26 @@ def test_simulate_writes_a_data_set(out, capsys):
     assert main(["simulate", str(out), "--clips", "1", "--frames", "2", "--size", "64"]) == 0
     assert any(out.rglob("*.png"))
     assert str(out) in capsys.readouterr().out
+
+
+def test_simulate_goes_on_after_ctrl_c(out, capsys, monkeypatch):
+    command = ["simulate", str(out), "--clips", "2", "--frames", "2", "--size", "64"]
+    seen: list[int] = []
+
+    def stopped_at_second(*, seed, haze=1.0, **rest):
+        if seed == 1:
+            raise KeyboardInterrupt
+        seen.append(seed)
+        return simulate(seed=seed, haze=haze, **rest)
+
+    with monkeypatch.context() as context:
+        context.setattr("nuclear_diffusion.simulation.dataset.simulate", stopped_at_second)
+        assert main(command) == 130
+    assert "Interrupted. Finished: 1 of 2 patients; the same command makes the rest.\n" in capsys.readouterr().err
+    monkeypatch.setattr("nuclear_diffusion.simulation.dataset.simulate", stopped_at_second)
+    seen.clear()
+    assert main(command) == 130  # at the second patient, as the first is finished
+    assert seen == []
 
 
 @pytest.mark.parametrize(

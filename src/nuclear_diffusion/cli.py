@@ -298,10 +298,21 @@ class Simulate(Long):
         from nuclear_diffusion.simulation import write_dataset
 
         check_writable(self.directory)
-        with say.progress("simulating") as progress:
-            write_dataset(
-                self.directory, clips=self.clips, seed=self.seed, frames=self.frames, size=self.size, progress=progress
-            )
+        done = 0
+
+        def tell(number: int, clips: int) -> None:
+            nonlocal done
+            done = number
+            progress(number, clips)
+
+        try:
+            with say.progress("simulating") as progress:
+                write_dataset(
+                    self.directory, clips=self.clips, seed=self.seed, frames=self.frames, size=self.size, progress=tell
+                )
+        except KeyboardInterrupt:
+            finished = f"{done} of {plural(self.clips, 'patient')}"
+            raise signals.Stopped(f"Interrupted. Finished: {finished}; the same command makes the rest.") from None
         text = f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth"
         say.result(text, "done", result=self.directory, clips=self.clips)
         return 0
@@ -548,7 +559,8 @@ def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
     """What is finished when a batch is interrupted, and some of what is not."""
     more = f" and {len(rest) - most} more" if len(rest) > most else ""
     open_ = f"{', '.join(rest[:most])}{more}"
-    return f"Interrupted. Finished: {plural(done, 'clip')}; not finished: {open_}. The same command goes on from there."
+    finished = f"Finished: {plural(done, 'clip')}; not finished: {open_}"
+    return f"Interrupted. {finished}. The same command goes on, and skips the clips and windows that are finished."
 
 
 def _removed(energy: float, lost: float | None) -> str:
