@@ -767,6 +767,8 @@ def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
     monkeypatch.setattr(demo, "dehaze_clip", functools.partial(core.dehaze_clip, size=64))
     assert main(["demo", "-o", str(out)]) == 0
     printed = capsys.readouterr().out
+    removed = json.loads((out / "real" / "report.json").read_text())["haze_energy_removed"]
+    assert f"The real clip has little haze: {100 * removed:.1f} % of its energy was removed." in printed
     for file in ("real/comparison.mp4", "real/summary.png", "simulated/methods.mp4", "simulated/methods.png"):
         assert (out / file).stat().st_size > 0
         assert str(out / file) in printed
