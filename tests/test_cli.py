@@ -303,6 +303,22 @@ def test_a_clip_is_written_then_skipped_then_kept_then_replaced(clip, out, capsy
     assert [path.name for path in out.iterdir()] == ["clip"]
 
 
+@pytest.mark.usefixtures("_small")
+def test_the_picture_that_marks_dimmed_pixels_is_named_where_there_is_one(clip, out, capsys):
+    command = ["dehaze", str(clip), "-o", str(out), "--method", "rpca"]
+    assert main(command) == 0
+    picture = out / "clip" / "summary.png"
+    lost = json.loads((out / "clip" / "report.json").read_text())["bright_tissue_lost"]
+    words = f"{100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
+    assert lost > 0
+    assert picture.exists()
+    assert capsys.readouterr().out.endswith(f"{words}, marked in {picture}\n")
+    assert main([*command, "--flat", "--write", "npz"]) == 0
+    assert capsys.readouterr().out.endswith(f"{words}\n")
+    assert cli._removed(0.1, 0.0, out).endswith("0.0 % of the bright pixels dimmed by more than a quarter")
+    assert cli._removed(0.1, None, out) == "10.0 % of the energy removed"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_one_bad_clip_does_not_stop_the_others(clip, tmp_path, out, capsys):

@@ -174,7 +174,8 @@ class Dehaze(Long, Generic[M]):
             why = "exists; --overwrite replaces it" if self.flat else "already done with the same settings"
             say.result(f"{record.result}: skipped, {why}", "skipped", **about, result=record.result)
         else:
-            removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost)
+            folder = None if self.flat else Path(record.result)
+            removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost, folder)
             text = f"{record.result}: {record.seconds or 0.0:.1f} s, {removed}"
             say.result(text, "done", **about, seconds=record.seconds, result=record.result)
             for sentence in record.notes:
@@ -244,7 +245,7 @@ class Render(Long):
             into = None if self.output is None else self.output / name
             outcome = render_result(folder, self.strength, into, progress=tell)
             report = outcome.report
-            removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"))
+            removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"), outcome.folder)
             say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
 
         numbered = range(len(self.results))
@@ -563,9 +564,13 @@ def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
     return f"Interrupted. {finished}. The same command goes on, and skips the clips and windows that are finished."
 
 
-def _removed(energy: float, lost: float | None) -> str:
+def _removed(energy: float, lost: float | None, folder: Path | None) -> str:
+    """What was removed; `folder` is the result, with a summary that marks the bright pixels lost."""
     words = f"{100 * energy:.1f} % of the energy removed"
-    return words if lost is None else f"{words}, {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
+    if lost is None:
+        return words
+    words += f", {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
+    return f"{words}, marked in {folder / 'summary.png'}" if lost and folder else words
 
 
 def _each(items: Iterable[T], run: Callable[[T], None], say: Reporter) -> int:
