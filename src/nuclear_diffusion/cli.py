@@ -124,6 +124,7 @@ class Dehaze(Long, Generic[M]):
             raise InputError("Name at least one clip.")
         require_positive(self, "jobs")
 
+        from nuclear_diffusion.io.find import left_out
         from nuclear_diffusion.restore.batch import Record, Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
         from nuclear_diffusion.restore.run import check_writable, known_sector
@@ -137,6 +138,8 @@ class Dehaze(Long, Generic[M]):
         if self.flat and os.path.realpath(self.output) in map(os.path.realpath, self.clips):
             raise InputError(f"{self.output} holds the clips, among which --flat results would be lost: change -o.")
         everything = items_of(self.clips, self.output)
+        if not self.flat and (missed := left_out(self.clips, self.output)):
+            say.note(f"Left out: {plural(len(missed), 'clip')} in {self.output}, where the results go; change -o.")
         items = shard.of(everything)
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
