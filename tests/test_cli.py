@@ -384,6 +384,13 @@ def test_help_and_import_are_light():
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_python_without_docstrings_is_refused():
+    command = [sys.executable, "-OO", "-m", "nuclear_diffusion", "--help"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == "error: scikit-image cannot do without docstrings: use python -O, not python -OO.\n"
+
+
 def test_every_public_name_exists():
     for name in dir(nuclear_diffusion):
         assert getattr(nuclear_diffusion, name) is not None
