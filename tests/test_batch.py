@@ -214,7 +214,7 @@ def test_names_of_all_kinds_are_in_the_summary(tmp_path, out, separations, capsy
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     assert r"\x1b[31m.npz is cut short" in said.err
-    assert "left for other shards" not in said.err
+    assert "Left for other shards" not in said.err
 
 
 def test_results_are_not_written_flat_among_the_clips(folder, separations, capsys):

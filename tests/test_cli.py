@@ -682,7 +682,7 @@ def test_train_renders_once_then_goes_on(tiny_prior, out, capsys, monkeypatch):
     command += ["--patients", "2", "--size", "32", "--batch", "1"]
     assert main([*command, "--steps", "1", "--keep-cache"]) == 0
     assert {path.name for path in (out / "cache").iterdir()} == {"train-2x8-32.npy", "development-1x8-32.npy"}
-    assert f"{out / 'prior.safetensors'}: 1 steps on 16 frames" in capsys.readouterr().out
+    assert f"{out / 'prior.safetensors'}: 1 step on 16 frames" in capsys.readouterr().out
     monkeypatch.setattr("nuclear_diffusion.training.clips.frame_bank", lambda *_, **__: pytest.fail("rendered again"))
     assert main([*command, "--steps", "2"]) == 0
     assert "2 steps" in capsys.readouterr().out
@@ -705,7 +705,7 @@ def test_train_reads_a_folder_of_clips(folder, tiny_prior, out, capsys):
     """Blind, from a prior that is not: it goes on from what that one knows of clean frames."""
     command = ["train", str(folder), "-o", str(out), "--blind", "--init", str(tiny_prior)]
     assert main([*command, "--size", "32", "--batch", "1", "--steps", "1"]) == 0
-    assert f"{out / 'prior.safetensors'}: 1 steps on 5 frames" in capsys.readouterr().out
+    assert f"{out / 'prior.safetensors'}: 1 step on 5 frames" in capsys.readouterr().out
     assert not knows_haze(out)
     assert not (out / "cache").exists()
     assert not (out / "verdict.txt").exists()

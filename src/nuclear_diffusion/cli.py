@@ -161,7 +161,7 @@ class Dehaze(Long, Generic[M]):
             missing = [item.name for item, record in zip(everything, records, strict=True) if record is None]
             if missing:
                 page = self.output / "summary.html"
-                say.note(f"{len(missing)} clips are left for other shards; the last one writes {page}.")
+                say.note(f"Left for other shards: {plural(len(missing), 'clip')}; the last one writes {page}.")
             else:
                 whole = [record for record in records if record is not None]
                 page = write_overview(whole, self.output)
@@ -273,7 +273,7 @@ class Train(Long, Request):
             raise signals.Stopped(f"Interrupted at step {trained.step}; run the same command to resume.")
         made = self.output / "prior.safetensors"
         about = {"steps": trained.step, "frames": trained.frames, "verdict": trained.verdict}
-        lines = [f"{made}: {trained.step} steps on {trained.frames} frames", *trained.verdict]
+        lines = [f"{made}: {plural(trained.step, 'step')} on {plural(trained.frames, 'frame')}", *trained.verdict]
         say.result("\n".join(lines), "done", result=made, **about)
         return 0
 
@@ -317,7 +317,7 @@ class Simulate(Long):
         except KeyboardInterrupt:
             finished = f"{done} of {plural(self.clips, 'patient')}"
             raise signals.Stopped(f"Interrupted. Finished: {finished}; the same command makes the rest.") from None
-        text = f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth"
+        text = f"{self.directory}: {plural(self.clips, 'clip')} of {plural(self.frames, 'frame')} with ground truth"
         say.result(text, "done", result=self.directory, clips=self.clips)
         return 0
 
