@@ -85,7 +85,8 @@ def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Re
     """Open a clip in any supported format without holding all of it; formats and errors as in `read_video`.
 
     A first pass over the file finds what its header does not say (number of frames, range of values, colour); damage
-    further on is found when it is decoded.
+    further on is found when it is decoded. There is nothing to close: a file is open while frames are decoded, or, if
+    it is mapped into memory or a ZIP file, as long as the recording is kept.
     """
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
