@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,7 +215,7 @@ def test_names_of_all_kinds_are_in_the_summary(tmp_path, out, separations, capsy
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     assert r"\x1b[31m.npz is cut short" in said.err
-    assert "left for other shards" not in said.err
+    assert "Left for other shards" not in said.err
 
 
 def test_results_are_not_written_flat_among_the_clips(folder, separations, capsys):
@@ -222,6 +223,20 @@ def test_results_are_not_written_flat_among_the_clips(folder, separations, capsy
     assert main(command(folder, folder, "--flat", "--write", "mp4")) == 2
     assert "change -o" in capsys.readouterr().err
     assert separations.seen == []
+
+
+def test_clips_among_the_results_are_left_out_with_a_note(folder, separations, capsys):
+    out = folder / "out"
+    for _ in range(2):  # also when results lie there
+        assert main(command(folder, out)) == 0
+        assert "Left out" not in capsys.readouterr().err
+    shutil.copy(folder / "b.npz", out / "d.npz")
+    assert main(command(folder, out)) == 0
+    assert f"note: Left out: 1 clip in {out}, where the results go; change -o.\n" in capsys.readouterr().err
+    assert "d" not in separations.seen
+    assert main(command(out / "d.npz", folder / "other")) == 0
+    assert "Left out" not in capsys.readouterr().err
+    assert separations.seen[-1] == "d"
 
 
 def test_the_record_of_whoever_ended_last_counts(folder, out):

@@ -57,6 +57,13 @@ def test_the_example_of_the_readme_dehazes(tmp_path, monkeypatch, capsys):
     assert dehazed > hazy + 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "example"), [each for each in examples("python") if each.id != "README.md"])
+def test_examples_of_the_guides_run(page, example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, name_of(page), "exec"), {})
+
+
 @pytest.mark.parametrize(("page", "example"), examples("pycon"))
 def test_doctests_of_pages(page, example):
     test = doctest.DocTestParser().get_doctest(example, {}, name_of(page), str(page), 0)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import shutil
 import struct
 import zipfile
 from pathlib import Path
@@ -261,6 +262,20 @@ def test_zarr_in_a_zip_file(tmp_path, version, packing):
     assert check(tmp_path / "a.zarr.zip", fps=50).name == "a"
     with pytest.raises(InputError, match="limit"):
         read_video(tmp_path / "a.zarr.zip", Reading(max_bytes=CLIP.nbytes))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_zarr_store_in_a_folder_of_a_zip_file(tmp_path, version):
+    """One is found, also a group with arrays in it; of two, the user chooses."""
+    group = zarr.open_group(str(tmp_path / "in" / "study" / "s.zarr"), mode="w", zarr_format=version)
+    group.create_array("cine", data=CLIP)
+    group.attrs["fps"] = 50
+    shutil.make_archive(str(tmp_path / "one"), "zip", tmp_path / "in")
+    assert check(tmp_path / "one.zip", fps=50).name == "one"
+    zarr.create_array(str(tmp_path / "in" / "t.zarr"), data=CLIP, zarr_format=version)
+    shutil.make_archive(str(tmp_path / "two"), "zip", tmp_path / "in")
+    with pytest.raises(InputError, match=r"two\.zip holds 2 zarr stores: unpack it and name one of them"):
+        read_video(tmp_path / "two.zip")
 
 
 def test_pickles_in_zarr_are_never_loaded(tmp_path, monkeypatch):

@@ -17,7 +17,8 @@ from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, PAPER_WINDOW
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.rpca import robust_pca
 from nuclear_diffusion.paper.separation import Separation
-from nuclear_diffusion.restore.clip import Piece, dehaze_clip, rendered
+from nuclear_diffusion.restore import folder
+from nuclear_diffusion.restore.clip import Dehazed, Piece, dehaze_clip, rendered
 from nuclear_diffusion.restore.draws import Posterior
 from nuclear_diffusion.restore.estimate import Estimate
 from nuclear_diffusion.restore.folder import (
@@ -42,7 +43,7 @@ from nuclear_diffusion.restore.methods import (
     as_dict,
     from_dict,
 )
-from nuclear_diffusion.restore.pictures import side_by_side
+from nuclear_diffusion.restore.pictures import Summary, side_by_side
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
 
@@ -347,6 +348,37 @@ def test_result_files_hold_the_arrays_without_loss(tmp_path, color):
     assert len(video.frames) == len(clip.frames)
     assert video.fps == pytest.approx(clip.fps)
     assert video.frames.shape[2] == 3 * 3 * WIDTH  # three panels, each three times as large: captions can be read
+
+
+@pytest.mark.parametrize(("level", "gain"), [(0.0, 1), (0.001, 16), (0.03, 16), (0.2, 2), (0.4, 1)])
+def test_a_faint_background_is_brighter_beside_the_input_and_its_title_says_so(level, gain, tmp_path, monkeypatch):
+    clip, shown = make_clip(), []
+    background = np.where(fan(), np.float32(level), 0) * np.ones_like(clip.frames)
+    monkeypatch.setattr(folder, "side_by_side", lambda panels: shown.append(list(panels)) or side_by_side(panels))
+    written(tmp_path, clip, Dehazed(clip.frames, background, None, fan(), 0.0), RPCA)
+    assert shown[0][-1] == ("background" if gain == 1 else f"background, {gain} x as bright")
+    inside = np.kron(fan(), np.ones((3, 3))) > 0
+    panel = read_video(tmp_path / "comparison.mp4").frames[:, -3 * HEIGHT :, -3 * WIDTH :]
+    assert np.median(panel[:, inside]) == pytest.approx(gain * level, abs=0.01)
+
+
+def test_the_summary_shows_the_sector_alone(tmp_path):
+    """Text beside the sector is not cut at the edge of the picture, and a long name does not leave it."""
+    clip = dataclasses.replace(make_clip(), name="long-" * 50)
+    clip.frames[:, 40:50, :20] = 1.0  # within the rows and columns of the sector
+    background = np.where(fan(), np.float32(0.1), 0) * np.ones_like(clip.frames)
+    summary = Summary(Recording.of(clip), fan())
+    summary.add(0, clip, Dehazed(clip.frames, background, None, fan(), 0.0))
+    figure = summary.draw(RPCA)
+    figure.canvas.draw()
+    rows, columns = (slice(found.min(), found.max() + 1) for found in np.nonzero(fan()))
+    first = figure.axes[0].images[0].get_array()
+    np.testing.assert_array_equal(first, np.where(fan(), clip.frames[0], 0)[rows, columns])
+    titles = [axes.get_title() for axes in figure.axes[:4]]
+    assert titles == ["input", "signal", "background, 4 x as bright", "check: bright echo dimmed"]
+    assert figure.axes[2].images[0].get_clim() == (0, 0.25)
+    title = figure.texts[0].get_window_extent()
+    assert 0 < title.x0 < title.x1 < figure.bbox.width
 
 
 def test_removed_energy_is_a_fraction_of_the_input(monkeypatch):

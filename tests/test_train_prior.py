@@ -470,9 +470,9 @@ def test_train_on_a_folder_judges_a_new_prior_against_the_shipped_one(clips, haz
     out, err = capsys.readouterr()
     assert load_prior(run).haze_aware  # pyright: ignore
     assert not (run / "cache").exists()
-    assert f"{run / 'prior.safetensors'}: 1 steps on 16 frames" in out
+    assert f"{run / 'prior.safetensors'}: 1 step on 16 frames" in out
     verdict = (run / "verdict.txt").read_text().splitlines()
-    assert [line.split(":")[0] for line in verdict] == ["1 simulated clips", "1 own clips"]
+    assert [line.split(":")[0] for line in verdict] == ["1 simulated clip", "1 own clip"]
     for line in verdict:
         assert "echo" in line
         assert line in out.splitlines()

@@ -9,14 +9,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Protocol, TypeVar, Union
 
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.options import option, require_positive, require_seed
+from nuclear_diffusion.options import did_you_mean, option, parse, require_positive, require_seed
 from nuclear_diffusion.reporting import Reporter, plural, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
@@ -124,6 +124,7 @@ class Dehaze(Long, Generic[M]):
             raise InputError("Name at least one clip.")
         require_positive(self, "jobs")
 
+        from nuclear_diffusion.io.find import left_out
         from nuclear_diffusion.restore.batch import Record, Shard, Task, items_of, keep, records_of, run_batch
         from nuclear_diffusion.restore.outputs import Outputs
         from nuclear_diffusion.restore.run import check_writable, known_sector
@@ -137,6 +138,8 @@ class Dehaze(Long, Generic[M]):
         if self.flat and os.path.realpath(self.output) in map(os.path.realpath, self.clips):
             raise InputError(f"{self.output} holds the clips, among which --flat results would be lost: change -o.")
         everything = items_of(self.clips, self.output)
+        if not self.flat and (missed := left_out(self.clips, self.output)):
+            say.note(f"Left out: {plural(len(missed), 'clip')} in {self.output}, where the results go; change -o.")
         items = shard.of(everything)
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
@@ -159,7 +162,7 @@ class Dehaze(Long, Generic[M]):
             missing = [item.name for item, record in zip(everything, records, strict=True) if record is None]
             if missing:
                 page = self.output / "summary.html"
-                say.note(f"{len(missing)} clips are left for other shards; the last one writes {page}.")
+                say.note(f"Left for other shards: {plural(len(missing), 'clip')}; the last one writes {page}.")
             else:
                 whole = [record for record in records if record is not None]
                 page = write_overview(whole, self.output)
@@ -175,7 +178,8 @@ class Dehaze(Long, Generic[M]):
             why = "exists; --overwrite replaces it" if self.flat else "already done with the same settings"
             say.result(f"{record.result}: skipped, {why}", "skipped", **about, result=record.result)
         else:
-            removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost)
+            folder = None if self.flat else Path(record.result)
+            removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost, folder)
             text = f"{record.result}: {record.seconds or 0.0:.1f} s, {removed}"
             say.result(text, "done", **about, seconds=record.seconds, result=record.result)
             for sentence in record.notes:
@@ -245,7 +249,7 @@ class Render(Long):
             into = None if self.output is None else self.output / name
             outcome = render_result(folder, self.strength, into, progress=tell)
             report = outcome.report
-            removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"))
+            removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"), outcome.folder)
             say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
 
         numbered = range(len(self.results))
@@ -270,7 +274,7 @@ class Train(Long, Request):
             raise signals.Stopped(f"Interrupted at step {trained.step}; run the same command to resume.")
         made = self.output / "prior.safetensors"
         about = {"steps": trained.step, "frames": trained.frames, "verdict": trained.verdict}
-        lines = [f"{made}: {trained.step} steps on {trained.frames} frames", *trained.verdict]
+        lines = [f"{made}: {plural(trained.step, 'step')} on {plural(trained.frames, 'frame')}", *trained.verdict]
         say.result("\n".join(lines), "done", result=made, **about)
         return 0
 
@@ -299,11 +303,22 @@ class Simulate(Long):
         from nuclear_diffusion.simulation import write_dataset
 
         check_writable(self.directory)
-        with say.progress("simulating") as progress:
-            write_dataset(
-                self.directory, clips=self.clips, seed=self.seed, frames=self.frames, size=self.size, progress=progress
-            )
-        text = f"{self.directory}: {self.clips} clips of {self.frames} frames with ground truth"
+        done = 0
+
+        def tell(number: int, clips: int) -> None:
+            nonlocal done
+            done = number
+            progress(number, clips)
+
+        try:
+            with say.progress("simulating") as progress:
+                write_dataset(
+                    self.directory, clips=self.clips, seed=self.seed, frames=self.frames, size=self.size, progress=tell
+                )
+        except KeyboardInterrupt:
+            finished = f"{done} of {plural(self.clips, 'patient')}"
+            raise signals.Stopped(f"Interrupted. Finished: {finished}; the same command makes the rest.") from None
+        text = f"{self.directory}: {plural(self.clips, 'clip')} of {plural(self.frames, 'frame')} with ground truth"
         say.result(text, "done", result=self.directory, clips=self.clips)
         return 0
 
@@ -482,17 +497,25 @@ class App:
         return 0
 
 
-Command = (
-    Annotated[Dehaze[Nuclear], subcommand("dehaze")]
-    | Annotated[Inspect, subcommand("inspect")]
-    | Annotated[Render, subcommand("render")]
-    | Annotated[Train, subcommand("train")]
-    | Annotated[Simulate, subcommand("simulate")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Tune, subcommand("tune")]
-    | Annotated[Demo, subcommand("demo")]
-    | Annotated[App, subcommand("app")]
-)
+class Command(Protocol):
+    """What was typed, parsed."""
+
+    def run(self, say: Reporter) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+COMMANDS: dict[str, Any] = {
+    "dehaze": Dehaze[Nuclear],
+    "inspect": Inspect,
+    "render": Render,
+    "train": Train,
+    "simulate": Simulate,
+    "evaluate": Evaluate,
+    "tune": Tune,
+    "demo": Demo,
+    "app": App,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -541,12 +564,17 @@ def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
     """What is finished when a batch is interrupted, and some of what is not."""
     more = f" and {len(rest) - most} more" if len(rest) > most else ""
     open_ = f"{', '.join(rest[:most])}{more}"
-    return f"Interrupted. Finished: {plural(done, 'clip')}; not finished: {open_}. The same command goes on from there."
+    finished = f"Finished: {plural(done, 'clip')}; not finished: {open_}"
+    return f"Interrupted. {finished}. The same command goes on, and skips the clips and windows that are finished."
 
 
-def _removed(energy: float, lost: float | None) -> str:
+def _removed(energy: float, lost: float | None, folder: Path | None) -> str:
+    """What was removed; `folder` is the result, with a summary that marks the bright pixels lost."""
     words = f"{100 * energy:.1f} % of the energy removed"
-    return words if lost is None else f"{words}, {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
+    if lost is None:
+        return words
+    words += f", {100 * lost:.1f} % of the bright pixels dimmed by more than a quarter"
+    return f"{words}, marked in {folder / 'summary.png'}" if lost and folder else words
 
 
 def _each(items: Iterable[T], run: Callable[[T], None], say: Reporter) -> int:
@@ -574,18 +602,22 @@ def report_error(error: Exception, say: Reporter) -> None:
 
 def _parse(arguments: Sequence[str]) -> Command:
     """Parse the command; the options of `dehaze` depend on the method."""
-    how: dict[str, Any] = {"config": (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)}
-    if arguments[:1] == ["dehaze"]:
-        chosen = _method(arguments[1:])
-        kind, default = type(chosen), Dehaze(tyro.MISSING, tyro.MISSING, chosen, chosen.name)
-        return tyro.cli(Dehaze[kind], args=arguments[1:], default=default, prog="nuclear-diffusion dehaze", **how)
-    return tyro.cli(
-        Command,
-        args=arguments,
-        prog="nuclear-diffusion",
+    name, *rest = arguments or [""]
+    prog = f"nuclear-diffusion {name}"
+    if name == "dehaze":
+        method = _method(rest)
+        return parse(Dehaze[type(method)], rest, prog, default=Dehaze(tyro.MISSING, tyro.MISSING, method, method.name))
+    if name in COMMANDS:
+        return parse(COMMANDS[name], rest, prog)
+    if name not in ("-h", "--help") and not name.startswith("--tyro"):
+        what = f"{name} is no command" if name else "Name a command"
+        raise InputError(f"{what}: choose one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+    return parse(
+        Union[tuple(Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items())],  # noqa: UP007
+        arguments,
+        "nuclear-diffusion",
         description="Remove haze from echocardiograms with Nuclear Diffusion. Research use only. --version prints "
         "the version.",
-        **how,
     )
 
 
@@ -599,7 +631,7 @@ def _method(arguments: Sequence[str]) -> Method:
     parser.add_argument("--settings", type=Path)
     try:
         typed, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # tyro's message is better
+    except argparse.ArgumentError:  # tyro finds it too
         return Nuclear()
     own = None if typed.settings is None else read_settings(typed.settings)
     if own is not None and typed.method not in (None, own.name):

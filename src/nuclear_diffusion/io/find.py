@@ -54,6 +54,14 @@ def expand(paths: Sequence[Path], without: Path | None = None) -> list[Source]:
     return found
 
 
+def left_out(paths: Sequence[Path], without: Path) -> list[Source]:
+    """The clips in the folder `without` that `expand` leaves out: those of a folder below one that was typed."""
+    place = Path(os.path.realpath(without))
+    if not place.is_dir() or not any(Path(os.path.realpath(path)) in place.parents for path in paths):
+        return []
+    return _clips_in(without, None)
+
+
 def _of_index(files: set[Path]) -> list[Source]:
     """The clips that a DICOMDIR names."""
     folders = dict.fromkeys(sorted(file.parent for file in files))
@@ -88,4 +96,4 @@ def _is_result(folder: Path) -> bool:
     return all(os.path.isfile(folder / name) for name in ("result.h5", "report.json"))
 
 
-__all__ = ["Frames", "Source", "expand", "find_clips", "name_of", "patient_of"]
+__all__ = ["Frames", "Source", "expand", "find_clips", "left_out", "name_of", "patient_of"]

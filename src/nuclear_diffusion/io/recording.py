@@ -42,6 +42,7 @@ class Recording:
     axes: str = "THW"  # the order of the stored axes
     range: tuple[float, float] = (0.0, 1.0)  # the stored values of black and white
     max_bytes: int | None = None  # the largest clip to hold in memory
+    fps_assumed: bool = False  # whether neither the file nor the reader says the rate
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -84,7 +85,8 @@ def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Re
     """Open a clip in any supported format without holding all of it; formats and errors as in `read_video`.
 
     A first pass over the file finds what its header does not say (number of frames, range of values, colour); damage
-    further on is found when it is decoded.
+    further on is found when it is decoded. There is nothing to close: a file is open while frames are decoded, or, if
+    it is mapped into memory or a ZIP file, as long as the recording is kept.
     """
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
@@ -138,7 +140,8 @@ def _recording(
     pictures: Callable[[], Iterator[Picture]],
 ) -> Recording:
     scale, notes = choose_range(source, stored, reading, found)
-    fps, rate = _rate(stored.fps, reading.fps)
+    said, rate = _rate(stored.fps, reading.fps)
+    fps = said or DEFAULT_FPS
     notes = (*stored.notes, *stored.found(), *rate, *notes)
     size = f"{found.count} frames of {found.shape[0]} x {found.shape[1]}"
     log.info("%s: %s, %s, %g frames/s, black %g, white %g", source, stored.kind, size, fps, *scale)
@@ -184,14 +187,15 @@ def _recording(
         stored.axes,
         scale,
         reading.max_bytes,
+        said is None,
     )
 
 
-def _rate(stored: float | None, typed: float | None) -> tuple[float, list[str]]:
+def _rate(stored: float | None, typed: float | None) -> tuple[float | None, list[str]]:
     if typed is not None:
         return float(typed), []
     if stored is None or stored == 0:
-        return DEFAULT_FPS, []
+        return None, []
     if not usable_rate(stored):
-        return DEFAULT_FPS, [f"The stored frame rate, {stored:g}, cannot be used; 30 frames per second are assumed."]
+        return None, [f"The stored frame rate, {stored:g}, cannot be used; 30 frames per second are assumed."]
     return float(stored), []

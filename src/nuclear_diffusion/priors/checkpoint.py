@@ -70,9 +70,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     """
     path = Path(path)
     if path.is_dir():
-        raise InputError(f"The weights {path} is a folder, not a file: give a .safetensors file.")
+        raise InputError(f"The weights {path} are a folder, not a file: give a .safetensors file.")
     if not path.exists():
-        raise InputError(f"The weights {path} does not exist: give a .safetensors file.")
+        raise InputError(f"The weights {path} do not exist: give a .safetensors file.")
     size = require_file(path, "a safetensors file", max_bytes=MAX_WEIGHTS)
     try:
         with open(path, "rb") as file:

@@ -28,7 +28,7 @@ from nuclear_diffusion.restore.clip import PIECE, Dehazed, Piece, joined
 from nuclear_diffusion.restore.frames import blocks_of
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
 from nuclear_diffusion.restore.outputs import NAMES
-from nuclear_diffusion.restore.pictures import Summary, caption, side_by_side
+from nuclear_diffusion.restore.pictures import Summary, caption, gain_of, named, side_by_side
 from nuclear_diffusion.text import read_json
 from nuclear_diffusion.types import Mask
 
@@ -169,14 +169,15 @@ def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], ab
             movies[name].append(frames)
 
         summary: Summary | None = None
-        seconds, start = 0.0, 0
+        seconds, start, gain = 0.0, 0, 0
         for clip, dehazed in pieces:
             write_frames(result, start, clip, dehazed, len(recording))
             seen = clip.frames if clip.color is None else clip.color / np.float32(255)
             signal = dehazed.signal if dehazed.color is None else dehazed.color
             show("signal.mp4", signal)
             show("background.mp4", dehazed.background)
-            panels = {"input": seen, f"signal ({caption(method)})": signal, "background": dehazed.background}
+            gain = gain or gain_of(dehazed.background)
+            panels = {"input": seen, f"signal ({caption(method)})": signal, named(gain): gain * dehazed.background}
             show("comparison.mp4", side_by_side(panels))
             if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
                 panels = {

@@ -29,13 +29,14 @@ class Seen(NamedTuple):
         rows, columns = (np.flatnonzero(self.sector.any(axis=axis)) for axis in (1, 0))
         tagged = 0 if about.region is None else len(np.unique(about.region[about.region > 0]))
         share = 100 * float(self.sector.mean())
+        assumed = " (assumed; --fps sets it)" if about.fps_assumed else ""
         place = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}"
         return [
             f"{about.source}",
             f"  format  {about.kind.removeprefix('a ').removeprefix('an ')}",
             f"  name    {about.name}",
             f"  frames  {frames} of {height} x {width} pixels, {'colour' if about.colored else 'grey'}",
-            f"  rate    {about.fps:.6g} frames/s, {frames / about.fps:.3g} s",
+            f"  rate    {about.fps:.6g} frames/s{assumed}, {frames / about.fps:.3g} s",
             f"  range   {black:g} is black, {white:g} is white",
             f"  axes    {about.axes.replace('1', '')}",
             f"  regions {f'{tagged} tagged' if tagged else 'none tagged'}",

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -79,6 +80,20 @@ def caption(method: Method) -> str:
     return f"{method.name}, strength {method.strength:g}" if isinstance(method, Nuclear) else method.name
 
 
+def gain_of(background: ndarray) -> int:
+    """How many times as bright a faint background is shown, by its first frame: 1, 2, 4, 8 or 16."""
+    brightest = float(background[0].max())
+    return 2 ** int(np.clip(np.floor(np.log2(0.5 / brightest)), 0, 4)) if brightest > 0 else 1
+
+
+def named(gain: int) -> str:
+    """The title of a background that is shown `gain` times as bright."""
+    return "background" if gain == 1 else f"background, {gain} x as bright"
+
+
+_LONGEST = 80
+"""Characters of a clip's name in the title of its summary."""
+
 _MARK = COLORS["orange"]
 """Colour of bright echoes that were dimmed strongly."""
 
@@ -107,7 +122,7 @@ class Summary:
         for index in range(len(clip)):
             number = start + index
             if number in self._moments:
-                self._shown.append({name: video[index].copy() for name, video in parts.items()})
+                self._shown.append({name: video[index] * self._sector for name, video in parts.items()})
             if number in self._lines:
                 for name, lines in self._over_time.items():
                     lines.append(parts[name][index, self._view[0], self._column].copy())
@@ -119,6 +134,7 @@ class Summary:
         """Three frames, the middle image line over time, and the singular values, for input, signal and background.
 
         A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
+        What is outside the sector is black, and a faint background is brighter, as its title says.
         """
         with matplotlib.rc_context(DARK):
             return self._drawn(method)
@@ -129,20 +145,24 @@ class Summary:
         rows, columns = self._view
         extent = (columns.start - 0.5, columns.stop - 0.5, rows.stop - 0.5, rows.start - 0.5)
         look = {"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "equal"}
+        gain = gain_of(self._shown[0]["background"][None])
+        titles = {"input": "input", "signal": "signal", "background": named(gain)}
+        looks = {name: look | {"vmax": 1 / gain if name == "background" else 1} for name in titles}
 
         proportion = (rows.stop - rows.start) / (columns.stop - columns.start)
         height = float(np.clip(2.7 * len(self._moments) * proportion + 0.8, 6, 12))
         figure = Figure(figsize=(15, height), layout="constrained")
-        title = f"{self._recording.name}: {caption(method)}, {count} frames, {fps:.3g} frames/s"
-        figure.suptitle(title, fontsize=13)
+        clip = self._recording.name
+        clip = clip if len(clip) <= _LONGEST else f"{clip[: _LONGEST - 1]}…"
+        figure.suptitle(f"{clip}: {caption(method)}, {count} frames, {fps:.3g} frames/s", fontsize=13)
         images, strips = figure.subfigures(1, 2, width_ratios=[2.2, 1])  # pyright: ignore[reportGeneralTypeIssues]
         grid = images.subplots(len(self._moments), 4, squeeze=False)
         for line, moment, shown in zip(grid, self._moments, self._shown, strict=True):
             for axes, (name, frame) in zip(line[:3], shown.items(), strict=True):
-                axes.imshow(frame[self._view], extent=extent, **look)
+                axes.imshow(frame[self._view], extent=extent, **looks[name])
                 axes.set(xticks=[], yticks=[])
                 if moment == 0:
-                    axes.set_title(name, color=colors[name], fontsize=11)
+                    axes.set_title(titles[name], color=colors[name], fontsize=11)
             lost = bright_tissue(shown["input"][None], shown["signal"][None]).lost[0][self._view]
             line[3].imshow(shown["input"][self._view], extent=extent, **look)
             line[3].imshow(np.where(lost[..., None], to_rgba(_MARK, 0.7), 0.0), extent=extent, aspect="equal")
@@ -157,10 +177,11 @@ class Summary:
 
         *profiles, spectrum = strips.subplots(4, 1)
         for axes, (name, lines) in zip(profiles, self._over_time.items(), strict=True):
-            axes.imshow(np.array(lines).T, **(look | {"aspect": "auto"}), extent=(0, count / fps, 1, 0))
-            axes.set_title(f"{name} along the yellow line", color=colors[name], fontsize=9, loc="left")
-            axes.set(yticks=[], xlabel="time [s]" if name == "background" else "")
+            axes.imshow(np.array(lines).T, **(looks[name] | {"aspect": "auto"}), extent=(0, count / fps, 1, 0))
+            axes.set_title(f"{titles[name]}, along the yellow line", color=colors[name], fontsize=9, loc="left")
+            axes.set_yticks([])
             axes.tick_params(labelsize=8)
+        profiles[-1].set_xlabel("time [s]", fontsize=8)
         for name, fields in self._fields.items():
             values = np.asarray(singular_values(jnp.asarray(np.array(fields))))
             shown = np.where(values > 1e-4 * values.max(), values, np.nan)  # smaller ones are rounding errors
@@ -168,6 +189,7 @@ class Summary:
         some = f" of {len(self._spectrum)} frames" if len(self._spectrum) < count else ""
         spectrum.set_title(f"singular values{some}", fontsize=9, loc="left")
         spectrum.set_xlabel("index", fontsize=8)
+        spectrum.xaxis.set_major_locator(MaxNLocator(integer=True))
         spectrum.tick_params(labelsize=8)
         spectrum.legend(fontsize=8, frameon=False)
         spectrum.spines[["top", "right"]].set_visible(False)

@@ -23,6 +23,7 @@ from nuclear_diffusion.measure.bootstrap import Interval
 from nuclear_diffusion.measure.datasets import find_dataset
 from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regions, at_equal_change, front_of, gain
 from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.types import Progress
@@ -95,9 +96,10 @@ def _summary(front: Front) -> dict[str, float]:
 
 
 def _sentence(kind: Kind, new: dict[str, float], old: dict[str, float], gained: Interval | None, name: str) -> str:
+    count = plural(len(kind.clips), f"{kind.name} clip")
     flickers = f"flicker at the default strength {new['flicker']:.2f}, before {old['flicker']:.2f}."
     if gained is None:
-        return f"{len(kind.clips)} {kind.name} clips without masks: {flickers}"
+        return f"{count} without masks: {flickers}"
     sure = "not clearly different from"
     if gained.low > 0:
         sure = "better than"
@@ -105,7 +107,7 @@ def _sentence(kind: Kind, new: dict[str, float], old: dict[str, float], gained: 
         sure = "worse than"
     levels = f"{LEVELS[0]:g} to {LEVELS[-1]:g}"
     return (
-        f"{len(kind.clips)} {kind.name} clips: {sure} {name}. gCNR {new['gcnr']:.3f}, before {old['gcnr']:.3f}, "
+        f"{count}: {sure} {name}. gCNR {new['gcnr']:.3f}, before {old['gcnr']:.3f}, "
         f"at equal change of tissue (KS_A {levels}): {gained.mean:+.3f} [{gained.low:+.3f}, {gained.high:+.3f}]; "
         f"{flickers}"
     )

@@ -35,7 +35,7 @@ class Format(NamedTuple):
 
 
 def _open_zip(path: Path, reading: Reading) -> Stored:
-    return (zarrs.open_zarr if zarrs.is_zipped(path) else arrays.open_npz)(path, reading)
+    return (zarrs.open_zarr if zarrs.zipped(path) else arrays.open_npz)(path, reading)
 
 
 FORMATS = (

@@ -158,7 +158,7 @@ class _Movie:
         except (av.error.FFmpegError, EOFError):
             if not count:
                 raise
-        yield None, f"The movie is cut short or damaged after frame {count}; the {count} frames before it are taken."
+        yield None, f"The movie is cut short or damaged after frame {count}; what is before it is taken."
 
 
 def _deinterlaced(

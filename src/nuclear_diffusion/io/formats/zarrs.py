@@ -2,10 +2,10 @@
 
 import os
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import pick, scalar
@@ -21,13 +21,15 @@ def is_store(folder: Path) -> bool:
     return any(os.path.isfile(folder / name) for name in _ROOTS)
 
 
-def is_zipped(path: Path) -> bool:
-    """Whether a ZIP file is a zarr array or group."""
+def zipped(path: Path) -> list[PurePosixPath]:
+    """The folders in a ZIP file that are zarr arrays or groups, without those within another."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return not set(_ROOTS).isdisjoint(archive.namelist())
+            names = [PurePosixPath(name) for name in archive.namelist()]
     except zipfile.BadZipFile:
-        return False
+        return []
+    stores = {name.parent for name in names if name.name in _ROOTS}
+    return [store for store in stores if stores.isdisjoint(store.parents)]
 
 
 def open_zarr(path: Path, reading: Reading) -> Stored:
@@ -42,8 +44,11 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 check_size(path, (member.file_size,), 1, limit)
-    store: Any = ZipStore(path, mode="r") if path.is_file() else str(path)
-    node: Any = zarr.open(store, mode="r")
+        stores = zipped(path)
+        require(len(stores) == 1, f"{path} holds {len(stores)} zarr stores: unpack it and name one of them.")
+        node: Any = zarr.open(ZipStore(path, mode="r"), mode="r", path=str(stores[0]) if stores[0].name else "")
+    else:
+        node = zarr.open(str(path), mode="r")
     attributes = dict(node.attrs)
     if isinstance(node, zarr.Group):
         arrays = {name: array for name, array in node.members(max_depth=None) if isinstance(array, zarr.Array)}
