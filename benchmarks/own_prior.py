@@ -1,7 +1,7 @@
 """Does a prior of your own help?
 
 For each unseen scanner, `train` runs on clips of forty people who are easy to image. Most have some light haze, of the
-training kinds and of one unseen kind. Then hazy clips of forty other people are dehazed with the new prior and with the
+training kinds and of one unseen kind. Then hazy clips of eighty other people are dehazed with the new prior and with the
 one that training started from: with training haze twice as strong as in the other tables, so that there is something to
 gain, and with added haze of an unseen kind. The truth is not used in training.
 """
@@ -28,7 +28,7 @@ from nuclear_diffusion.training.train_prior import MORE_STEPS, Request, train_pr
 
 FIRST = 400_000
 """Index of the first patient; no other table has these."""
-EASY, HAZY = 40, 40
+EASY, HAZY = 40, 80
 """Patients for training and for evaluation."""
 FRAMES, HAZY_FRAMES = 24, 10
 """Frames of each of them."""
