@@ -11,7 +11,7 @@ from nuclear_diffusion.errors import InputError
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-_LARGE = 8 << 20
+_LARGE = 2 << 20
 """Bytes of an array that goes back to the system as soon as it is freed; a window's arrays are larger."""
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
