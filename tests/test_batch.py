@@ -181,7 +181,7 @@ def test_the_shard_that_ends_last_writes_the_summary(folder, out, separations, c
     assert main(command(folder, out, "--shard", "2/3")) == 2
     assert main(command(folder, out, "--shard", "3/3")) == 0
     assert not (out / "summary.csv").exists()
-    assert "2 clips are left" in capsys.readouterr().err
+    assert "Left for other shards: 2 clips; the last one writes" in capsys.readouterr().err
     assert main(command(folder, out, "--shard", "1/3")) == 0
     assert [row["state"] for row in table(out)] == ["done", "failed: a2 is empty.", "done", "done"]
 

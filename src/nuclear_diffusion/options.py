@@ -65,7 +65,7 @@ def _sentence(box: str, arguments: Sequence[str], prog: str) -> str:
     if wrong := re.match(r"invalid choice '(.*)' for argument '(\S+)'. Expected one of \((.*)\)", first):
         choices = quoted(wrong[3])
         return f"{wrong[2]} must be one of {', '.join(choices)}, got {wrong[1]}{did_you_mean(wrong[1], choices)}"
-    if wrong := re.match(r"Missing value for argument '(\S+)'", first):
+    if wrong := re.match(r"Missing value for argument .*?(--[a-z-]+)", first):
         return f"{wrong[1]} needs a value: add it, or remove {wrong[1]}."
     missing = [line.strip() for line in parts[0].splitlines() if re.match(r" {4}\S", line)]
     if unknown := re.search(r"Unrecognized options: +([^\s,]+)", " ".join(inside.split())):
