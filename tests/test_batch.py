@@ -499,6 +499,15 @@ class Noisy:
         signal.raise_signal(signal.SIGTERM)
 
 
+def test_a_signal_while_jax_is_imported_does_not_raise_in_it(tmp_path):
+    """What Python raises in the start-up of its compiled code aborts the process."""
+    (tmp_path / "jax.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGTERM); print('went on')")
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom nuclear_diffusion import signals\n"
+    code += "with signals.unwinding('The end.'):\n  try: import jax\n  except BaseException: print('raised')"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (143, "", "The end.")
+
+
 def test_a_signal_that_code_swallows_still_ends_the_command(folder, out, monkeypatch, capsys):
     def in_destructor(*_, **__):
         noisy = Noisy()

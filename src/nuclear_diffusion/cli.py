@@ -530,29 +530,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"nuclear-diffusion {__version__}")
         return 0
+    try:
+        with signals.unwinding():
+            return _run(arguments)
+    except KeyboardInterrupt:  # a signal at the very beginning or end
+        return _end(Reporter())
+
+
+def _run(arguments: Sequence[str]) -> int:
     say, command = Reporter(), None
-    with signals.unwinding():
-        try:
-            command = _parse(arguments)
-            if isinstance(command, Long):
-                say = Reporter(json=command.json, quiet=command.quiet)
-            code = command.run(say)
-            sys.stdout.flush()  # so that a reader that is gone is noticed here
-            return code
-        except SystemExit as stop:  # help, or arguments that tyro cannot parse
-            return stop.code if isinstance(stop.code, int) else FAILED
-        except KeyboardInterrupt as stop:
-            return _end(say, str(stop) or ("" if isinstance(command, Long) else "Interrupted."))
-        except BrokenPipeError:
-            for stream in (sys.stdout, sys.stderr):  # what is still buffered has nowhere to go
-                with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
-                    os.dup2(nowhere.fileno(), stream.fileno())
-            return UNREAD
-        except Exception as error:
-            if signals.received is not None:  # compiled code turns what a signal raises into its own errors
-                return _end(say)
-            report_error(error, say)
-            return FAILED
+    try:
+        command = _parse(arguments)
+        if isinstance(command, Long):
+            say = Reporter(json=command.json, quiet=command.quiet)
+        code = command.run(say)
+        sys.stdout.flush()  # so that a reader that is gone is noticed here
+        return code
+    except SystemExit as stop:  # help, or arguments that tyro cannot parse
+        return stop.code if isinstance(stop.code, int) else FAILED
+    except KeyboardInterrupt as stop:
+        return _end(say, str(stop) or ("" if isinstance(command, Long) else "Interrupted."))
+    except BrokenPipeError:
+        for stream in (sys.stdout, sys.stderr):  # what is still buffered has nowhere to go
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+        return UNREAD
+    except Exception as error:
+        if signals.received is not None:  # compiled code turns what a signal raises into its own errors
+            return _end(say)
+        report_error(error, say)
+        return FAILED
 
 
 def _end(say: Reporter, sentence: str = "") -> int:

@@ -79,6 +79,8 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
         nonlocal arrived, swallowed
         received = number
         arrived += 1
+        if _loading():
+            _end(number, sentence)
         if arrived == 1 or swallowed:
             swallowed = False
             raise Stopped
@@ -111,12 +113,13 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
             if not _patient:
                 _end(received, sentence)
 
-    report, sys.unraisablehook = sys.unraisablehook, again
-    before = _install(stop)
-    fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    report, sys.unraisablehook = sys.unraisablehook, again
+    fd, before = -1, dict[int, "signal._HANDLER"]()
     try:
+        fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        before = _install(stop)
         yield
     finally:
         ended.set()
@@ -139,6 +142,11 @@ def patient() -> Iterator[None]:
         yield
     finally:
         _patient -= 1
+
+
+def _loading() -> bool:
+    """Whether jax is being imported: its start-up aborts the process, or worse, where Python raises in it."""
+    return getattr(getattr(sys.modules.get("jax"), "__spec__", None), "_initializing", False)
 
 
 def _install(handler: "signal._HANDLER") -> dict[int, "signal._HANDLER"]:
