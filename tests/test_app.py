@@ -29,11 +29,13 @@ from nuclear_diffusion.io import Clip, read_video, write_video
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.measure.datasets import read_mask
 from nuclear_diffusion.metrics import gcnr, ks
+from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.restore.clip import Dehazed, Piece
 from nuclear_diffusion.restore.folder import About, result_folder, write_result
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Nuclear, read_settings
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.restore.run import LoadedPrior
 
 TOKEN = "a token"
 SEPTUM = [(10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)]
@@ -228,6 +230,17 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
         reply = client.post("/api/runs", json={"clip": about["key"], "method": method})
         assert reply.status_code == 400
         assert reply.json()["error"].endswith(".")
+
+
+def test_a_run_is_stopped_within_a_window(client, monkeypatch):
+    monkeypatch.setattr(desks, "prior_of", lambda method: LoadedPrior(Gaussian(20.0, 0.4), "0" * 64))
+    wanted = {"clip": uploaded(client)["key"], "method": {"method": "paper", "steps": 1_000_000}}
+    key = client.post("/api/runs", json=wanted).json()["key"]
+    while (run := client.get("/api/runs").json()[key])["done"] < 2:
+        assert run["state"] in ("waiting", "running"), run
+        time.sleep(0.05)
+    client.post(f"/api/runs/{key}/stop")
+    assert finished(client, key).items() >= {"state": "stopped", "message": "", "frames": 0}.items()
 
 
 @pytest.mark.slow

@@ -131,6 +131,95 @@ def test_regions_drawn_with_the_mouse_give_scores(page):
     np.testing.assert_allclose(polygons[3][0][0], first + (moved - first) * 3 / 7, atol=1e-6)
 
 
+def test_regions_drawn_with_keys_alone_give_the_librarys_scores(app, page):
+    """The cross-hair goes where the arrows say; corners are set, taken back, closed and moved."""
+    _, _, clip, share = app
+    press = page.keyboard.press
+    stride = 2 / page.evaluate("player.place(player.panels()[0]).scale * devicePixelRatio")
+
+    def go(*to: float) -> None:
+        for axis, ways in enumerate((("ArrowLeft", "ArrowRight"), ("ArrowUp", "ArrowDown"))):
+            for prefix, step in (("Shift+", 10 * stride), ("", stride)):
+                away = to[axis] - page.evaluate("outlines.cross")[axis]
+                for _ in range(round(abs(away) / step)):
+                    press(prefix + ways[away > 0])
+
+    corners = {"septum": [(8, 8), (24, 8), (24, 40), (8, 40)], "ventricle": [(40, 8), (56, 8), (56, 40), (40, 40)]}
+    for region, places in corners.items():
+        page.locator(f"#{region}").focus()
+        press("Enter")
+        until(page, "[outlines.mode, document.activeElement.id]", [region, "screen"])
+        for key, place in zip(("Enter", " ", "Enter", " "), places, strict=True):
+            go(*place)
+            press(key)
+        go(32, 32)
+        press("Enter")
+        press("Backspace")
+        until(page, "outlines.open.length", 4)
+        if region == "septum":
+            go(*places[0])  # the first corner closes
+        else:
+            press("ArrowUp")
+            press("Enter")
+        press("Enter")  # and so does a key that sets none
+        until(page, "outlines.mode", None)
+    page.locator("#ventricle").focus()
+    press("Enter")
+    press("Enter")
+    press("Escape")
+    drawn = page.evaluate("outlines.polygons()")
+    assert len(drawn["ventricle"][0]) == 5  # the last one where the cross-hair was, one step up
+    for region, places in corners.items():
+        np.testing.assert_allclose(drawn[region][0][:4], places, atol=stride)
+    page.wait_for_function("Object.values(window.scores?.results ?? {})[0]?.means?.gcnr > 0")
+    masks = Regions(**drawn).annotations(clip.shape)[1]
+    signal = render(clip.frames, share, page.evaluate("player.strength"))
+    expected = np.mean([gcnr(eight_bits(frame), *masks) for frame in signal])
+    assert page.locator("[data-score=gcnr] td").last.inner_text() == f"{expected:.3f}"
+
+    press("ArrowLeft")
+    until(page, "player.frame", 7)
+    for key in ("e", "Tab", "Tab", "Tab", "Shift+Tab", "Shift+ArrowRight", "Enter"):
+        press(key)
+    moved = page.evaluate("outlines.polygons()")
+    assert page.evaluate("Object.keys(outlines.keys.septum)") == ["0", "7"]
+    difference = np.subtract(moved["septum"][7], drawn["septum"][0])
+    np.testing.assert_allclose(difference, [[0, 0], [0, 0], [10 * stride, 0], [0, 0]], atol=1e-6)
+    press("e")
+    for _ in range(9):
+        press("Tab")
+    until(page, "[outlines.mode, document.activeElement.id === 'screen']", [None, False])  # no trap
+
+    page.locator("#line").focus()
+    for key in (" ", "Enter", "Shift+ArrowDown", " "):
+        press(key)
+    np.testing.assert_allclose(page.evaluate("outlines.line"), [[32, 32], [32, 32 + 10 * stride]], atol=1e-6)
+    assert page.locator("#mmode").is_visible()
+
+
+def test_the_cross_hair_stays_in_sight_and_is_seen(page):
+    """Of a picture that is zoomed, the part where it goes comes into view; the mouse takes it over."""
+    page.locator("#septum").focus()
+    page.keyboard.press("Enter")
+    for key in (*"+++", *["Shift+ArrowRight"] * 40):
+        page.keyboard.press(key)
+    until(page, "outlines.cross[0]", 64)
+    zoom = page.evaluate("player.zoom")
+    assert page.evaluate("player.pan[0]") == pytest.approx(32 - 32 / zoom)
+    page.keyboard.press("0")
+    for _ in range(20):
+        page.keyboard.press("Shift+ArrowLeft")
+    spot = """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => {
+      const place = player.place(player.panels()[0]), [x, y] = outlines.cross;
+      const at = [place.left + x * place.scale + 7, place.top + y * place.scale];
+      resolve([...player.canvas.getContext("2d").getImageData(...at, 1, 1).data].slice(0, 3));
+    })))"""
+    assert page.evaluate(spot) == [0xF0, 0xE4, 0x42]
+    box = page.locator("#screen").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
+    until(page, "outlines.cross.map(Math.round)", [32, 32])
+
+
 def test_keys_play_step_loop_and_choose_the_view(page):
     page.locator("#screen").focus()
     page.keyboard.press("ArrowRight")

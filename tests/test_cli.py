@@ -364,6 +364,12 @@ def test_help_shows_the_settings_of_a_method_with_their_defaults(method, capsys)
         assert words[: words.index(")")] == str(settings[name])
 
 
+@pytest.mark.parametrize("command", ["app", "dehaze", "evaluate", "inspect", "render", "simulate", "train", "tune"])
+def test_help_names_no_empty_default(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert "(default: )" not in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
 def test_a_setting_of_another_method_is_refused_with_a_hint(capsys, tmp_path):
     assert main(["dehaze", "clip.npz", "-o", str(tmp_path / "out"), "--method", "rpca", "--strength", "1"]) == 2
     error = capsys.readouterr().err

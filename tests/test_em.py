@@ -12,7 +12,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.em import EM
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.paper.nuclear_norm import NOISE, NuclearNorm, singular_values, slowly_varying
-from nuclear_diffusion.paper.progress import listening
+from nuclear_diffusion.progress import listening
 
 NO_BACKGROUND = NuclearNorm(1e6)
 
@@ -125,7 +125,7 @@ def test_the_trace_is_what_neither_part_explains():
 
 def test_every_step_is_told():
     told: list[int] = []
-    with listening(lambda done, _: told.append(done), 0, 3):
+    with listening(lambda done, _: told.append(done), 0, 1, 3):
         jax.block_until_ready(EM(steps=3)(clip(), Gaussian(10.0, 0.2)).signal)
     assert sorted(told) == [0, 1, 2]
 

@@ -505,10 +505,10 @@ def test_doubling_is_bilinear_and_stays_in_place():
 # a clip
 
 
-def test_progress_counts_the_windows():
+def test_progress_counts_the_frames_of_windows():
     told = []
     estimate(jnp.ones((11, 4, 4)), Told(), window=4, overlap=1, progress=lambda *now: told.append(now))
-    assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == [(0, 16), (4, 16), (8, 16), (12, 16), (16, 16)]
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ PACKAGE = Path(nuclear_diffusion.__file__).parent
 
 LAYERS = [
     {"errors", "signals", "types", "version"},
-    {"checks", "files", "memory", "options", "palette", "reporting", "text"},
+    {"checks", "files", "memory", "options", "palette", "progress", "reporting", "text"},
     {"metrics", "priors"},
     {"paper"},
     {"io", "simulation"},

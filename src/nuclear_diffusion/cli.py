@@ -478,7 +478,7 @@ class Demo(Long):
 class App:
     """Look at clips in a browser, dehaze them, turn the strength and see the picture change. Local: 127.0.0.1 only."""
 
-    paths: Annotated[Positional[tuple[Path, ...]], option("[CLIP|FOLDER|RESULT...]")] = ()
+    paths: Annotated[Positional[tuple[Path, ...]], option("[CLIP|FOLDER|RESULT...]", "")] = ()
     """Clips and results to open, and folders to open them from."""
     port: int = 0
     """Port; 0 takes a free one."""

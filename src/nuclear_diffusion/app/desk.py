@@ -316,6 +316,7 @@ class Desk:
         def counted() -> Iterator[Piece]:
             for piece in pieces:
                 run.frames += len(piece.clip)
+                progress(run.done, run.total)  # a stop is heeded while frames are mapped back, too
                 yield _without_colors(piece)
 
         return joined(counted())

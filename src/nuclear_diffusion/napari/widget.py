@@ -122,7 +122,7 @@ class DehazeWidget(QWidget):
     def interrupt(self) -> None:
         """Stop the method at its next step."""
         self._stopped.set()
-        self.words.setText("Stopping after this window.")
+        self.words.setText("Stops at its next step.")
 
     def _tell(self, done: int, total: int) -> None:
         self.bar.setRange(0, total)

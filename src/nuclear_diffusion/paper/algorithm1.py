@@ -21,9 +21,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
-from nuclear_diffusion.paper.progress import report
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.progress import report
 from nuclear_diffusion.types import Scalar, Video
 
 PAPER_GAMMA = 1.0
@@ -160,7 +160,7 @@ class Algorithm1(eqx.Module):
 
         def line_2(state: State, inputs: tuple[Int[Array, ""], PRNGKeyArray, Scalar, Scalar]) -> tuple[State, Scalar]:
             count, key, sigma, sigma_next = inputs
-            report(count)
+            report(count, self.steps)
             return self.step(y, prior, background, state, sigma, sigma_next, key=key)
 
         inputs = (jnp.arange(self.steps), jax.random.split(key, self.steps), self.sigmas[:-1], self.sigmas[1:])

@@ -15,9 +15,9 @@ from jaxtyping import Array, Int
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.paper.nuclear_norm import Background, slowly_varying
-from nuclear_diffusion.paper.progress import report
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.priors.protocol import Prior
+from nuclear_diffusion.progress import report
 from nuclear_diffusion.types import Scalar, Video
 
 
@@ -43,7 +43,7 @@ class EM(eqx.Module):
         p_l = slowly_varying(y.shape, self.mu) if self.background is None else self.background
 
         def step(state: tuple[Video, Video], count: Int[Array, ""]) -> tuple[tuple[Video, Video], Scalar]:
-            report(count)
+            report(count, self.steps)
             low_rank, _ = state
             x = prior.denoise(y - low_rank, self.mu**-0.5)
             low_rank = jnp.maximum(p_l.prox(y - x, 1 / self.mu), 0)

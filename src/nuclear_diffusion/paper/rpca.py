@@ -20,6 +20,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.laplace import Laplace
 from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm, singular_values
 from nuclear_diffusion.paper.separation import Separation
+from nuclear_diffusion.progress import report
 from nuclear_diffusion.types import Scalar, Video
 
 if hasattr(jax, "enable_x64"):
@@ -143,7 +144,12 @@ def _iterate_until(iterate: Callable[[_Iterate], _Iterate], start: _Iterate, tol
     def is_open(state: _Iterate) -> Array:
         return (state.done < state.trace.size) & ((state.done == 0) | (state.trace[state.done - 1] >= tol))
 
-    return jax.lax.while_loop(is_open, iterate, start)
+    def told(state: _Iterate) -> _Iterate:
+        last = state.trace[state.done - 1]  # infinite before the first step; falls geometrically
+        report(jnp.clip(100 * jnp.log(last) / jnp.log(tol), 0, 99).astype(int), 100)
+        return iterate(state)
+
+    return jax.lax.while_loop(is_open, told, start)
 
 
 def _solve_in_float64(

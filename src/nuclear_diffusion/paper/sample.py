@@ -11,7 +11,6 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background
-from nuclear_diffusion.paper.progress import listening
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
@@ -88,26 +87,21 @@ def sample_parts(
     once: Once[Separation] | None = None,
 ) -> Iterator[Separation]:
     """`sample` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""
-    total = sampler.steps * len(windows)
     previous: list[Video] = []
 
     def solve(index: int, y: ndarray) -> Separation:
         part = jnp.asarray(y)
         start = windows.warm_start(index, previous[-1], part) if previous else part
-        with listening(progress, index * sampler.steps, total):
-            frames, height, width = part.shape
-            p_l = sampler.background_for((frames, height, width)) if background is None else background
-            found = sampler(part, prior, p_l, key=jax.random.fold_in(key, index), start=start)
-            return jax.block_until_ready(found)
+        frames, height, width = part.shape
+        p_l = sampler.background_for((frames, height, width)) if background is None else background
+        return sampler(part, prior, p_l, key=jax.random.fold_in(key, index), start=start)
 
     def remembered(index: int, compute: Callable[[], Separation]) -> Separation:
         found = compute() if once is None else once(index, compute)
         previous[:] = [jnp.asarray(found.signal)]
         return found
 
-    yield from over_windows(blocks, windows.spans, solve, once=remembered)
-    if progress is not None:
-        progress(total, total)
+    yield from over_windows(blocks, windows.spans, solve, once=remembered, progress=progress, steps=sampler.steps)
 
 
 def check_video(video: VideoLike, *, least: int = 2) -> Video:

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.types import Video
+from nuclear_diffusion.progress import listening
+from nuclear_diffusion.types import Progress, Video
 
 R = TypeVar("R", bound=tuple[Any, ...])
 """A named tuple of arrays; those with three or more axes have frames along the first."""
@@ -197,20 +198,28 @@ def over_windows(
     *,
     ramp: Callable[[int], Float[ndarray, " size"]] = triangle,
     once: Once[R] | None = None,
+    progress: Progress | None = None,
+    steps: int = 1,
 ) -> Iterator[R]:
     """Solve a clip window by window; yields the frames that each window finishes, cross-faded, in order.
 
     `blocks` are the clip's consecutive frames, in blocks of any length. `solve` gets the number and the frames of each
-    window. Memory is that of a few windows, whatever the length of the clip.
+    window. Memory is that of a few windows, whatever the length of the clip. `progress` counts `steps` in each window,
+    also while it is solved if that has a `report`; what it raises ends the window.
     """
+    if progress is not None:
+        progress(0, steps * len(spans))
     fade = CrossFade(ramp)
     ends = [*(span.start for span in spans[1:]), spans[-1].stop]
     for index, (span, part, until) in enumerate(zip(spans, cut(blocks, spans), ends, strict=True)):
 
         def compute(index: int = index, part: ndarray = part) -> R:
-            return jax.block_until_ready(solve(index, part))
+            with listening(progress, index, len(spans), steps):
+                return jax.block_until_ready(solve(index, part))
 
         fade.add(span.start, compute() if once is None else once(index, compute))
+        if progress is not None:
+            progress(steps * (index + 1), steps * len(spans))
         yield fade.finish(until)
 
 

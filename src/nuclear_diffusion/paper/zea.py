@@ -38,12 +38,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background, NuclearNorm
-from nuclear_diffusion.paper.progress import listening, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import Once, Queue, alike, joined, over_windows
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
+from nuclear_diffusion.progress import report
 from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 ZEA_GAMMA = 1.0
@@ -141,7 +141,7 @@ class Zea(eqx.Module):
 
         def loop(state: State, inputs: tuple[Int[Array, ""], Level]) -> tuple[State, Scalar]:
             count, level = inputs
-            report(count)
+            report(count, self.steps)
             return self.step(target, prior, background, state, level, count / self.steps)
 
         end, misfit = jax.lax.scan(loop, state, (jnp.arange(self.steps), levels))
@@ -279,18 +279,13 @@ def zea_parts(
     """`separate_as_zea` of a clip given as consecutive blocks of frames, in parts as its windows are finished."""
     sampler = Zea() if sampler is None else sampler
     background = NuclearNorm(ZEA_GAMMA) if background is None else background
-    total = sampler.steps * len(windows)
     waiting = Queue()
 
     def solve(index: int, y: np.ndarray) -> Separation:
-        with listening(progress, index * sampler.steps, total):
-            first = None if noise is None else noise[index]
-            chosen = jax.random.fold_in(key, index)
-            found = sampler.sample(jnp.asarray(y), prior, background, key=chosen, noise=first)
-            return jax.block_until_ready(found)
+        first = None if noise is None else noise[index]
+        return sampler.sample(jnp.asarray(y), prior, background, key=jax.random.fold_in(key, index), noise=first)
 
-    for part in over_windows(waiting.passing(blocks), windows, solve, ramp=alike, once=once):
+    seen = waiting.passing(blocks)
+    for part in over_windows(seen, windows, solve, ramp=alike, once=once, progress=progress, steps=sampler.steps):
         (y,) = waiting.take(len(part.signal))
         yield sampler.finish(jnp.asarray(y), part)
-    if progress is not None:
-        progress(total, total)

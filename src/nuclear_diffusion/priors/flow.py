@@ -1,16 +1,27 @@
 """Samples from a diffusion prior by its probability flow."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.types import Scalar, Video
 
+Told = Callable[[Int[Array, ""]], None]
+"""Called with the number of each level of a sampler, traced."""
 ROOT = 7  # noise levels are evenly spaced in their seventh roots (Karras et al. 2022, eq. 5)
 
 
-def draw_from(key: PRNGKeyArray, prior: Prior, start: Video, levels: int = 24, end: float = 0.005) -> Video:
+def draw_from(
+    key: PRNGKeyArray,
+    prior: Prior,
+    start: Video,
+    levels: int = 24,
+    end: float = 0.005,
+    told: Told = lambda _: None,
+) -> Video:
     """One sample of `prior`, a p(X) or a p(X | Y), in `levels` + 1 denoiser passes per frame; black may be below 0.
 
     Integrates the probability flow dx / d sigma = (x - D(x)) / sigma (Karras et al. 2022, eq. 1) down to `end`, from
@@ -27,12 +38,14 @@ def draw_from(key: PRNGKeyArray, prior: Prior, start: Video, levels: int = 24, e
     before = jnp.append(jnp.inf, lengths[:-1])  # makes the first step first-order
     x = start + prior.sigma_max * jax.random.normal(key, start.shape, start.dtype)
 
-    def down(state: tuple[Video, Video], inputs: tuple[Scalar, Scalar, Scalar, Scalar]):
+    def down(state: tuple[Video, Video], inputs: tuple[Int[Array, ""], Scalar, Scalar, Scalar, Scalar]):
         x, x0_before = state
-        now, following, length, length_before = inputs
+        level, now, following, length, length_before = inputs
+        told(level)
         x0 = prior.denoise(x, now)
         ahead = x0 + length / (2 * length_before) * (x0 - x0_before)
         return (following / now * x + (1 - following / now) * ahead, x0), None
 
-    (x, _), _ = jax.lax.scan(down, (x, jnp.zeros_like(x)), (ladder[:-1], ladder[1:], lengths, before))
+    inputs = (jnp.arange(levels), ladder[:-1], ladder[1:], lengths, before)
+    (x, _), _ = jax.lax.scan(down, (x, jnp.zeros_like(x)), inputs)
     return prior.denoise(x, ladder[-1])

@@ -166,8 +166,6 @@ def dehaze_recording(
         clock = time.perf_counter()
         if start % TIDY == 0:
             return_freed()
-    for image in images:
-        image.end()
 
 
 def _named(kept: Kept, prefix: str, stage: str, kind: type, windows: int) -> Once[Any] | None:
@@ -202,11 +200,6 @@ class _AllFrames:
             array[black] = 0
         self._before = [array[-1:] for array in known]
         return Part(**dict(zip(self._names, arrays, strict=True)))
-
-    def end(self) -> None:
-        """Let the method say to `progress` that it is done."""
-        for _ in self._parts:
-            pass
 
 
 def _mapped_back(clip: Clip, parts: list[Part], layout: Layout, method: Method) -> Dehazed:

@@ -29,11 +29,11 @@ from numpy import ndarray
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.paper.nuclear_norm import Background
-from nuclear_diffusion.paper.progress import listening, report
 from nuclear_diffusion.paper.sample import check_video
 from nuclear_diffusion.paper.windows import Once, Windows, joined, over_windows
-from nuclear_diffusion.priors.flow import draw_from
+from nuclear_diffusion.priors.flow import Told, draw_from
 from nuclear_diffusion.priors.protocol import Prior, knows_haze
+from nuclear_diffusion.progress import report
 from nuclear_diffusion.types import Progress, Scalar, Video, VideoLike
 
 
@@ -55,7 +55,13 @@ class Posterior(NamedTuple):
 
 
 def draw_signal(
-    key: PRNGKeyArray, prior: Prior, target: Video, precision: float | Scalar, levels: int, end: float = 0.005
+    key: PRNGKeyArray,
+    prior: Prior,
+    target: Video,
+    precision: float | Scalar,
+    levels: int,
+    end: float = 0.005,
+    told: Told = lambda _: None,
 ) -> Video:
     """One sample of p(X | target) ~ p(X) N(target; X, I / precision), by reverse diffusion from `target`.
 
@@ -71,14 +77,15 @@ def draw_signal(
     lowest = jnp.minimum(jnp.maximum(end, prior.sigma_min), sigma / 2)
     ladder = jnp.linspace(jnp.cbrt(sigma), jnp.cbrt(lowest), levels + 1) ** 3
 
-    def down(x: Video, inputs: tuple[PRNGKeyArray, Scalar, Scalar]) -> tuple[Video, None]:
-        key, now, following = inputs
+    def down(x: Video, inputs: tuple[Int[Array, ""], PRNGKeyArray, Scalar, Scalar]) -> tuple[Video, None]:
+        level, key, now, following = inputs
+        told(level)
         kept = (following / now) ** 2
         noise = jax.random.normal(key, x.shape, x.dtype)
         mean = kept * x + (1 - kept) * prior.denoise(x, now)
         return mean + following * jnp.sqrt(1 - kept) * noise, None
 
-    x, _ = jax.lax.scan(down, target, (jax.random.split(key, levels), ladder[:-1], ladder[1:]))
+    x, _ = jax.lax.scan(down, target, (jnp.arange(levels), jax.random.split(key, levels), ladder[:-1], ladder[1:]))
     return prior.denoise(x, ladder[-1])
 
 
@@ -160,13 +167,17 @@ class SplitGibbs(eqx.Module):
 
         def sweep(low_rank: Video, inputs: tuple[Int[Array, ""], PRNGKeyArray]):
             count, key = inputs
-            report(count)
+            passes = self.levels + 1
+
+            def told(level: Int[Array, ""]) -> None:
+                report(count * passes + level, self.steps)
+
             signal_key, background_key = jax.random.split(key)
             if aware:
-                signal = draw_from(signal_key, seen, y, self.levels)
+                signal = draw_from(signal_key, seen, y, self.levels, told=told)
                 low_rank = one_noise_away(jax.random.fold_in(background_key, 0), y - signal)
             else:
-                signal = draw_signal(signal_key, seen, y - low_rank, self.mu, self.levels)
+                signal = draw_signal(signal_key, seen, y - low_rank, self.mu, self.levels, told=told)
             low_rank, accepted = self.draw_background(background_key, background, low_rank, y - signal)
             return low_rank, (signal, low_rank, accepted)
 
@@ -243,16 +254,11 @@ def posterior_parts(
     `draws` is (frames, draws, height, width), or without `with_draws` (frames, 0, height, width).
     """
     sampler = SplitGibbs() if sampler is None else sampler
-    sweeps = sampler.warm_up + sampler.draws
-    total = sweeps * len(windows)
 
     def solve(index: int, part: ndarray) -> Posterior:
-        with listening(progress, index * sweeps, total):
-            y, start = jnp.asarray(part[:, 0]), jnp.asarray(part[:, 1])
-            found = sampler(y, prior, background, key=jax.random.fold_in(key, index), start=start)
-            draws = found.draws if with_draws else found.draws[:0]
-            return jax.block_until_ready(found._replace(draws=jnp.moveaxis(draws, 0, 1)))
+        y, start = jnp.asarray(part[:, 0]), jnp.asarray(part[:, 1])
+        found = sampler(y, prior, background, key=jax.random.fold_in(key, index), start=start)
+        draws = found.draws if with_draws else found.draws[:0]
+        return found._replace(draws=jnp.moveaxis(draws, 0, 1))
 
-    yield from over_windows(blocks, windows.spans, solve, once=once)
-    if progress is not None:
-        progress(total, total)
+    yield from over_windows(blocks, windows.spans, solve, once=once, progress=progress, steps=sampler.steps)

@@ -95,12 +95,7 @@ def estimate_parts(
     def solve(index: int, y: ndarray) -> Estimate:
         return estimate_window(jnp.asarray(y), prior, completion)
 
-    if progress is not None:
-        progress(0, len(windows))
-    for done, part in enumerate(over_windows(blocks, windows.spans, solve, once=once), 1):
-        if progress is not None:
-            progress(done, len(windows))
-        yield part
+    yield from over_windows(blocks, windows.spans, solve, once=once, progress=progress, steps=windows.size)
 
 
 def separate(

@@ -177,8 +177,7 @@ class Nuclear(_Settings, frozen=True):
 
         windows = Windows(job.total, WINDOW, OVERLAP)
         frames, estimates = Queue(), Queue()
-        sweeps = self._sweeps(job) if self.samples else 0
-        of_estimate, of_draws = _together(job.progress, len(windows), sweeps)
+        of_estimate, of_draws = _together(job.progress, windows.size * len(windows), self._passes(job))
 
         def estimated() -> Iterator[ndarray]:
             once = job.kept("estimate", Estimate, len(windows))
@@ -219,11 +218,12 @@ class Nuclear(_Settings, frozen=True):
             with_draws=False,
         )
 
-    def _sweeps(self, job: Job) -> int:
+    def _passes(self, job: Job) -> int:
+        """Frames that the samples pass through the network."""
         from nuclear_diffusion.paper.windows import Windows
 
-        sampler = self._sampler(job.prior)
-        return (sampler.warm_up + sampler.draws) * len(Windows(job.total, *self.draws_window))
+        windows = Windows(job.total, *self.draws_window)
+        return self._sampler(job.prior).steps * windows.size * len(windows) if self.samples else 0
 
     def _sampler(self, prior: Prior | None) -> SplitGibbs:
         from nuclear_diffusion.priors.protocol import knows_haze
@@ -450,16 +450,13 @@ def _windowed(
 
     windows = Windows(job.total, length, overlap)
 
-    def told(index: int, y: Frames) -> Separation:
-        if job.progress is not None:
-            job.progress(index, len(windows))
+    def alone(index: int, y: Frames) -> Separation:
         found = solve(y)
         # windows may differ in steps
         return found if len(windows) == 1 else found._replace(trace=np.asarray(found.trace)[-1:])
 
-    yield from over_windows(job.blocks, windows.spans, told, once=job.kept(stage, Separation, len(windows)))
-    if job.progress is not None:
-        job.progress(len(windows), len(windows))
+    once = job.kept(stage, Separation, len(windows))
+    return over_windows(job.blocks, windows.spans, alone, once=once, progress=job.progress, steps=windows.size)
 
 
 def _together(progress: Progress | None, *totals: int) -> list[Progress | None]:
@@ -470,7 +467,7 @@ def _together(progress: Progress | None, *totals: int) -> list[Progress | None]:
 
     def of(stage: int) -> Progress:
         def tell(count: int, total: int) -> None:
-            done[stage] = count
+            done[stage] = totals[stage] * count // total
             progress(sum(done), sum(totals))
 
         return tell

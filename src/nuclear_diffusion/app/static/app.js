@@ -334,7 +334,8 @@ function tellProgress() {
   $("progress").max = Math.max(run?.total ?? 1, 1);
   $("progress").value = run?.done ?? 0;
   if (run?.state === "running" && run.done === 0) $("progress").removeAttribute("value"); // it moves, but how far it is is not known
-  const doing = () => (run.stopping ? "Stops at its next step" : run.total ? `${run.frames} of ${counted(state.clips[state.clip])}` : "Prepares");
+  const far = () => `${run.frames} of ${counted(state.clips[state.clip])}, ${Math.floor((100 * run.done) / run.total)} %`;
+  const doing = () => (run.stopping ? "Stops at its next step" : run.done ? far() : "Prepares");
   $("status").textContent = run === null ? "" : run.state === "waiting" ? "Waits for another run" : `${doing()}, ${run.seconds.toFixed(0)} s`;
 }
 
@@ -416,6 +417,12 @@ function command() {
   tellWords(words);
 }
 
+const HINTS = {
+  region: "Set corners with a click, or with arrow keys and Enter. Click the first one or press Enter to close. Drag corners later, or press e: the frame becomes a key frame, and the frames between are interpolated.",
+  line: "Set both ends with a click, or with arrow keys and Enter.",
+  edit: "Tab chooses a corner, arrow keys move it, Enter ends.",
+};
+
 function listen() {
   player.addEventListener("frame", tell);
   player.addEventListener("state", tell);
@@ -436,6 +443,7 @@ function listen() {
       $(id).setAttribute("aria-pressed", outlines.mode === mode);
     $("mmode").hidden = outlines.line === null;
     $("hint").hidden = outlines.mode === null;
+    $("hint").textContent = HINTS[outlines.mode] ?? HINTS.region;
     player.draw();
   });
   document.addEventListener("keydown", (event) => {

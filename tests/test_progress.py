@@ -1,0 +1,59 @@
+"""Progress from inside compiled loops: it moves within a window, and what it raises ends the window."""
+
+import jax
+import numpy as np
+import pytest
+
+from nuclear_diffusion.paper.gaussian import Gaussian
+from nuclear_diffusion.priors.diffusion_prior import CHUNK
+from nuclear_diffusion.priors.unet import UNetConfig
+from nuclear_diffusion.restore.methods import Aware, Job, Nuclear, Paper, Rpca, Zea
+from tests.networks import random_prior
+
+AWARE = random_prior(UNetConfig(widths=(8, 8), haze_aware=True))
+FRAMES = np.random.default_rng(0).random((3 * CHUNK + 3, 16, 16)).astype(np.float32)
+RUNS = {
+    "aware": (Aware(), AWARE, 3),  # chunks of frames
+    "nuclear": (Nuclear(), AWARE, 3),
+    "em": (Nuclear(), Gaussian(20.0, 0.4), 4),
+    "draws": (Nuclear(samples=2), Gaussian(20.0, 0.4), 4 + 3 * 3 * 24),  # of each window and sweep, the levels
+    "paper": (Paper(steps=9, window=40), Gaussian(20.0, 0.4), 9),
+    "zea": (Zea(steps=9, window=40), Gaussian(20.0, 0.4), 9),
+    "rpca": (Rpca(), None, 15),
+}
+
+
+class Enough(Exception):
+    """What progress raises."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_progress_moves_within_a_window_and_can_end_it(name, caplog):
+    method, prior, least = RUNS[name]
+
+    def run(progress):
+        parts = list(method.parts(Job([FRAMES], len(FRAMES), prior, progress=progress)))
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True) if arrays[0] is not None]
+
+    told = []
+    whole = run(lambda *now: told.append(now))
+    counts = [done for done, _ in told]
+    assert counts == sorted(counts)
+    assert {total for _, total in told} == {counts[-1]}
+    assert len(set(counts)) > least
+    half = next(done for done in counts if 0 < done < counts[-1])
+    heard = []
+
+    def enough(done, total):
+        heard.append(done)
+        if done >= half:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(enough)
+    assert heard[-1] == half  # no step was told after it: the program had ended
+    assert not caplog.records
+    jax.effects_barrier()
+    for one, other in zip(whole, run(None), strict=True):
+        np.testing.assert_array_equal(one, other)
