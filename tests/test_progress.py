@@ -4,17 +4,15 @@ import jax
 import numpy as np
 import pytest
 
+from networks import random_prior
 from nuclear_diffusion.paper.gaussian import Gaussian
-from nuclear_diffusion.priors.diffusion_prior import CHUNK
 from nuclear_diffusion.priors.unet import UNetConfig
-from nuclear_diffusion.restore.methods import Aware, Job, Nuclear, Paper, Rpca, Zea
-from tests.networks import random_prior
+from nuclear_diffusion.restore.background import Completion
+from nuclear_diffusion.restore.estimate import estimate_window
+from nuclear_diffusion.restore.methods import Job, Nuclear, Paper, Rpca, Zea
 
-AWARE = random_prior(UNetConfig(widths=(8, 8), haze_aware=True))
-FRAMES = np.random.default_rng(0).random((3 * CHUNK + 3, 16, 16)).astype(np.float32)
+FRAMES = np.random.default_rng(0).random((51, 16, 16)).astype(np.float32)
 RUNS = {
-    "aware": (Aware(), AWARE, 3),  # chunks of frames
-    "nuclear": (Nuclear(), AWARE, 3),
     "em": (Nuclear(), Gaussian(20.0, 0.4), 4),
     "draws": (Nuclear(samples=2), Gaussian(20.0, 0.4), 4 + 3 * 3 * 24),  # of each window and sweep, the levels
     "paper": (Paper(steps=9, window=40), Gaussian(20.0, 0.4), 9),
@@ -57,3 +55,11 @@ def test_progress_moves_within_a_window_and_can_end_it(name, caplog):
     jax.effects_barrier()
     for one, other in zip(whole, run(None), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_default_is_kept_by_the_compilation_cache():
+    """JAX keeps no program that calls the host, so that each process would compile it again."""
+    prior = random_prior(UNetConfig(widths=(8, 8), haze_aware=True))
+    program = str(jax.make_jaxpr(lambda y: estimate_window(y, prior, Completion()))(FRAMES))
+    assert "scan" in program
+    assert "callback" not in program

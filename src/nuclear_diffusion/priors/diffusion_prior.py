@@ -7,12 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from nuclear_diffusion.checks import require_positive
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.priors.protocol import Frames, Sigma, per_frame
-from nuclear_diffusion.progress import report
 from nuclear_diffusion.types import Frame, Scalar, Video
 
 SEEN = 6
@@ -89,9 +88,7 @@ class DiffusionPrior(eqx.Module):
         before, after = (observed[np.clip(np.arange(len(observed)) + way, 0, last)] for way in (-apart, apart))
         return Posterior(self, jnp.stack([observed, before, after, *shared], axis=1))
 
-    def _denoise(
-        self, x: Frames, sigma: Sigma, seen: Float[Array, "*batch seen height width"] | None, *, tell: bool = False
-    ) -> Frames:
+    def _denoise(self, x: Frames, sigma: Sigma, seen: Float[Array, "*batch seen height width"] | None) -> Frames:
         *batch, height, width = x.shape
         sigma = per_frame(jnp.clip(jnp.asarray(sigma, x.dtype), self.sigma_min, self.sigma_max), x)
         flat = (x.reshape(-1, height, width), sigma.reshape(-1))
@@ -99,21 +96,10 @@ class DiffusionPrior(eqx.Module):
             # a constant mean intensity encodes "no clip", as no echo looks like it
             seen = jnp.full((*batch, SEEN, height, width), self.mean, x.dtype) if seen is None else seen
             flat = (*flat, seen.reshape(-1, SEEN, height, width))
-        count, together = math.prod(batch), jax.vmap(self._denoise_frame)
-        if count <= CHUNK:
-            return together(*flat).reshape(*batch, height, width)
-
-        def chunk(done: Int[Array, ""], part: tuple[Array, ...]) -> tuple[Int[Array, ""], Array]:
-            if tell:
-                report(done, count)
-            return done + CHUNK, together(*part)
-
-        whole = count - count % CHUNK
-        chunks = tuple(part[:whole].reshape(-1, CHUNK, *part.shape[1:]) for part in flat)
-        _, frames = jax.lax.scan(chunk, jnp.array(0), chunks)
-        frames = frames.reshape(whole, height, width)
-        if whole < count:
-            frames = jnp.concatenate([frames, together(*(part[whole:] for part in flat))])
+        if math.prod(batch) <= CHUNK:
+            frames = jax.vmap(self._denoise_frame)(*flat)
+        else:
+            frames = jax.lax.map(lambda one: self._denoise_frame(*one), flat, batch_size=CHUNK)
         return frames.reshape(*batch, height, width)
 
     def _denoise_frame(self, x: Frame, sigma: Scalar, seen: Float[Array, "seen height width"] | None = None) -> Frame:
@@ -151,8 +137,7 @@ class Posterior(eqx.Module):
         D = m + d F(0; ln(sigma_max) / 4, y), a case included in training.
         """
         shape = (*self.seen.shape[:-3], *self.seen.shape[-2:])
-        blank = jnp.full(shape, self.prior.mean, self.seen.dtype)
-        return self.prior._denoise(blank, self.sigma_max, self.seen, tell=True)
+        return self.denoise(jnp.full(shape, self.prior.mean, self.seen.dtype), self.sigma_max)
 
     def denoise(self, x: Frames, sigma: Sigma) -> Frames:
         """E[x0 | x, y]."""
