@@ -8,6 +8,7 @@ import nrrd
 import numpy as np
 import pytest
 import scipy.io
+from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
 from nuclear_diffusion.errors import InputError
@@ -167,7 +168,7 @@ def test_movies_with_masks_by_frame_number(tmp_path):
 
 
 def _nifti(path, frames):
-    nibabel.save(nibabel.nifti1.Nifti1Image(np.moveaxis(frames, 0, -1)[..., None, :].swapaxes(0, 1), np.eye(4)), path)
+    nibabel.save(Nifti1Image(np.moveaxis(frames, 0, -1)[..., None, :].swapaxes(0, 1), np.eye(4)), path)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _tiff(**how: Any) -> Callable[[Path], Path]:
     return make
 
 
-CODES: dict[str, Callable[[ndarray], bytes]] = {
+CODES: dict[str, Callable[[ndarray], bytes | bytearray]] = {
     pydicom.uid.JPEGBaseline8Bit: imagecodecs.jpeg8_encode,
     pydicom.uid.JPEGLosslessSV1: lambda frame: imagecodecs.ljpeg_encode(frame, bitspersample=8),
 }
@@ -116,10 +116,10 @@ def _dicom(syntax: str = ExplicitVRLittleEndian) -> Callable[[Path], Path]:
         data.PixelData = frames().tobytes()
         data["PixelData"].VR = "OB"
         if syntax in CODES:
-            data.PixelData = encapsulate([CODES[syntax](frame) for frame in frames()])
+            data.PixelData = encapsulate([bytes(CODES[syntax](frame)) for frame in frames()])
         elif pydicom.uid.UID(syntax).is_encapsulated:
             data.compress(syntax, generate_instance_uid=False)
-        meta.TransferSyntaxUID = syntax
+        meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
         data.save_as(folder / "clip.dcm", enforce_file_format=True)
         return folder / "clip.dcm"
 
