@@ -1,9 +1,9 @@
 """Does a prior of your own help?
 
 For each unseen scanner, `train` runs on clips of forty people who are easy to image. Most have some light haze, of the
-training kinds and of one unseen kind. Then hazy clips of eighty other people are dehazed with the new prior and with the
-one that training started from: with training haze twice as strong as in the other tables, so that there is something to
-gain, and with added haze of an unseen kind. The truth is not used in training.
+training kinds and of one unseen kind. Then hazy clips of eighty other people are dehazed with the new prior and with
+the one that training started from: with training haze twice as strong as in the other tables, so that there is
+something to gain, and with added haze of an unseen kind. The truth is not used in training.
 """
 
 import dataclasses
