@@ -120,7 +120,7 @@ def test_unet_is_equivariant_to_shifts_by_its_stride():
     network = eqx.filter_jit(random_unet(TINY))
     frame = np.random.default_rng(2).standard_normal((128, 128)).astype(np.float32)
     shifted = np.roll(frame, (TINY.stride, -TINY.stride), (0, 1))
-    of_frame, of_shifted = (np.asarray(network(each, jnp.float32(0.1))) for each in (frame, shifted))
+    of_frame, of_shifted = (np.asarray(network(jnp.asarray(each), jnp.float32(0.1))) for each in (frame, shifted))
     out = np.roll(of_frame, (TINY.stride, -TINY.stride), (0, 1))
     inside = (slice(56, 72), slice(56, 72))
     np.testing.assert_allclose(of_shifted[inside], out[inside], atol=1e-5)
