@@ -50,6 +50,17 @@ def _no_figures_of_training(monkeypatch):
 
 
 @pytest.fixture
+def _no_figures_of_results(monkeypatch):
+    """For results whose subject is another: summary.png takes longer than all other files."""
+
+    class Figure:
+        def savefig(self, path, dpi):
+            path.write_bytes(b"figure")
+
+    monkeypatch.setattr("nuclear_diffusion.restore.folder.Summary.draw", lambda *_: Figure())
+
+
+@pytest.fixture
 def _no_figures_of_reports(monkeypatch):
     """For runs of `evaluate` whose subject is another: the figures take longer than the scores."""
     monkeypatch.setattr("nuclear_diffusion.measure.report.draw", lambda *_: {})

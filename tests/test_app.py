@@ -37,6 +37,8 @@ from nuclear_diffusion.restore.methods import Nuclear, read_settings
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.restore.run import LoadedPrior
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 TOKEN = "a token"
 SEPTUM = [(10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)]
 VENTRICLE = [(35.0, 35.0), (55.0, 35.0), (55.0, 55.0), (35.0, 55.0)]

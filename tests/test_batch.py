@@ -33,6 +33,8 @@ from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.run import Outcome
 from nuclear_diffusion.view.overview import write_overview
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 
 def moving(seed: int = 0, frames: int = 5) -> np.ndarray:
     speckle = np.clip(np.random.default_rng(seed).rayleigh(0.2, (40, 48)) + 0.1, 0, 1)
@@ -609,7 +611,7 @@ def handles(pid: int, number: int) -> bool:
 
 @pytest.mark.slow
 def test_two_shards_at_once_make_all_results_and_one_summary(clips, out):
-    shards = [run(*command(clips, out, "--shard", f"{part}/2", "--jobs", "1", "--json")) for part in (1, 2)]
+    shards = [run(*command(clips, out, "--shard", *shard.split(), "--json")) for shard in ("1/2 --jobs 1", "2/2")]
     said = [process.communicate(timeout=300)[0] for process in shards]
     assert [process.returncode for process in shards] == [0, 0]
     events = [json.loads(text) for one in said for text in one.splitlines()]

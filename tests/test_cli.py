@@ -55,13 +55,18 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def _small(monkeypatch):
+def _at_32_pixels(monkeypatch):
     """Separate at 32 pixels a side rather than 256."""
 
     def dehaze_small(*args, **kwargs):
         return core.dehaze_recording(*args, **kwargs, size=32)
 
     monkeypatch.setattr(run, "dehaze_recording", dehaze_small)
+
+
+@pytest.fixture
+def _small(_at_32_pixels, _no_figures_of_results):
+    """Neither do the pictures take long."""
 
 
 def assert_refused(capsys, code, *words):
@@ -138,7 +143,6 @@ def test_a_bad_clip_gets_one_sentence_and_leaves_nothing(kind, tmp_path, out, ca
     assert not out.exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -677,7 +681,7 @@ def tiny_prior(tmp_path_factory):
     from nuclear_diffusion.priors.unet import UNetConfig
 
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
-    save_prior(path, random_prior(UNetConfig(widths=(8, 8), haze_aware=True), 0.1, 0.2))
+    save_prior(path, random_prior(UNetConfig(widths=(8, 8), blocks=1, embedding=16, haze_aware=True), 0.1, 0.2))
     return path
 
 
@@ -788,7 +792,7 @@ def test_the_real_clip_from_end_to_end_twice_with_the_same_bits(method, tiny_pri
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("_small")
+@pytest.mark.usefixtures("_at_32_pixels")
 def test_the_demo_writes_its_report(tiny_prior, out, capsys, monkeypatch):
     from nuclear_diffusion.measure import demo
 

@@ -27,6 +27,8 @@ from nuclear_diffusion.training.clips import read_frames
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.loop import train
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 SIDE = 16
 
 

@@ -34,6 +34,7 @@ from nuclear_diffusion.measure.report import Results, write_tables
 from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.study import Measured, Output, Study
 from nuclear_diffusion.measure.tables import mean_table, patient_table
+from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip
 from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import write_dataset
@@ -315,17 +316,14 @@ def report(tmp_path_factory):
     for path in (root / "data" / "noisy").glob("patient-3-*.png"):
         shutil.copy(root / "data" / "noisy" / "patient-3-4C-frame-1.png", root / path.name)
         shutil.copy(root / path.name, path)
-    command = [
-        "evaluate",
-        str(root / "data"),
-        "-o",
-        str(root / "report"),
-        "--methods",
-        "hazy,rpca,nuclear",
-        "--strengths",
-        "rpca=0.3",
-    ]
-    assert main(command) == 2
+    command = ["evaluate", str(root / "data"), "-o", str(root / "report"), "--methods", "hazy,rpca,nuclear"]
+
+    def small(*args, **rest) -> Dehazed:
+        return dehaze_clip(*args, **rest | {"size": 64})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nuclear_diffusion.measure.study.dehaze_clip", small)
+        assert main([*command, "--strengths", "rpca=0.3"]) == 2
     return root / "report"
 
 

@@ -17,7 +17,10 @@ from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.types import eight_bits
 from tests.test_app import made_clip, made_result
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # napari's and Qt's own
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),  # napari's and Qt's own
+    pytest.mark.usefixtures("_no_figures_of_results"),
+]
 needs_napari = pytest.mark.skipif(importlib.util.find_spec("napari") is None, reason="needs napari")
 
 

@@ -20,6 +20,8 @@ from nuclear_diffusion.restore.methods import Nuclear, Rpca
 from nuclear_diffusion.restore.outputs import Outputs, open_outputs
 from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, render_result
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 RPCA = Rpca()
 NO_PRIOR = LoadedPrior(None, None)
 
@@ -59,7 +61,6 @@ def test_kinds_are_added_to_the_result_folder(tmp_path, clip):
     assert dehaze_file(clip, folder, RPCA, NO_PRIOR, outputs=outputs).skipped
 
 
-@pytest.mark.slow
 def test_a_missing_kind_is_made_from_the_result(tmp_path, clip):
     folder = tmp_path / "out" / "clip"
     dehaze_file(clip, folder, RPCA, NO_PRIOR)

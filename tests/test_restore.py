@@ -474,9 +474,9 @@ def test_a_standard_deviation_is_never_negative(monkeypatch):
     assert dehazed.draws_mean.min() >= 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("color", [False, True])
 @pytest.mark.parametrize("samples", [0, 2])
+@pytest.mark.usefixtures("_no_figures_of_results")
 def test_a_result_file_is_read_back_whole(tmp_path, color, samples):
     clip, settings = make_clip(color=color), Nuclear(samples=samples)
     dehazed = dehaze_clip(clip, settings, Gaussian(20.0, 0.1), size=32)

@@ -19,6 +19,8 @@ from nuclear_diffusion.restore import clip as core
 from nuclear_diffusion.restore import methods, run
 from nuclear_diffusion.restore.methods import Paper, Zea, as_dict, as_json, read_settings
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 
 def speckle(frames: int = 5, side: int = 40) -> np.ndarray:
     still = np.clip(np.random.default_rng(0).rayleigh(0.2, (side, side)) + 0.1, 0, 1)

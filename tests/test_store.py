@@ -18,6 +18,8 @@ from nuclear_diffusion.files import alone_in, atomic, beside, filling, locked, r
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.restore.folder import FILES, create_h5, read_report
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
@@ -339,7 +341,6 @@ with locked(Path(sys.argv[1])):
 """
 
 
-@pytest.mark.slow
 def test_two_processes_never_write_one_result(clip, tmp_path, capsys):
     holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "clip"], stdin=-1, stdout=-1)
     assert holder.stdout is not None

@@ -25,6 +25,8 @@ from nuclear_diffusion.restore.methods import Mmse, Nuclear, Rpca
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.restore.stream import stream
 
+pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
+
 SIDE = 32
 PRIOR = Gaussian(20.0, 0.1)
 

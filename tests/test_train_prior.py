@@ -169,7 +169,7 @@ def test_simulated_patients_look_like_the_clips_that_are_given():
     given = np.rint(255 * rng.beta(2, 3, (6, 40, 40))).clip(1, 255).astype(np.uint8)
     given[:, :, :12] = 0  # black does not count
     seen = []
-    patients = simulated_like(given, 2, size=32, workers=2, progress=lambda *counts: seen.append(counts))
+    patients = simulated_like(given, 2, size=32, progress=lambda *counts: seen.append(counts))
     assert seen == [(1, 2), (2, 2)]
 
     truths = [each.truth for each in patients if each.truth is not None]
@@ -453,6 +453,7 @@ def clips(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_no_figures_of_training")
 def test_train_on_a_folder_judges_a_new_prior_against_the_shipped_one(clips, hazy_data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_prior, "JUDGED", 2)
     monkeypatch.setattr(judge, "ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(1))

@@ -12,7 +12,7 @@ PYTHON=${PYTHON:-python3}
 cores=$(nproc)
 if [[ $SMALL == 1 ]]; then
     export NUCLEAR_DIFFUSION_BESIDE_GPU=1 JAX_PLATFORMS=cpu # as if there were one
-    : "${SECONDS_IN_ALL:=1800}" "${SECONDS_TO_EVALUATE:=600}" "${MINUTES:=0.05}" "${WIDTHS:=8}" "${BATCH:=1}"
+    : "${SECONDS_IN_ALL:=1800}" "${SECONDS_TO_EVALUATE:=600}" "${MINUTES:=0.01}" "${WIDTHS:=8}" "${BATCH:=1}"
     : "${PATIENTS:=2}" "${SIZE:=32}" "${SHARES:=0.01}" "${FRAMES:=3}" "${WORKERS:=1}" "${KINDS:=seen}"
 else
     # before the first step: rendering, and what the shipped prior does to the patients that judge; after the last:

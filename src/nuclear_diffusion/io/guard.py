@@ -55,16 +55,22 @@ def _quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     av_level = av.logging.get_level()
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
+        _set_levels(loggers, [logging.CRITICAL + 1] * len(loggers))
         av.logging.set_level(av.logging.PANIC)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        _set_levels(loggers, levels)
         av.logging.set_level(av_level)
+
+
+def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> None:
+    """Each `setLevel` empties what all loggers remember, and six take longer than opening an image: one will do."""
+    if [logger.level for logger in loggers] != levels:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.level = level
+        loggers[-1].setLevel(levels[-1])
 
 
 def memory_limit(max_bytes: int | None) -> int:

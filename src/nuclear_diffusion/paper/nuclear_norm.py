@@ -131,6 +131,7 @@ def _has_more_frames_than_pixels(video: Video) -> bool:
     return video.shape[0] ** 2 > video.size
 
 
+@jax.jit  # one program where a clip's singular values are asked for alone
 def _small_side(tall: Float[Array, "long short"]) -> tuple[Float[Array, " short"], Float[Array, "short short"]]:
     """Singular values (descending) and right singular vectors of a tall matrix, to a few eps of the largest.
 

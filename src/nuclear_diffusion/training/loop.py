@@ -137,7 +137,7 @@ def train(
             validates = ends or run.validates(step)
             if not (validates or step % config.log_every == 0):
                 continue
-            mean_loss = float(jnp.mean(jnp.stack(losses)))
+            mean_loss = float(np.mean(jax.device_get(losses)))
             losses.clear()
             if not math.isfinite(mean_loss):
                 raise run.diverged(step)

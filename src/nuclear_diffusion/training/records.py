@@ -134,7 +134,11 @@ class Run:
         """The prior with the averaged weights, or with a fraction `share` of the way from the start to them."""
         network = state.average
         if share < 1:
-            network = jax.tree.map(lambda a, b: (1 - share) * a + share * b, self.prior.network, network)
+            # by NumPy: JAX would compile programs for each shape
+            between = jax.tree.map(
+                lambda a, b: (1 - share) * np.asarray(a) + share * np.asarray(b), self.prior.network, network
+            )
+            network = jax.device_put(between)
         return dataclasses.replace(self.prior, network=network)
 
     def validates(self, step: int) -> bool:
@@ -324,7 +328,7 @@ def _is_sound(row: dict[str, str]) -> bool:
 
 def finite(tree: Any) -> bool:
     """Whether all numbers of a pytree are finite."""
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+    return all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(tree)))
 
 
 def _board(folder: Path) -> Any | None:
