@@ -26,6 +26,8 @@ def work(task, tell):
     if what == "wait":
         while True:
             time.sleep(0.05)
+    if what == "blocked":
+        return hasattr(signal, "pthread_sigmask") and signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     if what == "threads":
         return os.environ["NPROC"]
     return os.getpid() if what == "pid" else about

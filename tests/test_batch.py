@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import logging
+import multiprocessing
 import os
 import re
 import shutil
@@ -453,6 +454,20 @@ def test_workers_end_with_the_loop_and_share_the_cores():
         os.kill(found[1], 0)
 
 
+@pytest.mark.parametrize("stdin", [False, True])
+def test_a_worker_leaves_the_caller_s_script_and_ctrl_c_alone(stdin, tmp_path):
+    """A script without a guard would start workers again, and one from stdin cannot be read again."""
+    path = [str(Path(module.__file__ or "").parents[up]) for module, up in ((crew, 0), (workers, 2))]
+    code = f"import sys; sys.path[:0] = {path}\nimport crew\nfrom nuclear_diffusion.restore import workers\n"
+    code += "print([one.value for one in workers.spread(['blocked'], crew.start, jobs=1)])"
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    how = {"input": code} if stdin else {}
+    arguments = [sys.executable, "-" if stdin else str(script)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, **how)
+    assert (done.stderr, done.stdout) == ("", f"[{hasattr(signal, 'pthread_sigmask')}]\n")
+
+
 def test_workers_that_cannot_start_say_why():
     with pytest.raises(InputError, match="There is no prior"):
         list(workers.spread(["say 1"], crew.refuse, jobs=1))
@@ -471,6 +486,16 @@ def test_a_dead_worker_names_its_clip(flags, jobs, folder, out, monkeypatch, cap
     assert main(command(folder, out, *flags)) == 2
     assert "a2.npz: its worker process crashed (SIGSEGV)." in capsys.readouterr().err
     assert [row["state"].split(":")[0] for row in table(out)] == ["done", "failed", "done", "done"]
+
+
+def test_a_pool_s_process_dehazes_clips_itself_as_it_may_start_no_other(folder, out, separations, monkeypatch, capsys):
+    monkeypatch.setattr(batch, "spread", workers.spread)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # pyright: ignore
+    assert main(command(folder, out)) == 0
+    assert separations.seen == ["a1", "a2", "a10", "b"]
+    capsys.readouterr()
+    assert main(command(folder, out, "--jobs", "2")) == 2
+    assert capsys.readouterr().err == "error: This process may not start worker processes: leave out --jobs.\n"
 
 
 # signals

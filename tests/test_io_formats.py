@@ -14,6 +14,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pydicom
+import pydicom.data
 import pytest
 import scipy.io
 import SimpleITK as sitk
@@ -276,6 +277,11 @@ def test_dicom_rescale_then_window(tmp_path, dtype, factor, tags):
     if factor == 16:  # rescaled to -10 .. 2030; the window spans 2040 from 1010 - 1020
         tags = {**tags, "WindowCenter": 1010.5, "WindowWidth": 2041}
     check(write_dicom(tmp_path / "clip.dcm", CLIP.astype(dtype) * factor, **tags))
+
+
+def test_dicom_with_the_start_of_a_tiff_in_its_preamble():
+    frames = read_video(Path(str(pydicom.data.get_testdata_file("examples_rgb_color.dcm")))).frames
+    assert frames.shape == (1, 240, 320)
 
 
 def test_dicom_signed_values_that_are_never_negative(tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import multiprocessing
 import os
 import shlex
 import sys
@@ -143,7 +144,8 @@ class Dehaze(Long, Generic[M]):
         items = shard.of(everything)
         task = Task(self.output, self.method, reading, sector, outputs, self.overwrite)
         one = len(everything) == 1 and self.jobs is None
-        jobs = None if one else self.jobs or 1
+        here = one or (self.jobs is None and multiprocessing.current_process().daemon)
+        jobs = None if here else self.jobs or 1
         recorded = len(everything) > 1 and not self.flat
         unfinished, ended = 0, dict[str, Record]()
         try:

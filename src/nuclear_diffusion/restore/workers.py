@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from nuclear_diffusion import signals
@@ -50,13 +51,15 @@ def spread(
 
     Raises `InputError` if `start` does, or a worker dies in it.
     """
+    if multiprocessing.current_process().daemon:
+        raise InputError("This process may not start worker processes: leave out --jobs.")
     waiting = deque(enumerate(tasks))
     crew: list[_Worker] = []
     try:
         while waiting or any(worker.task is not None for worker in crew):
             busy = sum(worker.task is not None for worker in crew)
             while len(crew) < min(jobs, busy + len(waiting)):
-                crew.append(_Worker(start, threads=max(1, _cores() // jobs)))
+                crew.append(_Worker(start, jobs))
             for worker in crew:
                 if worker.task is not None and time.monotonic() - worker.heard > STUCK:
                     worker.stuck()
@@ -98,7 +101,7 @@ def spread(
 class _Worker:
     """The parent's side of a worker."""
 
-    def __init__(self, start: Callable[[], Work], threads: int):
+    def __init__(self, start: Callable[[], Work], jobs: int):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_main, args=(theirs, start))
@@ -107,7 +110,8 @@ class _Worker:
         self.ready = False
         self.heard = time.monotonic()
         self.why = ""  # it was killed here
-        with _for_child(threads):
+        self.others = jobs > 1
+        with _for_child(threads=max(1, _cores() // jobs)):
             self.process.start()
         theirs.close()
 
@@ -134,7 +138,7 @@ class _Worker:
             return self.why
         code = self.process.exitcode or 0
         if code == -getattr(signal, "SIGKILL", 0):
-            return "was killed, probably for lack of memory: use fewer --jobs"
+            return "was killed, probably for lack of memory" + (": use fewer --jobs" if self.others else "")
         if code in (-signal.SIGTERM, 128 + signal.SIGTERM):
             return "was ended by SIGTERM"
         return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
@@ -142,15 +146,23 @@ class _Worker:
 
 @contextlib.contextmanager
 def _for_child(threads: int) -> Iterator[None]:
-    """What a process started in the block inherits: its share of the cores, and to leave Ctrl-C to its parent."""
+    """What a process started in the block inherits: its share of the cores, and to leave Ctrl-C to its parent.
+
+    Nor does it run the caller's script again, of which it needs nothing: one without a guard would start workers, too.
+    """
     missing = [name for name in THREADS if name not in os.environ]
-    mask = getattr(signal, "pthread_sigmask", None)
+    mask, script = getattr(signal, "pthread_sigmask", None), sys.modules["__main__"]
     if mask:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # which would end the block of SIGINT
         mask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        sys.modules["__main__"] = ModuleType("__main__")
         os.environ.update(dict.fromkeys(missing, str(threads)))
         yield
     finally:
+        sys.modules["__main__"] = script
         for name in missing:
             del os.environ[name]
         if mask:

@@ -28,8 +28,8 @@ _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60
 
 
 def begins(start: bytes) -> bool:
-    """Whether a file begins as TIFF or BigTIFF, of either byte order."""
-    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    """Whether a file begins as TIFF or BigTIFF, of either byte order; DICOM may, too, in its preamble."""
+    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and start[128:132] != b"DICM"
 
 
 def open_tiff(path: Path, reading: Reading) -> Stored:
