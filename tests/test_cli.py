@@ -190,6 +190,11 @@ def test_other_commands_check_their_settings_too(command, out, capsys):
     assert not out.exists()
 
 
+def test_a_script_for_completion_is_no_failure(capsys):
+    assert main(["--tyro-print-completion", "bash"]) == 0
+    assert "complete" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -204,7 +209,7 @@ def test_other_commands_check_their_settings_too(command, out, capsys):
         ("dehaze x -o y --strenght=1", "has no option --strenght; did you mean --strength?"),
         ("dehaze x -o y --steps many", "--steps is not a setting of method nuclear"),
         ("dehaze x -o y --fps abc", "--fps RATE must be a number, got abc."),
-        ("dehaze x -o y --db 1 x", "--db LOW HIGH must be numbers, got 1 x."),
+        ("dehaze x -o y --db 1 x", "--db LOW HIGH must be two numbers, got 1 x."),
         ("dehaze x -o y --method nuclr", "got nuclr; did you mean nuclear?"),
         ("tune x -o y --method magic", "--method must be one of nuclear, paper, zea, mmse, aware, rpca, got magic."),
         ("simulate y --frames 3.5", "--frames INT must be a whole number, got 3.5."),

@@ -8,6 +8,7 @@ import nrrd
 import numpy as np
 import pytest
 import scipy.io
+import zarr
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
@@ -176,6 +177,7 @@ def _nifti(path, frames):
     [
         ("case_a.nii.gz", _nifti),
         ("case_a.mat", lambda path, frames: scipy.io.savemat(path, {"frames": np.moveaxis(frames, 0, -1)})),
+        ("case_a.zarr", lambda path, frames: zarr.create_array(str(path), data=frames)),
         ("case_a.nrrd", lambda path, frames: nrrd.write(str(path), frames, index_order="C")),
     ],
 )

@@ -549,7 +549,7 @@ def _run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()  # so that a reader that is gone is noticed here
         return code
     except SystemExit as stop:  # help, or arguments that tyro cannot parse
-        return stop.code if isinstance(stop.code, int) else FAILED
+        return stop.code if isinstance(stop.code, int) else FAILED if stop.code else 0
     except KeyboardInterrupt as stop:
         return _end(say, str(stop) or ("" if isinstance(command, Long) else "Interrupted."))
     except BrokenPipeError:

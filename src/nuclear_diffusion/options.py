@@ -60,8 +60,8 @@ def _sentence(box: str, arguments: Sequence[str], prog: str) -> str:
             return wrong[1]
         usage = parts[1].splitlines()[1].strip()
         number = "whole number" if "int()" in first or "INT" in usage else "number"
-        many = "..." in usage or usage.count(" ") > 1
-        return f"{usage} must be {f'{number}s' if many else f'a {number}'}, got {' '.join(quoted(wrong[1]))}."
+        many = f"two {number}s" if usage.count(" ") == 2 else f"{number}s" if "..." in usage else f"a {number}"
+        return f"{usage} must be {many}, got {' '.join(quoted(wrong[1]))}."
     if wrong := re.match(r"invalid choice '(.*)' for argument '(\S+)'. Expected one of \((.*)\)", first):
         choices = quoted(wrong[3])
         return f"{wrong[2]} must be one of {', '.join(choices)}, got {wrong[1]}{did_you_mean(wrong[1], choices)}"

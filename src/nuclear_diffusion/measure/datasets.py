@@ -23,6 +23,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, read_frames, read_video
 from nuclear_diffusion.io.find import find_clips, name_of, patient_of
 from nuclear_diffusion.io.formats import may_be_clip
+from nuclear_diffusion.io.formats.zarrs import is_store
 from nuclear_diffusion.simulation import SimulatedClip
 from nuclear_diffusion.simulation.dataset import SEPTUM, VENTRICLE
 from nuclear_diffusion.text import MAX_BYTES, read_json, read_lines, require_file
@@ -283,6 +284,8 @@ def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] =
     for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
         hidden = path.name[0] == "." or (path.parent != folder and path.parent.name[0] == ".")
         if hidden or path.suffix.lower() not in suffixes or path.is_dir() or path.parent.resolve() in but:
+            continue
+        if path.parent != folder and is_store(path.parent):
             continue
         match = _NUMBERED.fullmatch(path.stem)
         if match is None:

@@ -130,7 +130,7 @@ def _typed(source: Source) -> str:
             source.parent
         )
     name = source.name if source.name not in ("", "..") else source.resolve().name
-    if not _is_folder(source):
+    if not _is_folder(source) or name.lower().endswith(".zarr"):
         if name.lower().endswith((".nii.gz", ".zarr.zip")):
             return name[:-7] if name.lower().endswith(".nii.gz") else name[:-9]
         if re.fullmatch(r"\.[a-z][a-z0-9]{1,5}|\.3gp|\.3g2", Path(name).suffix.lower()):
