@@ -462,9 +462,8 @@ def test_a_worker_leaves_the_caller_s_script_and_ctrl_c_alone(stdin, tmp_path):
     code += "print([one.value for one in workers.spread(['blocked'], crew.start, jobs=1)])"
     script = tmp_path / "script.py"
     script.write_text(code)
-    how = {"input": code} if stdin else {}
     arguments = [sys.executable, "-" if stdin else str(script)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, **how)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, input=code if stdin else None)
     assert (done.stderr, done.stdout) == ("", f"[{hasattr(signal, 'pthread_sigmask')}]\n")
 
 
