@@ -22,7 +22,7 @@ class Films {
     this.of("forth").onclick = () => { this.leader.play(false); this.leader.step(1); };
     this.of("frame").oninput = () => { this.leader.play(false); this.leader.seek(Number(this.of("frame").value)); };
     this.of("strength").oninput = () => this.setStrength(Number(this.of("strength").value));
-    this.of("wipe").oninput = () => { this.leader.wipe = Number(this.of("wipe").value); this.leader.draw(); };
+    this.of("wipe").oninput = () => this._share({ ...this.shared, wipe: Number(this.of("wipe").value) });
     this.of("speed").onchange = () => { this.leader.speed = Number(this.of("speed").value); };
     root.addEventListener("keydown", (event) => onKey(this.leader, event));
     window.addEventListener("resize", () => this._arrange());
@@ -73,7 +73,8 @@ class Films {
     }
     this.leader.addEventListener("frame", () => this._follow());
     this.leader.addEventListener("state", () => this._follow());
-    Object.assign(this.leader, { view, wipe, speed });
+    Object.assign(this.leader, { view, speed });
+    this._share({ zoom: 1, pan: [0, 0], wipe });
     this._arrange();
     this.of("frame").max = films[0].frames - 1;
     this.of("caption").textContent = caption;
@@ -127,13 +128,18 @@ class Films {
     for (const button of this.of("patients").children) button.setAttribute("aria-pressed", Number(button.value) === this.chosen);
   }
 
-  /** Zoom, pan and wipe line of all are those of the panel that was touched. */
+  /** Zoom, pan and wipe line of all are those of the panel that was touched, which differ from what all had. */
   _join({ zoom, pan, wipe }) {
-    this.of("wipe").value = wipe;
-    for (const player of this.players)
-      if (player.zoom !== zoom || player.pan !== pan || player.wipe !== wipe) {
-        Object.assign(player, { zoom, pan, wipe });
-        player.draw();
-      }
+    const { shared } = this;
+    if (zoom !== shared.zoom || pan !== shared.pan || wipe !== shared.wipe) this._share({ zoom, pan, wipe });
+  }
+
+  _share(shared) {
+    this.shared = shared;
+    this.of("wipe").value = shared.wipe;
+    for (const player of this.players) {
+      Object.assign(player, shared);
+      player.draw();
+    }
   }
 }
