@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import stat
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Format(NamedTuple):
 
 
 def _open_zip(path: Path, reading: Reading) -> Stored:
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is a ZIP file (NPZ or zarr) that is damaged or cut short: save it again.")
     return (zarrs.open_zarr if zarrs.zipped(path) else arrays.open_npz)(path, reading)
 
 
@@ -42,7 +45,7 @@ FORMATS = (
     Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
     Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
     Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
-    Format("a NumPy archive", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
+    Format("a ZIP file (NPZ or zarr)", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
     Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
     Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
     Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
