@@ -318,6 +318,35 @@ def test_chunks_that_hdf5_lacks_are_said(tmp_path):
     np.testing.assert_allclose(found.frames[5:], 3 / 255, rtol=1e-6)
 
 
+@pytest.mark.parametrize("how", [{"compression": "zlib"}, {"rowsperstrip": 4}, {}])
+def test_parts_that_a_tiff_lacks_are_said(tmp_path, how):
+    """As a sparse file leaves them out; without them nothing of a plain frame is there."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for frame in CLIP:
+            writer.write(frame, photometric="minisblack", metadata=None, contiguous=False, **how)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        for name in ("StripOffsets", "StripByteCounts"):
+            tag = file.pages[2].tags[name]  # pyright: ignore[reportAttributeAccessIssue]
+            tag.overwrite([0, *tag.value[1:]])
+        count = len(CLIP) * len(tag.value)
+    if not how:
+        with pytest.raises(InputError, match="lacks the pixels of a frame"):
+            read_video(tmp_path / "a.tif")
+        return
+    found = read_video(tmp_path / "a.tif")
+    assert found.notes == (f"1 of its {count} strips or tiles are empty; they are taken as 0.",)
+    assert not found.frames[2, :4].any()
+
+
+def test_a_tiff_of_jpeg_that_was_cut_is_refused(tmp_path):
+    """libjpeg makes the rest grey without an error."""
+    tifffile.imwrite(tmp_path / "a.tif", smooth_clip(), photometric="minisblack", compression="jpeg", metadata=None)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[:-30])
+    with pytest.raises(InputError, match="cut short"):
+        read_video(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.95])
 @pytest.mark.parametrize("name", ["a.zarr.zip", "a.npz"])
 def test_a_zip_file_that_was_cut_is_called_one(tmp_path, name, share):
