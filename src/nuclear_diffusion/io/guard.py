@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,8 @@ def check_file(path: Path) -> None:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path} is neither a file nor a folder: give a video file or a folder of images.")
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the path.") from error
+        link = f", a link to {os.readlink(path)}," if path.is_symlink() else ""
+        raise InputError(f"{path}{link} does not exist: check the path.") from error
     except OSError as error:  # a link to itself, a name that is too long
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path} cannot be opened ({reason}): check the path.") from error

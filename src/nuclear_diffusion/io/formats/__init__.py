@@ -4,7 +4,6 @@ import gzip
 import os
 import re
 import stat
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,8 +35,6 @@ class Format(NamedTuple):
 
 
 def _open_zip(path: Path, reading: Reading) -> Stored:
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path} is a ZIP file (NPZ or zarr) that is damaged or cut short: save it again.")
     return (zarrs.open_zarr if zarrs.zipped(path) else arrays.open_npz)(path, reading)
 
 
@@ -45,7 +42,7 @@ FORMATS = (
     Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
     Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
     Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
-    Format("a ZIP file (NPZ or zarr)", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
+    Format("a ZIP file (NPZ or zarr)", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz", ".zarr.zip")),
     Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
     Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
     Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
@@ -92,6 +89,8 @@ def open_stored(source: Source, reading: Reading) -> Stored:
         with door(source, "a folder" if opened is _only_clip else "zarr"):
             return opened(source, reading)
     check_file(source)
+    if source.stat().st_size == 0:
+        raise InputError(f"{source} is empty, of 0 bytes: export it again.")
     found = format_of(source)
     if found is None:
         raise InputError(f"{source} is of no known kind: give {KNOWN}.")
@@ -113,8 +112,7 @@ def format_of(path: Path) -> Format | None:
             inner = b""
         if itk.begins_nifti(inner):
             return next(known for known in FORMATS if known.kind == "NIfTI")
-    suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
-    named = next((known for known in FORMATS if suffix in known.suffixes), None)
+    named = next((known for known in FORMATS if path.name.lower().endswith(known.suffixes)), None)
     if named is None and start and movie.probes(path):
         return FORMATS[-1]
     return named
