@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import av.logging
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, unreadable
 from nuclear_diffusion.memory import total_memory
 
 T = TypeVar("T")
@@ -26,14 +26,11 @@ def door(path: Path, kind: str) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be opened (permission denied): change its permissions.") from error
     except MemoryError as error:
         raise InputError(f"{path} needs more memory than there is: read a shorter clip.") from error
     except Exception as error:  # decoders raise anything on damaged files
-        raise InputError(
-            f"{path} cannot be read as {kind}, it is damaged, cut short or of another type: export it again."
-        ) from error
+        sentence = f"{path} cannot be read as {kind}, it is damaged, cut short or of another type: export it again."
+        raise unreadable(path, error, sentence) from error
 
 
 def guarded(path: Path, kind: str, items: Callable[[], Iterator[T]]) -> Iterator[T]:

@@ -19,7 +19,7 @@ from numpy import ndarray
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, unreadable
 from nuclear_diffusion.io import Clip, read_frames, read_video
 from nuclear_diffusion.io.find import find_clips, name_of, patient_of
 from nuclear_diffusion.io.formats import may_be_clip
@@ -226,7 +226,8 @@ def _read_png_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
                 size = image.height, image.width
                 values = np.asarray(image.convert("L")) if size == tuple(shape) else None
     except Exception as error:  # Pillow raises anything on damaged files
-        raise InputError(f"{path} cannot be read as a PNG image: it is damaged; export it again.") from error
+        sentence = f"{path} cannot be read as a PNG image: it is damaged; export it again."
+        raise unreadable(path, error, sentence) from error
     if values is None:
         raise InputError(f"{path} is {_size(size)} pixels, its frame {_size(shape)}: draw it on the frame itself.")
     annotation = Annotation(values == SEPTUM, values == VENTRICLE)
