@@ -265,6 +265,18 @@ def test_two_files_of_one_clip_are_named(tmp_path):
 ABOUT = {"frames": "a"}
 
 
+@pytest.mark.parametrize(
+    "command", ["train DIR -o OUT", "render DIR/loop --strength 1", "evaluate DIR -o OUT --masks DIR/loop"]
+)
+def test_links_that_lead_to_themselves_are_one_sentence(command, tmp_path, capsys):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "loop").symlink_to("loop")
+    (folder / "loop.npz").symlink_to("loop.npz")
+    assert main(command.replace("DIR", str(folder)).replace("OUT", str(tmp_path / "out")).split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_changed_score_is_not_believed(tmp_path):
     store, value = Store(tmp_path), {"gcnr": 0.5, "ks": [math.nan, math.inf]}
     assert json.dumps(store.once("x", ABOUT, lambda: value)) == json.dumps(value)

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from natsort import natsorted, ns
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import followed
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats import arrays, dicom, hdf5, images, itk, matlab, movie, tiff, zarrs
 from nuclear_diffusion.io.guard import check_file, door, guarded, head
@@ -130,7 +131,7 @@ def _typed(source: Source) -> str:
         return re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", source.name).replace("*", "").strip("-_. ") or name_of(
             source.parent
         )
-    name = source.name if source.name not in ("", "..") else source.resolve().name
+    name = source.name if source.name not in ("", "..") else followed(source).name
     if not _is_folder(source) or name.lower().endswith(".zarr"):
         if name.lower().endswith((".nii.gz", ".zarr.zip")):
             return name[:-7] if name.lower().endswith(".nii.gz") else name[:-9]
