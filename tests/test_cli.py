@@ -238,6 +238,12 @@ def test_what_cannot_be_parsed_is_one_sentence(command, words, columns, encoding
     assert_refused(capsys, main(command.split()), words)
 
 
+@pytest.mark.parametrize("arguments", [["", "-o", "y"], ["x", "-o", ""], ["x", "", "-o", "y"]])
+def test_an_empty_argument_is_not_this_folder(arguments, capsys):
+    """As from a shell's variable that is not set."""
+    assert_refused(capsys, main(["dehaze", *arguments]), "An argument is empty")
+
+
 def test_help_after_an_option_without_its_value_is_help(capsys):
     assert main(["dehaze", "x", "--jobs", "--help"]) == 0
     assert "--strength" in capsys.readouterr().out

@@ -54,6 +54,8 @@ def parse(kind: Any, arguments: Sequence[str], prog: str, **how: Any) -> Any:
     box = io.StringIO()
     call = functools.partial(tyro.cli, kind, prog=prog, config=(FlagCreatePairsOff, OmitArgPrefixes), **how)
     _check_completion(arguments)
+    for before, word in itertools.pairwise(["", *arguments]):
+        require(word != "" or before.startswith("--"), "An argument is empty: give a path in its place.")
     _check_switches(kind, arguments)
     try:
         with contextlib.redirect_stderr(box):

@@ -14,8 +14,9 @@ from skimage.draw import polygon2mask
 from skimage.measure import label
 from skimage.transform import downscale_local_mean
 
-from nuclear_diffusion.errors import InputError, require, unreadable
+from nuclear_diffusion.errors import require, unreadable
 from nuclear_diffusion.io.regions import Regions
+from nuclear_diffusion.text import require_file
 from nuclear_diffusion.types import Mask
 
 # All for a working size of at most 320 pixels per side, where burned-in strokes are one or two pixels wide.
@@ -100,11 +101,10 @@ def read_sector(path: Path) -> Mask:
 
     Raises `InputError` if the file is not an image, or black.
     """
+    require_file(path, "a picture of a sector")
     try:
         with Image.open(path) as image:
             picture = np.asarray(image if image.mode.startswith("I") else image.convert("L"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the path.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         sentence = f"{path} cannot be read as an image: give a PNG that is white in the sector."
         raise unreadable(path, error, sentence) from error
