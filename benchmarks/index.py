@@ -42,9 +42,7 @@ def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
             f"[{record.table}](results/{record.table}.md)",
             record.shows,
             f"`{record.command}`",
-            record.hashes() or "none",
             record.date,
-            record.machine,
         ]
         for record in found
     ]
@@ -54,14 +52,12 @@ def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
     )
     return f"""# Benchmarks
 
-Every table of the documents is made by one command, from the root of the repository; `python -m benchmarks COMMAND
---help` lists its options. A command writes its table, the numbers behind it and a record of how they were made to
-`benchmarks/results`, and updates this page. Interrupted runs resume.
+Each table is made by one command from the root of the repository; `python -m benchmarks COMMAND --help` lists its
+options. A command writes its table, the numbers behind it and a record of how they were made to `benchmarks/results`,
+and updates this page. Interrupted runs resume. Tables on development patients are for choosing, tables on test patients
+for reporting.
 
-Only tables of the shipped priors are kept. Tables on development patients are for choosing between variants, tables on
-test patients for reporting.
-
-{markdown(["Table", "Shows", "Command", "Prior", "Date", "Machine"], rows)}
+{markdown(["Table", "Shows", "Command", "Date"], rows)}
 Not measured with these priors yet:
 
 {others}
