@@ -37,7 +37,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io import Clip, Fit, find_sector
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.statistics import differences, patient_mean, tidy
-from nuclear_diffusion.measure.tables import Table, difference_table, number
+from nuclear_diffusion.measure.tables import Table, difference_table, heading, number
 from nuclear_diffusion.priors.protocol import HazeAware, knows_haze
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.render import STRENGTH, render
@@ -213,11 +213,11 @@ def part(scores: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[
         }
     )
     changes = differences(frame, columns, [(variant, DEFAULT) for variant in scores if variant != DEFAULT])
-    table = difference_table(changes, wide=True)
-    found = {row[0]: row[1:] for row in table.rows}
-    rows = []
+    headings, rows = difference_table(changes, wide=True)
+    found = {row[0]: dict(zip(headings, row, strict=True)) for row in rows}
+    table = []
     for variant in scores:
-        means = (number(patient_mean(frame, variant, name).mean, name) for name in columns)
-        cells = found.get(f"{variant} − {DEFAULT}", [""] * len(columns))
-        rows.append([variant, *(f"{mean}; {cell}".rstrip("; ") for mean, cell in zip(means, cells, strict=True))])
-    return Table(table.headings, rows).markdown() + "\n"
+        means = {heading(name): number(patient_mean(frame, variant, name).mean, name) for name in columns}
+        of_variant = found.get(f"{variant} − {DEFAULT}", {})
+        table.append([variant, *("; ".join(filter(None, (means[name], of_variant.get(name)))) for name in means)])
+    return Table(["", *map(heading, columns)], table).markdown() + "\n"
