@@ -46,10 +46,8 @@ def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
         ]
         for record in found
     ]
-    missing = [table for table in tables if table.command not in {record.command.split()[3] for record in found}]
-    others = markdown(
-        ["Command", "Shows"], [[f"`python -m benchmarks {each.command}`", each.shows] for each in missing]
-    )
+    known = {record.command.split()[3] for record in found}
+    others = ", ".join(f"`{table.command}`" for table in tables if table.command not in known)
     return f"""# Benchmarks
 
 Each table is made by one command from the root of the repository; `python -m benchmarks COMMAND --help` lists its
@@ -58,8 +56,7 @@ and updates this page. Interrupted runs resume. Tables on development patients a
 for reporting.
 
 {markdown(["Table", "Shows", "Command", "Date"], rows)}
-Not measured with these priors yet:
+Commands without a committed table: {others} (see `--help`).
 
-{others}
 This page is written by `python -m benchmarks index`.
 """

@@ -170,7 +170,7 @@ class Methods:
 
 {group_table(groups, COMPARED, before=NAMES["hazy"], after=ours).markdown()}
 """
-        chosen = "".join(f"- {NAMES[name]}: {_in_words(method)}\n" for name, method in methods.items())
+        chosen = "; ".join(f"{NAMES[name]} {_in_words(method)}" for name, method in methods.items())
         priors = {
             name if name in SHIPPED or name != self.blind else "blind": prior_named(name).sha256
             for name in _prior_names(methods)
@@ -190,9 +190,8 @@ Paired differences; * if the 95 % interval excludes 0:
 
 {difference_table(compared, wide=True).markdown()}
 {by_group if groups else ""}
-Settings and priors:
-
-{chosen}"""
+Settings: {chosen}.
+"""
         save(self.output, record, page)
 
 
@@ -258,7 +257,7 @@ def _in_words(method: Method) -> str:
     """A method's settings, and the hash of its prior."""
     settings = as_dict(method)
     name = settings.pop("prior", None)
-    prior = "" if name is None else f"; prior `{prior_named(name).sha256[:16]}`"
+    prior = "" if name is None else f" with prior `{prior_named(name).sha256[:16]}`"
     return f"`{json.dumps(settings)}`{prior}"
 
 
