@@ -310,7 +310,7 @@ class Unpickled:
         return (exec, ("raise SystemExit('unpickled')",))
 
 
-UNREADABLE = "cannot be read|not a whole|no plain NumPy array|without pixel"
+UNREADABLE = "cannot be read|not a complete|no plain NumPy array|without pixel"
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
