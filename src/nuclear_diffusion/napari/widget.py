@@ -1,4 +1,4 @@
-"""The dock widget: choose a clip and a method, dehaze in a worker thread, turn the strength, score drawn shapes."""
+"""The dock widget: choose a clip and a method, dehaze in a worker thread, change the strength, score drawn shapes."""
 
 import threading
 from typing import Any
