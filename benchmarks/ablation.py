@@ -34,13 +34,14 @@ from benchmarks.patients import (
 from benchmarks.record import RESULTS, record_of, save, save_numbers
 from benchmarks.variants import DEFAULT, TABLES
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io import Clip, Fit, find_sector
+from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.statistics import differences, patient_mean, tidy
 from nuclear_diffusion.measure.tables import Table, difference_table, heading, number
 from nuclear_diffusion.priors.protocol import HazeAware, knows_haze
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.render import STRENGTH, render
+from nuclear_diffusion.sector import Fit, find_sector
 
 COLUMNS = ("gcnr", "ks_a", "ks_truth", "psnr", "flicker_b", "flicker_a", "flicker_still", "bright_lost", "clean_lost")
 """Scores of every patient at the default strength."""

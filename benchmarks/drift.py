@@ -18,11 +18,11 @@ from benchmarks.finished import completed
 from benchmarks.patients import ABOUT, gains, prior_named
 from benchmarks.record import RESULTS, record_of, save
 from benchmarks.variants import DEFAULT
-from nuclear_diffusion.io import Fit, find_sector
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, estimate
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.sector import Fit, find_sector
 from nuclear_diffusion.simulation import patient_seed, simulate
 
 FIRST = 600_000

@@ -19,7 +19,7 @@ from numpy import ndarray
 from nuclear_diffusion.app.export import sector_name
 from nuclear_diffusion.app.regions import Polygon, inside
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io import Clip, Reading, find_sector, read_video
+from nuclear_diffusion.io import Clip, Reading, read_video
 from nuclear_diffusion.io.clip import usable_rate
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.priors.checkpoint import SHIPPED
@@ -31,6 +31,7 @@ from nuclear_diffusion.restore.frames import blocks_of, survey
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
 from nuclear_diffusion.restore.render import WIDTH, render
 from nuclear_diffusion.restore.run import LoadedPrior, prior_of
+from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask, Progress
 from nuclear_diffusion.view.film import Film, film_of
 
