@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import functools
 import io
 import json
@@ -90,6 +91,7 @@ def separations(monkeypatch):
     separate = Separations()
     monkeypatch.setattr(batch, "dehaze_file", separate)
     monkeypatch.setattr(batch, "spread", crew.spread_here)
+    monkeypatch.setattr(batch, "open_stored", lambda *_: None)
     return separate
 
 
@@ -387,6 +389,24 @@ def test_a_log_gets_a_line_soon_and_then_now_and_then_even_if_nothing_is_reporte
     assert 3 <= len(lines) <= 1 + seconds / 0.2
 
 
+@pytest.mark.parametrize("clip", ["empty", "missing.npz", "cut.npz"])
+def test_a_clip_that_cannot_be_opened_is_refused_before_all_else(clip, tmp_path, out, monkeypatch, capsys):
+    """However long imports took, and without waiting for the prior."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut.npz").write_bytes(b"PK\3\4")
+    monkeypatch.setattr(reporting.Reporter, "__init__", functools.partialmethod(_late, reporting.Reporter.__init__))
+    monkeypatch.setattr(batch, "prior_of", None)
+    assert main(["dehaze", str(tmp_path / clip), "-o", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / clip} ")
+    assert said.count("\n") == 1
+
+
+def _late(self, begin, **how):
+    begin(self, **how)
+    self._due = time.monotonic() - 60
+
+
 def test_tasks_within_a_task_speak_alone_and_whole_lines(monkeypatch):
     class Log(io.StringIO):
         """Gives way to other threads after every write."""
@@ -470,6 +490,40 @@ def test_a_worker_leaves_the_caller_s_script_and_ctrl_c_alone(stdin, tmp_path):
 def test_workers_that_cannot_start_say_why():
     with pytest.raises(InputError, match="There is no prior"):
         list(workers.spread(["say 1"], crew.refuse, jobs=1))
+
+
+@pytest.mark.parametrize("lack", ["die", "refuse", "fail", "hang"])
+def test_a_worker_that_fails_to_start_is_tried_again(lack, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "LOADING", 8.0 if lack == "hang" else 600.0)
+    start = functools.partial(crew.start_as, ["start", lack, "start"], tmp_path)
+    found = {one.task: one for one in workers.spread(["die", "say 1", "say 2"], start, jobs=1)}
+    assert {task: one.value for task, one in found.items()} == {0: None, 1: ["1"], 2: ["2"]}
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(("lack", "why"), [("die", "it was killed"), ("refuse", "no prior"), ("fail", "Stale")])
+def test_workers_that_start_no_more_are_one_sentence_and_what_is_done_counts(lack, why, tmp_path):
+    start = functools.partial(crew.start_as, ["start", lack], tmp_path)
+    ended = workers.spread(["say 1", "die", "say 2", "say 3"], start, jobs=1)
+    assert [one.value for one in (next(ended), next(ended))] == [["1"], None]
+    with pytest.raises(InputError, match=f"could not start again: .*{why}.*; 2 of 4 clips are left for the next run"):
+        next(ended)
+    assert len(list(tmp_path.iterdir())) == 1 + workers.STARTS
+
+
+def test_one_worker_does_all_where_no_other_starts(tmp_path):
+    start = functools.partial(crew.start_as, ["start", "die"], tmp_path)
+    found = {one.task: one.value for one in workers.spread([f"say {n}" for n in range(9)], start, jobs=2)}
+    assert found == {n: [str(n)] for n in range(9)}
+
+
+def test_a_system_without_processes_to_give_is_one_sentence(monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(workers, "_Worker", refuse)
+    with pytest.raises(InputError, match=r"the system refuses it \(resource temporarily unavailable\)"):
+        list(workers.spread(["say 1"], crew.start, jobs=2))
 
 
 @pytest.mark.parametrize(("flags", "jobs"), [([], 1), (["--jobs", "2"], 2)])

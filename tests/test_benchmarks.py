@@ -77,6 +77,23 @@ def test_what_the_user_gave_wrongly_is_one_sentence(capsys, tmp_path):
     assert capsys.readouterr().err == "Error: Name at least one file of paired clips.\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("", "Name a command: choose one of unseen"),
+        ("pairs", "pairs is no command: choose one of"),
+        ("paired --outptu x", "python -m benchmarks paired has no option --outptu; did you mean --output?"),
+        ("gradient --repeats a", "--repeats INT must be a whole number, got a."),
+    ],
+)
+def test_what_cannot_be_parsed_is_one_sentence(command, words, capsys):
+    assert main(command.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert words in said
+    assert said.count("\n") == 1
+
+
 def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, monkeypatch):
     asked = []
 

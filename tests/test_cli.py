@@ -216,6 +216,16 @@ def test_a_script_for_completion_is_no_failure(capsys):
         (f"simulate y {'long/' * 30}path", f"cannot use '{'long/' * 30}path': remove it."),
         ("train x -o y --widths 8 x", "--widths INT... must be whole numbers, got 8 x."),
         ("train x -o y --no-haze", "has no option --no-haze: see nuclear-diffusion train --help."),
+        ("dehaze x -o y --jobs a'b", "--jobs N must be a whole number, got a'b."),
+        ("dehaze x -o y --jobs=a'b --fps 3", "--jobs N must be a whole number, got a'b."),
+        ("train x -o y --widths a'b 8 --seed 2", "--widths INT... must be whole numbers, got a'b 8."),
+        ("dehaze x -o y --fps=", "--fps RATE must be a number, got nothing."),
+        ("dehaze x -o y --method=", "got nothing."),
+        ("dehaze --overwrite=no x -o y", "--overwrite takes no value: remove =no."),
+        ("dehaze x --flat=yes -o y", "--flat takes no value: remove =yes."),
+        ("--tyro-print-completion foo", "--tyro-print-completion must be followed by bash, zsh, tcsh, fish."),
+        ("dehaze --tyro-print-completion", "--tyro-print-completion must be followed by bash"),
+        ("--tyro-write-completion bash", "must be followed by bash, zsh, tcsh, fish and a file."),
         ("train x -o y --shown 0.5", "no option --shown"),
         ("train x -o y --full-from 0.5", "no option --full-from"),
     ],
@@ -226,6 +236,11 @@ def test_what_cannot_be_parsed_is_one_sentence(command, words, columns, encoding
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
     assert_refused(capsys, main(command.split()), words)
+
+
+def test_help_after_an_option_without_its_value_is_help(capsys):
+    assert main(["dehaze", "x", "--jobs", "--help"]) == 0
+    assert "--strength" in capsys.readouterr().out
 
 
 def test_a_box_of_a_kind_not_known_here_is_one_sentence_too():

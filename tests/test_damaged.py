@@ -1,10 +1,13 @@
 """Damaged or hostile priors, masks, data sets, stored results and training runs: one sentence, or made again."""
 
+import errno
 import json
 import math
 import os
 import shutil
+from pathlib import Path
 
+import av.error
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -16,12 +19,13 @@ from benchmarks.fuzzing.seeds import bombs
 from networks import random_prior
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import write_video
+from nuclear_diffusion.io import guard, write_video
 from nuclear_diffusion.measure.datasets import find_dataset, read_mask
 from nuclear_diffusion.measure.store import Store
 from nuclear_diffusion.measure.tables import write_csv
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash, read_safetensors, save_prior
 from nuclear_diffusion.priors.unet import UNetConfig
+from nuclear_diffusion.restore.folder import FILES, is_whole, read_report
 from nuclear_diffusion.training import loop
 from nuclear_diffusion.training.clips import read_frames
 from nuclear_diffusion.training.config import TrainConfig
@@ -107,6 +111,41 @@ def test_implausible_metadata_of_a_prior_are_refused(name, value, prior):
         load_prior(prior)
     assert str(prior) in str(caught.value) or "sigma" in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("told", [OSError, lambda code, words: OSError(f"Can't read (errno = {code}, ...)")])
+def test_a_lost_disk_or_network_is_not_called_a_damaged_file(code, told, tmp_path):
+    """Nobody exports an archive again because its server was down for a minute."""
+    error = told(code, os.strerror(code))
+    says = rf"a\.dcm cannot be read \({os.strerror(code).lower()}\): check its permissions, the disk and the network"
+    with pytest.raises(InputError, match=says), guard.door(tmp_path / "a.dcm", "DICOM"):
+        raise error
+    for broken in (OSError("truncated"), OSError(errno.EINVAL, "seek"), av.error.OSError(errno.EIO, "")):
+        with pytest.raises(InputError, match="damaged"), guard.door(tmp_path / "a.dcm", "DICOM"):
+            raise broken
+
+
+def test_a_result_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    """It would be replaced without --overwrite."""
+    (tmp_path / "report.json").write_text("{}")
+    for name in FILES:
+        (tmp_path / name).touch()
+    assert read_report(tmp_path) is None
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for name, read, error in (
+        ("open", read_report, InputError),
+        ("iterdir", read_report, PermissionError),
+        ("open", lambda folder: is_whole(folder, {"files": {"result.h5": {"sha256": ""}}}), PermissionError),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, refuse)
+            with pytest.raises(error, match=r"(?i)permission denied"):
+                read(tmp_path)
+    assert not is_whole(tmp_path, {"files": {"gone": {"sha256": ""}}})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -224,6 +263,18 @@ def test_two_files_of_one_clip_are_named(tmp_path):
 
 
 ABOUT = {"frames": "a"}
+
+
+@pytest.mark.parametrize(
+    "command", ["train DIR -o OUT", "render DIR/loop --strength 1", "evaluate DIR -o OUT --masks DIR/loop"]
+)
+def test_links_that_lead_to_themselves_are_one_sentence(command, tmp_path, capsys):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "loop").symlink_to("loop")
+    (folder / "loop.npz").symlink_to("loop.npz")
+    assert main(command.replace("DIR", str(folder)).replace("OUT", str(tmp_path / "out")).split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_changed_score_is_not_believed(tmp_path):

@@ -304,6 +304,16 @@ def test_b_frames_come_in_the_order_of_time(tmp_path):
     check(tmp_path / "c.mp4", frames / 255, tolerance=0.06, fps=25)
 
 
+@pytest.mark.parametrize("name", ["c.nii.gz", "c.zarr.zip", "c"])
+def test_an_empty_file_is_called_so(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"{name} is empty, of 0 bytes"):
+        read_video(tmp_path / name)
+    (tmp_path / "link.npz").symlink_to("gone.npz")
+    with pytest.raises(InputError, match=r"link\.npz, a link to gone\.npz, does not exist"):
+        read_video(tmp_path / "link.npz")
+
+
 def test_pipes_in_a_folder_are_passed_over(tmp_path):
     np.save(tmp_path / "a.npy", CLIP)
     os.mkfifo(tmp_path / "b.npy")

@@ -278,6 +278,87 @@ def test_a_zarr_store_in_a_folder_of_a_zip_file(tmp_path, version):
         read_video(tmp_path / "two.zip")
 
 
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("where", ["", "study/cine"])
+def test_chunks_that_a_zarr_store_lacks_are_said(tmp_path, version, where):
+    """In a folder and in a ZIP file; as values that are left out, or as files that are lost."""
+    values = np.concatenate([CLIP, np.zeros_like(CLIP[:2])])
+    if where:
+        zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=version)
+    how = {"data": values, "chunks": (1, 20, 28), "fill_value": 0, "zarr_format": version}
+    array = zarr.create_array(str(tmp_path / "a.zarr"), name=where or None, **how)
+    lacking, count = array.nchunks - array.nchunks_initialized, array.nchunks
+    assert lacking > 0
+    for lost in (0, 1):
+        if lost:
+            key = array.metadata.encode_chunk_key((0, 0, 0))
+            (tmp_path / "a.zarr" / where / key).unlink()
+        shutil.make_archive(str(tmp_path / "a.zarr"), "zip", tmp_path / "a.zarr")
+        for name in ("a.zarr", "a.zarr.zip"):
+            found = read_video(tmp_path / name)
+            note = f"{lacking + lost} of its {count} chunks were never written or are lost; they are taken as 0."
+            assert found.notes == (note,)
+            assert not found.frames[-1].any()
+
+
+def test_chunks_that_a_sharded_store_lacks_are_said(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=CLIP, chunks=(1, 20, 28), shards=(2, 20, 28))
+    assert read_video(tmp_path / "a.zarr").notes == ()
+    (tmp_path / "a.zarr" / array.metadata.encode_chunk_key((0, 0, 0))).unlink()
+    assert f"1 of its {array.nchunks // 2} chunks" in read_video(tmp_path / "a.zarr").notes[0]
+
+
+def test_chunks_that_hdf5_lacks_are_said(tmp_path):
+    """As a program leaves them that was killed while it wrote."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("frames", (8, *CLIP.shape[1:]), np.uint8, chunks=(1, *CLIP.shape[1:]), fillvalue=3)
+        data[:5] = CLIP[:5]
+    found = read_video(tmp_path / "a.h5")
+    assert found.notes == ("3 of its 8 chunks were never written or are lost; they are taken as 3.",)
+    np.testing.assert_allclose(found.frames[5:], 3 / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", [{"compression": "zlib"}, {"rowsperstrip": 4}, {}])
+def test_parts_that_a_tiff_lacks_are_said(tmp_path, how):
+    """As a sparse file leaves them out; without them nothing of a plain frame is there."""
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for frame in CLIP:
+            writer.write(frame, photometric="minisblack", metadata=None, contiguous=False, **how)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        for name in ("StripOffsets", "StripByteCounts"):
+            tag = file.pages[2].tags[name]  # pyright: ignore[reportAttributeAccessIssue]
+            tag.overwrite([0, *tag.value[1:]])
+        count = len(CLIP) * len(tag.value)
+    if not how:
+        with pytest.raises(InputError, match="lacks the pixels of a frame"):
+            read_video(tmp_path / "a.tif")
+        return
+    found = read_video(tmp_path / "a.tif")
+    assert found.notes == (f"1 of its {count} strips or tiles are empty; they are taken as 0.",)
+    assert not found.frames[2, :4].any()
+
+
+def test_a_tiff_of_jpeg_that_was_cut_is_refused(tmp_path):
+    """libjpeg makes the rest grey without an error."""
+    tifffile.imwrite(tmp_path / "a.tif", smooth_clip(), photometric="minisblack", compression="jpeg", metadata=None)
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[:-30])
+    with pytest.raises(InputError, match="cut short"):
+        read_video(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.95])
+@pytest.mark.parametrize("name", ["a.zarr.zip", "a.npz"])
+def test_a_zip_file_that_was_cut_is_called_one(tmp_path, name, share):
+    np.savez(tmp_path / "a.npz", frames=CLIP)
+    zarr.create_array(str(tmp_path / "a"), data=CLIP)
+    shutil.make_archive(str(tmp_path / "a.zarr"), "zip", tmp_path / "a")
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(InputError, match=r"cannot be read as a ZIP file \(NPZ or zarr\), it is damaged, cut short"):
+        read_video(tmp_path / name)
+
+
 def test_pickles_in_zarr_are_never_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)  # as older ones do
 

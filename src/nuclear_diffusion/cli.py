@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.options import did_you_mean, option, parse, require_positive, require_seed
+from nuclear_diffusion.options import no_command, option, parse, require_positive, require_seed
 from nuclear_diffusion.reporting import Reporter, plural, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
@@ -619,8 +619,7 @@ def _parse(arguments: Sequence[str]) -> Command:
     if name in COMMANDS:
         return parse(COMMANDS[name], rest, prog)
     if name not in ("-h", "--help") and not name.startswith("--tyro"):
-        what = f"{name} is no command" if name else "Name a command"
-        raise InputError(f"{what}: choose one of {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+        raise no_command(name, COMMANDS)
     return parse(
         Union[tuple(Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items())],  # noqa: UP007
         arguments,

@@ -82,7 +82,7 @@ def locked(path: Path) -> Iterator[None]:
     Missing parents of `path` are created, and removed again if they are still empty. The lock is the system's, on the
     hidden neighbour `.NAME.lock`, and ends with the process. Raises `InputError` if another holds it.
     """
-    with _held(beside(_followed(path), "lock"), path):
+    with _held(beside(followed(path), "lock"), path):
         yield
 
 
@@ -123,7 +123,7 @@ def replacing(folder: Path, ours: Callable[[str], bool]) -> Iterator[Path]:
     the disk is full.
     """
     with locked(folder), _room_for(folder):
-        place = _followed(folder)
+        place = followed(folder)
         recovered(place, ours)
         partial = beside(place, "partial")
         partial.mkdir()
@@ -147,7 +147,7 @@ def filling(path: Path) -> Iterator[Path]:
     if the disk is full, or a folder of the same name is not empty.
     """
     with locked(path), _room_for(path):
-        partial = beside(_followed(path), "partial")
+        partial = beside(followed(path), "partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
@@ -164,7 +164,7 @@ def filling(path: Path) -> Iterator[Path]:
 
 def recovered(folder: Path, ours: Callable[[str], bool]) -> None:
     """Put back, finish or remove what a killed `replacing` left; the caller holds `locked(folder)`."""
-    folder = _followed(folder)
+    folder = followed(folder)
     replaced = beside(folder, "replaced")
     if replaced.exists():
         if folder.exists():
@@ -218,8 +218,8 @@ def _held(lock: Path, what: Path) -> Iterator[bool]:
                 parent.rmdir()
 
 
-def _followed(path: Path) -> Path:
-    """The path that symbolic links lead to."""
+def followed(path: Path) -> Path:
+    """The path that symbolic links lead to; on links that lead to themselves `Path.resolve` raises a RuntimeError."""
     return Path(os.path.realpath(path))
 
 

@@ -85,6 +85,7 @@ class Reporter:
         begun: tuple[float, float] | None = None  # what was done at first, as a run may go on from a checkpoint
         self._open += 1
         depth = self._open
+        self._due = max(self._due, started + FIRST_SECONDS / 5)  # no line for a refusal, however long imports took
 
         def tell(done: float, total: float, words: str = "") -> None:
             nonlocal state, begun

@@ -19,6 +19,7 @@ from numpy import ndarray
 from nuclear_diffusion.app.export import sector_name
 from nuclear_diffusion.app.regions import Polygon, inside
 from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.files import followed
 from nuclear_diffusion.io import Clip, Reading, read_video
 from nuclear_diffusion.io.clip import usable_rate
 from nuclear_diffusion.io.recording import Recording
@@ -145,7 +146,7 @@ class Desk:
     """
 
     def __init__(self, folders: Sequence[Path] = ()):
-        self.folders = tuple(dict.fromkeys(folder.resolve() for folder in folders))
+        self.folders = tuple(dict.fromkeys(followed(folder) for folder in folders))
         self.clips: dict[str, Opened] = {}
         self.runs: dict[str, Run] = {}
         self._priors: dict[str, LoadedPrior] = {}
@@ -157,7 +158,7 @@ class Desk:
         """A path below one of the folders. Raises `InputError` for any other."""
         require(path != "", "The request names no path: choose a file or a folder.")
         try:
-            wanted = Path(path).resolve()
+            wanted = followed(Path(path))
         except (OSError, ValueError, RuntimeError) as error:  # a null character, a link to itself
             raise InputError("That is not a path: choose a file or a folder.") from error
         if not any(wanted == folder or folder in wanted.parents for folder in self.folders):

@@ -30,6 +30,7 @@ from nuclear_diffusion.app.export import KINDS, export, name_of, safe
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.measure.style import look_of
+from nuclear_diffusion.reporting import sentence_of
 from nuclear_diffusion.restore.folder import read_report
 from nuclear_diffusion.restore.methods import METHODS, as_dict
 from nuclear_diffusion.restore.pictures import caption
@@ -340,8 +341,8 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
         about: dict[str, Any] = {"name": path.name, "path": str(path)}
         try:
             numbers = msgspec.convert(read_report(path), Numbers)
-        except InputError as error:
-            found.append(about | {"problem": str(error)})
+        except (InputError, OSError) as error:
+            found.append(about | {"problem": sentence_of(error)})
         except msgspec.ValidationError:
             found.append(about | {"problem": f"{path} is damaged: dehaze the clip again."})
         else:

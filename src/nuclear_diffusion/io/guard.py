@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import av.logging
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, unreadable
 from nuclear_diffusion.memory import total_memory
 
 T = TypeVar("T")
@@ -25,14 +26,11 @@ def door(path: Path, kind: str) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except PermissionError as error:
-        raise InputError(f"{path} cannot be opened (permission denied): change its permissions.") from error
     except MemoryError as error:
         raise InputError(f"{path} needs more memory than there is: read a shorter clip.") from error
     except Exception as error:  # decoders raise anything on damaged files
-        raise InputError(
-            f"{path} cannot be read as {kind}, it is damaged, cut short or of another type: export it again."
-        ) from error
+        sentence = f"{path} cannot be read as {kind}, it is damaged, cut short or of another type: export it again."
+        raise unreadable(path, error, sentence) from error
 
 
 def guarded(path: Path, kind: str, items: Callable[[], Iterator[T]]) -> Iterator[T]:
@@ -96,7 +94,8 @@ def check_file(path: Path) -> None:
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"{path} is neither a file nor a folder: give a video file or a folder of images.")
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the path.") from error
+        link = f", a link to {os.readlink(path)}," if path.is_symlink() else ""
+        raise InputError(f"{path}{link} does not exist: check the path.") from error
     except OSError as error:  # a link to itself, a name that is too long
         reason = (error.strerror or str(error)).lower()
         raise InputError(f"{path} cannot be opened ({reason}): check the path.") from error

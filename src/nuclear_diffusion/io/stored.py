@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -64,6 +64,13 @@ def not_square(down: float, across: float) -> tuple[str, ...]:
     if not 0 < ratio < math.inf or abs(ratio - 1) <= 0.02:
         return ()
     return (f"Its pixels are {ratio:.3g} times as high as wide; frames are taken as they are stored.",)
+
+
+def lacking(missing: int, count: int, fill: Any) -> tuple[str, ...]:
+    """A note if some of the chunks of an array are not in its file."""
+    if missing <= 0:
+        return ()
+    return (f"{missing} of its {count} chunks were never written or are lost; they are taken as {float(fill or 0):g}.",)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,8 @@ from numpy import ndarray
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, unreadable
+from nuclear_diffusion.files import followed
 from nuclear_diffusion.io import Clip, read_frames, read_video
 from nuclear_diffusion.io.find import find_clips, name_of, patient_of
 from nuclear_diffusion.io.formats import may_be_clip
@@ -157,7 +158,7 @@ def find_dataset(
     clean_folder = _folder(data, clean, CLEAN, "--clean")
 
     beside = (mask_folder, truth_folder, clean_folder)
-    others = {folder.resolve() for folder in beside if folder is not None} - {hazy.resolve()}
+    others = {followed(folder) for folder in beside if folder is not None} - {followed(hazy)}
     clips = _clips(hazy, others)
     if not clips:
         raise InputError(f"{hazy} holds no clips: name the folder of the hazy frames with --noisy.")
@@ -226,7 +227,8 @@ def _read_png_mask(path: Path, shape: tuple[int, ...]) -> Annotation:
                 size = image.height, image.width
                 values = np.asarray(image.convert("L")) if size == tuple(shape) else None
     except Exception as error:  # Pillow raises anything on damaged files
-        raise InputError(f"{path} cannot be read as a PNG image: it is damaged; export it again.") from error
+        sentence = f"{path} cannot be read as a PNG image: it is damaged; export it again."
+        raise unreadable(path, error, sentence) from error
     if values is None:
         raise InputError(f"{path} is {_size(size)} pixels, its frame {_size(shape)}: draw it on the frame itself.")
     annotation = Annotation(values == SEPTUM, values == VENTRICLE)
@@ -283,7 +285,7 @@ def _index(folder: Path, suffixes: Iterable[str], but: Collection[Path | None] =
     clips: dict[str, dict[int, Path]] = {}
     for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
         hidden = path.name[0] == "." or (path.parent != folder and path.parent.name[0] == ".")
-        if hidden or path.suffix.lower() not in suffixes or path.is_dir() or path.parent.resolve() in but:
+        if hidden or path.suffix.lower() not in suffixes or path.is_dir() or followed(path.parent) in but:
             continue
         if path.parent != folder and is_store(path.parent):
             continue

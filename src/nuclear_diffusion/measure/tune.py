@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import alone_in, write
+from nuclear_diffusion.files import alone_in, followed, write
 from nuclear_diffusion.measure.candidates import HAZY, Candidate
 from nuclear_diffusion.measure.datasets import Dataset
 from nuclear_diffusion.measure.figures import draw_trials
@@ -136,7 +136,7 @@ def portable(settings: Method) -> dict[str, Any]:
     """The content of a settings file, with an absolute path to the prior."""
     values = as_dict(settings)
     if values.get("prior") is not None and values["prior"] not in SHIPPED:
-        values["prior"] = str(Path(values["prior"]).resolve())
+        values["prior"] = str(followed(Path(values["prior"])))
     return values
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, unreadable
 from nuclear_diffusion.files import write
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
@@ -95,7 +95,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # the last two: unknown types
-        raise InputError(f"{path} is damaged or cut short ({error}): copy it again.") from error
+        raise unreadable(path, error, f"{path} is damaged or cut short ({error}): copy it again.") from error
 
 
 _Entry = dict[str, str | int | list[int]]

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.errors import InputError, require, unreadable
 from nuclear_diffusion.priors.convolution import Conv, Features
 from nuclear_diffusion.priors.variance_preserving import VariancePreserving
 from nuclear_diffusion.text import read_json, require_file
@@ -218,7 +218,8 @@ def read_network(folder: Path) -> dict[str, ndarray]:
         except InputError:
             raise
         except Exception as error:  # HDF5 raises anything on damaged files
-            raise InputError(f"{path} is not an HDF5 file or is cut short ({error}): copy it again.") from error
+            sentence = f"{path} is not an HDF5 file or is cut short ({error}): copy it again."
+            raise unreadable(path, error, sentence) from error
     return arrays
 
 

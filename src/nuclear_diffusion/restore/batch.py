@@ -20,6 +20,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import beside, write
 from nuclear_diffusion.io import Reading
 from nuclear_diffusion.io.find import Frames, Source, expand
+from nuclear_diffusion.io.formats import open_stored
 from nuclear_diffusion.reporting import sentence_of, shown
 from nuclear_diffusion.restore.methods import Method, as_dict
 from nuclear_diffusion.restore.outputs import Outputs
@@ -165,6 +166,13 @@ class Task:
             sentence = f"{item.place}: {first[:MOST_WORDS]} (a bug, please report it: see {where})."
             return self.failed(item, sentence, traceback.format_exc())
 
+    def unreadable(self, item: Item) -> Record | None:
+        """The record of a clip that cannot be opened."""
+        try:
+            open_stored(item.source, self.reading or Reading())
+        except InputError as error:
+            return self.failed(item, sentence_of(error) or "")
+
     def failed(self, item: Item, reason: str, trace: str = "") -> Record:
         """The record of a clip that failed."""
         reason, trace = shown(reason), shown(trace)
@@ -214,6 +222,9 @@ def run_batch(
 
     def all_records() -> Iterator[Record]:
         if jobs is None:
+            if len(items) == 1 and (refused := task.unreadable(items[0])):  # before the prior is loaded
+                yield refused
+                return
             loaded = prior_of(task.method)
             for index, item in enumerate(items):
                 tell({index: (0, 1)})

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy import ndarray
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, unreadable
 from nuclear_diffusion.files import recovered, replacing, sha256_of, write
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
@@ -77,19 +77,23 @@ def read_report(folder: Path) -> dict[str, Any] | None:
     """The report of a result, or None if `folder` does not exist, is empty, or holds a damaged result.
 
     Damaged: its report cannot be read, or a file of it is missing or has another size. Additional outputs that were
-    removed are not missed. Raises `InputError` if `folder` is no result of `dehaze`.
+    removed are not missed. Raises `InputError` if `folder` is no result of `dehaze`; an error of the system, which says
+    nothing of the result, is raised, too.
     """
     if not os.path.lexists(folder):
         return None
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         present = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
-        with contextlib.suppress(InputError, msgspec.ValidationError):
+        try:
             report = read_json(folder / "report.json", dict[str, Any], "a report of `dehaze`")
             listed = msgspec.convert(report, _Report).files
             tops = {name: Path(name).parts[:1] for name in listed}
             needed = {name: one for name, one in listed.items() if {*tops[name]} & {*FILES, SPREAD, *present}}
             whole = {*FILES} <= {*needed, "report.json"} and all(_has(folder, *pair) for pair in needed.items())
             return {**report, "files": {name: report["files"][name] for name in needed}} if whole else None
+        except (InputError, msgspec.ValidationError) as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise  # whoever cannot read a result does not know that it is damaged
         if not present or len(present & {*FILES}) > 2:
             return None
     raise InputError(f"{folder} exists and is not a result of `dehaze`: move it or choose another -o.")
@@ -105,7 +109,7 @@ def is_whole(folder: Path, report: dict[str, Any]) -> bool:
     """Whether each file in `folder` is as it was written, by its hash; `report` is from `read_report`."""
     try:
         return all(sha256_of(folder / name) == one["sha256"] for name, one in report["files"].items())
-    except OSError:
+    except FileNotFoundError:
         return False
 
 
@@ -461,4 +465,5 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: give a result folder of `dehaze`.") from error
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged or not a result of `dehaze`: dehaze the clip again.") from error
+        sentence = f"{path} is damaged or not a result of `dehaze`: dehaze the clip again."
+        raise unreadable(path, error, sentence) from error

@@ -32,7 +32,7 @@ class Seen(NamedTuple):
         share = 100 * float(self.sector.mean())
         assumed = " (assumed; --fps sets it)" if about.fps_assumed else ""
         place = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]}"
-        return [
+        lines = [
             f"{about.source}",
             f"  format  {about.kind.removeprefix('a ').removeprefix('an ')}",
             f"  name    {about.name}",
@@ -44,6 +44,7 @@ class Seen(NamedTuple):
             f"  sector  {share:.0f} % of the frame, {place}",
             *(f"  note    {note}" for note in about.notes),
         ]
+        return [line.replace("\n", "\\n") for line in lines]
 
 
 def describe(source: Source, reading: Reading | None = None) -> Seen:

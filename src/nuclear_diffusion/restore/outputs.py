@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from nuclear_diffusion.errors import require
+from nuclear_diffusion.files import followed
 from nuclear_diffusion.io import KINDS, Clip, Recording, Writer, check_kind, open_writer
 from nuclear_diffusion.io.write.source import is_dicom
 from nuclear_diffusion.restore.clip import Dehazed
@@ -59,9 +60,9 @@ class Outputs:
         for kind in self.kinds:
             whole = (folder / (name + KINDS[kind].suffix),)
             paths[kind] = tuple(folder / file.name for file in clip.files or ()) if _is_series(clip, kind) else whole
-        inputs = {file.resolve() for file in (clip.source, *(clip.files or ()))}
+        inputs = {followed(file) for file in (clip.source, *(clip.files or ()))}
         for path in (path for listed in paths.values() for path in listed):
-            require(path.resolve() not in inputs, f"{path} is the input itself: choose another -o.")
+            require(followed(path) not in inputs, f"{path} is the input itself: choose another -o.")
         return paths
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import filling, locked
+from nuclear_diffusion.files import filling, followed, locked
 from nuclear_diffusion.io import Reading, read_video
 from nuclear_diffusion.io.find import Source, name_of
 from nuclear_diffusion.io.recording import Recording, open_clip
@@ -276,14 +276,14 @@ def _render_result(
     progress: Progress | None,
 ) -> Outcome:
     """`render_result`, while no other process writes the result."""
-    place = folder.resolve()
+    place = followed(folder)
     try:
         finished = read_report(place)
     except InputError:
         finished = None
     if finished is None:
         raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
-    if output is not None and (output.exists() or place in output.resolve().parents):
+    if output is not None and (output.exists() or place in followed(output).parents):
         raise InputError(f"{output} exists or is inside the result: choose another -o.")
     if not is_whole(place, finished):
         raise InputError(f"{folder} is damaged: dehaze the clip again.")

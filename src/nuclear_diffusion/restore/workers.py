@@ -1,6 +1,7 @@
 """Worker processes that outlive each other: when one dies, its task is named and the others go on."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from nuclear_diffusion import signals
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.reporting import sentence_of
 
 Tell = Callable[[float, float], None]
 Work = Callable[[Any, Tell], Any]
@@ -24,6 +26,12 @@ TELL_SECONDS = 0.2  # seconds between progress messages of a worker
 
 STUCK = 1800.0
 """Seconds without progress after which a worker is taken for stuck, as in a decoder that waits for ever."""
+
+LOADING = 1800.0
+"""Seconds after which a worker that still loads is taken for stuck."""
+
+STARTS = 3
+"""Workers in a row that may fail to start, before no more are tried until one that has started dies."""
 
 THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Numbers of threads: of XLA on a CPU, and of the libraries for linear algebra."""
@@ -49,21 +57,29 @@ def spread(
     The cores are divided among the workers. A worker that dies is replaced. Workers never outlive the caller: they
     unwind and end with it. `progress` gets (done, total) of each task at work, by index.
 
-    Raises `InputError` if `start` does, or a worker dies in it.
+    Raises `InputError` if `start` does in the first worker, or if none is left and `STARTS` in a row did not start.
     """
     if multiprocessing.current_process().daemon:
         raise InputError("This process may not start worker processes: leave out --jobs.")
     waiting = deque(enumerate(tasks))
     crew: list[_Worker] = []
+    failures, started = list[str](), False
     try:
         while waiting or any(worker.task is not None for worker in crew):
             busy = sum(worker.task is not None for worker in crew)
-            while len(crew) < min(jobs, busy + len(waiting)):
-                crew.append(_Worker(start, jobs))
+            while len(failures) < STARTS and len(crew) < min(jobs, busy + len(waiting)):
+                time.sleep(len(failures))  # a lack of memory may pass
+                try:
+                    crew.append(_Worker(start, jobs))
+                except OSError as error:
+                    failures.append(f"the system refuses it ({(error.strerror or str(error)).lower()})")
+            if not crew:
+                left = f"; {len(waiting)} of {len(tasks)} clips are left for the next run" if started else ""
+                raise InputError(f"A worker process could not start{' again' * started}: {failures[-1]}{left}.")
             for worker in crew:
-                if worker.task is not None and time.monotonic() - worker.heard > STUCK:
+                if worker.idle() > (STUCK if worker.task is not None else math.inf if worker.ready else LOADING):
                     worker.stuck()
-            for connection in wait([worker.connection for worker in crew], min(STUCK, 60)):
+            for connection in wait([worker.connection for worker in crew], min(STUCK, LOADING, 60)):
                 worker = next(worker for worker in crew if worker.connection is connection)
                 try:
                     kind, content = worker.connection.recv()
@@ -71,23 +87,28 @@ def spread(
                 except (EOFError, OSError):
                     crew.remove(worker)
                     why = worker.death()
-                    if worker.task is None:
-                        if not worker.ready:
-                            raise InputError(f"A worker process could not start: it {why}.") from None
+                    if not worker.ready:
+                        failures.append(f"it {why}")
                         continue
-                    yield Ended(worker.task, None, why)
+                    failures.clear()
+                    if worker.task is not None:
+                        yield Ended(worker.task, None, why)
                     continue
                 if kind == "refused":
-                    raise InputError(content)
+                    require(started, content)
+                    crew.remove(worker)
+                    worker.end()
+                    failures.append(content.rstrip("."))
                 if kind == "told":
                     worker.told = content
                 if kind == "ended" and worker.task is not None:
                     task, worker.task, worker.told = worker.task, None, (0, 1)
                     yield Ended(task, content, None)
-                if kind in ("ready", "ended"):
-                    worker.ready = True
-                    if waiting:
-                        worker.give(*waiting.popleft())
+                if kind == "ready":
+                    worker.ready = started = True
+                    failures.clear()
+                if kind in ("ready", "ended") and waiting:
+                    worker.give(*waiting.popleft())
             if progress is not None:
                 progress({worker.task: worker.told for worker in crew if worker.task is not None})
     finally:
@@ -115,13 +136,17 @@ class _Worker:
             self.process.start()
         theirs.close()
 
+    def idle(self) -> float:
+        """Seconds since it was heard."""
+        return time.monotonic() - self.heard
+
     def give(self, index: int, task: Any) -> None:
         self.task, self.heard = index, time.monotonic()
         with contextlib.suppress(OSError):  # it has died, as the next `recv` finds out
             self.connection.send(task)
 
     def stuck(self) -> None:
-        self.why = f"made no progress for {STUCK / 60:.0f} minutes"
+        self.why = f"made no progress for {self.idle() / 60:.0f} minutes"
         self.process.kill()
 
     def end(self) -> None:
@@ -180,8 +205,10 @@ def _main(connection: Connection, start: Callable[[], Work]) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, signals.Stopped), signals.unwinding(""):
         try:
             work = start()
-        except InputError as error:
-            connection.send(("refused", str(error)))
+        except Exception as error:
+            if (sentence := sentence_of(error)) is None:
+                raise
+            connection.send(("refused", sentence))
             return
         connection.send(("ready", None))
         due = 0.0

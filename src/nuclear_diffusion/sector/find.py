@@ -14,7 +14,7 @@ from skimage.draw import polygon2mask
 from skimage.measure import label
 from skimage.transform import downscale_local_mean
 
-from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.errors import InputError, require, unreadable
 from nuclear_diffusion.types import Mask, Regions
 
 # All for a working size of at most 320 pixels per side, where burned-in strokes are one or two pixels wide.
@@ -105,7 +105,8 @@ def read_sector(path: Path) -> Mask:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the path.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image: give a PNG that is white in the sector.") from error
+        sentence = f"{path} cannot be read as an image: give a PNG that is white in the sector."
+        raise unreadable(path, error, sentence) from error
     require(picture.max() > 0, f"{path} is black: give an image that is white in the sector.")
     return picture > picture.max() / 2
 

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Int, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.files import atomic, followed
 from nuclear_diffusion.io import read_video
 from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
 from nuclear_diffusion.memory import require_memory
@@ -75,10 +75,10 @@ def read_frames(
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder: give a folder of clips or images, or the word 'simulator'.")
-    run = None if cache is None else cache.resolve().parent
-    if run is not None and folder.resolve().is_relative_to(run):
+    run = None if cache is None else followed(cache).parent
+    if run is not None and followed(folder).is_relative_to(run):
         raise InputError(f"{folder} is inside the folder of the run, {run}: choose another output folder.")
-    sources = [source for source in find_clips(folder) if isinstance(source, Frames) or source.resolve() != run]
+    sources = [source for source in find_clips(folder) if isinstance(source, Frames) or followed(source) != run]
     if not sources:
         raise InputError(f"{folder} holds no clips: give a folder of clips or images.")
     if cache is None:
@@ -155,9 +155,9 @@ def _digest(folder: Path, cache: Path, size: int, teacher: DiffusionPrior | None
     """Hash of what a bank depends on: names, sizes and dates of the files outside the run, settings, our version."""
     from nuclear_diffusion.version import __version__
 
-    files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
-    others = [path for path in files if cache.resolve().parent not in path.parents]
-    told = [(str(path.relative_to(folder.resolve())), path.stat().st_size, path.stat().st_mtime_ns) for path in others]
+    files = sorted(path for path in followed(folder).rglob("*") if path.is_file())
+    others = [path for path in files if followed(cache).parent not in path.parents]
+    told = [(str(path.relative_to(followed(folder))), path.stat().st_size, path.stat().st_mtime_ns) for path in others]
     pairs = None if teacher is None else (seed, LAYERS, MOMENTS, CLEANING, prior_hash(teacher))
     return hashlib.sha256(repr((__version__, size, limit_gb, pairs, told)).encode()).hexdigest()[:16]
 

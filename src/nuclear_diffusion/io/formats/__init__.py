@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from natsort import natsorted, ns
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import followed
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats import arrays, dicom, hdf5, images, itk, matlab, movie, tiff, zarrs
 from nuclear_diffusion.io.guard import check_file, door, guarded, head
@@ -42,7 +43,7 @@ FORMATS = (
     Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
     Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
     Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
-    Format("a NumPy archive", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz",)),
+    Format("a ZIP file (NPZ or zarr)", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz", ".zarr.zip")),
     Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
     Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
     Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
@@ -89,6 +90,8 @@ def open_stored(source: Source, reading: Reading) -> Stored:
         with door(source, "a folder" if opened is _only_clip else "zarr"):
             return opened(source, reading)
     check_file(source)
+    if source.stat().st_size == 0:
+        raise InputError(f"{source} is empty, of 0 bytes: export it again.")
     found = format_of(source)
     if found is None:
         raise InputError(f"{source} is of an unknown format: give {KNOWN}.")
@@ -110,8 +113,7 @@ def format_of(path: Path) -> Format | None:
             inner = b""
         if itk.begins_nifti(inner):
             return next(known for known in FORMATS if known.kind == "NIfTI")
-    suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
-    named = next((known for known in FORMATS if suffix in known.suffixes), None)
+    named = next((known for known in FORMATS if path.name.lower().endswith(known.suffixes)), None)
     if named is None and start and movie.probes(path):
         return FORMATS[-1]
     return named
@@ -129,7 +131,7 @@ def _typed(source: Source) -> str:
         return re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", source.name).replace("*", "").strip("-_. ") or name_of(
             source.parent
         )
-    name = source.name if source.name not in ("", "..") else source.resolve().name
+    name = source.name if source.name not in ("", "..") else followed(source).name
     if not _is_folder(source) or name.lower().endswith(".zarr"):
         if name.lower().endswith((".nii.gz", ".zarr.zip")):
             return name[:-7] if name.lower().endswith(".nii.gz") else name[:-9]

@@ -53,8 +53,6 @@ def open_npz(path: Path, reading: Reading) -> Stored:
             fps = next((scalar(loaded[key]) for key in shapes if is_rate(key) and math.prod(shapes[key]) == 1), None)
     except ValueError as error:
         raise _pickled(path, error) from error
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is not a complete NPZ file: save it again.") from error
     return of_array(path, "a NumPy archive", array, named=reading.axes, fps=fps)
 
 

@@ -21,6 +21,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, convert_color_space
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import followed
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats import movie
 from nuclear_diffusion.io.guard import check_size, head, memory_limit
@@ -439,9 +440,9 @@ def indexed(path: Path) -> list[Path] | None:
         parts = [[name] if isinstance(name, str) else list(name) for name in names if name]
     except Exception:  # what is damaged is said by whoever opens it
         return None
-    home = path.parent.resolve()
+    home = followed(path.parent)
     files = [path.parent.joinpath(*map(str, one)) for one in parts]
-    return [file for file in dict.fromkeys(files) if file.is_file() and file.resolve().is_relative_to(home)]
+    return [file for file in dict.fromkeys(files) if file.is_file() and followed(file).is_relative_to(home)]
 
 
 def _not_square(dataset: pydicom.Dataset) -> tuple[str, ...]:

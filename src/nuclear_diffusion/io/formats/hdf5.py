@@ -1,5 +1,6 @@
 """HDF5: zea's layouts, our own results, MATLAB 7.3, and any file with one clip in it."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import NAMES, is_rate, pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Picture, Stored
+from nuclear_diffusion.io.stored import Picture, Stored, lacking
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZEA = ("data/image_sc", "data/image_sc/values", "data/image/values", "data/image")
@@ -42,7 +43,8 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         if fps is None and isinstance(scan, h5py.Group):
             fps = _rate(scan)
         kind, usual = ("MATLAB 7.3", "HWT") if matlab else ("HDF5", "THW")
-        stored = of_array(path, kind, _view(dataset, matlab), named=reading.axes, usual=usual, fps=fps)
+        notes = _lacking(dataset)
+        stored = of_array(path, kind, _view(dataset, matlab), named=reading.axes, usual=usual, fps=fps, notes=notes)
     about = "The polar image of zea is shown, as no scan-converted one is there." if name == "data/image" else None
 
     def frames() -> Iterator[Picture]:
@@ -129,6 +131,14 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     if dataset.chunks is not None:
         check_size(path, dataset.chunks, dataset.dtype.itemsize, memory_limit(None) // 8)
     return dataset
+
+
+def _lacking(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """A note if some chunks were never written, as by a program that was killed."""
+    if dataset.chunks is None:
+        return ()
+    count = math.prod(-(-side // each) for side, each in zip(dataset.shape, dataset.chunks, strict=True))
+    return lacking(count - dataset.id.get_num_chunks(), count, dataset.fillvalue)
 
 
 def _rate(node: Any) -> float | None:

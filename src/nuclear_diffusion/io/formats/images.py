@@ -8,7 +8,6 @@ from jaxtyping import Shaped
 from numpy import ndarray
 from PIL import Image, ImageOps, ImageSequence
 
-from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.guard import check_size, memory_limit
 from nuclear_diffusion.io.stored import Stored, mean_rate
@@ -36,11 +35,8 @@ def open_image(path: Path, reading: Reading) -> Stored:
 
     def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
         with _open(path) as image:
-            try:
-                for frame in ImageSequence.Iterator(image) if count > 1 else [_upright(image)]:
-                    yield _values(frame)
-            except OSError as error:
-                raise InputError(f"{path} cannot be read as an image, it is damaged: export it again.") from error
+            for frame in ImageSequence.Iterator(image) if count > 1 else [_upright(image)]:
+                yield _values(frame)
 
     channels = 3 if mode == "RGB" else 1
     return Stored("an image", frames, count, (height, width), channels, dtype, fps, notes=notes)
@@ -62,10 +58,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path.open("rb") if "\0" in str(path) else path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} cannot be read as an image, it is damaged: export it again.") from error
+    return Image.open(path.open("rb") if "\0" in str(path) else path)
 
 
 def _mode(image: Image.Image) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from nuclear_diffusion.io.stored import Range, Stored
 _MAX_PAGES = 2_000_000
 _FRAMES = "TZQIR"  # tifffile's letters for axes that may count frames
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
+_JPEG = (6, 7)
+"""Compressions by JPEG, old and new."""
+
 _LYING = 4
 """Orientations above this one exchange rows and columns."""
 
@@ -69,15 +72,17 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
             raise
         del first
 
+    left_out: tuple[str, ...] = ()
+
     def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
+        nonlocal left_out
         with _opened(path) as tiff:
             series = _series(path, tiff)
+            left_out = _left_out(path, series.pages, tiff.filehandle.size)
             if paged:
                 inner = "".join(letter for letter in letters if letter in "HWC")
                 turn = [inner.index(letter) for letter in ("HWC" if "C" in inner else "HW")]
                 for stored in series.pages:
-                    if stored is None:
-                        raise InputError(f"{path} lacks frames that its metadata names: export it again.")
                     yield _upright(_colored(stored.asarray().transpose(turn), colors), turned)
                 return
             named = letters.replace("1", "")
@@ -96,7 +101,27 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         scale,
         axes=letters,
         notes=tuple(notes),
+        found=lambda: left_out,
     )
+
+
+def _left_out(path: Path, pages: Sequence[Any], size: int) -> tuple[str, ...]:
+    """A note on strips and tiles that are empty, which tifffile fills.
+
+    Raises `InputError` if a page is missing, or a JPEG ends after the file of this size, which decoders fill, too.
+    """
+    lost = count = 0
+    for page in pages:
+        if page is None:
+            raise InputError(f"{path} lacks frames that its metadata names: export it again.")
+        parts = list(zip(page.dataoffsets, page.databytecounts, strict=False)) or [(0, 0)]
+        empty = sum(not (start and length) for start, length in parts)
+        if empty and len(parts) == 1 and page.compression == 1:
+            raise InputError(f"{path} lacks the pixels of a frame: export it again.")
+        if page.compression in _JPEG and any(start + length > size for start, length in parts):
+            raise InputError(f"{path} is cut short: export it again.")
+        lost, count = lost + empty, count + len(parts)
+    return (f"{lost} of its {count} strips or tiles are empty; they are taken as {pages[0].nodata}.",) if lost else ()
 
 
 def _colored(frame: ndarray, colors: ndarray | None) -> ndarray:

@@ -1,7 +1,11 @@
 """Zarr stores, an optional extra."""
 
+import math
+import operator
 import os
+import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +14,7 @@ from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Stored
+from nuclear_diffusion.io.stored import Stored, lacking
 
 _ROOTS = (".zarray", ".zgroup", "zarr.json")
 """The file in a store that says what it is."""
@@ -62,10 +66,26 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
     if any(getattr(codec, "codec_id", "") == "pickle" for codec in packed):
         raise InputError(f"{path} holds pickled data, which is never loaded: save a numeric array instead.")
     check_size(path, node.chunks, node.dtype.itemsize, limit)
-    if node.nchunks > 10_000 and node.nchunks > 100 * node.nchunks_initialized:  # few bytes could take hours
+    grid = [-(-side // each) for side, each in zip(node.shape, node.shards or node.chunks, strict=True)]
+    count, held = math.prod(grid), _held(path, node.path, grid)
+    if count > 10_000 and count > 100 * held:  # few bytes could take hours
         raise InputError(
-            f"{path} declares {node.nchunks:,} chunks and holds {node.nchunks_initialized:,}: it is damaged or cut "
-            "short, export it again."
+            f"{path} declares {count:,} chunks and holds {held:,}: it is damaged or cut short, export it again."
         )
     fps = scalar(node.attrs.get("fps", attributes.get("fps")))
-    return of_array(path, "zarr", node, named=reading.axes, fps=fps)
+    notes = lacking(count - held, count, node.fill_value)
+    return of_array(path, "zarr", node, named=reading.axes, fps=fps, notes=notes)
+
+
+def _held(path: Path, inside: str, grid: Sequence[int]) -> int:
+    """The chunks, or shards of chunks, of an array in a store."""
+    if path.is_file():
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removeprefix(f"{inside}/") for name in archive.namelist() if name.startswith(inside)]
+    else:
+        home = path / inside
+        found = (os.path.join(place, name) for place, _, files in os.walk(home) for name in files)
+        names = [os.path.relpath(name, home).replace(os.sep, "/") for name in found]
+    keys = (re.fullmatch(r"(?:c[./])?(\d{1,9}(?:[./]\d{1,9})*)", name) for name in names)
+    places = (list(map(int, re.split("[./]", key[1]))) for key in keys if key)
+    return sum(len(place) == len(grid) and all(map(operator.lt, place, grid)) for place in places)

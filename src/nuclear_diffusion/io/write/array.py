@@ -105,6 +105,7 @@ def write_zarr(path: Path, target: Target) -> Iterator[Append]:
         dtype=target.levels.dtype,
         dimension_names=names,
         attributes=_attributes(target),
+        config={"write_empty_chunks": True},  # so that one that is missing is lost
     )
     yield _filler(frames, target.levels.store)
 
