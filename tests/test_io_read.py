@@ -338,7 +338,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
         add(name, UNREADABLE).write_text("this is not a video\n" * 40)
     for name in ("void.mp4", "void.npy", "void.npz", "void.tif", "void.h5", "void.mha", "void.dcm"):
         add(name, "is empty, of 0 bytes").touch()
-    add("notes.txt", "of no known kind").write_text("words")
+    add("notes.txt", "of an unknown format").write_text("words")
     for name, values, says in (
         ("none.npy", noise[:0], "no frames"),
         ("flat.npy", noise[0, 0], "shape"),

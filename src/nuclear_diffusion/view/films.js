@@ -7,7 +7,7 @@ const SEEN = { result: "Result", wipe: "Wipe", flicker: "Flicker A/B", haze: "Ha
 class Films {
   /**
    * @param {HTMLElement} root with the places of template report.html
-   * @param {{title:string,caption:string,panels:object[]}[]} patients from films.py; the first panel is the input
+   * @param {{title:string,caption:string,panels:object[]}[]} patients with their films; the first panel is the input
    */
   constructor(root, patients) {
     this.root = root;

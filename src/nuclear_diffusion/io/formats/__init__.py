@@ -94,7 +94,7 @@ def open_stored(source: Source, reading: Reading) -> Stored:
         raise InputError(f"{source} is empty, of 0 bytes: export it again.")
     found = format_of(source)
     if found is None:
-        raise InputError(f"{source} is of no known kind: give {KNOWN}.")
+        raise InputError(f"{source} is of an unknown format: give {KNOWN}.")
     with door(source, found.kind):
         return found.open(source, reading)
 

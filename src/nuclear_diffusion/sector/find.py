@@ -15,9 +15,8 @@ from skimage.measure import label
 from skimage.transform import downscale_local_mean
 
 from nuclear_diffusion.errors import require, unreadable
-from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.text import require_file
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Regions
 
 # All for a working size of at most 320 pixels per side, where burned-in strokes are one or two pixels wide.
 _WORKING_SIDE = 320
