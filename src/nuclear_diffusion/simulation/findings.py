@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from .acoustics import Scanner
-from .anatomy import EXTENT, SPACING, Anatomy, Chamber, Leaflet
+from .anatomy import EXTENT, SPACING, Anatomy, Chamber, Leaflet, rest_grid
 from .haze import speckle
 from .motion import Motion
 
@@ -282,8 +282,7 @@ def _lay(decibel: np.ndarray, ridge: _Ridge, lv: Chamber, level: np.ndarray, wan
 
 def _surroundings(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     """Echogenicity with liver, mediastinum and lung edge as bright as the walls, without a gap around the heart."""
-    (x0, x1), (z0, z1) = EXTENT
-    points = np.stack(np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING)), -1)
+    points = rest_grid()
     chambers = np.logical_or.reduce([c.radius(points) < 1.1 for c in anatomy.chambers])
     blood = gaussian_filter((chambers & (anatomy.decibel < -26)).astype(np.float32), 1.0)
     shape = anatomy.decibel.shape
