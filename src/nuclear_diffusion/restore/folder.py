@@ -19,7 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import recovered, replacing, sha256_of, write
+from nuclear_diffusion.files import locked, recovered, replacing, sha256_of, write
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write import Writer, open_writer
@@ -68,9 +68,12 @@ def result_folder(folder: Path) -> contextlib.AbstractContextManager[Path]:
     return replacing(folder, RESULTS.__contains__)
 
 
-def recover(folder: Path) -> None:
-    """Put a result that a killed process was replacing back in its place; the caller holds `files.locked(folder)`."""
-    recovered(folder, RESULTS.__contains__)
+@contextlib.contextmanager
+def locked_result(folder: Path) -> Iterator[None]:
+    """`files.locked`, with a result that a killed process was replacing put back in its place."""
+    with locked(folder):
+        recovered(folder, RESULTS.__contains__)
+        yield
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
