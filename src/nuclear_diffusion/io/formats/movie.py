@@ -53,13 +53,8 @@ def probes(path: Path) -> bool:
         return False
 
 
-def open_movie(path: Path, reading: Reading) -> Stored:
-    """The first video stream of a file."""
-    return _Movie(path, None, reading).stored()
-
-
-def open_stream(path: Path, data: bytes, reading: Reading) -> Stored:
-    """A video that is part of a file."""
+def open_movie(path: Path, reading: Reading, data: bytes | None = None) -> Stored:
+    """The first video stream of a file, or of `data`, a part of it."""
     return _Movie(path, data, reading).stored()
 
 
@@ -98,15 +93,8 @@ class _Movie:
             if first is None or first[0] is None:
                 raise InputError(f"{self.path} holds no frames: give a clip.")
             scale, notes = _range_of(first[0]), _seen(first[0], _aspect(stream))
-        return Stored(
-            kind,
-            self.frames,
-            fps=float(rate) if rate else None,
-            range=scale,
-            axes="THW",
-            notes=tuple(notes),
-            found=lambda: self.notes,
-        )
+        fps = float(rate) if rate else None
+        return Stored(kind, self.frames, fps=fps, range=scale, notes=tuple(notes), found=lambda: self.notes)
 
     def frames(self) -> Iterator["_Picture"]:
         count, times = 0, []
@@ -262,8 +250,7 @@ def _plane(frame: VideoFrame, index: int) -> Shaped[ndarray, "height width"]:
 
 
 def _is_yuv(frame: VideoFrame) -> bool:
-    name = frame.format.name
-    return name.startswith(("yuv4", "yuvj4", "yuva4"))
+    return frame.format.name.startswith(("yuv4", "yuvj4", "yuva4"))
 
 
 def _full(frame: VideoFrame) -> bool:

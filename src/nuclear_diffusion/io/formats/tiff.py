@@ -62,12 +62,12 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         if page.photometric not in _COLORS and not (compression == "JPEG" and page.photometric.name == "YCBCR"):
             raise InputError(f"{path} has colours of kind {page.photometric.name}: save it in grey or RGB.")
         try:
-            first = page.asarray() if paged else None
+            if paged:
+                page.asarray()
         except (ValueError, ImportError) as error:
             if "imagecodecs" in str(error):
                 raise InputError(f"{path} is compressed by {compression}: pip install imagecodecs.") from error
             raise
-        del first
 
     def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
         with _opened(path) as tiff:
@@ -167,7 +167,7 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
     if tiff.is_imagej:
         about: dict[str, Any] = tiff.imagej_metadata or {}
         step = scalar(about.get("finterval"))
-        fps = scalar(about.get("fps")) if scalar(about.get("fps")) else (1 / step if step else None)
+        fps = scalar(about.get("fps")) or (1 / step if step else None)
         low, high = scalar(about.get("min")), scalar(about.get("max"))
         if (
             high is not None
