@@ -130,16 +130,13 @@ class Summary:
                 for name, fields in self._fields.items():
                     fields.append((parts[name][index] * self._sector)[::step, ::step].copy())
 
+    @matplotlib.rc_context(DARK)
     def draw(self, method: Method) -> Figure:
         """Three frames, the middle image line over time, and the singular values, for input, signal and background.
 
         A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
         What is outside the sector is black, and a faint background is brighter, as its title says.
         """
-        with matplotlib.rc_context(DARK):
-            return self._drawn(method)
-
-    def _drawn(self, method: Method) -> Figure:
         colors = {"input": COLORS["quiet"], "signal": COLORS["vermilion"], "background": COLORS["sky"]}
         count, fps = len(self._recording), self._recording.fps
         rows, columns = self._view
