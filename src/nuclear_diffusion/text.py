@@ -75,10 +75,10 @@ def decode_json(
         raise InputError(f"{source} is not {what}: it is not valid JSON; {advice}.") from error
 
 
-def read_lines(path: Path, what: str, *, max_bytes: int = 1 << 20) -> Sequence[str]:
+def read_lines(path: Path, what: str) -> Sequence[str]:
     """The lines of a UTF-8 text file without blank ones; raises `InputError` as `read_json`."""
     try:
-        text = read_bytes(path, what, max_bytes=max_bytes).decode("utf-8")
+        text = read_bytes(path, what, max_bytes=1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {what}: it is not UTF-8 text.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -375,16 +375,6 @@ def write_attributes(file: h5py.File, report: dict[str, Any]) -> None:
     file.attrs["notice"] = report["notice"]
 
 
-def write_h5(path: Path, clip: Clip, dehazed: Dehazed, about: About) -> None:
-    """Write a `result.h5` of a whole clip."""
-    removed = Removed()
-    removed.add(clip, dehazed)
-    with create_h5(path) as file:
-        write_frames(file, 0, clip, dehazed, len(clip))
-        file["sector"] = dehazed.sector
-        write_attributes(file, make_report(Recording.of(clip), about, removed, dehazed.seconds))
-
-
 _ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
 """Fields of `Dehazed` that only some methods set."""
 

@@ -19,7 +19,6 @@ from nuclear_diffusion.io.guard import check_size, memory_limit
 from nuclear_diffusion.io.stored import Range, Stored
 
 _MAX_PAGES = 2_000_000
-_FRAMES = "TZQIR"  # tifffile's letters for axes that may count frames
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
 _LYING = 4
 """Orientations above this one exchange rows and columns."""
