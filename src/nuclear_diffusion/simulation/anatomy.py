@@ -355,13 +355,5 @@ def make_anatomy(view: str, rng: np.random.Generator) -> Anatomy:
     leaflets, decibel = _leaflets(view, chambers, rng), _echogenicity(chambers, septal, rng)
     if view == "subcostal":
         decibel = gaussian_filter(_add_liver(decibel, chambers, rng), 0.8).astype(np.float32)
-    return Anatomy(
-        view=view,
-        ventricle=lv,
-        chambers=tuple(chambers),
-        leaflets=leaflets,
-        decibel=decibel,
-        septum=septum,
-        cavity=cavity,
-        extent=float(lv.length * rng.uniform(2.2, 3.0)),
-    )
+    extent = float(lv.length * rng.uniform(2.2, 3.0))
+    return Anatomy(view, lv, tuple(chambers), leaflets, decibel, septum, cavity, extent)
