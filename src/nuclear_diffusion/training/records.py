@@ -124,11 +124,8 @@ class Run:
         """Linear warm-up, then half a cosine over the run."""
         config = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.fraction(step), 1.0)))
-        return (
-            config.lr
-            * min(1.0, (step + 1) / max(config.warmup, 1))
-            * (config.final_lr + (1 - config.final_lr) * cosine)
-        )
+        rise = min(1.0, (step + 1) / max(config.warmup, 1))
+        return config.lr * rise * (config.final_lr + (1 - config.final_lr) * cosine)
 
     def averaged(self, state: TrainState, share: float = 1.0) -> DiffusionPrior:
         """The prior with the averaged weights, or with a fraction `share` of the way from the start to them."""
