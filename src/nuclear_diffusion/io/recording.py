@@ -128,12 +128,7 @@ def _hold(source: Path, pictures: Iterable[Picture], max_bytes: int | None) -> S
 
 
 def _recording(
-    name: str,
-    source: Path,
-    stored: Stored,
-    reading: Reading,
-    found: Survey,
-    pictures: Callable[[], Iterator[Picture]],
+    name: str, source: Path, stored: Stored, reading: Reading, found: Survey, pictures: Callable[[], Iterator[Picture]]
 ) -> Recording:
     scale, notes = choose_range(source, stored, reading, found)
     said, rate = _rate(stored.fps, reading.fps)
