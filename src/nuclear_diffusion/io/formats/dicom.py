@@ -91,11 +91,11 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     pixels = _find(path, reading)
     dataset = _flat(pixels.dataset)
     notes = ["The frames are slices of volumes."] if dataset.get("SOPClassUID") == uid.EnhancedUSVolumeStorage else []
-    region = dicom_regions(dataset, (int(dataset.Rows), int(dataset.Columns)))
-    fps = dicom_rate(dataset)
+    kind, size = f"DICOM ({pixels.syntax.name})", (int(dataset.Rows), int(dataset.Columns))
+    region, fps = dicom_regions(dataset, size), dicom_rate(dataset)
     if _is_video(pixels.syntax):
         stored = movie.open_movie(path, reading, _video(path, pixels))
-        return stored.but(kind=f"DICOM ({pixels.syntax.name})", fps=fps or stored.fps, count=None, region=region)
+        return stored.but(kind=kind, fps=fps or stored.fps, count=None, region=region)
     notes += _not_square(dataset)
     count = _count(path, pixels, notes)
     pixels.options["number_of_frames"] = count
@@ -135,20 +135,9 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
             else:
                 yield frame
 
-    return Stored(
-        f"DICOM ({pixels.syntax.name})",
-        frames,
-        count,
-        (int(dataset.Rows), int(dataset.Columns)),
-        channels,
-        dtype,
-        fps,
-        scale,
-        full,
-        region=region,
-        axes="THWC" if channels == 3 else "THW",
-        notes=tuple(notes),
-    )
+    axes = "THWC" if channels == 3 else "THW"
+    about = {"range": scale, "full": full, "region": region, "axes": axes, "notes": tuple(notes)}
+    return Stored(kind, frames, count, size, channels, dtype, fps, **about)
 
 
 # ------------------------------------------------------------------------------------------ pixel data

@@ -84,18 +84,9 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
                 yield _upright(_colored(np.asarray(frame), colors), turned)
 
     kind = f"a TIFF stack ({compression})" if compression else "a TIFF stack"
-    return Stored(
-        kind,
-        frames,
-        count,
-        (width, height) if turned > _LYING else (height, width),
-        channels,
-        dtype if colors is None else np.dtype(colors.dtype),
-        fps,
-        scale,
-        axes=letters,
-        notes=tuple(notes),
-    )
+    size = (width, height) if turned > _LYING else (height, width)
+    dtype = dtype if colors is None else np.dtype(colors.dtype)
+    return Stored(kind, frames, count, size, channels, dtype, fps, scale, axes=letters, notes=tuple(notes))
 
 
 def _colored(frame: ndarray, colors: ndarray | None) -> ndarray:
