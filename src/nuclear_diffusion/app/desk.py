@@ -332,13 +332,11 @@ class Desk:
         clip = self.clip(key).clip
         if run is None:
             for _, part in blocks_of(Recording.of(clip), PIECE):
-                yield film_of(part.frames if part.color is None else part.color, clip.fps)
+                yield film_of(part.pixels, clip.fps)
             return
         for part, found in self.pieces(run):
-            seen, signal = (part.frames, found.signal) if part.color is None else (part.color, found.color)
-            assert signal is not None
             parts = {"share": found.share, "background": found.background, "deviation": found.draws_deviation}
-            yield film_of(seen, clip.fps, signal=signal, **parts)
+            yield film_of(part.pixels, clip.fps, signal=found.pixels, **parts)
 
     def finished(self, key: str) -> tuple[Opened, Dehazed]:
         """The clip and the result of a finished run, without its colours."""

@@ -150,7 +150,7 @@ class DehazeWidget(QWidget):
         if self.clip is None or self.found is None or self.found.share is None or self.signal is None:
             return
         self.found = rendered(self.clip, self.found, self.strength.value() / 100)
-        self.signal.data = self.found.signal if self.found.color is None else self.found.color
+        self.signal.data = self.found.pixels
         self.score()
 
     def add_shapes(self) -> None:

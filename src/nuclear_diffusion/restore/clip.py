@@ -68,6 +68,11 @@ class Dehazed(NamedTuple):
     draws_deviation: Float32[ndarray, "frames height width"] | None = None
     """Standard deviation of these samples; 0 outside the sector."""
 
+    @property
+    def pixels(self) -> Float32[ndarray, "frames height width *rgb"]:
+        """The signal in colour for a colour clip."""
+        return self.signal if self.color is None else self.color
+
 
 class Piece(NamedTuple):
     """Consecutive frames of a clip and what was found in them."""

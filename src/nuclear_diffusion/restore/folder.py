@@ -176,11 +176,14 @@ def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], ab
         for clip, dehazed in pieces:
             write_frames(result, start, clip, dehazed, len(recording))
             seen = clip.frames if clip.color is None else clip.color / np.float32(255)
-            signal = dehazed.signal if dehazed.color is None else dehazed.color
-            show("signal.mp4", signal)
+            show("signal.mp4", dehazed.pixels)
             show("background.mp4", dehazed.background)
             gain = gain or gain_of(dehazed.background)
-            panels = {"input": seen, f"signal ({caption(method)})": signal, named(gain): gain * dehazed.background}
+            panels = {
+                "input": seen,
+                f"signal ({caption(method)})": dehazed.pixels,
+                named(gain): gain * dehazed.background,
+            }
             show("comparison.mp4", side_by_side(panels))
             if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
                 panels = {

@@ -52,7 +52,7 @@ def survey(recording: Recording) -> Survey:
     looked_at: list[tuple[int, Clip]] = []
     before: Float32[ndarray, "height width"] | None = None
     for start, block in blocks_of(recording):
-        digest.update(np.ascontiguousarray(block.frames if block.color is None else block.color).data)
+        digest.update(np.ascontiguousarray(block.pixels).data)
         for number, frame in enumerate(block.frames, start):
             visible[number] = np.count_nonzero(frame > VISIBLE)
             repeated[number] = before is not None and np.array_equal(frame, before)
@@ -71,9 +71,8 @@ def survey(recording: Recording) -> Survey:
 
 def fingerprint(clip: Clip) -> str:
     """SHA-256 of the clip's frames, to recognise a result of the same clip."""
-    pixels = clip.frames if clip.color is None else clip.color
-    digest = hashlib.sha256(str(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels).data)
+    digest = hashlib.sha256(str(clip.pixels.shape).encode())
+    digest.update(np.ascontiguousarray(clip.pixels).data)
     return digest.hexdigest()
 
 

@@ -80,21 +80,15 @@ def _film(result: Any, video: Any, fps: float | None, strength: float | None) ->
     if video is None:
         video, result = result, None
     if isinstance(video, Clip):
-        seen = video.frames if video.color is None else video.color
-        rate = video.fps
+        seen, rate = video.pixels, video.fps
     else:
         seen, rate = np.asarray(video), 30.0
     if seen.ndim not in (3, 4) or seen.dtype.kind not in "uf":
         raise InputError("Give a result folder, or a result and its clip: show(result, video).")
-    parts: dict[str, Any] = {"strength": STRENGTH if strength is None else strength}
-    for name, field in {
-        "share": "share",
-        "signal": "signal",
-        "background": "background",
-        "deviation": "draws_deviation",
-    }.items():
-        value = getattr(result, field, None)
-        parts[name] = None if value is None else np.asarray(value)
-    if isinstance(result, Dehazed) and result.color is not None:
-        parts["signal"] = result.color
-    return film_of(seen, rate if fps is None else fps, **parts)
+    parts = {name: getattr(result, name, None) for name in ("share", "signal", "background")}
+    parts["deviation"] = getattr(result, "draws_deviation", None)
+    if isinstance(result, Dehazed):
+        parts["signal"] = result.pixels
+    arrays = {name: None if part is None else np.asarray(part) for name, part in parts.items()}
+    start = STRENGTH if strength is None else strength
+    return film_of(seen, rate if fps is None else fps, strength=start, **arrays)
