@@ -19,7 +19,7 @@ from nuclear_diffusion.palette import COLORS, DARK
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
-from nuclear_diffusion.types import Mask, eight_bits
+from nuclear_diffusion.types import Mask, eight_bits, evenly
 
 LINES = 600
 """Frames of which an image line is shown over time."""
@@ -105,8 +105,8 @@ class Summary:
         count = len(recording)
         self._recording, self._sector = recording, sector
         self._moments = sorted({0, count // 2, count - 1})
-        self._lines = set(_evenly(count, LINES))
-        self._spectrum = set(_evenly(count, SPECTRUM))
+        self._lines = set(evenly(count, LINES).tolist())
+        self._spectrum = set(evenly(count, SPECTRUM).tolist())
         rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
         self._column = int(columns.mean())
         self._view = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -191,8 +191,3 @@ class Summary:
         spectrum.legend(fontsize=8, frameon=False)
         spectrum.spines[["top", "right"]].set_visible(False)
         return figure
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """At most `most` of `count` numbers, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
