@@ -32,7 +32,7 @@ from nuclear_diffusion.priors.unet import UNet
 from nuclear_diffusion.training.batches import Batches, prefetched
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.loss import sample_sigma, score_matching_loss, show_haze
-from nuclear_diffusion.training.records import VALIDATION_FRAMES, FrameBank, Judge, Run, TrainState, fast_key, finite
+from nuclear_diffusion.training.records import VALIDATION_FRAMES, FrameBank, Judge, Run, TrainState, fast_key
 from nuclear_diffusion.types import Scalar
 
 
@@ -142,11 +142,7 @@ def train(
             if not math.isfinite(mean_loss):
                 raise run.diverged(step)
             rate = images / max(time.monotonic() - told_at, 1e-9)
-            errors = None
-            if validates:
-                if not finite(state.average):
-                    raise run.diverged(step)
-                errors = run.validate(state, watched, step)
+            errors = run.validate(state, watched, step) if validates else None
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
                 progress(TrainProgress(step, min(fraction, 1.0), run.seconds, rate, mean_loss, lr, errors))

@@ -149,7 +149,12 @@ class Run:
     def validate(
         self, state: TrainState, watched: Float[Array, "batch kinds height width"], step: int
     ) -> dict[str, float]:
-        """Validate the averaged network, also half way from the start, and save it if it is the best so far."""
+        """Validate the averaged network, also half way from the start, and save it if it is the best so far.
+
+        Raises `InputError` if its weights are not finite.
+        """
+        if not finite(state.average):
+            raise self.diverged(step)
         started = time.monotonic()
         shares = (1.0,) if self.start is None or step == 0 else (0.5, 1.0)
         loss, found, prior = min((self._measured(state, watched, share) for share in shares), key=lambda one: one[0])
