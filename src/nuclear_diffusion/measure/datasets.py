@@ -162,9 +162,7 @@ def find_dataset(
     if not clips:
         raise InputError(f"{hazy} holds no clips: name the folder of the hazy frames with --noisy.")
     drawn = _index(mask_folder, (".json",) if mask_folder == hazy else (".json", ".png"))
-    truths: dict[str, dict[int, Path] | Path] = {}
-    if truth_folder is not None:
-        truths = _clips(truth_folder)
+    truths = {} if truth_folder is None else _clips(truth_folder)
     cases, notes = [], []
     for name, frames in clips.items():
         known = drawn.get(name, {})
