@@ -12,7 +12,7 @@ from nuclear_diffusion.io import Clip
 from nuclear_diffusion.restore.clip import Dehazed, joined
 from nuclear_diffusion.restore.folder import open_result
 from nuclear_diffusion.restore.render import STRENGTH
-from nuclear_diffusion.view.film import Film, film_of, packed, source
+from nuclear_diffusion.view.film import Film, film_of, packed, page, source
 
 LARGEST = 256 * 2**20  # bytes of pixels that a page may hold
 
@@ -53,21 +53,19 @@ def show(result: Any, video: Any = None, *, fps: float | None = None, strength: 
         raise InputError(
             f"The clip has {size / 2**20:.0f} MB of pixels, a page holds {LARGEST // 2**20}: give fewer frames."
         )
-    return Shown(page(film), 640)
+    return Shown(film_page(film), 640)
 
 
-def page(film: Film) -> str:
+def film_page(film: Film) -> str:
     """The player and a film as one HTML page."""
-    text = source("show.html")
-    for name, value in {
-        "STYLE": source("style.css"),
-        "PLAYER": source("player.js"),
-        "UNPACK": source("unpack.js"),
-        "INFO": json.dumps(film.info()),
-        "PLANES": json.dumps(packed(film, level=1)),
-    }.items():
-        text = text.replace(f"/*{name}*/", value)
-    return text
+    return page(
+        "show.html",
+        STYLE=source("style.css"),
+        PLAYER=source("player.js"),
+        UNPACK=source("unpack.js"),
+        INFO=json.dumps(film.info()),
+        PLANES=json.dumps(packed(film, level=1)),
+    )
 
 
 def _film(result: Any, video: Any, fps: float | None, strength: float | None) -> Film:
