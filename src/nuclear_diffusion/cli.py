@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.io.formats import Source
     from nuclear_diffusion.restore.batch import Record
 
-FAILED, UNREAD = 2, 141
-"""Exit codes: an error that the user can fix; nobody reads the output, as after `| head`."""
-
+FAILED, UNREAD = 2, 141  # exit codes: an error that the user can fix; nobody reads the output, as after `| head`
 Output = Annotated[Path, option("DIR", None, "-o", help="Output folder; created if missing.")]
 Prior = Annotated[str | None, option("echo|PATH", "default: echo", help="Prior for all methods that use one.")]
 Data = Annotated[

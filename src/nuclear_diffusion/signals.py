@@ -16,14 +16,9 @@ GRACE = 10.0
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
-received: int | None = None
-"""The signal that ends the running command."""
-
-_running = False
-"""Whether a block of `unwinding` runs."""
-
-_patient = 0
-"""Blocks of `patient` that run."""
+received: int | None = None  # the signal that ends the running command
+_running = False  # whether a block of `unwinding` runs
+_patient = 0  # blocks of `patient` that run
 
 
 class Stopped(KeyboardInterrupt):

@@ -12,12 +12,8 @@ import numpy as np
 
 from nuclear_diffusion.errors import InputError
 
-MAX_BYTES = 1 << 26
-"""Largest text file; a LabelMe file holds its picture as text."""
-
-MAX_DEPTH = 32
-"""Deepest nesting of objects and lists in JSON; ours have at most six levels."""
-
+MAX_BYTES = 1 << 26  # largest text file; a LabelMe file holds its picture as text
+MAX_DEPTH = 32  # deepest nesting of objects and lists in JSON; ours have at most six levels
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 T = TypeVar("T")

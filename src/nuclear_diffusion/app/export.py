@@ -32,8 +32,7 @@ KINDS = {
 }
 """Endings of the files, and what they hold."""
 
-_FORMATS = {"dcm": "dicom", "mkv": "ffv1", "nii.gz": "nifti"}
-"""Formats whose name in the library is not their ending."""
+_FORMATS = {"dcm": "dicom", "mkv": "ffv1", "nii.gz": "nifti"}  # formats whose name in the library is not their ending
 
 
 def name_of(kind: str, clip: Clip, method: Method) -> str:

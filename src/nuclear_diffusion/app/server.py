@@ -34,12 +34,8 @@ from nuclear_diffusion.restore.folder import read_report
 from nuclear_diffusion.restore.methods import METHODS, as_dict
 from nuclear_diffusion.restore.pictures import caption
 
-UPLOAD_BYTES = 2 * 2**30
-"""Largest upload."""
-
-NAME = 255
-"""Characters of a file name that are kept."""
-
+UPLOAD_BYTES = 2 * 2**30  # largest upload
+NAME = 255  # characters of a file name that are kept
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:"
 
 

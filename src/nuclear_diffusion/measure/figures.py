@@ -26,8 +26,7 @@ from nuclear_diffusion.palette import COLORS
 
 BINS, FRAMES_A_BIN = 12, 8
 """Bins of motion in Fig. 2, as in the paper; fewer if a bin would have less than this mean number of frames."""
-SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}
-"""Settings whose letter is Greek."""
+SYMBOLS = {"lam": "λ", "mu": "μ", "gamma": "γ", "sigma": "σ"}  # settings whose letter is Greek
 WHOLE = -0.03, 1.03  # limits of a KS axis, so that marks at 0 and 1 are drawn whole
 FOLLOWED = 3  # number of largest singular values shown over time
 

@@ -30,8 +30,7 @@ from nuclear_diffusion.restore.methods import METHODS
 from nuclear_diffusion.restore.run import prior_of
 from nuclear_diffusion.types import eight_bits
 
-SHOWN = ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b")
-"""Scores of the drawn shapes."""
+SHOWN = ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b")  # scores of the drawn shapes
 
 
 class DehazeWidget(QWidget):

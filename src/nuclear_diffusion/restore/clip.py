@@ -23,14 +23,9 @@ from nuclear_diffusion.restore.methods import Job, Method, Part, keep_nothing
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Mask, Progress
 
-PRIOR_SIZE = 256
-"""Height and width in pixels of the frames that the shipped prior was trained on."""
-
-PIECE = 16
-"""Most frames that are mapped back at once."""
-
-TIDY = 4 * PIECE
-"""Frames after which freed memory is returned."""
+PRIOR_SIZE = 256  # height and width in pixels of the frames that the shipped prior was trained on
+PIECE = 16  # most frames that are mapped back at once
+TIDY = 4 * PIECE  # frames after which freed memory is returned
 
 log = logging.getLogger(__name__)
 

@@ -35,9 +35,7 @@ from nuclear_diffusion.types import Mask
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
 """The files of a result folder."""
 
-SPREAD = "spread.mp4"
-"""An additional file if there are posterior samples."""
-
+SPREAD = "spread.mp4"  # an additional file if there are posterior samples
 
 RESULTS = {*FILES, SPREAD, *NAMES}
 """All names that `dehaze` writes into a result folder; anything else there is the user's."""
@@ -378,8 +376,7 @@ def write_attributes(file: h5py.File, report: dict[str, Any]) -> None:
     file.attrs["notice"] = report["notice"]
 
 
-_ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
-"""Fields of `Dehazed` that only some methods set."""
+_ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")  # fields of `Dehazed` that only some methods set
 
 
 class Result:

@@ -16,12 +16,8 @@ from nuclear_diffusion.restore.clip import Piece
 from nuclear_diffusion.restore.methods import Method
 from nuclear_diffusion.restore.pictures import caption
 
-STEM = "signal"
-"""Name of the dehazed clip in a result folder."""
-
-NAMES = {STEM + kind.suffix for kind in KINDS.values()}
-"""What a result folder may hold besides its usual files."""
-
+STEM = "signal"  # name of the dehazed clip in a result folder
+NAMES = {STEM + kind.suffix for kind in KINDS.values()}  # what a result folder may hold besides its usual files
 Block = Float[ndarray, "frames height width"]
 Color = Shaped[ndarray, "frames height width 3"]
 

@@ -21,18 +21,13 @@ from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.types import Mask, eight_bits, evenly
 
-LINES = 600
-"""Frames of which an image line is shown over time."""
-
-SPECTRUM, COARSE = 60, 320
-"""Frames whose singular values are shown, of at most so many pixels per side."""
-
+LINES = 600  # frames of which an image line is shown over time
+SPECTRUM, COARSE = 60, 320  # frames whose singular values are shown, of at most so many pixels per side
 
 LARGEST = 1080, 3840
 """Largest height of a panel and width of all panels together, in pixels, that players show without trouble."""
 
-SMALLEST = 256
-"""Smallest height and width of a panel, in pixels, whose caption can be read."""
+SMALLEST = 256  # smallest height and width of a panel, in pixels, whose caption can be read
 
 
 def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:
@@ -91,11 +86,8 @@ def named(gain: int) -> str:
     return "background" if gain == 1 else f"background, {gain} x as bright"
 
 
-_LONGEST = 80
-"""Characters of a clip's name in the title of its summary."""
-
-_MARK = COLORS["orange"]
-"""Colour of bright echoes that were dimmed strongly."""
+_LONGEST = 80  # characters of a clip's name in the title of its summary
+_MARK = COLORS["orange"]  # colour of bright echoes that were dimmed strongly
 
 
 class Summary:

@@ -85,11 +85,8 @@ HEADINGS = {
 }
 """Columns as a person reads them, in the words of the app."""
 
-FRACTIONS = {"haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"}
-"""Shown in percent."""
-
-WORDS = {"clip", "state", "notes"}
-"""Columns of text."""
+FRACTIONS = {"haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"}  # shown in percent
+WORDS = {"clip", "state", "notes"}  # columns of text
 
 
 def _side(column: str) -> str:

@@ -34,8 +34,7 @@ _PIXEL_DATA = {
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
 }
 _SOI = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
-_GREY = 8 / 255
-"""Channels of a grey pixel differ by less."""
+_GREY = 8 / 255  # channels of a grey pixel differ by less
 
 
 class InSeries(NamedTuple):

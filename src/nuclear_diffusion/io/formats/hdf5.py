@@ -18,8 +18,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZEA = ("data/image_sc", "data/image_sc/values", "data/image/values", "data/image")
 """zea's scan-converted and other B-mode images, old and new layout."""
 
-_CACHE = 64 * 2**20
-"""Bytes of chunks to keep, so that a chunk of many frames is unpacked once."""
+_CACHE = 64 * 2**20  # bytes of chunks to keep, so that a chunk of many frames is unpacked once
 
 
 def begins(start: bytes) -> bool:

@@ -37,11 +37,8 @@ _NRRD = {
 }
 _NIFTI = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _NIFTI_COLORS = {128: 3, 2304: 4}
-_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
-"""NIfTI's codes for units of time."""
-
-_HEADER = 2**26
-"""Bytes of a text header; the PLUS toolkit writes several lines a frame."""
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes for units of time
+_HEADER = 2**26  # bytes of a text header; the PLUS toolkit writes several lines a frame
 
 
 class _Place(NamedTuple):

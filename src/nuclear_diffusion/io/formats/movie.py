@@ -29,8 +29,7 @@ SUFFIXES += (".264", ".265", ".m1v", ".m2v", ".mjpeg", ".dv")
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,asf,mpeg,mpegvideo,mpegts,flv,live_flv,ogg,mxf,nut,ivf,"
 DEMUXERS += "yuv4mpegpipe,h264,hevc,m4v,mjpeg,dv,wtv,rm,obu,av1,h261,h263,vc1,swf,apng,3dostr"
 
-_SLACK = 0.02
-"""Rates that differ by less are the same, rounded to a container's clock."""
+_SLACK = 0.02  # rates that differ by less are the same, rounded to a container's clock
 
 
 def begins(start: bytes) -> bool:

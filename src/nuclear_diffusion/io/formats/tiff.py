@@ -20,9 +20,7 @@ from nuclear_diffusion.io.stored import Range, Stored
 
 _MAX_PAGES = 2_000_000
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
-_LYING = 4
-"""Orientations above this one exchange rows and columns."""
-
+_LYING = 4  # orientations above this one exchange rows and columns
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 

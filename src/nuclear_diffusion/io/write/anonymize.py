@@ -6,8 +6,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-_NO_DATE = "00010101"
-"""What `dicomanonymizer` writes for a date."""
+_NO_DATE = "00010101"  # what `dicomanonymizer` writes for a date
 
 
 def anonymize(dataset: Dataset) -> None:

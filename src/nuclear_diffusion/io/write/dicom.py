@@ -38,8 +38,7 @@ from nuclear_diffusion.io.write.anonymize import anonymize, coded, mark_anonymiz
 from nuclear_diffusion.io.write.source import dicom_headers, input_file, pixel_spacing
 from nuclear_diffusion.io.write.target import Append, Target
 
-_RUN = secrets.token_hex(16)
-"""Derived clips of one input series share a new series within a run."""
+_RUN = secrets.token_hex(16)  # derived clips of one input series share a new series within a run
 
 _RETIRED = {
     "1.2.840.10008.5.1.4.1.1.6": UltrasoundImageStorage,
