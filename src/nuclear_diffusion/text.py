@@ -87,7 +87,7 @@ def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_BYTES) -> bytes:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except OSError as error:
-        raise InputError(f"Cannot read {path} ({_words(error)}): check the path.") from error
+        raise InputError(f"Cannot read {path} ({words_of(error)}): check the path.") from error
     if len(content) > max_bytes:  # it grew
         raise InputError(f"{path} is not {what}: it has more than {max_bytes:,} bytes.")
     return content
@@ -101,7 +101,7 @@ def require_file(path: Path, what: str, *, max_bytes: int | None = None) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        words = _words(error) if isinstance(error, OSError) else "no possible name"
+        words = words_of(error) if isinstance(error, OSError) else "no possible name"
         raise InputError(f"Cannot read {path} ({words}): check the path.") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
@@ -118,5 +118,6 @@ def depth(text: bytes) -> int:
     return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
 
 
-def _words(error: OSError) -> str:
+def words_of(error: OSError) -> str:
+    """The system's reason."""
     return (error.strerror or str(error)).lower()

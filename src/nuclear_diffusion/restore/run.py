@@ -39,6 +39,7 @@ from nuclear_diffusion.restore.folder import (
 from nuclear_diffusion.restore.frames import held, survey
 from nuclear_diffusion.restore.methods import Method, from_dict, keep_nothing
 from nuclear_diffusion.restore.outputs import NAMES, Outputs
+from nuclear_diffusion.text import words_of
 from nuclear_diffusion.types import Mask, Progress
 
 
@@ -110,8 +111,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
+        raise InputError(f"{existing} cannot be written to ({words_of(error)}): choose another output.") from error
 
 
 def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
