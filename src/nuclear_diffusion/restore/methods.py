@@ -26,7 +26,7 @@ from nuclear_diffusion.text import read_json
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
-    from nuclear_diffusion.paper.windows import Once
+    from nuclear_diffusion.paper.windows import Once, Windows
     from nuclear_diffusion.priors.protocol import Prior
     from nuclear_diffusion.restore.draws import Posterior, SplitGibbs
     from nuclear_diffusion.types import Mask, Progress
@@ -175,9 +175,10 @@ class Nuclear(_Settings, frozen=True):
         from nuclear_diffusion.paper.windows import Queue, Windows
         from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, Estimate, estimate_parts
 
-        windows = Windows(job.total, WINDOW, OVERLAP)
+        windows, drawing = Windows(job.total, WINDOW, OVERLAP), Windows(job.total, *self.draws_window)
+        passes = self._sampler(job.prior).steps * drawing.size * len(drawing) if self.samples else 0
+        of_estimate, of_draws = _together(job.progress, windows.size * len(windows), passes)
         frames, estimates = Queue(), Queue()
-        of_estimate, of_draws = _together(job.progress, windows.size * len(windows), self._passes(job))
 
         def estimated() -> Iterator[ndarray]:
             once = job.kept("estimate", Estimate, len(windows))
@@ -192,19 +193,18 @@ class Nuclear(_Settings, frozen=True):
                 _, background, share, mean = estimates.take(len(block))
                 yield Part(background, None, share, mean)
             return
-        for drawn in self._drawn(job._replace(blocks=estimated(), progress=of_draws)):
+        for drawn in self._drawn(job._replace(blocks=estimated(), progress=of_draws), drawing):
             y, background, share, mean = estimates.take(len(drawn.mean))
             yield Part(background, None, share, mean, y - np.asarray(drawn.mean), np.asarray(drawn.deviation))
 
-    def _drawn(self, job: Job) -> Iterator[Posterior]:
+    def _drawn(self, job: Job, windows: Windows) -> Iterator[Posterior]:
         """Samples of p(X, L | Y) of frames and their estimated background, (frames, 2, size, size)."""
         import jax
 
         from nuclear_diffusion.paper.nuclear_norm import slowly_varying
-        from nuclear_diffusion.paper.windows import Windows
         from nuclear_diffusion.restore.draws import Posterior, posterior_parts
 
-        windows, blocks = Windows(job.total, *self.draws_window), iter(job.blocks)
+        blocks = iter(job.blocks)
         first = next(blocks)
         return posterior_parts(
             itertools.chain([first], blocks),
@@ -217,13 +217,6 @@ class Nuclear(_Settings, frozen=True):
             once=job.kept("draws", Posterior, len(windows)),
             with_draws=False,
         )
-
-    def _passes(self, job: Job) -> int:
-        """Frames that the samples pass through the network."""
-        from nuclear_diffusion.paper.windows import Windows
-
-        windows = Windows(job.total, *self.draws_window)
-        return self._sampler(job.prior).steps * windows.size * len(windows) if self.samples else 0
 
     def _sampler(self, prior: Prior | None) -> SplitGibbs:
         from nuclear_diffusion.priors.protocol import knows_haze
