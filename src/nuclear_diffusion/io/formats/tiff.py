@@ -48,12 +48,8 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         check_size(path, (height, width, channels), dtype.itemsize, memory_limit(reading.max_bytes) // 8)
         if not paged:
             check_size(path, shape, dtype.itemsize, reading.max_bytes)
-        colors = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-        if colors is not None:
-            channels, scale = 3, Range(0, 255 if colors.max() <= 255 else 65535)
-        elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            low, high = scale or Range(0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
-            scale = Range(high, low)
+        colors, scale = _shown(page, dtype, scale)
+        channels = channels if colors is None else 3
         compression = page.compression.name if page.compression != 1 else ""
         turned = page.tags.valueof("Orientation", 1) or 1
         if page.photometric not in _COLORS and not (compression == "JPEG" and page.photometric.name == "YCBCR"):
@@ -85,6 +81,16 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
     size = (width, height) if turned > _LYING else (height, width)
     dtype = dtype if colors is None else np.dtype(colors.dtype)
     return Stored(kind, frames, count, size, channels, dtype, fps, scale, axes=letters, notes=tuple(notes))
+
+
+def _shown(page: Any, dtype: np.dtype, scale: Range | None) -> tuple[ndarray | None, Range | None]:
+    """The colours of a palette, and the values of black and white, which are swapped where white is 0."""
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        return page.colormap, Range(0, 255 if page.colormap.max() <= 255 else 65535)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        low, high = scale or Range(0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
+        return None, Range(high, low)
+    return None, scale
 
 
 def _colored(frame: ndarray, colors: ndarray | None) -> ndarray:
