@@ -32,7 +32,6 @@ class Survey:
     """Largest difference between the channels of a pixel, in stored values."""
 
     varied: bool = False
-    first: float | None = None
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:
         """Take a frame into account. Raises `InputError` if it does not fit the others.

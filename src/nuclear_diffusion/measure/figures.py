@@ -37,20 +37,19 @@ FOLLOWED = 3  # number of largest singular values shown over time
 class MotionBins(NamedTuple):
     """KS of one method against the input's motion level."""
 
-    edges: Float[ndarray, " edges"]  # dB
     means: list[Interval]  # in each bin, with intervals over patients
     counts: Int[ndarray, " bins"]  # frames in each bin
 
 
 def motion_bins(study: Study, method: str, edges: Float[ndarray, " edges"]) -> MotionBins:
-    """Mean KS_A in bins of the input's motion level; the last bin holds its upper edge."""
+    """Mean KS_A in bins of the input's motion level, between `edges` in dB; the last bin holds its upper edge."""
     values = pick(study.frame, method=method, score="ks_a")
     keys = ["clip", "frame"]
     level = values[keys].merge(_motion(study), how="left", on=keys).value.to_numpy()
     upper = np.append(edges[1:-1], np.nextafter(edges[-1], np.inf))
     bins = [pick(values, (level >= low) & (level < high)) for low, high in zip(edges[:-1], upper, strict=True)]
     means = [frame_mean(each, method, "ks_a") for each in bins]
-    return MotionBins(edges, means, np.array([np.isfinite(each.value).sum() for each in bins]))
+    return MotionBins(means, np.array([np.isfinite(each.value).sum() for each in bins]))
 
 
 def _motion(study: Study) -> pd.DataFrame:
