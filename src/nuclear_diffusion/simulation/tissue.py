@@ -15,23 +15,16 @@ LEAFLET_SCATTERERS = 500
 
 @dataclasses.dataclass(frozen=True)
 class Tissue:
-    """Muscle, blood, leaflets and solid findings of one patient, as one scanner receives them.
-
-    Attributes:
-        points: scatterers at rest (scatterers, 2), cm, uniform over beam space.
-        amplitude: their complex amplitudes.
-        gain: amplitude gain of the scanner (ranges, beams).
-        solids: what moves otherwise: the leaflets and the solid findings.
-    """
+    """Muscle, blood, leaflets and solid findings of one patient, as one scanner receives them."""
 
     scanner: Scanner
     motion: Motion
     found: Findings
-    gain: np.ndarray
-    points: np.ndarray
-    amplitude: np.ndarray
+    gain: np.ndarray  # amplitude gain of the scanner (ranges, beams)
+    points: np.ndarray  # scatterers at rest (scatterers, 2), cm, uniform over beam space
+    amplitude: np.ndarray  # their complex amplitudes
     modes: Modes
-    solids: tuple[Solid, ...]
+    solids: tuple[Solid, ...]  # what moves otherwise: the leaflets and the solid findings
 
     @classmethod
     def draw(

@@ -22,15 +22,10 @@ from nuclear_diffusion.io.stored import Picture, Stored
 class Format(NamedTuple):
     """A kind of file."""
 
-    kind: str
-    """In words that follow "read as"."""
-
+    kind: str  # in words that follow "read as"
     open: Callable[[Path, Reading], Stored]
-    begins: Callable[[bytes], bool]
-    """Whether a file that begins with these bytes (4096 at most) is of this kind."""
-
-    suffixes: tuple[str, ...]
-    """What such files are called; decides only where no format knows the beginning."""
+    begins: Callable[[bytes], bool]  # whether a file that begins with these bytes (4096 at most) is of this kind
+    suffixes: tuple[str, ...]  # what such files are called; decides only where no format knows the beginning
 
 
 def _open_zip(path: Path, reading: Reading) -> Stored:
@@ -56,16 +51,10 @@ KNOWN = "DICOM, a movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, zarr, NIfTI, NRRD, M
 
 @dataclass(frozen=True)
 class Frames:
-    """Files of one frame each, in order, that are one clip.
+    """Files of one frame each, in order, that are one clip."""
 
-    Attributes:
-        name: of the clip.
-        folder: that holds the files.
-        files: a frame each.
-    """
-
-    name: str
-    folder: Path
+    name: str  # of the clip
+    folder: Path  # that holds the files
     files: tuple[Path, ...]
 
 

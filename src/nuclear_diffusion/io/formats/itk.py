@@ -42,19 +42,12 @@ _HEADER = 2**26  # bytes of a text header; the PLUS toolkit writes several lines
 
 
 class _Place(NamedTuple):
-    """Where values are, and how they are packed.
+    """Where values are, and how they are packed."""
 
-    Attributes:
-        files: one, or several with equal parts of the place.
-        start: bytes before them.
-        packed: whether they are packed by zlib or gzip.
-        skip: bytes before them when unpacked.
-    """
-
-    files: Sequence[Path]
-    start: int
-    packed: bool
-    skip: int = 0
+    files: Sequence[Path]  # one, or several with equal parts of the values
+    start: int  # bytes before them
+    packed: bool  # whether they are packed by zlib or gzip
+    skip: int = 0  # bytes before them when unpacked
 
 
 def begins_metaimage(start: bytes) -> bool:
