@@ -299,20 +299,15 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 class Correction(msgspec.Struct, forbid_unknown_fields=True):
     """What the user corrects of a clip."""
 
-    polygons: list[list[tuple[float, float]]] | None = None
-    """The sector; an empty list: find it again, None: as it is."""
-
-    fps: float | None = None
-    """None: as it is."""
+    polygons: list[list[tuple[float, float]]] | None = None  # the sector; an empty list: find it again, None: as it is
+    fps: float | None = None  # None: as it is
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """A question about a clip and some of its results."""
 
     clip: str
-    runs: Annotated[list[str], msgspec.Meta(max_length=100)] = []
-    """The results, the chosen one first."""
-
+    runs: Annotated[list[str], msgspec.Meta(max_length=100)] = []  # the results, the chosen one first
     strength: float | None = None
     regions: Regions = msgspec.field(default_factory=Regions)
     kind: str = ""

@@ -28,9 +28,7 @@ class Survey:
     dtype: np.dtype | None = None
     low: float = np.inf
     high: float = -np.inf
-    spread: float = 0.0
-    """Largest difference between the channels of a pixel, in stored values."""
-
+    spread: float = 0.0  # largest difference between the channels of a pixel, in stored values
     varied: bool = False
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:

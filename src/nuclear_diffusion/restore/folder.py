@@ -137,20 +137,11 @@ class About(NamedTuple):
 
     method: Method
     prior_sha256: str | None
-    input_sha256: str
-    """The clip's `fingerprint`."""
-
-    sector_sha256: str | None = None
-    """Of the sector, if it was given."""
-
-    notes: Sequence[str] = ()
-    """Sentences for the reader of the result."""
-
-    made_by: dict[str, str] | None = None
-    """The versions that separated the clip, if not the current ones."""
-
-    seconds: float | None = None
-    """Time of the separation; None: as the last piece says."""
+    input_sha256: str  # the clip's `fingerprint`
+    sector_sha256: str | None = None  # of the sector, if it was given
+    notes: Sequence[str] = ()  # sentences for the reader of the result
+    made_by: dict[str, str] | None = None  # the versions that separated the clip, if not the current ones
+    seconds: float | None = None  # time of the separation; None: as the last piece says
 
 
 def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], about: About) -> dict[str, Any]:

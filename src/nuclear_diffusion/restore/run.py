@@ -48,8 +48,7 @@ class Outcome(NamedTuple):
 
     folder: Path
     report: dict[str, Any]
-    skipped: bool
-    """Whether the same result existed already."""
+    skipped: bool  # whether the same result existed already
 
 
 class OtherStrength(InputError):
