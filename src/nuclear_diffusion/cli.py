@@ -378,7 +378,7 @@ class Evaluate(Long):
             [*chosen, *vary(chosen, factors)],
             self.output,
             workers=self.workers,
-            command=self.command(),
+            command=_command_line("evaluate", self, but=("workers",)),
             progress_bar=say.progress,
             inception=self.inception,
         )
@@ -389,10 +389,6 @@ class Evaluate(Long):
         text = f"{page}: {plural(len(study.main), 'method')} on {plural(len(study.cases), 'clip')}"
         say.result(text, "done", result=page, clips=len(study.cases), left_out=len(left_out))
         return FAILED if left_out else 0
-
-    def command(self) -> str:
-        """The command line that reproduces the report, whatever the number of workers."""
-        return _command_line("evaluate", self, but=("workers",))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,16 +40,12 @@ class TrainProgress(NamedTuple):
     """What the progress callback receives every `log_every` steps and after each validation."""
 
     step: int
-    fraction: float
-    """Fraction of the run, in [0, 1], by steps or by minutes, whichever is larger."""
-    seconds: float
-    """Training time, including earlier parts of a resumed run."""
-    images_per_second: float
-    """Training frames since the last call."""
+    fraction: float  # fraction of the run, in [0, 1], by steps or by minutes, whichever is larger
+    seconds: float  # training time, including earlier parts of a resumed run
+    images_per_second: float  # training frames since the last call
     loss: float
     lr: float
-    validation: dict[str, float] | None
-    """Validation results by column of loss.csv; None between validations."""
+    validation: dict[str, float] | None  # validation results by column of loss.csv; None between validations
 
 
 class TrainResult(NamedTuple):

@@ -191,14 +191,14 @@ def _only_clip(folder: Path, reading: Reading) -> Stored:
         first = clips[0]
         where = first.folder if isinstance(first, Frames) else first
         raise InputError(f"{folder} holds {len(clips)} clips: name one of them, as in {where}.")
-    (only,) = clips
-    return _series(folder, only.files, reading) if isinstance(only, Frames) else open_stored(only, reading)
+    return open_stored(clips[0], reading)
 
 
 def clips_among(folder: Path, entries: Sequence[Source]) -> list[Source]:
     """The clips of a folder by itself: lone pictures beside a series or a clip are none; pictures alone are one."""
     found = [source for source in entries if may_be_clip(source)]
-    pictures = [source for source in found if isinstance(source, Path) and is_picture(source) and not _several(source)]
+    pictures = [source for source in found if isinstance(source, Path) and is_picture(source)]
+    pictures = [source for source in pictures if len(_matching(source)) < 2]
     clips = [source for source in found if source not in pictures]
     if clips or not pictures:
         return clips
@@ -254,10 +254,6 @@ def may_be_clip(source: Source) -> bool:
 def _waits(path: Path) -> bool:
     """Whether a path is a pipe, a socket or a device, which may never answer."""
     return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
-
-
-def _several(source: Path) -> bool:
-    return "*" in source.name and len(_matching(source)) > 1
 
 
 def _holds_one_frame(path: Path) -> bool:
