@@ -86,12 +86,12 @@ def open_clip(path: str | Path | Frames, reading: Reading | None = None) -> Reco
     """
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
-    with door(source, stored.kind):
-        found = survey(source, stored, reading, guarded(source, stored.kind, stored.frames), whole=False)
 
     def again() -> Iterator[Picture]:
         return guarded(source, stored.kind, stored.frames)
 
+    with door(source, stored.kind):
+        found = survey(source, stored, reading, again(), whole=False)
     return _recording(name, source, stored, reading, found, again)
 
 
