@@ -34,18 +34,22 @@ from benchmarks.patients import (
 from benchmarks.record import RESULTS, record_of, save, save_numbers
 from benchmarks.variants import DEFAULT, TABLES
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io import Clip, Fit, find_sector
+from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import as_clip
-from nuclear_diffusion.measure.statistics import differences, summarise, tidy
-from nuclear_diffusion.measure.tables import difference_table, mean_table
+from nuclear_diffusion.measure.statistics import differences, patient_mean, tidy
+from nuclear_diffusion.measure.tables import Table, difference_table, heading, number
 from nuclear_diffusion.priors.protocol import HazeAware, knows_haze
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.render import STRENGTH, render
+from nuclear_diffusion.sector import Fit, find_sector
 
 COLUMNS = ("gcnr", "ks_a", "ks_truth", "psnr", "flicker_b", "flicker_a", "flicker_still", "bright_lost", "clean_lost")
+"""Scores of every patient at the default strength."""
+
+SHOWN = ("gcnr", "ks_a", "psnr", "flicker_b", "bright_lost", "clean_lost")
 """Scores of the tables at the default strength."""
 
-MATCHED = ("gcnr", "ks_a", "psnr", "bright_lost")
+MATCHED = ("gcnr", "psnr", "bright_lost")
 """Scores of the tables at equal change of tissue."""
 
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -103,22 +107,21 @@ class Ablation:
         page = f"""# Ablation
 
 For choosing, not for reporting: development patients ({counted(usual)}), {self.frames} frames each, at strength
-{STRENGTH:g}. Means over patients with 95 % bootstrap intervals, and paired differences from the default, * if the
-interval excludes 0. PSNR is the gain over the hazy clip. {ABOUT}
+{STRENGTH:g}. {ABOUT} are means over patients; PSNR is the gain over the hazy clip. {CELLS}
 {record.caption()}
 
 ## p(L)
 
 All with the same E[X | Y]; h is the network's haze fraction, q the haze fraction from L.
 
-{part(scores["backgrounds"], COLUMNS)}
-At equal change of tissue: each variant at the interpolated strength at which its mean KS_A equals the default's. "–":
-no strength from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} changes tissue as much.
+{part(scores["backgrounds"], SHOWN)}
+At equal change of tissue: each variant at the interpolated strength at which its mean KS_A equals the default's; "–" if
+no strength from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} gives it.
 
 {at_equal_change(found["backgrounds"])}
 ## Other variants
 
-{part(scores["others"], COLUMNS)}
+{part(scores["others"], SHOWN)}
 At equal change of tissue:
 
 {at_equal_change(found["others"])}"""
@@ -129,7 +132,7 @@ At equal change of tissue:
 {len(found["long"])} patients of {self.long_frames} frames each, long enough for haze to vary.
 The default takes all frames together.
 
-{part(scores["long"], COLUMNS)}"""
+{part(scores["long"], SHOWN)}"""
         save(self.output, record, page)
 
     def write_numbers(
@@ -184,17 +187,25 @@ def at_equal_change(patients: list[dict[str, list[dict[str, float]]]]) -> str:
     target = np.nanmean([found[DEFAULT][0]["ks_a"] for found in patients])
     scores = {}
     for variant in patients[0]:
-        curves = {name: np.array([[at[name] for at in found[variant][1:]] for found in patients]) for name in MATCHED}
+        curves = {
+            name: np.array([[at[name] for at in found[variant][1:]] for found in patients])
+            for name in ("ks_a", *MATCHED)
+        }
         changed = np.maximum.accumulate(np.nanmean(curves["ks_a"], axis=0))
         strength = float(np.interp(target, changed, STRENGTHS, left=np.nan, right=np.nan))
         scores[variant if variant == DEFAULT else f"{variant}, at {strength:.2f}"] = {
-            name: [float(np.interp(strength, STRENGTHS, curve)) for curve in rows] for name, rows in curves.items()
+            name: [float(np.interp(strength, STRENGTHS, curve)) for curve in curves[name]] for name in MATCHED
         }
     return part(scores, MATCHED)
 
 
+CELLS = """After the semicolon:
+the paired difference from the default with its 95 % bootstrap interval, * if it excludes 0."""
+"""What `part` shows, for captions."""
+
+
 def part(scores: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[str]) -> str:
-    """The means, and the differences of each variant from the default."""
+    """A table of each variant's means and their differences from the default."""
     patients = range(len(scores[DEFAULT][columns[0]]))
     frame = tidy(
         {
@@ -203,4 +214,11 @@ def part(scores: Mapping[str, Mapping[str, Sequence[float]]], columns: Sequence[
         }
     )
     changes = differences(frame, columns, [(variant, DEFAULT) for variant in scores if variant != DEFAULT])
-    return f"{mean_table(summarise(frame, columns)).markdown()}\n\n{difference_table(changes, wide=True).markdown()}\n"
+    headings, rows = difference_table(changes, wide=True)
+    found = {row[0]: dict(zip(headings, row, strict=True)) for row in rows}
+    table = []
+    for variant in scores:
+        means = {heading(name): number(patient_mean(frame, variant, name).mean, name) for name in columns}
+        of_variant = found.get(f"{variant} − {DEFAULT}", {})
+        table.append([variant, *("; ".join(filter(None, (means[name], of_variant.get(name)))) for name in means)])
+    return Table(["", *map(heading, columns)], table).markdown() + "\n"

@@ -91,7 +91,9 @@ class App:
 
     command: ClassVar[str] = "app"
     name: ClassVar[str] = "app"
-    shows: ClassVar[str] = "The app: pictures a second with the knob moving, a large colour DICOM, the first result."
+    shows: ClassVar[str] = (
+        "The app: frame rate while the strength changes, a large colour DICOM, the wait for a result."
+    )
 
     def run(self) -> None:
         """Measure and write the table."""
@@ -105,20 +107,19 @@ class App:
         record = record_of(self, {"echo": prior_hash(load_prior("echo"))})
         page = f"""# The app
 
-The page of `nuclear-diffusion app` in Chromium {version} without a window and without a graphics card: a canvas, drawn
-and put on the screen by the processor, which also runs the server and this measurement. The screen turns at most 60
-times a second. *Pictures* are drawn in a second while the clip plays at its own rate and a script moves the strength at
-every turn of the screen; *frames* are the clip's frames among them. *Processor time* is that of all processes of the
-browser for a picture: a core has {1000 / 60:.1f} ms at 60 pictures/s. Other work on the machine lowers the rates and
-lengthens the waits more than it changes the processor time; load when this began: {load:.1f} on {os.cpu_count()} cores.
-The haze fraction is made up: its values do not matter here.
+The page of `nuclear-diffusion app` in Chromium {version}, headless and without a graphics card; the server and the
+measurement run on the same cores. The clip plays at its own rate while a script changes the strength at every refresh
+of the screen, at most 60 times a second. *Pictures*: drawn per second; *frames*: frames of the clip shown per second.
+*Processor time*: of all browser processes per picture; at 60 pictures/s a core has {1000 / 60:.1f} ms. Other work on
+the machine lowers the rates and lengthens the waits; load at the start: {load:.1f} on {os.cpu_count()} cores. The haze
+fraction is arbitrary, because its values do not matter here.
 {record.caption()}
 
 {markdown(["Clip", "View", "Window", "Its rate", "Pictures/s", "Frames/s", "Processor time, ms"], rates)}
 A colour DICOM of {LARGE[0]} frames of {LARGE[1]} x {LARGE[2]} pixels, dropped on the page:
 
 {markdown(["", ""], dicom)}
-The demo's clip, from the button *Dehaze* to the result on the screen with the default method, server just started:
+The demo's clip, from the button *Dehaze* to the result on the screen, default method, server just started:
 {demo:.0f} s.
 """
         save(self.output, record, page)

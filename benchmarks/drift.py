@@ -13,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import arg
 
-from benchmarks.ablation import part
+from benchmarks.ablation import CELLS, part
 from benchmarks.finished import completed
 from benchmarks.patients import ABOUT, gains, prior_named
 from benchmarks.record import RESULTS, record_of, save
 from benchmarks.variants import DEFAULT
-from nuclear_diffusion.io import Fit, find_sector
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, estimate
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.sector import Fit, find_sector
 from nuclear_diffusion.simulation import patient_seed, simulate
 
 FIRST = 600_000
@@ -64,9 +64,8 @@ class Drift:
         page = f"""# Long recordings whose haze drifts
 
 {self.patients} test patients, {self.frames} frames each; every part of the haze drifts by {decibels:g} dB up and down
-in {seconds:g} s. The default takes {WINDOW} frames at a time and cross-fades {OVERLAP}. Means over patients with 95 %
-bootstrap intervals, and paired differences from the default, * if the interval excludes 0. PSNR is the gain over the
-hazy clip. {ABOUT}
+in {seconds:g} s. The default takes {WINDOW} frames at a time and cross-fades {OVERLAP}. {ABOUT} are means over
+patients; PSNR is the gain over the hazy clip. {CELLS}
 {record.caption()}
 
 {part(scores, COLUMNS)}"""

@@ -32,7 +32,7 @@ class Fuzz:
 
     command: ClassVar[str] = "fuzz"
     name: ClassVar[str] = "fuzz"
-    shows: ClassVar[str] = "What reading damaged files of every format does: read, refused in a sentence, or else."
+    shows: ClassVar[str] = "What happens when damaged files of every format are read."
 
     def run(self) -> None:
         """Run the campaign and write the table."""
@@ -49,22 +49,36 @@ class Fuzz:
 
     def write(self, found: Sequence[Found]) -> None:
         """The table."""
-        counts = collections.Counter((each.format, each.outcome) for each in found)
-        formats = [seed.name for seed in SEEDS if any(each.format == seed.name for each in found)]
-        rows = [[name, *(f"{counts[name, one]:,}" for one in OUTCOMES)] for name in formats]
-        rows.append(["**all**", *(f"{sum(counts[name, one] for name in formats):,}" for one in OUTCOMES)])
+        read = {each.format for each in found}
+        families: dict[str, list[str]] = {}
+        for seed in SEEDS:
+            if seed.name in read:
+                family, _, variant = seed.name.partition(", ")
+                families.setdefault(family, []).extend([variant] * bool(variant))
+        rows = [
+            [family + f" ({', '.join(variants)})" * bool(variants), *counted(found, family)]
+            for family, variants in families.items()
+        ]
+        rows.append(["**all**", *counted(found)])
         record = record_of(self, {})
         page = f"""# Damaged files
 
-{len(found):,} damaged copies of small valid files, each read in a child process with {SECONDS:g} s and
-{MEMORY_LIMIT >> 30} GB of memory: flipped bits, cuts, splices, other header fields, lengths and numbers, also inside
-gzip, ZIP and PNG with mended check sums. Good are *read* (the damage does not matter or cannot be seen) and *refused*
-(one sentence). Bad are a traceback, a crash, more than {SECONDS:g} s, more memory, and a wrong answer: values or rates
-that cannot be used, or a changed result that is believed.
+{len(found):,} damaged copies of small valid files, the variants of each format in turn: flipped bits, cuts, splices,
+changed header fields, lengths and numbers, also inside gzip, ZIP and PNG with corrected checksums. Good: *read* (the
+damage does not matter or cannot be seen) and *refused* (in one sentence). Bad: a traceback, a crash, more than
+{SECONDS:g} s (hang), more than {MEMORY_LIMIT >> 30} GB (memory), and a wrong answer: values or frame rates that cannot
+be used, or a changed result that is accepted.
 {record.caption()}
 
-{markdown(["format", *OUTCOMES], rows)}"""
+{markdown(["format (variants)", *GOOD, "bad"], rows)}"""
         save(self.output, record, page)
+
+
+def counted(found: Sequence[Found], family: str = "") -> list[str]:
+    """How many files of a family of formats, or of all, were read, refused, or had which bad outcome."""
+    counts = collections.Counter(each.outcome for each in found if family in ("", each.format.partition(", ")[0]))
+    bad = ", ".join(f"{counts[one]:,} {one}" for one in OUTCOMES if one not in GOOD and counts[one])
+    return [*(f"{counts[one]:,}" for one in GOOD), bad or "0"]
 
 
 def listed(found: Sequence[Found]) -> list[str]:

@@ -194,8 +194,8 @@ class Gradient:
         page = f"""# The gradient through the network
 
 Seconds for one window of {ZEA_WINDOW} frames of {SIZE} × {SIZE} and a network of the authors' size with random weights:
-widths {widths}, {OFFICIAL.block_depth} blocks per level. The median of {timings} of {STEPS} steps, taken in turns,
-without compiling.
+widths {widths}, {OFFICIAL.block_depth} blocks per level. Median of {timings} of {STEPS} steps, taken in turns,
+compilation excluded.
 {STEPS} steps with our gradient and with JAX's end within {difference:.1e} of each other, in [-1, 1].
 {record.caption()}{against}
 

@@ -42,28 +42,21 @@ def page(tables: Sequence[Table], folder: Path = RESULTS) -> str:
             f"[{record.table}](results/{record.table}.md)",
             record.shows,
             f"`{record.command}`",
-            record.hashes() or "none",
             record.date,
-            record.machine,
         ]
         for record in found
     ]
-    missing = [table for table in tables if table.command not in {record.command.split()[3] for record in found}]
-    others = markdown(
-        ["Command", "Shows"], [[f"`python -m benchmarks {each.command}`", each.shows] for each in missing]
-    )
+    known = {record.command.split()[3] for record in found}
+    others = ", ".join(f"`{table.command}`" for table in tables if table.command not in known)
     return f"""# Benchmarks
 
-Every table of the documents is made by one command, from the root of the repository; `python -m benchmarks COMMAND
---help` lists its options. A command writes its table, the numbers behind it and a record of how they were made to
-`benchmarks/results`, and updates this page. Interrupted runs resume.
+Each table is made by one command from the root of the repository; `python -m benchmarks COMMAND --help` lists its
+options. A command writes its table, the numbers behind it and a record of how they were made to `benchmarks/results`,
+and updates this page. Interrupted runs resume. Tables on development patients are for choosing, tables on test patients
+for reporting.
 
-Only tables of the shipped priors are kept. Tables on development patients are for choosing between variants, tables on
-test patients for reporting.
+{markdown(["Table", "Shows", "Command", "Date"], rows)}
+Commands without a committed table: {others} (see `--help`).
 
-{markdown(["Table", "Shows", "Command", "Prior", "Date", "Machine"], rows)}
-Not measured with these priors yet:
-
-{others}
 This page is written by `python -m benchmarks index`.
 """

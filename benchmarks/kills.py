@@ -139,11 +139,10 @@ class Kills:
         record = record_of(self, {})
         page = f"""# Killed commands
 
-{len(found)} runs ended by SIGKILL, SIGTERM and SIGINT in turn at a random moment of their usual time, then run again.
-Good is *same*: the second run ends like one that was never disturbed, file by file, and nothing else is left. Bad are
-another result, a `dehaze --overwrite` that left neither the old nor the new result, hidden files after SIGTERM or
-SIGINT, a traceback, an exit code that is not the signal's, and a hang. In the last column the command had ended before
-the signal came.
+{len(found)} runs, ended by SIGKILL, SIGTERM and SIGINT in turn at a random moment of their usual duration, then
+repeated. Good: *same*, the repeated run leaves exactly the files of an undisturbed run. Bad: another result, a
+`dehaze --overwrite` that left neither the old nor the new result, hidden files after SIGTERM or SIGINT, a traceback, an
+exit code that is not the signal's, and a hang. Last column: the command had ended before the signal came.
 {record.caption()}
 
 {markdown(["command", *OUTCOMES, "ended before"], rows)}"""

@@ -151,8 +151,8 @@ class Long:
         ]
         page = f"""# Long recordings
 
-The default method on a recording that is made while it is decoded, from the first look at it to the finished result
-folder, each in a process of its own. The stand-in prior takes no time, so that the rest is seen alone.
+The default method on a recording that is simulated while it is read, from opening it to the finished result folder,
+each in a process of its own. The stand-in prior takes no time, which shows the cost of everything else.
 {record.caption()}
 
 {markdown(head, rows)}"""

@@ -46,6 +46,9 @@ NAMES |= {method: f"{NAMES[method]}, {peer.steps} steps" for method, peer in PEE
 
 TIMED = (*COLUMNS, "seconds")
 
+COMPARED = ("gcnr", "ks_a", "ks_b", "psnr", "flicker_b", "flicker_a", "bright_lost", "clean_lost")
+"""Scores of the differences and of the groups."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Methods:
@@ -158,16 +161,16 @@ class Methods:
 
         scores = scores_of(list(done))
         ours, others = NAMES["nuclear"], (name for name in scores.method.unique() if name != NAMES["nuclear"])
-        compared = differences(scores, TIMED, [(ours, other) for other in others])
+        compared = differences(scores, COMPARED, [(ours, other) for other in others])
         names = sorted({group for position in done for group in kind.groups(position)})
         groups = {group: scores_of([k for k in done if group in kind.groups(k)]) for group in names}
+        both = "; a patient with two counts for both" if any(len(kind.groups(k)) > 1 for k in done) else ""
         by_group = f"""
-{NAMES["hazy"]} → {NAMES["nuclear"]} by {kind.apart}; a patient with two counts for both. * if the 95 % interval of the
-paired difference excludes 0:
+{NAMES["hazy"]} → {NAMES["nuclear"]} by {kind.apart}{both}. * if the 95 % interval of the paired difference excludes 0:
 
-{group_table(groups, COLUMNS, before=NAMES["hazy"], after=ours).markdown()}
+{group_table(groups, COMPARED, before=NAMES["hazy"], after=ours).markdown()}
 """
-        chosen = "".join(f"- {NAMES[name]}: {_in_words(method)}\n" for name, method in methods.items())
+        chosen = "; ".join(f"{NAMES[name]} {_in_words(method)}" for name, method in methods.items())
         priors = {
             name if name in SHIPPED or name != self.blind else "blind": prior_named(name).sha256
             for name in _prior_names(methods)
@@ -175,8 +178,8 @@ paired difference excludes 0:
         record = record_of(self, priors, DEFAULTS[self.command])
         page = f"""# Simulated patients: {kind.about}
 
-{len(done)} patients of the {self.split} split, {self.frames} frames each; mean over patients with its 95 % percentile
-bootstrap interval. {ABOUT}
+{len(done)} {self.split} patients, {self.frames} frames each. {ABOUT} are means over patients with 95 % bootstrap
+intervals.
 {record.caption()}
 
 {mean_table(summarise(scores, TIMED)).markdown()}
@@ -187,9 +190,8 @@ Paired differences; * if the 95 % interval excludes 0:
 
 {difference_table(compared, wide=True).markdown()}
 {by_group if groups else ""}
-Settings and priors:
-
-{chosen}"""
+Settings: {chosen}.
+"""
         save(self.output, record, page)
 
 
@@ -255,12 +257,12 @@ def _in_words(method: Method) -> str:
     """A method's settings, and the hash of its prior."""
     settings = as_dict(method)
     name = settings.pop("prior", None)
-    prior = "" if name is None else f"; prior `{prior_named(name).sha256[:16]}`"
+    prior = "" if name is None else f" with prior `{prior_named(name).sha256[:16]}`"
     return f"`{json.dumps(settings)}`{prior}"
 
 
 def in_words(scores: pd.DataFrame) -> str:
-    """A sentence on the default's flicker, and on the clean clip that it harms most."""
+    """The default's flicker relative to the input, and its largest loss of a clean clip."""
 
     def ratio(method: str, score: str) -> float:
         means = patient_means(scores, score)
@@ -275,6 +277,6 @@ def in_words(scores: pd.DataFrame) -> str:
     )
     lost = patient_means(scores, "clean_lost")[NAMES["nuclear"]].max()
     return (
-        f"{NAMES['nuclear']}, mean flicker over that of the hazy input: {' and '.join(flickers)}. Of the clean clip\n"
-        f"that it harms most it loses {lost:.1%} of the bright tissue."
+        f"{NAMES['nuclear']}: mean flicker relative to the hazy input is {' and '.join(flickers)}.\n"
+        f"The clean clip that loses most loses {lost:.1%} of its bright tissue."
     )

@@ -43,11 +43,8 @@ COLUMNS = (
 )
 """Scores of every patient; see `SCORES`."""
 
-ABOUT = """Flicker: root mean square of the second difference in time, in grey levels of 255, of the mean of septum or
-ventricle, and of single pixels of still tissue. Bright tissue lost: fraction of the pixels bright in the hazy and in
-the clean clip (mean of 5 x 5 pixels above 0.4) that keep less than three quarters of their brightness; lost of a clean
-clip: the same fraction when the clean clip is the input, which should not change."""
-"""Explanation of some scores, for captions."""
+ABOUT = "The [scores](../../docs/evaluation.md#scores)"
+"""Where the scores are defined, for captions."""
 
 
 class Kind(NamedTuple):

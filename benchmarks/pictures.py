@@ -17,10 +17,10 @@ import nuclear_diffusion as nd
 from benchmarks.app import chromium, opened, served
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.io import Fit, find_sector
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.restore.clip import PRIOR_SIZE, dehaze_clip
 from nuclear_diffusion.restore.methods import Nuclear
+from nuclear_diffusion.sector import Fit, find_sector
 from nuclear_diffusion.simulation import (
     UNSEEN_FAMILIES,
     UNSEEN_LOOKS,

@@ -97,8 +97,8 @@ class Speed:
         record = record_of(self, {})
         page = f"""# Speed against an earlier commit
 
-`dehaze` on simulated clips of {self.size} × {self.size} pixels, start and files included, by the code of commit
-`{self.commit}` and by this one in turn: medians of {self.rounds} runs, and median and range of the ratios.
+`dehaze` on simulated clips of {self.size} × {self.size} pixels, start-up and writing included, with the code of commit
+`{self.commit}` and with the current code in turn: medians of {self.rounds} runs; median and range of the ratios.
 {record.caption()}
 
 {markdown(["frames", "", "earlier", "now", "now / earlier"], rows)}"""

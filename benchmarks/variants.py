@@ -58,7 +58,6 @@ def share_by_prior(y: Video, mean: Video) -> list[tuple[str, Video]]:
         UNSTEADY: jnp.sqrt(seen * q),
         "without h: q, made steady": steady(q) * lit,
         "P linear, R = 0.01 dB": completed(Completion(decibels=0.01)),
-        "R = 10 dB": completed(Completion(decibels=10.0)),
         "R = 40 dB": completed(Completion(decibels=40.0)),
         "ridge 0": completed(Completion(ridge=0.0)),
     }

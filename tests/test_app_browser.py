@@ -14,12 +14,12 @@ from pydicom import examples
 
 from nuclear_diffusion import cli
 from nuclear_diffusion.app.regions import Regions, inside
-from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.metrics import gcnr
 from nuclear_diffusion.restore.clip import dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import read_h5
 from nuclear_diffusion.restore.methods import Nuclear, Rpca, read_settings
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.sector import read_sector
 from nuclear_diffusion.types import eight_bits
 from tests.pages import CHROMIUM, assert_readable, until
 from tests.test_app import SEPTUM, VENTRICLE, made_result

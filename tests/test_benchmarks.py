@@ -145,7 +145,7 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
     table = dataclasses.replace(DEFAULTS["peers"], patients=1, frames=2, blind="runs/blind", output=tmp_path)
     table.run()
     text = (tmp_path / "peers-blind.md").read_text()
-    priors = dict(re.findall(r"^- (.*?): `.*`; prior `(\w+)`$", text, flags=re.MULTILINE))
+    priors = dict(re.findall(r"[:;] ([^:;`]+) `[^`]+` with prior `(\w+)`", text))
     blind = ("MMSE denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
     aware = ("Posterior mean", "Nuclear Diffusion")
     assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)

@@ -132,10 +132,12 @@ def test_the_page_counts_and_the_list_names_what_went_wrong(tmp_path):
         Found(0, "npy", "read", ""),
         Found(1, "npy", "refused", "no."),
         Found(2, "npy", "hang", "longer", tmp_path),
+        *[Found(3, "tiff", "read", ""), Found(4, "tiff, ome", "read", "")],
     ]
     fuzz.Fuzz(files=3, output=tmp_path).write(found)
     page = (tmp_path / "fuzz.md").read_text()
-    assert "| npy | 1 | 1 | 0 | 0 | 1 | 0 | 0 |" in page
-    assert "| **all** | 1 | 1 | 0 | 0 | 1 | 0 | 0 |" in page
+    assert "| npy | 1 | 1 | 1 hang |" in page
+    assert "| tiff (ome) | 2 | 0 | 0 |" in page
+    assert "| **all** | 3 | 1 | 1 hang |" in page
     assert fuzz.listed(found) == [f"1 x npy: hang, longer ({tmp_path})"]
     assert set(GOOD) < set(OUTCOMES)

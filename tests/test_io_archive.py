@@ -78,7 +78,7 @@ def test_colours_of_jpeg_are_those_of_its_codes(tmp_path, kind, grey):
 
 
 def test_colours_that_nobody_uses_any_more_are_refused_truly(tmp_path):
-    with pytest.raises(InputError, match="colours of kind HSV"):
+    with pytest.raises(InputError, match="colours of type HSV"):
         read_video(write_dicom(tmp_path / "c.dcm", COLOR, "HSV"))
 
 
@@ -236,7 +236,7 @@ def _turned(turn: int) -> Image.Exif:
 
 def test_tiff_of_other_colours_is_refused_truly(tmp_path):
     Image.fromarray(COLOR[0]).convert("CMYK").save(tmp_path / "c.tif")
-    with pytest.raises(InputError, match="colours of kind SEPARATED"):
+    with pytest.raises(InputError, match="colours of type SEPARATED"):
         read_video(tmp_path / "c.tif")
 
 

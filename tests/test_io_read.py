@@ -310,7 +310,7 @@ class Unpickled:
         return (exec, ("raise SystemExit('unpickled')",))
 
 
-UNREADABLE = "cannot be read|not a whole|no plain NumPy array|without pixel"
+UNREADABLE = "cannot be read|not a complete|no plain NumPy array|without pixel"
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
@@ -338,7 +338,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
         add(name, UNREADABLE).write_text("this is not a video\n" * 40)
     for name in ("void.mp4", "void.npy", "void.npz", "void.tif", "void.h5", "void.mha", "void.dcm"):
         add(name, UNREADABLE).touch()
-    add("notes.txt", "of no known kind").write_text("words")
+    add("notes.txt", "of an unknown format").write_text("words")
     for name, values, says in (
         ("none.npy", noise[:0], "no frames"),
         ("flat.npy", noise[0, 0], "shape"),

@@ -491,7 +491,7 @@ def test_blocks_must_fit(tmp_path):
 
 
 def test_kinds_are_checked():
-    with pytest.raises(InputError, match="--write knows no mp3: choose from dicom, mp4"):
+    with pytest.raises(InputError, match="--write does not know mp3: choose from dicom, mp4"):
         check_kind("mp3")
     for kind in KINDS:
         check_kind(kind)

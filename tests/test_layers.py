@@ -12,7 +12,7 @@ PACKAGE = Path(nuclear_diffusion.__file__).parent
 LAYERS = [
     {"errors", "signals", "types", "version"},
     {"checks", "files", "memory", "options", "palette", "progress", "reporting", "text"},
-    {"metrics", "priors"},
+    {"metrics", "priors", "sector"},
     {"paper"},
     {"io", "simulation"},
     {"restore"},

@@ -8,13 +8,13 @@ from PIL import Image, ImageDraw
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
-from nuclear_diffusion.io.strokes import find_strokes
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.color import drawn_in_color, recolored, tissue_shades
 from nuclear_diffusion.restore.layout import Layout
 from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.run import LoadedPrior, dehaze_file, known_sector
+from nuclear_diffusion.sector import find_strokes
 from nuclear_diffusion.simulation import simulate
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 12

@@ -158,8 +158,8 @@ def test_blocks_have_the_sources_files(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "says"),
     [
-        ("mp3", {}, "--write knows no mp3: choose from dicom"),
-        ("mha,", {}, "--write knows no empty name"),
+        ("mp3", {}, "--write does not know mp3: choose from dicom"),
+        ("mha,", {}, "--write does not know an empty name"),
         ("", {"flat": True}, "--flat writes what --write names"),
         ("mha", {"anonymize": True}, "--anonymize is for DICOM: add --write dicom"),
     ],

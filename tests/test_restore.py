@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, Fit, read_video
+from nuclear_diffusion.io import Clip, read_video
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.paper.algorithm1 import PAPER_GAMMA, PAPER_WINDOW
 from nuclear_diffusion.paper.gaussian import Gaussian
@@ -46,6 +46,7 @@ from nuclear_diffusion.restore.methods import (
 from nuclear_diffusion.restore.pictures import Summary, side_by_side
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.restore.run import check_writable, folder_names
+from nuclear_diffusion.sector import Fit
 
 HEIGHT, WIDTH = 90, 120
 RPCA = Rpca()

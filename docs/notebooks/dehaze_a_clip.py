@@ -48,14 +48,14 @@ show(haze_fraction=found.share[middle], posterior_mean=found.mean[middle])
 # %% [markdown]
 # ## Choose the strength
 #
-# One estimate has many renderings. A higher strength takes more haze, and more of the faint tissue.
+# One estimate has many renderings. A higher strength removes more haze, and more of the faint tissue.
 
 # %%
 strengths = {f"strength {s:g}": nd.render(clip.frames, found.share, s)[middle] for s in (0.0, 0.3, 0.5, 0.7, 0.9)}
 show(**strengths)
 
 # %% [markdown]
-# ## What was taken
+# ## What was removed
 #
 # Haze stands nearly still and the heart moves. Each row of the picture is one frame: still haze draws vertical bands,
 # moving tissue wavy ones. What was removed should hold no wavy line.

@@ -83,7 +83,7 @@ for axis, (title, clip) in zip(axes, pictures.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# ## In earnest
+# ## In real use
 #
 #     nuclear-diffusion train CLIPS -o RUN --minutes 60          # a prior that dehazes, from the shipped one
 #     nuclear-diffusion train CLIPS -o RUN --minutes 600 --blind # clean frames only, as in the paper

@@ -1,7 +1,6 @@
 from . import metrics as metrics
 from .errors import InputError as InputError
 from .io import Clip as Clip
-from .io import find_sector as find_sector
 from .io import open_writer as open_writer
 from .io import read_video as read_video
 from .io import write_video as write_video
@@ -32,6 +31,9 @@ from .restore.one_pass import mmse as mmse
 from .restore.one_pass import posterior_mean as posterior_mean
 from .restore.render import render as render
 from .restore.stream import stream as stream
+from .sector import (
+    find_sector as find_sector,
+)
 from .simulation import SimulatedClip as SimulatedClip
 from .simulation import simulate as simulate
 from .training.config import TrainConfig as TrainConfig

@@ -82,9 +82,9 @@ class Long:
     """How a command that takes long reports."""
 
     json: bool = False
-    """One JSON object a line on stdout, for scripts, in place of text."""
+    """Print one JSON object per line on stdout instead of text, for scripts."""
     quiet: bool = False
-    """Say only errors."""
+    """Print only errors."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Dehaze(Long, Generic[M]):
     overwrite: bool = False
     """Replace existing results made with other settings, weights or frames."""
     write: Annotated[str, option("KINDS", "default: only the result folder")] = ""
-    """Also write the clip as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea, zarr, or npz,mha."""
+    """Also write the result as dicom, mp4, gif, ffv1, png, tiff, mha, nifti, npy, npz, h5, zea or zarr (or npz,mha)."""
     flat: bool = False
     """Write only what --write names, under the input's name; no result folders."""
     anonymize: bool = False
@@ -115,7 +115,7 @@ class Dehaze(Long, Generic[M]):
     jobs: Annotated[int | None, option("N", "default: 1, none for a single clip")] = None
     """Worker processes, each with its share of the cores; 1 on a GPU. A crash in one costs only its clip."""
     shard: Annotated[str | None, option("I/N", "default: all clips")] = None
-    """Only every N-th clip from the I-th on, for arrays of a scheduler; the last shard writes the summary."""
+    """Only every N-th clip from the I-th on, for job arrays; the last shard to end writes the summary."""
 
     def run(self, say: Reporter) -> int:
         """Dehaze every clip; report failures and continue with the rest."""
@@ -188,7 +188,7 @@ class Dehaze(Long, Generic[M]):
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Show how clips are understood, without changing anything."""
+    """Show how clips are read: format, frame rate, grey values, sector. Nothing is changed."""
 
     clips: Annotated[Positional[tuple[Path, ...]], option("CLIP...", "one or more")]
     """Clips, or folders of clips."""
@@ -472,7 +472,7 @@ class Demo(Long):
 
 @dataclasses.dataclass(frozen=True)
 class App:
-    """Look at clips in a browser, dehaze them, turn the strength and see the picture change. Local: 127.0.0.1 only."""
+    """Look at clips in a browser, dehaze them, and change the strength while you watch. Local: 127.0.0.1 only."""
 
     paths: Annotated[Positional[tuple[Path, ...]], option("[CLIP|FOLDER|RESULT...]", "")] = ()
     """Clips and results to open, and folders to open them from."""

@@ -20,7 +20,7 @@ EVENT_SECONDS = 1.0  # seconds between progress events for scripts
 class Reporter:
     """Results go to stdout; progress, notes and errors to stderr.
 
-    With `json` stdout gets one JSON object a line in place of text and progress; with `quiet` only errors are said.
+    With `json` stdout gets one JSON object per line instead of text and progress; with `quiet` only errors are printed.
     """
 
     def __init__(self, *, json: bool = False, quiet: bool = False):

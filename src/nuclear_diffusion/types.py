@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 from numpy import ndarray
 
 Scalar = Float[Array, ""]
@@ -24,6 +24,9 @@ VideoLike = Float[Array | ndarray, "frames height width"]
 
 Mask = Bool[ndarray, "height width"]
 """A region of interest."""
+
+Regions = Integer[ndarray, "height width"]
+"""The number of the image region that a pixel belongs to, from 1; 0 for none."""
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""

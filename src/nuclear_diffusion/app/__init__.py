@@ -1,1 +1,1 @@
-"""A local page to look at clips, dehaze them and turn the knob."""
+"""A local page to look at clips, dehaze them and change the strength."""

@@ -19,7 +19,7 @@ from numpy import ndarray
 from nuclear_diffusion.app.export import sector_name
 from nuclear_diffusion.app.regions import Polygon, inside
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io import Clip, Reading, find_sector, read_video
+from nuclear_diffusion.io import Clip, Reading, read_video
 from nuclear_diffusion.io.clip import usable_rate
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.priors.checkpoint import SHIPPED
@@ -31,6 +31,7 @@ from nuclear_diffusion.restore.frames import blocks_of, survey
 from nuclear_diffusion.restore.methods import Method, Nuclear, as_dict, from_dict
 from nuclear_diffusion.restore.render import WIDTH, render
 from nuclear_diffusion.restore.run import LoadedPrior, prior_of
+from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask, Progress
 from nuclear_diffusion.view.film import Film, film_of
 
@@ -188,7 +189,7 @@ class Desk:
             opened = self.clip(key)
             require(
                 all(run.clip != key for run in self.runs.values()),
-                "The results of this clip are of the white that it had: remove them (×) first.",
+                "The results of this clip were made with another white: remove them (×) first.",
             )
             clip, sector = dataclasses.replace(clip, fps=opened.clip.fps), opened.sector if opened.given else sector
             self.clips[key] = corrected = dataclasses.replace(opened, clip=clip, sector=sector, white=white)
@@ -221,7 +222,7 @@ class Desk:
         try:
             return self.runs[key]
         except KeyError as error:
-            raise InputError("That run is not there any more: start it again.") from error
+            raise InputError("That run no longer exists: start it again.") from error
 
     def stop(self, key: str) -> Run:
         """Stop a run: one that waits at once, one that runs at its next step."""
@@ -252,7 +253,7 @@ class Desk:
         require(fps is None or usable_rate(fps), f"The frame rate must be between 0.01 and 100000, got {fps}.")
         if polygons:
             sector = np.any([inside(polygon, clip.shape[1:]) for polygon in polygons], axis=0)
-            require(bool(sector.any()), "The sector that was drawn holds no pixel: draw it on the picture.")
+            require(bool(sector.any()), "The drawn sector holds no pixel: draw it on the picture.")
             changes = {"sector": sector, "given": "drawn"}
         elif polygons is not None:
             changes = {"sector": find_sector(clip.frames, clip.region), "given": ""}

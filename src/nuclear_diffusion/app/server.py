@@ -153,7 +153,7 @@ class Server:
     def file(self, request: Request) -> Response:
         """A video of a result, for the sheet."""
         path = self.desk.allowed(request.query_params.get("path", ""))
-        require(path.suffix == ".mp4" and path.is_file(), "Only the videos of results are sent: choose one.")
+        require(path.suffix == ".mp4" and path.is_file(), "Only videos of results can be played here: choose one.")
         return FileResponse(path)
 
     async def upload(self, request: Request) -> Response:
@@ -386,7 +386,7 @@ class Reply(JSONResponse):
 
 def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, msgspec.MsgspecError | RecursionError):
-        error = InputError(f"The request makes no sense: {error}.")
+        error = InputError(f"The request cannot be understood: {error}.")
     return Reply({"error": sentence(error)}, 400)
 
 

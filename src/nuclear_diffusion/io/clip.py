@@ -10,8 +10,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io.levels import Levels
-from nuclear_diffusion.io.regions import Regions
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Regions
 
 
 @dataclass(frozen=True, eq=False)

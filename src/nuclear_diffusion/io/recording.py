@@ -12,10 +12,9 @@ from nuclear_diffusion.io.clip import Clip, Reading, usable_rate
 from nuclear_diffusion.io.formats import Frames, name_of, open_stored
 from nuclear_diffusion.io.guard import check_size, door, guarded, memory_limit
 from nuclear_diffusion.io.levels import EIGHT_BITS, Levels
-from nuclear_diffusion.io.regions import Regions
 from nuclear_diffusion.io.stored import Picture, Stored
 from nuclear_diffusion.io.values import COLOR_SPREAD, Survey, brightness, choose_range, color, survey
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Regions
 
 DEFAULT_FPS = 30.0
 

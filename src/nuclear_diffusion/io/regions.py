@@ -2,11 +2,8 @@
 
 import numpy as np
 import pydicom
-from jaxtyping import Integer
-from numpy import ndarray
 
-Regions = Integer[ndarray, "height width"]
-"""The number of the region that a pixel belongs to, from 1; 0 for none."""
+from nuclear_diffusion.types import Regions
 
 _TWO_DIMENSIONAL, _M_MODE, _SPECTRAL = 1, 2, 3  # RegionSpatialFormat
 _TISSUE, _COLOR_FLOW = 1, 2  # RegionDataType

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 
-from nuclear_diffusion.io.regions import Regions
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, Regions
 
 
 class Range(NamedTuple):

@@ -70,7 +70,7 @@ def open_network(path: Path) -> Network:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the parser may raise anything
         raise InputError(
-            f"{path} cannot be opened by onnxruntime: it is damaged, no ONNX file or too new; export it again."
+            f"{path} cannot be opened by onnxruntime: it is damaged, not an ONNX file or too new; export it again."
         ) from error
     network = Network(path, sha256, session)
     # Two sizes: a network of one fixed size would fail only after hours.
@@ -155,6 +155,6 @@ def _moments_of(
 
 def _unfit(path: Path) -> InputError:
     return InputError(
-        f"{path} is no network for FID: it must take float32 (N, 3, height, width), any N, height and width, and "
+        f"{path} is not a network for FID: it must take float32 (N, 3, height, width), any N, height and width, and "
         "return (N, features); export it as described in docs/evaluation.md."
     )

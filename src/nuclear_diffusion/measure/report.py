@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import write
-from nuclear_diffusion.io import find_sector, read_frames, write_video
+from nuclear_diffusion.io import read_frames, write_video
 from nuclear_diffusion.measure import figures
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY
 from nuclear_diffusion.measure.challenge import challenge_note, challenge_points, challenge_table
@@ -38,6 +38,7 @@ from nuclear_diffusion.measure.tables import (
 )
 from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.pictures import side_by_side
+from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import eight_bits, evenly
 from nuclear_diffusion.view.film import source
 

@@ -16,7 +16,6 @@ from jaxtyping import UInt8, UInt16
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import find_sector
 from nuclear_diffusion.measure.candidates import HAZY, Candidate, with_settings
 from nuclear_diffusion.measure.datasets import Case, Loaded
 from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion_levels, spectra
@@ -28,6 +27,7 @@ from nuclear_diffusion.restore.folder import versions
 from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Method, Nuclear
 from nuclear_diffusion.restore.run import prior_of
+from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask, Progress, eight_bits
 from nuclear_diffusion.view.film import share_bits
 

@@ -1,4 +1,4 @@
-"""The dock widget: choose a clip and a method, dehaze in a worker thread, turn the strength, score drawn shapes."""
+"""The dock widget: choose a clip and a method, dehaze in a worker thread, change the strength, score drawn shapes."""
 
 import threading
 from typing import Any
@@ -21,13 +21,14 @@ from qtpy.QtWidgets import (  # pyright: ignore[reportMissingImports]
 from skimage.draw import polygon2mask
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, find_sector
+from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import Annotation, Loaded
 from nuclear_diffusion.measure.scores import SCORES, measure
 from nuclear_diffusion.napari.layers import clip_of, result_layers
 from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
 from nuclear_diffusion.restore.methods import METHODS
 from nuclear_diffusion.restore.run import prior_of
+from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import eight_bits
 
 SHOWN = ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b")  # scores of the drawn shapes

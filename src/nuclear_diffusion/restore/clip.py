@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, Fit
+from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.memory import return_freed, return_large
 from nuclear_diffusion.paper.windows import Once, Queue
@@ -21,6 +21,7 @@ from nuclear_diffusion.restore.frames import Survey, blocks_of, survey
 from nuclear_diffusion.restore.layout import Layout
 from nuclear_diffusion.restore.methods import Job, Method, Part, keep_nothing
 from nuclear_diffusion.restore.render import STRENGTH, render
+from nuclear_diffusion.sector import Fit
 from nuclear_diffusion.types import Mask, Progress
 
 PRIOR_SIZE = 256  # height and width in pixels of the frames that the shipped prior was trained on

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.io import Clip, Reading, Recording, find_sector, open_clip
+from nuclear_diffusion.io import Clip, Reading, Recording, open_clip
 from nuclear_diffusion.io.find import Source
+from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask
 
 _FRAMES = 48  # frames that the sector is found from

@@ -8,10 +8,9 @@ from numpy import ndarray
 from scipy import ndimage
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Clip, Fit, find_sectors
-from nuclear_diffusion.io.sector import split_sectors
-from nuclear_diffusion.io.strokes import find_strokes
+from nuclear_diffusion.io import Clip
 from nuclear_diffusion.restore.color import Shades, drawn_in_color, tissue_shades
+from nuclear_diffusion.sector import Fit, find_sectors, find_strokes, split_sectors
 from nuclear_diffusion.types import Mask
 
 

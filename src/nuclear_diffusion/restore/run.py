@@ -13,10 +13,9 @@ import numpy as np
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import filling
-from nuclear_diffusion.io import Reading, find_sector, read_video
+from nuclear_diffusion.io import Reading, read_video
 from nuclear_diffusion.io.find import Source, name_of
 from nuclear_diffusion.io.recording import Recording, open_clip
-from nuclear_diffusion.io.sector import read_sector
 from nuclear_diffusion.priors.checkpoint import load_prior, prior_hash
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Kept, Piece, check_separable, dehaze_recording, rendered
@@ -39,6 +38,7 @@ from nuclear_diffusion.restore.folder import (
 from nuclear_diffusion.restore.frames import held, survey
 from nuclear_diffusion.restore.methods import Method, from_dict, keep_nothing
 from nuclear_diffusion.restore.outputs import NAMES, Outputs
+from nuclear_diffusion.sector import find_sector, read_sector
 from nuclear_diffusion.text import words_of
 from nuclear_diffusion.types import Mask, Progress
 

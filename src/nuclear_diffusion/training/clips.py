@@ -21,7 +21,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
-from nuclear_diffusion.io import Fit, find_sector, read_video
+from nuclear_diffusion.io import read_video
 from nuclear_diffusion.io.find import Frames, Source, find_clips, patient_of
 from nuclear_diffusion.memory import require_memory
 from nuclear_diffusion.priors.checkpoint import prior_hash
@@ -29,6 +29,7 @@ from nuclear_diffusion.priors.diffusion_prior import MOMENTS, DiffusionPrior
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import render
+from nuclear_diffusion.sector import Fit, find_sector
 from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.simulation.bank import rendered_patients
 from nuclear_diffusion.text import read_json, require_file

@@ -17,7 +17,7 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import Fit, find_sector, read_video
+from nuclear_diffusion.io import read_video
 from nuclear_diffusion.io.find import find_clips, patient_of
 from nuclear_diffusion.measure.bootstrap import Interval
 from nuclear_diffusion.measure.datasets import find_dataset
@@ -25,6 +25,7 @@ from nuclear_diffusion.measure.front import DEFAULT, LEVELS, NAMES, Front, Regio
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
+from nuclear_diffusion.sector import Fit, find_sector
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
 from nuclear_diffusion.types import Progress
 

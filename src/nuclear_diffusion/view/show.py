@@ -1,4 +1,4 @@
-"""Play a result in a notebook: input, signal and background in step, with the strength as a live knob."""
+"""Play a result in a notebook: input, signal and background in synchrony, with a live slider for the strength."""
 
 import html
 import json
@@ -42,7 +42,7 @@ def show(result: Any, video: Any = None, *, fps: float | None = None, strength: 
             clip alone (`Clip` or an array).
         video: the input, `Clip` or (frames, height, width) in [0, 1] or uint8.
         fps: frames per second; default: those of the clip, or 30.
-        strength: where the knob starts, in [0, 1]; default: the result's own, or 0.5.
+        strength: start of the slider, in [0, 1]; default: the result's own, or 0.5.
 
     Raises:
         InputError: `result` is none of these, or is too large for a page.

@@ -79,7 +79,7 @@ def open_stored(source: Source, reading: Reading) -> Stored:
     check_file(source)
     found = format_of(source)
     if found is None:
-        raise InputError(f"{source} is of no known kind: give {KNOWN}.")
+        raise InputError(f"{source} is of an unknown format: give {KNOWN}.")
     with door(source, found.kind):
         return found.open(source, reading)
 

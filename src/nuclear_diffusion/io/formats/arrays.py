@@ -53,7 +53,7 @@ def open_npz(path: Path, reading: Reading) -> Stored:
     except ValueError as error:
         raise _pickled(path, error) from error
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is not a whole NPZ file: save it again.") from error
+        raise InputError(f"{path} is not a complete NPZ file: save it again.") from error
     return of_array(path, "a NumPy archive", array, named=reading.axes, fps=fps)
 
 

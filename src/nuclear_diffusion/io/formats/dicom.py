@@ -300,7 +300,7 @@ def _photometric(path: Path, pixels: _Pixels, notes: list[str]) -> str:
     if stated.startswith("YBR_PARTIAL") and pixels.syntax.is_encapsulated:  # JPEG fills the range, whatever is said
         stated = pixels.options["photometric_interpretation"] = "YBR_FULL_422"
     if stated not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):
-        raise InputError(f"{path} has colours of kind {stated}, which are not supported: export it as RGB.")
+        raise InputError(f"{path} has colours of type {stated}, which are not supported: export it as RGB.")
     if pixels.options["bits_allocated"] != 8 or not stated.startswith(("RGB", "YBR_FULL")):
         return stated
     frame, coded = next(_decode(path, pixels, raw=True, count=1))

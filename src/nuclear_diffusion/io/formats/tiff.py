@@ -53,7 +53,7 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         compression = page.compression.name if page.compression != 1 else ""
         turned = page.tags.valueof("Orientation", 1) or 1
         if page.photometric not in _COLORS and not (compression == "JPEG" and page.photometric.name == "YCBCR"):
-            raise InputError(f"{path} has colours of kind {page.photometric.name}: save it in grey or RGB.")
+            raise InputError(f"{path} has colours of type {page.photometric.name}: save it in grey or RGB.")
         try:
             if paged:
                 page.asarray()

@@ -59,7 +59,7 @@ _BY_SUFFIX = {kind.suffix: name for name, kind in KINDS.items()} | {
 def check_kind(name: str, *, anonymize: bool = False) -> None:
     """Raise `InputError` if `name` is no kind of `KINDS`, or needs a package that is not installed."""
     if name not in KINDS:
-        raise InputError(f"--write knows no {name or 'empty name'}: choose from {', '.join(KINDS)}.")
+        raise InputError(f"--write does not know {name or 'an empty name'}: choose from {', '.join(KINDS)}.")
     needed = [(KINDS[name].package, name)] + [("dicomanonymizer", "anonymize")] * anonymize
     for package, extra in needed:
         if package and find_spec(package) is None:

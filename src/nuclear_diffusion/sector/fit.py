@@ -8,7 +8,7 @@ from numpy import ndarray
 from PIL import Image
 from scipy import ndimage
 
-from nuclear_diffusion.io.sector import apex_below
+from nuclear_diffusion.sector.find import apex_below
 from nuclear_diffusion.types import Mask
 
 _MARGIN = 0.02  # of the sector's longer side, on each side

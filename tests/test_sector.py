@@ -7,8 +7,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import find_sector, find_sectors, read_video
-from nuclear_diffusion.io.sector import apex_below, read_sector, split_sectors
+from nuclear_diffusion.io import read_video
+from nuclear_diffusion.sector import find_sector, find_sectors
+from nuclear_diffusion.sector.find import apex_below, read_sector, split_sectors
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

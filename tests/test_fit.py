@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuclear_diffusion.io import Fit
+from nuclear_diffusion.sector import Fit
 
 
 def wedge(height: int, width: int, top: float = 0.1, degrees: float = 40) -> np.ndarray:

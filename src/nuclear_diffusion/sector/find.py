@@ -15,8 +15,7 @@ from skimage.measure import label
 from skimage.transform import downscale_local_mean
 
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io.regions import Regions
-from nuclear_diffusion.types import Mask, evenly
+from nuclear_diffusion.types import Mask, Regions, evenly
 
 # All for a working size of at most 320 pixels per side, where burned-in strokes are one or two pixels wide.
 _WORKING_SIDE = 320
