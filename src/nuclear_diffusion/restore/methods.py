@@ -26,7 +26,7 @@ from nuclear_diffusion.text import read_json
 
 if TYPE_CHECKING:
     from nuclear_diffusion.paper.separation import Separation
-    from nuclear_diffusion.paper.windows import Once, Windows
+    from nuclear_diffusion.paper.windows import Once
     from nuclear_diffusion.priors.protocol import Prior
     from nuclear_diffusion.restore.draws import Posterior, SplitGibbs
     from nuclear_diffusion.types import Mask, Progress
@@ -193,18 +193,19 @@ class Nuclear(_Settings, frozen=True):
                 _, background, share, mean = estimates.take(len(block))
                 yield Part(background, None, share, mean)
             return
-        for drawn in self._drawn(job._replace(blocks=estimated(), progress=of_draws), drawing):
+        for drawn in self._drawn(job._replace(blocks=estimated(), progress=of_draws)):
             y, background, share, mean = estimates.take(len(drawn.mean))
             yield Part(background, None, share, mean, y - np.asarray(drawn.mean), np.asarray(drawn.deviation))
 
-    def _drawn(self, job: Job, windows: Windows) -> Iterator[Posterior]:
+    def _drawn(self, job: Job) -> Iterator[Posterior]:
         """Samples of p(X, L | Y) of frames and their estimated background, (frames, 2, size, size)."""
         import jax
 
         from nuclear_diffusion.paper.nuclear_norm import slowly_varying
+        from nuclear_diffusion.paper.windows import Windows
         from nuclear_diffusion.restore.draws import Posterior, posterior_parts
 
-        blocks = iter(job.blocks)
+        windows, blocks = Windows(job.total, *self.draws_window), iter(job.blocks)
         first = next(blocks)
         return posterior_parts(
             itertools.chain([first], blocks),
