@@ -1,17 +1,9 @@
 from . import metrics as metrics
 from .errors import InputError as InputError
-from .io import (
-    Clip as Clip,
-)
-from .io import (
-    open_writer as open_writer,
-)
-from .io import (
-    read_video as read_video,
-)
-from .io import (
-    write_video as write_video,
-)
+from .io import Clip as Clip
+from .io import open_writer as open_writer
+from .io import read_video as read_video
+from .io import write_video as write_video
 from .paper.algorithm1 import Algorithm1 as Algorithm1
 from .paper.em import EM as EM
 from .paper.gaussian import Gaussian as Gaussian

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from nuclear_diffusion.io.formats import Source
     from nuclear_diffusion.restore.batch import Record
 
-FAILED, UNREAD = 2, 141
-"""Exit codes: an error that the user can fix; nobody reads the output, as after `| head`."""
-
+FAILED, UNREAD = 2, 141  # exit codes: an error that the user can fix; nobody reads the output, as after `| head`
 Output = Annotated[Path, option("DIR", None, "-o", help="Output folder; created if missing.")]
 Prior = Annotated[str | None, option("echo|PATH", "default: echo", help="Prior for all methods that use one.")]
 Data = Annotated[
@@ -380,7 +378,7 @@ class Evaluate(Long):
             [*chosen, *vary(chosen, factors)],
             self.output,
             workers=self.workers,
-            command=self.command(),
+            command=_command_line("evaluate", self, but=("workers",)),
             progress_bar=say.progress,
             inception=self.inception,
         )
@@ -391,10 +389,6 @@ class Evaluate(Long):
         text = f"{page}: {plural(len(study.main), 'method')} on {plural(len(study.cases), 'clip')}"
         say.result(text, "done", result=page, clips=len(study.cases), left_out=len(left_out))
         return FAILED if left_out else 0
-
-    def command(self) -> str:
-        """The command line that reproduces the report, whatever the number of workers."""
-        return _command_line("evaluate", self, but=("workers",))
 
 
 @dataclasses.dataclass(frozen=True)

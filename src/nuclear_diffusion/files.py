@@ -26,14 +26,9 @@ T = TypeVar("T")
 
 _NO_ROOM = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-_FULL = 1 << 20
-"""With fewer free bytes an error is put down to the full disk: not every library says so."""
-
-TEMPORARY = re.compile(r"\.partial-[0-9a-f]{8}-.*", re.DOTALL)
-"""Names of what `atomic` is writing."""
-
-_LONGEST = 255
-"""Most bytes of a file name."""
+_FULL = 1 << 20  # with fewer free bytes an error is put down to the full disk: not every library says so
+TEMPORARY = re.compile(r"\.partial-[0-9a-f]{8}-.*", re.DOTALL)  # names of what `atomic` is writing
+_LONGEST = 255  # most bytes of a file name
 
 
 @contextmanager

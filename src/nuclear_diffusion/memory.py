@@ -10,7 +10,6 @@ from nuclear_diffusion.errors import InputError
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
-
 _LARGE = 2 << 20
 """Bytes of an array that goes back to the system as soon as it is freed; a window's arrays are larger."""
 

@@ -13,11 +13,8 @@ from typing import Any, TextIO
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError
 
-FIRST_SECONDS, LINE_SECONDS = 5.0, 60.0
-"""Seconds to the first line of a log, and between lines."""
-
-EVENT_SECONDS = 1.0
-"""Seconds between progress events for scripts."""
+FIRST_SECONDS, LINE_SECONDS = 5.0, 60.0  # seconds to the first line of a log, and between lines
+EVENT_SECONDS = 1.0  # seconds between progress events for scripts
 
 
 class Reporter:

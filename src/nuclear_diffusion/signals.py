@@ -16,14 +16,9 @@ GRACE = 10.0
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
-received: int | None = None
-"""The signal that ends the running command."""
-
-_running = False
-"""Whether a block of `unwinding` runs."""
-
-_patient = 0
-"""Blocks of `patient` that run."""
+received: int | None = None  # the signal that ends the running command
+_running = False  # whether a block of `unwinding` runs
+_patient = 0  # blocks of `patient` that run
 
 
 class Stopped(KeyboardInterrupt):
@@ -67,70 +62,76 @@ def unwinding(sentence: str = SENTENCE) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    import socket
-
     received, _running = None, True
-    arrived, swallowed, ended = 0, False, threading.Event()
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        global received
-        nonlocal arrived, swallowed
-        received = number
-        arrived += 1
-        if _loading():
-            _end(number, sentence)
-        if arrived == 1 or swallowed:
-            swallowed = False
-            raise Stopped
-        if arrived > 3:
-            _end(number, sentence)
-
-    def again(unraisable: "sys.UnraisableHookArgs") -> None:
-        """Python only reports what is raised in a destructor or callback: raise it again a moment later."""
-        nonlocal swallowed
-        if not issubclass(unraisable.exc_type, Stopped):
-            return report(unraisable)
-        swallowed = True
-        timer = threading.Timer(0.05, once_more)
-        timer.daemon = True
-        timer.start()
-
-    def once_more() -> None:
-        if not ended.is_set():
-            _again(received or signal.SIGINT)
-
-    def watch() -> None:
-        """Note a signal while the main thread is in compiled code, and end the process if it stays there."""
-        global received
-        while (arriving := ours.recv(1)) and arriving[0] not in NUMBERS:
-            pass
-        if not arriving:
-            return
-        received = arriving[0]
-        while not ended.wait(GRACE):
-            if not _patient:
-                _end(received, sentence)
-
-    watcher = threading.Thread(target=watch, daemon=True)
+    block = _Unwinding(sentence)
+    watcher = threading.Thread(target=block.watch, daemon=True)
     watcher.start()
-    report, sys.unraisablehook = sys.unraisablehook, again
+    sys.unraisablehook = block.again
     fd, before = -1, dict[int, "signal._HANDLER"]()
     try:
-        fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        before = _install(stop)
+        fd = signal.set_wakeup_fd(block.theirs.fileno(), warn_on_full_buffer=False)
+        before = _install(block.stop)
         yield
     finally:
-        ended.set()
+        block.ended.set()
         _running = False
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)
-        sys.unraisablehook = report
-        theirs.close()
+        sys.unraisablehook = block.report
+        block.theirs.close()
         watcher.join()
-        ours.close()
+        block.ours.close()
+
+
+class _Unwinding:
+    """What a block of `unwinding` does with signals; the interpreter writes their numbers to the socket `theirs`."""
+
+    def __init__(self, sentence: str):
+        import socket
+
+        self.sentence, self.report = sentence, sys.unraisablehook
+        self.arrived, self.swallowed, self.ended = 0, False, threading.Event()
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+
+    def stop(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        global received
+        received = number
+        self.arrived += 1
+        if _loading():
+            _end(number, self.sentence)
+        if self.arrived == 1 or self.swallowed:
+            self.swallowed = False
+            raise Stopped
+        if self.arrived > 3:
+            _end(number, self.sentence)
+
+    def again(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Python only reports what is raised in a destructor or callback: raise it again a moment later."""
+        if not issubclass(unraisable.exc_type, Stopped):
+            return self.report(unraisable)
+        self.swallowed = True
+        timer = threading.Timer(0.05, self._once_more)
+        timer.daemon = True
+        timer.start()
+
+    def _once_more(self) -> None:
+        if not self.ended.is_set():
+            _again(received or signal.SIGINT)
+
+    def watch(self) -> None:
+        """Note a signal while the main thread is in compiled code, and end the process if it stays there."""
+        global received
+        while (arriving := self.ours.recv(1)) and arriving[0] not in NUMBERS:
+            pass
+        if not arriving:
+            return
+        received = arriving[0]
+        while not self.ended.wait(GRACE):
+            if not _patient:
+                _end(received, self.sentence)
 
 
 @contextlib.contextmanager

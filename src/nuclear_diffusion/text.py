@@ -12,12 +12,8 @@ import numpy as np
 
 from nuclear_diffusion.errors import InputError
 
-MAX_BYTES = 1 << 26
-"""Largest text file; a LabelMe file holds its picture as text."""
-
-MAX_DEPTH = 32
-"""Deepest nesting of objects and lists in JSON; ours have at most six levels."""
-
+MAX_BYTES = 1 << 26  # largest text file; a LabelMe file holds its picture as text
+MAX_DEPTH = 32  # deepest nesting of objects and lists in JSON; ours have at most six levels
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 T = TypeVar("T")
@@ -75,10 +71,10 @@ def decode_json(
         raise InputError(f"{source} is not {what}: it is not valid JSON; {advice}.") from error
 
 
-def read_lines(path: Path, what: str, *, max_bytes: int = 1 << 20) -> Sequence[str]:
+def read_lines(path: Path, what: str) -> Sequence[str]:
     """The lines of a UTF-8 text file without blank ones; raises `InputError` as `read_json`."""
     try:
-        text = read_bytes(path, what, max_bytes=max_bytes).decode("utf-8")
+        text = read_bytes(path, what, max_bytes=1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {what}: it is not UTF-8 text.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -91,7 +87,7 @@ def read_bytes(path: Path, what: str, *, max_bytes: int = MAX_BYTES) -> bytes:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except OSError as error:
-        raise InputError(f"Cannot read {path} ({_words(error)}): check the path.") from error
+        raise InputError(f"Cannot read {path} ({words_of(error)}): check the path.") from error
     if len(content) > max_bytes:  # it grew
         raise InputError(f"{path} is not {what}: it has more than {max_bytes:,} bytes.")
     return content
@@ -105,7 +101,7 @@ def require_file(path: Path, what: str, *, max_bytes: int | None = None) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        words = _words(error) if isinstance(error, OSError) else "no possible name"
+        words = words_of(error) if isinstance(error, OSError) else "no possible name"
         raise InputError(f"Cannot read {path} ({words}): check the path.") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
@@ -122,5 +118,6 @@ def depth(text: bytes) -> int:
     return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
 
 
-def _words(error: OSError) -> str:
+def words_of(error: OSError) -> str:
+    """The system's reason."""
     return (error.strerror or str(error)).lower()

@@ -1,4 +1,4 @@
-"""Types that all share, and the 8-bit form of a clip.
+"""Types that all share, the 8-bit form of a clip, and some of its frames.
 
 Public arrays are float32 of shape (frames, height, width): display intensity in [0, 1], black = 0.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, UInt8
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 from numpy import ndarray
 
 Scalar = Float[Array, ""]
@@ -38,3 +38,8 @@ Bar = Callable[[str], AbstractContextManager[Callable[..., None]]]
 def eight_bits(frames: Float[ndarray, "*shape"]) -> UInt8[ndarray, "*shape"]:
     """Intensity in [0, 1] rounded to 8 bits, as it would be saved."""
     return np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
+
+
+def evenly(count: int, most: int) -> Int[ndarray, " chosen"]:
+    """At most `most` of the numbers below `count`, evenly spaced, ascending."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)

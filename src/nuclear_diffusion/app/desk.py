@@ -46,17 +46,13 @@ class Opened:
     """A clip on the desk."""
 
     clip: Clip
-    source: str
-    """The file or folder as the user knows it; of a file that was dropped on the page only its name."""
-    path: Path
-    """The file, also one that was dropped."""
+    source: str  # the file or folder as the user knows it; of a file that was dropped on the page only its name
+    path: Path  # the file, also one that was dropped
     sector: Mask
+    # where the sector comes from, if it is not found in the clip: drawn on the page, or of an opened result
     given: Literal["", "drawn", "result"] = ""
-    """Where the sector comes from, if it is not found in the clip: drawn on the page, or of an opened result."""
-    rate: float | None = None
-    """The frame rate, if the user corrected it."""
-    white: float | None = None
-    """The stored value of white, if the user corrected it."""
+    rate: float | None = None  # the frame rate, if the user corrected it
+    white: float | None = None  # the stored value of white, if the user corrected it
 
     def named(self, text: str) -> str:
         """A text with the file's name in place of its path, which the user of a dropped file does not know."""
@@ -92,20 +88,13 @@ class Run:
 
     clip: str
     method: Method
-    sector: Mask | None = None
-    """The sector that is given; None: the one that is found."""
-    given: str = ""
-    """As in `Opened`."""
-    folder: Path | None = None
-    """The result folder that it was opened from."""
-    state: str = "waiting"
-    """waiting, running, done, stopped or failed."""
-
+    sector: Mask | None = None  # the sector that is given; None: the one that is found
+    given: str = ""  # as in `Opened`
+    folder: Path | None = None  # the result folder that it was opened from
+    state: str = "waiting"  # waiting, running, done, stopped or failed
     done: int = 0
-    total: int = 0
-    """Steps of the method."""
-    frames: int = 0
-    """Finished frames."""
+    total: int = 0  # steps of the method
+    frames: int = 0  # finished frames
     message: str = ""
     began: float = 0.0
     result: Dehazed | None = None
@@ -334,13 +323,11 @@ class Desk:
         clip = self.clip(key).clip
         if run is None:
             for _, part in blocks_of(Recording.of(clip), PIECE):
-                yield film_of(part.frames if part.color is None else part.color, clip.fps)
+                yield film_of(part.pixels, clip.fps)
             return
         for part, found in self.pieces(run):
-            seen, signal = (part.frames, found.signal) if part.color is None else (part.color, found.color)
-            assert signal is not None
             parts = {"share": found.share, "background": found.background, "deviation": found.draws_deviation}
-            yield film_of(seen, clip.fps, signal=signal, **parts)
+            yield film_of(part.pixels, clip.fps, signal=found.pixels, **parts)
 
     def finished(self, key: str) -> tuple[Opened, Dehazed]:
         """The clip and the result of a finished run, without its colours."""

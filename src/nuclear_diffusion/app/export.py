@@ -32,8 +32,7 @@ KINDS = {
 }
 """Endings of the files, and what they hold."""
 
-_FORMATS = {"dcm": "dicom", "mkv": "ffv1", "nii.gz": "nifti"}
-"""Formats whose name in the library is not their ending."""
+_FORMATS = {"dcm": "dicom", "mkv": "ffv1", "nii.gz": "nifti"}  # formats whose name in the library is not their ending
 
 
 def name_of(kind: str, clip: Clip, method: Method) -> str:
@@ -72,16 +71,10 @@ def export(path: Path, kind: str, clip: Clip, results: dict[str, tuple[Method, I
     elif kind.startswith("comparison"):
         _write_comparison(path, kind.removeprefix("comparison."), clip, results)
     else:
-        shape = clip.shape if clip.color is None else clip.color.shape
-        form = _FORMATS.get(kind, kind)
+        form, shape = _FORMATS.get(kind, kind), clip.pixels.shape
         with open_writer(path, form, shape, clip.fps, source=clip, description=caption(method)) as writer:
             for piece in pieces:
-                writer.append(_seen(piece))
-
-
-def _seen(piece: Piece) -> np.ndarray:
-    """The signal as it is shown: in colour for a colour clip."""
-    return piece.dehazed.signal if piece.dehazed.color is None else piece.dehazed.color
+                writer.append(piece.dehazed.pixels)
 
 
 def _png(mask: Mask) -> bytes:
@@ -108,7 +101,8 @@ def _write_comparison(path: Path, kind: str, clip: Clip, results: dict[str, tupl
         for together in zip(*(pieces for _, pieces in results.values()), strict=True):
             part = together[0].clip
             shown = {"input": part.frames if part.color is None else part.color / np.float32(255)}
-            yield side_by_side(shown | {name: _seen(piece) for name, piece in zip(results, together, strict=True)})
+            found = {name: piece.dehazed.pixels for name, piece in zip(results, together, strict=True)}
+            yield side_by_side(shown | found)
 
     blocks = panels()
     first = next(blocks)

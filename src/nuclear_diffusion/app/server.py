@@ -35,12 +35,8 @@ from nuclear_diffusion.restore.folder import read_report
 from nuclear_diffusion.restore.methods import METHODS, as_dict
 from nuclear_diffusion.restore.pictures import caption
 
-UPLOAD_BYTES = 2 * 2**30
-"""Largest upload."""
-
-NAME = 255
-"""Characters of a file name that are kept."""
-
+UPLOAD_BYTES = 2 * 2**30  # largest upload
+NAME = 255  # characters of a file name that are kept
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:"
 
 
@@ -304,20 +300,15 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
 class Correction(msgspec.Struct, forbid_unknown_fields=True):
     """What the user corrects of a clip."""
 
-    polygons: list[list[tuple[float, float]]] | None = None
-    """The sector; an empty list: find it again, None: as it is."""
-
-    fps: float | None = None
-    """None: as it is."""
+    polygons: list[list[tuple[float, float]]] | None = None  # the sector; an empty list: find it again, None: as it is
+    fps: float | None = None  # None: as it is
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """A question about a clip and some of its results."""
 
     clip: str
-    runs: Annotated[list[str], msgspec.Meta(max_length=100)] = []
-    """The results, the chosen one first."""
-
+    runs: Annotated[list[str], msgspec.Meta(max_length=100)] = []  # the results, the chosen one first
     strength: float | None = None
     regions: Regions = msgspec.field(default_factory=Regions)
     kind: str = ""

@@ -11,8 +11,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.stored import Stored
 
-_BLOCK = 16 * 2**20
-"""Bytes that are taken from an array at once."""
+_BLOCK = 16 * 2**20  # bytes that are taken from an array at once
 
 
 def of_array(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError, require
@@ -50,6 +50,11 @@ class Clip:
     def shape(self) -> tuple[int, int, int]:
         """(frames, height, width)."""
         return self.frames.shape  # pyright: ignore[reportReturnType]
+
+    @property
+    def pixels(self) -> Shaped[ndarray, "frames height width *rgb"]:
+        """The colours of a colour clip, else the frames."""
+        return self.frames if self.color is None else self.color
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import av.logging
 
 from nuclear_diffusion.errors import InputError, unreadable
 from nuclear_diffusion.memory import total_memory
+from nuclear_diffusion.text import words_of
 
 T = TypeVar("T")
 
@@ -97,8 +98,7 @@ def check_file(path: Path) -> None:
         link = f", a link to {os.readlink(path)}," if path.is_symlink() else ""
         raise InputError(f"{path}{link} does not exist: check the path.") from error
     except OSError as error:  # a link to itself, a name that is too long
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{path} cannot be opened ({reason}): check the path.") from error
+        raise InputError(f"{path} cannot be opened ({words_of(error)}): check the path.") from error
 
 
 def head(path: Path, length: int = 4096) -> bytes:
@@ -109,9 +109,7 @@ def head(path: Path, length: int = 4096) -> bytes:
     except PermissionError as error:
         raise InputError(f"{path} cannot be opened (permission denied): change its permissions.") from error
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be opened ({(error.strerror or str(error)).lower()}): check the path."
-        ) from error
+        raise InputError(f"{path} cannot be opened ({words_of(error)}): check the path.") from error
 
 
 def _sides(shape: Sequence[int]) -> str:

@@ -31,8 +31,8 @@ class Recording:
     region: Mask | Regions | None  # as in `Clip`
     name: str  # as in `Clip`
     source: Path  # the path as given
-    # called with a length, decodes the clip in consecutive blocks of at most this many frames
-    decode: Callable[[int], Iterator[Clip]]
+    # called with a length: consecutive clips of so many frames, the last one shorter; each call decodes anew
+    blocks: Callable[[int], Iterator[Clip]]
     # files, levels, notes: as in `Clip`
     files: tuple[Path, ...] | None = None
     levels: Levels | None = None
@@ -45,10 +45,6 @@ class Recording:
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def blocks(self, length: int) -> Iterator[Clip]:
-        """Consecutive clips of `length` frames, the last one shorter; decoding starts anew with each call."""
-        return self.decode(length)
 
     def read(self) -> Clip:
         """The whole clip in memory. Raises `InputError` if it is damaged or does not fit."""
@@ -80,7 +76,7 @@ class Recording:
         )
 
 
-def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Recording:
+def open_clip(path: str | Path | Frames, reading: Reading | None = None) -> Recording:
     """Open a clip in any supported format without holding all of it; formats and errors as in `read_video`.
 
     A first pass over the file finds what its header does not say (number of frames, range of values, colour); damage
@@ -89,16 +85,16 @@ def open_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Re
     """
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
-    with door(source, stored.kind):
-        found = survey(source, stored, reading, guarded(source, stored.kind, stored.frames), whole=False)
 
     def again() -> Iterator[Picture]:
         return guarded(source, stored.kind, stored.frames)
 
+    with door(source, stored.kind):
+        found = survey(source, stored, reading, again(), whole=False)
     return _recording(name, source, stored, reading, found, again)
 
 
-def read_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Clip:
+def read_clip(path: str | Path | Frames, reading: Reading | None = None) -> Clip:
     """Read a clip at once, decoding it only once; the same values as `open_clip(path).read()`."""
     reading = reading or Reading()
     name, source, stored = _open(path, reading)
@@ -108,7 +104,7 @@ def read_clip(path: "str | Path | Frames", reading: Reading | None = None) -> Cl
     return _recording(name, source, stored, reading, found, lambda: iter(held)).read()
 
 
-def _open(path: "str | Path | Frames", reading: Reading) -> tuple[str, Path, Stored]:
+def _open(path: str | Path | Frames, reading: Reading) -> tuple[str, Path, Stored]:
     path = path if isinstance(path, Frames) else Path(path)
     source = path.folder if isinstance(path, Frames) else path
     stored = open_stored(path, reading)
@@ -131,12 +127,7 @@ def _hold(source: Path, pictures: Iterable[Picture], max_bytes: int | None) -> S
 
 
 def _recording(
-    name: str,
-    source: Path,
-    stored: Stored,
-    reading: Reading,
-    found: Survey,
-    pictures: Callable[[], Iterator[Picture]],
+    name: str, source: Path, stored: Stored, reading: Reading, found: Survey, pictures: Callable[[], Iterator[Picture]]
 ) -> Recording:
     scale, notes = choose_range(source, stored, reading, found)
     said, rate = _rate(stored.fps, reading.fps)

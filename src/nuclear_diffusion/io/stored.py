@@ -75,40 +75,23 @@ def lacking(missing: int, count: int, fill: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A clip as it is stored.
+    """A clip as it is stored. None: only decoding tells, or the file does not say."""
 
-    Attributes:
-        kind: the format, in words that follow "read as".
-        frames: called, decodes the clip from its start: (h, w) or (h, w, channels) each.
-        count: number of frames; None: only decoding tells.
-        shape: (height, width) of a frame; None: only decoding tells.
-        channels: values per pixel; None: only decoding tells.
-        dtype: of the stored values; None: only decoding tells.
-        fps: frames per second, or None.
-        range: the values that the format shows as black and white, or None.
-        full: the lowest and highest value that the pixels' bits can hold, if that is not the dtype's.
-        decibel: whether values below 0 are dB, with the range -60 to 0 (zea).
-        region, files: as in `Clip`.
-        axes: the order of the stored axes.
-        notes: as in `Clip`.
-        found: called after a whole pass: notes on what decoding met.
-    """
-
-    kind: str
-    frames: Callable[[], Iterator[Picture]]
-    count: int | None = None
-    shape: tuple[int, int] | None = None
-    channels: int | None = None
-    dtype: np.dtype | None = None
-    fps: float | None = None
-    range: Range | None = None
-    full: Range | None = None
-    decibel: bool = False
-    region: Mask | Regions | None = None
-    files: tuple[Path, ...] | None = None
-    axes: str = "THW"
-    notes: tuple[str, ...] = ()
-    found: Callable[[], tuple[str, ...]] = tuple
+    kind: str  # the format, in words that follow "read as"
+    frames: Callable[[], Iterator[Picture]]  # called, decodes the clip from its start: (h, w) or (h, w, channels) each
+    count: int | None = None  # number of frames
+    shape: tuple[int, int] | None = None  # (height, width) of a frame
+    channels: int | None = None  # values per pixel
+    dtype: np.dtype | None = None  # of the stored values
+    fps: float | None = None  # frames per second
+    range: Range | None = None  # the values that the format shows as black and white
+    full: Range | None = None  # the lowest and highest value that the pixels' bits can hold, if not the dtype's
+    decibel: bool = False  # whether values below 0 are dB, with the range -60 to 0 (zea)
+    region: Mask | Regions | None = None  # as in `Clip`
+    files: tuple[Path, ...] | None = None  # as in `Clip`
+    axes: str = "THW"  # the order of the stored axes
+    notes: tuple[str, ...] = ()  # as in `Clip`
+    found: Callable[[], tuple[str, ...]] = tuple  # called after a whole pass: notes on what decoding met
 
     def but(self, *notes: str, **changes: object) -> "Stored":
         """With more notes and other changes."""

@@ -15,10 +15,8 @@ from nuclear_diffusion.io.stored import Picture, Range, Stored
 MIN_SIDE = 16
 # Lossy compression tints grey pixels by a few levels; larger differences between channels are real colour.
 COLOR_SPREAD = 12 / 255
-OVERSHOOT = 0.25
-"""Resampling overshoots by less than this share of the range; it is clipped."""
-ZEA_DB = Range(-60.0, 0.0)
-"""zea's default dynamic range."""
+OVERSHOOT = 0.25  # resampling overshoots by less than this share of the range; it is clipped
+ZEA_DB = Range(-60.0, 0.0)  # zea's default dynamic range
 
 
 @dataclass
@@ -30,11 +28,8 @@ class Survey:
     dtype: np.dtype | None = None
     low: float = np.inf
     high: float = -np.inf
-    spread: float = 0.0
-    """Largest difference between the channels of a pixel, in stored values."""
-
+    spread: float = 0.0  # largest difference between the channels of a pixel, in stored values
     varied: bool = False
-    first: float | None = None
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:
         """Take a frame into account. Raises `InputError` if it does not fit the others.

@@ -163,19 +163,16 @@ def find_dataset(
     if not clips:
         raise InputError(f"{hazy} holds no clips: name the folder of the hazy frames with --noisy.")
     drawn = _index(mask_folder, (".json",) if mask_folder == hazy else (".json", ".png"))
-    truths: dict[str, dict[int, Path] | Path] = {}
-    if truth_folder is not None:
-        truths = _clips(truth_folder)
+    truths = {} if truth_folder is None else _clips(truth_folder)
     cases, notes = [], []
     for name, frames in clips.items():
+        if isinstance(frames, dict) and len(frames) < 2:
+            notes.append(f"{name}: one frame only, left out.")
+            continue
         known = drawn.get(name, {})
-        if isinstance(frames, dict):
-            if len(frames) < 2:
-                notes.append(f"{name}: one frame only, left out.")
-                continue
-            if stray := sorted(known.keys() - frames.keys()):
-                notes.append(f"{name}: masks of missing frames {', '.join(map(str, stray))} are not used.")
-                known = {number: path for number, path in known.items() if number in frames}
+        if isinstance(frames, dict) and (stray := sorted(known.keys() - frames.keys())):
+            notes.append(f"{name}: masks of missing frames {', '.join(map(str, stray))} are not used.")
+            known = {number: path for number, path in known.items() if number in frames}
         found = None if truth_folder is None else _truth_of(name, frames, truths, truth_folder)
         if not known and found is None:
             notes.append(f"{name}: no masks and no truth, left out.")
@@ -183,12 +180,7 @@ def find_dataset(
         patient = patient_of(name)
         cases.append(Case(name, patient, _pairs(frames), _pairs(known), found, _fps(data, patient)))
     if not any(case.masks or case.truth for case in cases):
-        if all(isinstance(frames, dict) and len(frames) < 2 for frames in clips.values()):
-            raise InputError(f"{hazy} holds single frames, not clips: give at least two frames of each.")
-        example = _example(next(iter(clips.items())))
-        raise InputError(
-            f"{mask_folder} holds no mask of any frame in {hazy}: name masks as frames, such as {example}."
-        )
+        raise _nothing_to_score(hazy, mask_folder, clips)
     pictures = [] if clean_folder is None else _index(clean_folder, IMAGES).values()
     clean_clips = tuple(tuple(frames.values()) for frames in pictures if len(frames) > 1)
     if clean is not None and not clean_clips:
@@ -352,9 +344,12 @@ def _fps(data: Path, patient: str) -> float | None:
     return fps if 0 < fps < 1e4 else None
 
 
-def _example(clip: tuple[str, dict[int, Path] | Path]) -> str:
-    name, frames = clip
-    return f"{name}-frame-1.png" if isinstance(frames, Path) else f"{next(iter(frames.values())).stem}.png"
+def _nothing_to_score(hazy: Path, masks: Path, clips: dict[str, dict[int, Path] | Path]) -> InputError:
+    if all(isinstance(frames, dict) and len(frames) < 2 for frames in clips.values()):
+        return InputError(f"{hazy} holds single frames, not clips: give at least two frames of each.")
+    name, frames = next(iter(clips.items()))
+    example = f"{name}-frame-1.png" if isinstance(frames, Path) else f"{next(iter(frames.values())).stem}.png"
+    return InputError(f"{masks} holds no mask of any frame in {hazy}: name masks as frames, such as {example}.")
 
 
 def _size(shape: Iterable[int]) -> str:

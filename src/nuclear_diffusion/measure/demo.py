@@ -107,25 +107,25 @@ def table(compared: list[Compared]) -> Table:
     return mean_table(summarise(tidy({"simulated": patient}), SHOWN))
 
 
+@matplotlib.rc_context(DARK)
 def draw_methods(patient: SimulatedClip, compared: list[Compared]) -> Figure:
     """The sector in one frame of every method, with the two regions outlined in the input and the truth."""
     moment, columns = len(patient.hazy) // 2, -(-len(compared) // 2)
     rows, across = (np.flatnonzero(patient.sector.any(axis=axis)) for axis in (1, 0))
     regions = {"septum": (patient.septum, SEPTUM_COLOR), "ventricle": (patient.ventricle, VENTRICLE_COLOR)}
-    with matplotlib.rc_context(DARK):
-        figure = Figure(figsize=(3.4 * columns, 6.3), layout="constrained")
-        grid = list(figure.subplots(2, columns).flat)
-        for axes in grid:
-            axes.set_axis_off()
-        for axes, each in zip(grid, compared, strict=False):
-            axes.imshow(each.signal[moment], cmap="gray", vmin=0, vmax=1)
-            if each.method in (HAZY, CLEAN):
-                for region, color in regions.values():
-                    if region[moment].any():
-                        axes.contour(np.asarray(region[moment], float), [0.5], colors=color, linewidths=0.8)
-            axes.set(xlim=(across[0] - 0.5, across[-1] + 0.5), ylim=(rows[-1] + 0.5, rows[0] - 0.5))
-            axes.set_title(f"{title_of(each.method)}\ngCNR {each.scores['gcnr']:.2f}", fontsize=11)
-        lines = [Line2D([], [], color=color) for _, color in regions.values()]
-        title = "gCNR: contrast of septum and ventricle, at most 1"
-        figure.legend(lines, regions, title=title, loc="outside lower center", ncols=2, frameon=False)
+    figure = Figure(figsize=(3.4 * columns, 6.3), layout="constrained")
+    grid = list(figure.subplots(2, columns).flat)
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, each in zip(grid, compared, strict=False):
+        axes.imshow(each.signal[moment], cmap="gray", vmin=0, vmax=1)
+        if each.method in (HAZY, CLEAN):
+            for region, color in regions.values():
+                if region[moment].any():
+                    axes.contour(np.asarray(region[moment], float), [0.5], colors=color, linewidths=0.8)
+        axes.set(xlim=(across[0] - 0.5, across[-1] + 0.5), ylim=(rows[-1] + 0.5, rows[0] - 0.5))
+        axes.set_title(f"{title_of(each.method)}\ngCNR {each.scores['gcnr']:.2f}", fontsize=11)
+    lines = [Line2D([], [], color=color) for _, color in regions.values()]
+    title = "gCNR: contrast of septum and ventricle, at most 1"
+    figure.legend(lines, regions, title=title, loc="outside lower center", ncols=2, frameon=False)
     return figure

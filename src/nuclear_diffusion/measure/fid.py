@@ -4,7 +4,6 @@ FID = |m1 - m2|² + tr(S1 + S2 - 2 (S1 S2)^½), of the means m and covariances S
 2017). The network is never downloaded.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from jaxtyping import Float, Float64, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import sha256_of
 from nuclear_diffusion.io import read_frames
 from nuclear_diffusion.measure.scores import LEVELS
 from nuclear_diffusion.measure.study import Study
@@ -66,8 +66,7 @@ def open_network(path: Path) -> Network:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # our own messages are enough
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the parser may raise anything
         raise InputError(

@@ -20,8 +20,7 @@ from nuclear_diffusion.restore.estimate import estimate
 from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.types import Mask
 
-STRENGTHS = tuple(k / 10 for k in range(11))
-"""Strengths at which a clip is rendered."""
+STRENGTHS = tuple(k / 10 for k in range(11))  # strengths at which a clip is rendered
 LEVELS = (0.02, 0.04, 0.06, 0.08, 0.1)  # changes of tissue, KS_A, at which contrast is compared
 
 RESAMPLES = 999

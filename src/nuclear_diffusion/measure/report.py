@@ -39,7 +39,7 @@ from nuclear_diffusion.measure.tables import (
 from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.pictures import side_by_side
 from nuclear_diffusion.sector import find_sector
-from nuclear_diffusion.types import eight_bits
+from nuclear_diffusion.types import eight_bits, evenly
 from nuclear_diffusion.view.film import source
 
 CLEAN_FRAMES = 12  # frames of each clean clip whose intensities are counted
@@ -194,9 +194,8 @@ def clean_intensities(clips: Sequence[Sequence[Path]]) -> tuple[Int[ndarray, " l
     """
     total, notes = np.zeros(LEVELS, int), []
     for files in clips:
-        picked = np.unique(np.linspace(0, len(files) - 1, CLEAN_FRAMES).round().astype(int))
         try:
-            frames = read_frames([files[index] for index in picked]).frames
+            frames = read_frames([files[index] for index in evenly(len(files), CLEAN_FRAMES)]).frames
         except InputError as error:
             notes.append(f"clean clip left out: {error}")
             continue

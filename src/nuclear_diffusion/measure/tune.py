@@ -77,16 +77,7 @@ def tune(
     with progress_bar(f"tuning, {trials} trials") as progress:
         points = search(first, base, results, trials=trials, seed=seed, progress=progress)
     limit = points[0].ks_a if max_ks is None else max_ks
-    chosen = choose(points, limit)
-    table = trials_table(points, chosen)
-    write_csv(folder / "trials.csv", table)
-    save(draw_trials(base.name, table, limit, averages(first, HAZY)[0]), folder / "pareto")
-    if chosen is None:
-        lowest = min(point.ks_a for point in points)
-        raise InputError(
-            f"no setting reaches a KS_A of at most {limit:g} on the patients tuned on, the lowest is {lowest:.3f}: "
-            "raise --max-ks or --trials; finished trials are kept."
-        )
+    chosen = _choice(points, limit, base, averages(first, HAZY)[0], folder)
 
     candidates = list({one.name: one for one in (*first.candidates, chosen.candidate)}.values())
     held_out = [case for case in cases if case.patient in sides[HELD_OUT]]
@@ -130,6 +121,21 @@ def tune(
     write(folder / "report.md", page)
     write_json(folder / "settings.json", portable(chosen.settings))
     return Tuned(chosen.settings, tuple(notes), bool(left_out))
+
+
+def _choice(points: list[Point], limit: float, base: Candidate, hazy: float, folder: Path) -> Point:
+    """The best point within the limit of KS_A, after writing all of them; `hazy`: the input's gCNR."""
+    chosen = choose(points, limit)
+    table = trials_table(points, chosen)
+    write_csv(folder / "trials.csv", table)
+    save(draw_trials(base.name, table, limit, hazy), folder / "pareto")
+    if chosen is None:
+        lowest = min(point.ks_a for point in points)
+        raise InputError(
+            f"no setting reaches a KS_A of at most {limit:g} on the patients tuned on, the lowest is {lowest:.3f}: "
+            "raise --max-ks or --trials; finished trials are kept."
+        )
+    return chosen
 
 
 def portable(settings: Method) -> dict[str, Any]:

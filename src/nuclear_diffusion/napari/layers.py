@@ -30,21 +30,19 @@ def read(path: str | list[str]) -> list[Layer]:
 
 def clip_layer(clip: Clip) -> Layer:
     """The clip itself; its frame rate and sector travel in the metadata."""
-    pixels = clip.frames if clip.color is None else clip.color
     about = {"fps": clip.fps, "region": clip.region, "name": clip.name, "source": str(clip.source)}
     look: dict[str, Any] = {"name": clip.name, "metadata": {"nuclear_diffusion": about}}
-    return pixels, look | ({"rgb": True} if clip.color is not None else {"contrast_limits": (0, 1)}), "image"
+    return clip.pixels, look | ({"rgb": True} if clip.color is not None else {"contrast_limits": (0, 1)}), "image"
 
 
 def result_layers(clip: Clip, found: Dehazed, name: str = "") -> list[Layer]:
     """Signal, background and, if there is one, the haze fraction over the clip."""
     title = f"{clip.name} {name}".strip()
     grey: dict[str, Any] = {"contrast_limits": (0, 1), "colormap": "gray"}
-    signal = found.signal if found.color is None else found.color
     look = {"rgb": True} if found.color is not None else grey
     layers: list[Layer] = [
         (found.background, grey | {"name": f"{title}: background", "visible": False}, "image"),
-        (signal, look | {"name": f"{title}: signal"}, "image"),
+        (found.pixels, look | {"name": f"{title}: signal"}, "image"),
     ]
     if found.share is not None:
         tint: dict[str, Any] = {"colormap": "inferno", "opacity": 0.5, "blending": "additive", "visible": False}

@@ -31,8 +31,7 @@ from nuclear_diffusion.restore.run import prior_of
 from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import eight_bits
 
-SHOWN = ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b")
-"""Scores of the drawn shapes."""
+SHOWN = ("gcnr", "cnr", "ks_a", "ks_b", "flicker_a", "flicker_b")  # scores of the drawn shapes
 
 
 class DehazeWidget(QWidget):
@@ -151,7 +150,7 @@ class DehazeWidget(QWidget):
         if self.clip is None or self.found is None or self.found.share is None or self.signal is None:
             return
         self.found = rendered(self.clip, self.found, self.strength.value() / 100)
-        self.signal.data = self.found.signal if self.found.color is None else self.found.color
+        self.signal.data = self.found.pixels
         self.score()
 
     def add_shapes(self) -> None:

@@ -50,10 +50,7 @@ def robust_pca(
     if lam is None:
         frames, *sides = np.shape(video)
         lam = 1 / math.sqrt(max(frames, math.prod(sides)))
-    require_positive("lam", lam)
-    require_positive("tol", tol)
-    require_positive("max_iter", max_iter)
-    return _solve_in_float64(_augmented_lagrangian, video, background, (lam,), tol, max_iter)
+    return _solve_in_float64(_augmented_lagrangian, video, background, {"lam": lam}, tol, max_iter)
 
 
 def robust_pca_lagrangian(
@@ -71,11 +68,7 @@ def robust_pca_lagrangian(
     minimised out; O'Donoghue, Candes 2015). Stops when an iteration moves L by less than tol ||Y||_F; the trace is
     that change relative to ||Y||_F. `background` and errors as in `robust_pca`.
     """
-    require_positive("lam", lam)
-    require_positive("mu", mu)
-    require_positive("tol", tol)
-    require_positive("max_iter", max_iter)
-    return _solve_in_float64(_alternating_proxes, video, background, (lam, mu), tol, max_iter)
+    return _solve_in_float64(_alternating_proxes, video, background, {"lam": lam, "mu": mu}, tol, max_iter)
 
 
 class _Iterate(NamedTuple):
@@ -156,10 +149,12 @@ def _solve_in_float64(
     method: Callable[..., _Iterate],
     video: Float[ArrayLike, "frames height width"],
     background: Background | None,
-    settings: tuple[float | Scalar, ...],
+    settings: dict[str, float | Scalar],
     tol: float,
     max_iter: int,
 ) -> Separation:
+    for name, value in (settings | {"tol": tol, "max_iter": max_iter}).items():
+        require_positive(name, value)
     y = np.asarray(video, np.float64)
     if y.ndim != 3 or y.size == 0:
         raise ValueError(f"`video` must have the shape (frames, height, width), got {y.shape}.")
@@ -169,7 +164,7 @@ def _solve_in_float64(
         black = jnp.zeros(y.shape, jnp.float32)
         return Separation(black, black, jnp.zeros(0))
     with _enable_x64(True):
-        given = (NuclearNorm(1.0) if background is None else background, settings, tol)
+        given = (NuclearNorm(1.0) if background is None else background, tuple(settings.values()), tol)
         in_float64 = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if eqx.is_inexact_array_like(x) else x, given)
         found = jax.device_get(method(jnp.asarray(y), *in_float64, max_iter))
     trace = found.trace[: found.done]

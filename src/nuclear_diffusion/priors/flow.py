@@ -15,12 +15,7 @@ ROOT = 7  # noise levels are evenly spaced in their seventh roots (Karras et al.
 
 
 def draw_from(
-    key: PRNGKeyArray,
-    prior: Prior,
-    start: Video,
-    levels: int = 24,
-    end: float = 0.005,
-    told: Told = lambda _: None,
+    key: PRNGKeyArray, prior: Prior, start: Video, levels: int = 24, end: float = 0.005, told: Told = lambda _: None
 ) -> Video:
     """One sample of `prior`, a p(X) or a p(X | Y), in `levels` + 1 denoiser passes per frame; black may be below 0.
 

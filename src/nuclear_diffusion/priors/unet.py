@@ -64,8 +64,8 @@ class Dense(eqx.Module):
     weight: Float[Array, "c_in c_out"]
     bias: Float[Array, " c_out"]
 
-    def __init__(self, c_in: int, c_out: int, *, key: PRNGKeyArray, gain: float = 1.0):
-        self.weight = gain / c_in**0.5 * jax.random.normal(key, (c_in, c_out))
+    def __init__(self, c_in: int, c_out: int, *, key: PRNGKeyArray):
+        self.weight = 1 / c_in**0.5 * jax.random.normal(key, (c_in, c_out))
         self.bias = jnp.zeros(c_out)
 
     def __call__(self, x: Float[Array, " c_in"]) -> Float[Array, " c_out"]:

@@ -306,24 +306,19 @@ class Layers:
 
 def build_network(config: PresetConfig, layers: Layers) -> PresetUNet:
     """The network that `config` describes, with weights from `layers` in Keras's order."""
+    *outer, deepest = config.widths
     stem = layers.conv(1, config.widths[0], 1)
     width = config.widths[0] + config.embedding_dims
-    down, up, skips = [], [], []
-    for wide in config.widths[:-1]:
-        blocks = []
+
+    def blocks(wide: int, skipped: int = 0) -> list[Block]:
+        """The blocks of a level, each with `skipped` more channels from the way down."""
+        nonlocal width
+        made = []
         for _ in range(config.block_depth):
-            blocks.append(layers.block(width, wide))
+            made.append(layers.block(width + skipped, wide))
             width = wide
-            skips.append(width)
-        down.append(blocks)
-    middle = []
-    for _ in range(config.block_depth):
-        middle.append(layers.block(width, config.widths[-1]))
-        width = config.widths[-1]
-    for wide in reversed(config.widths[:-1]):
-        blocks = []
-        for _ in range(config.block_depth):
-            blocks.append(layers.block(width + skips.pop(), wide))
-            width = wide
-        up.append(blocks)
+        return made
+
+    down, middle = [blocks(wide) for wide in outer], blocks(deepest)
+    up = [blocks(wide, skipped=wide) for wide in reversed(outer)]
     return PresetUNet(stem, down, middle, up, layers.conv(width, 1, 1), config)

@@ -24,14 +24,9 @@ from nuclear_diffusion.restore.render import STRENGTH, render
 from nuclear_diffusion.sector import Fit
 from nuclear_diffusion.types import Mask, Progress
 
-PRIOR_SIZE = 256
-"""Height and width in pixels of the frames that the shipped prior was trained on."""
-
-PIECE = 16
-"""Most frames that are mapped back at once."""
-
-TIDY = 4 * PIECE
-"""Frames after which freed memory is returned."""
+PRIOR_SIZE = 256  # height and width in pixels of the frames that the shipped prior was trained on
+PIECE = 16  # most frames that are mapped back at once
+TIDY = 4 * PIECE  # frames after which freed memory is returned
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +63,11 @@ class Dehazed(NamedTuple):
 
     draws_deviation: Float32[ndarray, "frames height width"] | None = None
     """Standard deviation of these samples; 0 outside the sector."""
+
+    @property
+    def pixels(self) -> Float32[ndarray, "frames height width *rgb"]:
+        """The signal in colour for a colour clip."""
+        return self.signal if self.color is None else self.color
 
 
 class Piece(NamedTuple):
@@ -146,19 +146,19 @@ def dehaze_recording(
 
     done = [0] * len(layout.fits)
 
-    def told(image: int) -> Progress | None:
+    def job_of(image: int, fit: Fit) -> Job:
         def tell(count: int, total: int) -> None:
             done[image] = count
             if progress is not None:
                 progress(sum(done), total * len(done))
 
-        return None if progress is None else tell
+        def named(stage: str, kind: type, windows: int) -> Once[Any] | None:
+            return kept(f"{image}-{stage}", kind, windows)
 
-    images = []
-    for image, fit in enumerate(layout.fits):
-        named = functools.partial(_named, kept, f"{image}-")
-        job = Job(fitted(fit), int(seen.takes_part.sum()), prior, fit.mask, told(image), named)
-        images.append(_AllFrames(method.parts(job), seen))
+        told = None if progress is None else tell
+        return Job(fitted(fit), int(seen.takes_part.sum()), prior, fit.mask, told, named)
+
+    images = [_AllFrames(method.parts(job_of(*each)), seen) for each in enumerate(layout.fits)]
     for start, clip in blocks_of(recording, PIECE):
         parts = [image.take(range(start, start + len(clip))) for image in images]
         dehazed = _mapped_back(clip, parts, layout, method)
@@ -167,10 +167,6 @@ def dehaze_recording(
         clock = time.perf_counter()
         if start % TIDY == 0:
             return_freed()
-
-
-def _named(kept: Kept, prefix: str, stage: str, kind: type, windows: int) -> Once[Any] | None:
-    return kept(prefix + stage, kind, windows)
 
 
 class _AllFrames:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nuclear_diffusion.files import atomic, beside
+from nuclear_diffusion.files import atomic, beside, write
 from nuclear_diffusion.paper.windows import Once
 
 
@@ -50,8 +50,7 @@ def finished_windows(folder: Path, identity: dict[str, Any]) -> Iterator[Finishe
         shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
     try:
-        with atomic(about) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write(about, text)
         yield Finished(place)
     except BaseException as error:
         if isinstance(error, Exception) or not any(place.glob("*.npz")):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError, unreadable
-from nuclear_diffusion.files import recovered, replacing, sha256_of, write
+from nuclear_diffusion.files import locked, recovered, replacing, sha256_of, write
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.io.write import Writer, open_writer
@@ -35,9 +35,7 @@ from nuclear_diffusion.types import Mask
 FILES = ("result.h5", "signal.mp4", "background.mp4", "comparison.mp4", "summary.png", "report.json")
 """The files of a result folder."""
 
-SPREAD = "spread.mp4"
-"""An additional file if there are posterior samples."""
-
+SPREAD = "spread.mp4"  # an additional file if there are posterior samples
 
 RESULTS = {*FILES, SPREAD, *NAMES}
 """All names that `dehaze` writes into a result folder; anything else there is the user's."""
@@ -68,9 +66,12 @@ def result_folder(folder: Path) -> contextlib.AbstractContextManager[Path]:
     return replacing(folder, RESULTS.__contains__)
 
 
-def recover(folder: Path) -> None:
-    """Put a result that a killed process was replacing back in its place; the caller holds `files.locked(folder)`."""
-    recovered(folder, RESULTS.__contains__)
+@contextlib.contextmanager
+def locked_result(folder: Path) -> Iterator[None]:
+    """`files.locked`, with a result that a killed process was replacing put back in its place."""
+    with locked(folder):
+        recovered(folder, RESULTS.__contains__)
+        yield
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
@@ -140,20 +141,11 @@ class About(NamedTuple):
 
     method: Method
     prior_sha256: str | None
-    input_sha256: str
-    """The clip's `fingerprint`."""
-
-    sector_sha256: str | None = None
-    """Of the sector, if it was given."""
-
-    notes: Sequence[str] = ()
-    """Sentences for the reader of the result."""
-
-    made_by: dict[str, str] | None = None
-    """The versions that separated the clip, if not the current ones."""
-
-    seconds: float | None = None
-    """Time of the separation; None: as the last piece says."""
+    input_sha256: str  # the clip's `fingerprint`
+    sector_sha256: str | None = None  # of the sector, if it was given
+    notes: Sequence[str] = ()  # sentences for the reader of the result
+    made_by: dict[str, str] | None = None  # the versions that separated the clip, if not the current ones
+    seconds: float | None = None  # time of the separation; None: as the last piece says
 
 
 def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], about: About) -> dict[str, Any]:
@@ -177,11 +169,14 @@ def write_result(folder: Path, recording: Recording, pieces: Iterable[Piece], ab
         for clip, dehazed in pieces:
             write_frames(result, start, clip, dehazed, len(recording))
             seen = clip.frames if clip.color is None else clip.color / np.float32(255)
-            signal = dehazed.signal if dehazed.color is None else dehazed.color
-            show("signal.mp4", signal)
+            show("signal.mp4", dehazed.pixels)
             show("background.mp4", dehazed.background)
             gain = gain or gain_of(dehazed.background)
-            panels = {"input": seen, f"signal ({caption(method)})": signal, named(gain): gain * dehazed.background}
+            panels = {
+                "input": seen,
+                f"signal ({caption(method)})": dehazed.pixels,
+                named(gain): gain * dehazed.background,
+            }
             show("comparison.mp4", side_by_side(panels))
             if isinstance(method, Nuclear) and dehazed.draws_mean is not None and dehazed.draws_deviation is not None:
                 panels = {
@@ -376,18 +371,7 @@ def write_attributes(file: h5py.File, report: dict[str, Any]) -> None:
     file.attrs["notice"] = report["notice"]
 
 
-def write_h5(path: Path, clip: Clip, dehazed: Dehazed, about: About) -> None:
-    """Write a `result.h5` of a whole clip."""
-    removed = Removed()
-    removed.add(clip, dehazed)
-    with create_h5(path) as file:
-        write_frames(file, 0, clip, dehazed, len(clip))
-        file["sector"] = dehazed.sector
-        write_attributes(file, make_report(Recording.of(clip), about, removed, dehazed.seconds))
-
-
-_ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")
-"""Fields of `Dehazed` that only some methods set."""
+_ESTIMATE = ("share", "mean", "draws_mean", "draws_deviation")  # fields of `Dehazed` that only some methods set
 
 
 class Result:

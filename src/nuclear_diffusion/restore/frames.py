@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
+from nuclear_diffusion.types import evenly
 
 VISIBLE = 8 / 255  # intensity above black, and above its flicker in lossy clips
 FILLED = 0.05  # A frame with fewer visible pixels than this fraction of the fullest frame's holds no image
@@ -47,12 +48,12 @@ def survey(recording: Recording) -> Survey:
     shape = (*recording.shape, 3) if recording.colored else recording.shape
     digest = hashlib.sha256(str(shape).encode())
     most = np.clip(HELD_BYTES // (4 * recording.shape[1] * recording.shape[2]), *LOOKED_AT)
-    picked = set(np.linspace(0, count - 1, most).round().astype(int).tolist())
+    picked = set(evenly(count, int(most)).tolist())
     visible, repeated = np.zeros(count, int), np.zeros(count, bool)
     looked_at: list[tuple[int, Clip]] = []
     before: Float32[ndarray, "height width"] | None = None
     for start, block in blocks_of(recording):
-        digest.update(np.ascontiguousarray(block.frames if block.color is None else block.color).data)
+        digest.update(np.ascontiguousarray(block.pixels).data)
         for number, frame in enumerate(block.frames, start):
             visible[number] = np.count_nonzero(frame > VISIBLE)
             repeated[number] = before is not None and np.array_equal(frame, before)
@@ -71,9 +72,8 @@ def survey(recording: Recording) -> Survey:
 
 def fingerprint(clip: Clip) -> str:
     """SHA-256 of the clip's frames, to recognise a result of the same clip."""
-    pixels = clip.frames if clip.color is None else clip.color
-    digest = hashlib.sha256(str(pixels.shape).encode())
-    digest.update(np.ascontiguousarray(pixels).data)
+    digest = hashlib.sha256(str(clip.pixels.shape).encode())
+    digest.update(np.ascontiguousarray(clip.pixels).data)
     return digest.hexdigest()
 
 

@@ -11,8 +11,7 @@ from nuclear_diffusion.io.find import Source
 from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask
 
-_FRAMES = 48
-"""Frames that the sector is found from."""
+_FRAMES = 48  # frames that the sector is found from
 
 
 class Seen(NamedTuple):

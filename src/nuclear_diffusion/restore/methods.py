@@ -175,9 +175,10 @@ class Nuclear(_Settings, frozen=True):
         from nuclear_diffusion.paper.windows import Queue, Windows
         from nuclear_diffusion.restore.estimate import OVERLAP, WINDOW, Estimate, estimate_parts
 
-        windows = Windows(job.total, WINDOW, OVERLAP)
+        windows, drawing = Windows(job.total, WINDOW, OVERLAP), Windows(job.total, *self.draws_window)
+        passes = self._sampler(job.prior).steps * drawing.size * len(drawing) if self.samples else 0
+        of_estimate, of_draws = _together(job.progress, windows.size * len(windows), passes)
         frames, estimates = Queue(), Queue()
-        of_estimate, of_draws = _together(job.progress, windows.size * len(windows), self._passes(job))
 
         def estimated() -> Iterator[ndarray]:
             once = job.kept("estimate", Estimate, len(windows))
@@ -217,13 +218,6 @@ class Nuclear(_Settings, frozen=True):
             once=job.kept("draws", Posterior, len(windows)),
             with_draws=False,
         )
-
-    def _passes(self, job: Job) -> int:
-        """Frames that the samples pass through the network."""
-        from nuclear_diffusion.paper.windows import Windows
-
-        windows = Windows(job.total, *self.draws_window)
-        return self._sampler(job.prior).steps * windows.size * len(windows) if self.samples else 0
 
     def _sampler(self, prior: Prior | None) -> SplitGibbs:
         from nuclear_diffusion.priors.protocol import knows_haze

@@ -13,14 +13,12 @@ from nuclear_diffusion.errors import require
 from nuclear_diffusion.files import followed
 from nuclear_diffusion.io import KINDS, Clip, Recording, Writer, check_kind, open_writer
 from nuclear_diffusion.io.write.source import is_dicom
-from nuclear_diffusion.restore.clip import Dehazed
+from nuclear_diffusion.restore.clip import Piece
+from nuclear_diffusion.restore.methods import Method
+from nuclear_diffusion.restore.pictures import caption
 
-STEM = "signal"
-"""Name of the dehazed clip in a result folder."""
-
-NAMES = {STEM + kind.suffix for kind in KINDS.values()}
-"""What a result folder may hold besides its usual files."""
-
+STEM = "signal"  # name of the dehazed clip in a result folder
+NAMES = {STEM + kind.suffix for kind in KINDS.values()}  # what a result folder may hold besides its usual files
 Block = Float[ndarray, "frames height width"]
 Color = Shaped[ndarray, "frames height width 3"]
 
@@ -65,6 +63,15 @@ class Outputs:
             require(followed(path) not in inputs, f"{path} is the input itself: choose another -o.")
         return paths
 
+    def passing(
+        self, pieces: Iterable[Piece], paths: dict[str, tuple[Path, ...]], source: Clip | Recording, method: Method
+    ) -> Iterator[Piece]:
+        """Consecutive pieces of a clip, each written to `paths` when it passes; the files appear after the last one."""
+        with open_outputs(paths, source, caption(method), anonymize=self.anonymize) as append:
+            for piece in pieces:
+                append(piece.dehazed.signal, piece.dehazed.color)
+                yield piece
+
 
 @contextmanager
 def open_outputs(
@@ -104,21 +111,6 @@ def open_outputs(
                 written += 1
 
         yield append
-
-
-def also_write(
-    pieces: Iterable[tuple[Clip, Dehazed]],
-    paths: dict[str, tuple[Path, ...]],
-    source: Clip | Recording,
-    description: str,
-    *,
-    anonymize: bool = False,
-) -> Iterator[tuple[Clip, Dehazed]]:
-    """Pass on consecutive pieces of a clip, and write each on the way; the files appear after the last one."""
-    with open_outputs(paths, source, description, anonymize=anonymize) as append:
-        for clip, dehazed in pieces:
-            append(dehazed.signal, dehazed.color)
-            yield clip, dehazed
 
 
 def _is_series(clip: Clip | Recording, kind: str) -> bool:

@@ -19,20 +19,15 @@ from nuclear_diffusion.palette import COLORS, DARK
 from nuclear_diffusion.paper.nuclear_norm import singular_values
 from nuclear_diffusion.restore.clip import Dehazed
 from nuclear_diffusion.restore.methods import Method, Nuclear
-from nuclear_diffusion.types import Mask, eight_bits
+from nuclear_diffusion.types import Mask, eight_bits, evenly
 
-LINES = 600
-"""Frames of which an image line is shown over time."""
-
-SPECTRUM, COARSE = 60, 320
-"""Frames whose singular values are shown, of at most so many pixels per side."""
-
+LINES = 600  # frames of which an image line is shown over time
+SPECTRUM, COARSE = 60, 320  # frames whose singular values are shown, of at most so many pixels per side
 
 LARGEST = 1080, 3840
 """Largest height of a panel and width of all panels together, in pixels, that players show without trouble."""
 
-SMALLEST = 256
-"""Smallest height and width of a panel, in pixels, whose caption can be read."""
+SMALLEST = 256  # smallest height and width of a panel, in pixels, whose caption can be read
 
 
 def side_by_side(panels: dict[str, ndarray]) -> UInt8[ndarray, "frames height width *rgb"]:
@@ -91,11 +86,8 @@ def named(gain: int) -> str:
     return "background" if gain == 1 else f"background, {gain} x as bright"
 
 
-_LONGEST = 80
-"""Characters of a clip's name in the title of its summary."""
-
-_MARK = COLORS["orange"]
-"""Colour of bright echoes that were dimmed strongly."""
+_LONGEST = 80  # characters of a clip's name in the title of its summary
+_MARK = COLORS["orange"]  # colour of bright echoes that were dimmed strongly
 
 
 class Summary:
@@ -105,8 +97,8 @@ class Summary:
         count = len(recording)
         self._recording, self._sector = recording, sector
         self._moments = sorted({0, count // 2, count - 1})
-        self._lines = set(_evenly(count, LINES))
-        self._spectrum = set(_evenly(count, SPECTRUM))
+        self._lines = set(evenly(count, LINES).tolist())
+        self._spectrum = set(evenly(count, SPECTRUM).tolist())
         rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
         self._column = int(columns.mean())
         self._view = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -130,16 +122,13 @@ class Summary:
                 for name, fields in self._fields.items():
                     fields.append((parts[name][index] * self._sector)[::step, ::step].copy())
 
+    @matplotlib.rc_context(DARK)
     def draw(self, method: Method) -> Figure:
         """Three frames, the middle image line over time, and the singular values, for input, signal and background.
 
         A fourth image per frame marks bright echoes in the input that were dimmed strongly, for the reader to check.
         What is outside the sector is black, and a faint background is brighter, as its title says.
         """
-        with matplotlib.rc_context(DARK):
-            return self._drawn(method)
-
-    def _drawn(self, method: Method) -> Figure:
         colors = {"input": COLORS["quiet"], "signal": COLORS["vermilion"], "background": COLORS["sky"]}
         count, fps = len(self._recording), self._recording.fps
         rows, columns = self._view
@@ -194,8 +183,3 @@ class Summary:
         spectrum.legend(fontsize=8, frameon=False)
         spectrum.spines[["top", "right"]].set_visible(False)
         return figure
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """At most `most` of `count` numbers, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()

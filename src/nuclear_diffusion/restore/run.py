@@ -5,14 +5,14 @@ import hashlib
 import shlex
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.files import filling, followed, locked
+from nuclear_diffusion.files import filling, followed
 from nuclear_diffusion.io import Reading, read_video
 from nuclear_diffusion.io.find import Source, name_of
 from nuclear_diffusion.io.recording import Recording, open_clip
@@ -26,20 +26,20 @@ from nuclear_diffusion.restore.folder import (
     Removed,
     identity,
     is_whole,
+    locked_result,
     make_report,
     open_result,
     read_report,
     record_files,
-    recover,
     result_folder,
     versions,
     write_result,
 )
 from nuclear_diffusion.restore.frames import held, survey
-from nuclear_diffusion.restore.methods import Method, Nuclear, from_dict, keep_nothing
-from nuclear_diffusion.restore.outputs import NAMES, Outputs, also_write
-from nuclear_diffusion.restore.pictures import caption
+from nuclear_diffusion.restore.methods import Method, from_dict, keep_nothing
+from nuclear_diffusion.restore.outputs import NAMES, Outputs
 from nuclear_diffusion.sector import find_sector, read_sector
+from nuclear_diffusion.text import words_of
 from nuclear_diffusion.types import Mask, Progress
 
 
@@ -48,8 +48,7 @@ class Outcome(NamedTuple):
 
     folder: Path
     report: dict[str, Any]
-    skipped: bool
-    """Whether the same result existed already."""
+    skipped: bool  # whether the same result existed already
 
 
 class OtherStrength(InputError):
@@ -111,8 +110,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"{existing} cannot be written to ({reason}): choose another output.") from error
+        raise InputError(f"{existing} cannot be written to ({words_of(error)}): choose another output.") from error
 
 
 def known_sector(picture: Path | None, other: Path | None) -> Mask | None:
@@ -153,58 +151,51 @@ def dehaze_file(
     complete; if only the strength differs, it is just rendered again. `outputs` are added to the result, or written in
     its place if they are flat.
     """
-    with locked(folder):
-        recover(folder)
-        return _dehaze_file(source, folder, method, loaded, reading, sector, outputs or Outputs(), overwrite, progress)
+    outputs = outputs or Outputs()
+    with locked_result(folder):
+        recording = held(open_clip(source, reading))
+        seen = survey(recording)
+        check_separable(recording, seen, method)
+        sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
+        about = About(method, loaded.sha256, seen.sha256, sector_sha256, (*recording.notes, *seen.notes))
+        wanted = identity(seen.sha256, method, loaded.sha256, sector_sha256)
+        estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
+
+        def dehazed(kept: Kept = keep_nothing) -> Iterator[Piece]:
+            return dehaze_recording(recording, seen, method, loaded.prior, sector=sector, progress=progress, kept=kept)
+
+        if outputs.flat:
+            return _write_flat(recording, dehazed(), folder, about, outputs, overwrite)
+        finished = read_report(folder)
+        if finished is not None and is_whole(folder, finished):
+            rerender, strength = differs_in_strength_alone(finished, wanted), wanted["settings"].get("strength")
+            if not overwrite:
+                if all(finished.get(name) == value for name, value in wanted.items()):
+                    return _completed(folder, finished, recording, method, outputs)
+                if rerender:
+                    raise OtherStrength(Outcome(folder, finished, skipped=True), strength)
+                differs = "another clip, sector, settings or weights"
+                raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
+            if rerender:
+                with contextlib.suppress(InputError):  # a damaged result is computed again
+                    return render_result(folder, strength, outputs=outputs, source=recording, progress=progress)
+        with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
+            pieces = outputs.passing(dehazed(kept), outputs.paths(partial), recording, method)
+            report = write_result(partial, recording, pieces, about)
+        return Outcome(folder, report, skipped=False)
 
 
-def _dehaze_file(
-    source: Source,
-    folder: Path,
-    method: Method,
-    loaded: LoadedPrior,
-    reading: Reading | None,
-    sector: Mask | None,
-    outputs: Outputs,
-    overwrite: bool,
-    progress: Progress | None,
+def _completed(
+    folder: Path, finished: dict[str, Any], recording: Recording, method: Method, outputs: Outputs
 ) -> Outcome:
-    """`dehaze_file`, while no other process writes `folder`."""
-    recording = held(open_clip(source, reading))
-    seen = survey(recording)
-    check_separable(recording, seen, method)
-    sector_sha256 = None if sector is None else hashlib.sha256(np.packbits(sector).tobytes()).hexdigest()
-    about = About(method, loaded.sha256, seen.sha256, sector_sha256, (*recording.notes, *seen.notes))
-    wanted = identity(seen.sha256, method, loaded.sha256, sector_sha256)
-    estimated = {**wanted, "settings": {**wanted["settings"], "strength": None}, "versions": versions()}
-
-    def dehazed(kept: Kept = keep_nothing) -> Iterator[Piece]:
-        return dehaze_recording(recording, seen, method, loaded.prior, sector=sector, progress=progress, kept=kept)
-
-    if outputs.flat:
-        return _write_flat(recording, dehazed(), folder, about, outputs, overwrite)
-    finished = read_report(folder)
-    if finished is not None and is_whole(folder, finished):
-        if not overwrite and all(finished.get(name) == value for name, value in wanted.items()):
-            missing = outputs.paths(folder)
-            if missing:
-                with open_result(folder / "result.h5") as result:
-                    for _ in _also(outputs, missing, recording, method, result.pieces()):
-                        pass
-                finished = record_files(folder, finished)
-            return Outcome(folder, finished, skipped=not missing)
-        if not overwrite:
-            if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
-                raise OtherStrength(Outcome(folder, finished, skipped=True), method.strength)
-            differs = "another clip, sector, settings or weights"
-            raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
-        if isinstance(method, Nuclear) and differs_in_strength_alone(finished, wanted):
-            with contextlib.suppress(InputError):  # a damaged result is computed again
-                return render_result(folder, method.strength, outputs=outputs, source=recording, progress=progress)
-    with result_folder(folder) as partial, finished_windows(folder, estimated) as kept:
-        pieces = _also(outputs, outputs.paths(partial), recording, method, dehazed(kept))
-        report = write_result(partial, recording, pieces, about)
-    return Outcome(folder, report, skipped=False)
+    """A finished result, with those of `outputs` that it lacks."""
+    missing = outputs.paths(folder)
+    if missing:
+        with open_result(folder / "result.h5") as result:
+            for _ in outputs.passing(result.pieces(), missing, recording, method):
+                pass
+        finished = record_files(folder, finished)
+    return Outcome(folder, finished, skipped=not missing)
 
 
 def _write_flat(
@@ -221,18 +212,10 @@ def _write_flat(
     removed, seconds = Removed(), 0.0
     with filling(folder) as partial:
         temporary = {kind: tuple(partial / file.name for file in files) for kind, files in paths.items()}
-        for clip, dehazed in _also(outputs, temporary, recording, about.method, pieces):
+        for clip, dehazed in outputs.passing(pieces, temporary, recording, about.method):
             removed.add(clip, dehazed)
             seconds = dehazed.seconds
     return Outcome(where, make_report(recording, about, removed, seconds), skipped=False)
-
-
-def _also(
-    outputs: Outputs, paths: dict[str, tuple[Path, ...]], source: Recording, method: Method, pieces: Iterable[Piece]
-) -> Iterator[Piece]:
-    """The pieces, each written to `paths` when it passes."""
-    written = also_write(pieces, paths, source, caption(method), anonymize=outputs.anonymize)
-    return (Piece(clip, dehazed) for clip, dehazed in written)
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -262,25 +245,30 @@ def render_result(
     Raises `InputError` if `folder` holds no such result, `output` exists or is inside it, or the strength is invalid,
     and for a result in place that holds other outputs, whose headers would be lost.
     """
-    with locked(folder if output is None else output):
-        recover(folder if output is None else output)
-        return _render_result(folder, strength, output, outputs or Outputs(), source, progress)
+    place, outputs = followed(folder), outputs or Outputs()
+    with locked_result(folder if output is None else output):
+        finished = _renderable(folder, place, output, source)
+        method, about = _rerendered(folder, finished, strength)
+        with open_result(place / "result.h5") as result, result_folder(place if output is None else output) as partial:
+
+            def again() -> Iterator[Piece]:
+                done = 0
+                for clip, dehazed in result.pieces():
+                    yield Piece(clip, rendered(clip, dehazed, strength))
+                    done += len(clip)
+                    if progress is not None:
+                        progress(done, len(result.recording))
+
+            pieces = outputs.passing(again(), outputs.paths(partial), source or result.recording, method)
+            report = write_result(partial, result.recording, pieces, about)
+    return Outcome(folder if output is None else output, report, skipped=False)
 
 
-def _render_result(
-    folder: Path,
-    strength: float,
-    output: Path | None,
-    outputs: Outputs,
-    source: Recording | None,
-    progress: Progress | None,
-) -> Outcome:
-    """`render_result`, while no other process writes the result."""
-    place = followed(folder)
-    try:
+def _renderable(folder: Path, place: Path, output: Path | None, source: Recording | None) -> dict[str, Any]:
+    """The report of a result that can be rendered into `output`; raises `InputError` as `render_result`."""
+    finished = None
+    with contextlib.suppress(InputError):
         finished = read_report(place)
-    except InputError:
-        finished = None
     if finished is None:
         raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
     if output is not None and (output.exists() or place in followed(output).parents):
@@ -292,36 +280,19 @@ def _render_result(
         raise InputError(
             f"{folder} also holds {', '.join(others)}: use dehaze with --write and --overwrite, or add -o."
         )
+    return finished
+
+
+def _rerendered(folder: Path, finished: dict[str, Any], strength: float) -> tuple[Method, About]:
+    """The method of a result at another strength, and what its report says."""
     try:
         if finished["settings"]["method"] != "nuclear":
             raise InputError(f"{folder} is a result of {finished['settings']['method']}: give a result of nuclear.")
         method = from_dict({**finished["settings"], "strength": strength})
-        about = About(
-            method,
-            finished["prior_sha256"],
-            finished["input_sha256"],
-            finished.get("sector_sha256"),
-            tuple(finished.get("notes", ())),
-            dict(finished["versions"]),
-            float(finished["seconds"]),
-        )
+        known = (finished["prior_sha256"], finished["input_sha256"], finished.get("sector_sha256"))
+        notes, made_by = tuple(finished.get("notes", ())), dict(finished["versions"])
+        return method, About(method, *known, notes, made_by, float(finished["seconds"]))
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise InputError(f"{folder} is damaged or was made by another version: dehaze the clip again.") from error
-    with (
-        open_result(place / "result.h5") as result,
-        result_folder(place if output is None else output) as partial,
-    ):
-
-        def again() -> Iterator[Piece]:
-            done = 0
-            for clip, dehazed in result.pieces():
-                yield Piece(clip, rendered(clip, dehazed, strength))
-                done += len(clip)
-                if progress is not None:
-                    progress(done, len(result.recording))
-
-        pieces = _also(outputs, outputs.paths(partial), source or result.recording, method, again())
-        report = write_result(partial, result.recording, pieces, about)
-    return Outcome(folder if output is None else output, report, skipped=False)

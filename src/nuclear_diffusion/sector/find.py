@@ -16,7 +16,7 @@ from skimage.transform import downscale_local_mean
 
 from nuclear_diffusion.errors import require, unreadable
 from nuclear_diffusion.text import require_file
-from nuclear_diffusion.types import Mask, Regions
+from nuclear_diffusion.types import Mask, Regions, evenly
 
 # All for a working size of at most 320 pixels per side, where burned-in strokes are one or two pixels wide.
 _WORKING_SIDE = 320
@@ -63,8 +63,7 @@ def find_sectors(frames: Float32[ndarray, "frames height width"], region: Mask |
         raise ValueError(f"`region` must have the frames' shape {shape}, got {regions.shape}.")
     require(bool(regions.any()), "The clip has no region with a two-dimensional image: give another clip or a sector.")
     factor = -(-max(shape) // _WORKING_SIDE)
-    picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
-    small = downscale_local_mean(frames[picked], (1, factor, factor))
+    small = downscale_local_mean(frames[evenly(len(frames), _FRAMES)], (1, factor, factor))
     opened = ndimage.grey_opening(small, size=(1, 3, 3))
     found = []
     for number in np.unique(regions[regions > 0]):

@@ -6,7 +6,7 @@ from numpy import ndarray
 from scipy import ndimage
 from skimage.measure import label
 
-from nuclear_diffusion.types import Mask
+from nuclear_diffusion.types import Mask, evenly
 
 _FRAMES = 48
 _FEWEST, _FEWEST_LOSSY = 4, 16  # frames; in fewer, tissue may stand still as well
@@ -27,17 +27,16 @@ def find_strokes(frames: Float32[ndarray, "frames height width"]) -> Mask:
     nearly as bright. Strokes are thinner than a hundredth of the frame, and include their edges.
     About 48 of the frames, in [0, 1], are looked at. No stroke is found in fewer than four, or if they hardly move.
     """
-    picked = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int))
-    chosen = np.asarray(frames)[picked]
+    chosen = np.asarray(frames)[evenly(len(frames), _FRAMES)]
     low, high = chosen.min(axis=0), chosen.max(axis=0)
     nothing = np.zeros(low.shape, bool)
     lit = high > _SHARP
-    if len(picked) < _FEWEST or (lit & (high - low <= _STILL)).sum() > 0.5 * lit.sum():
+    if len(chosen) < _FEWEST or (lit & (high - low <= _STILL)).sum() > 0.5 * lit.sum():
         return nothing
     width = 2 * -(-max(low.shape) // (2 * _WIDEST)) + 1
     above = low - ndimage.grey_opening(low, size=(width, width))
     change = high - low
-    lossy = (change <= _COMPRESSED * above) & (above > _HIGH) & (low > _BRIGHT) & (len(picked) >= _FEWEST_LOSSY)
+    lossy = (change <= _COMPRESSED * above) & (above > _HIGH) & (low > _BRIGHT) & (len(chosen) >= _FEWEST_LOSSY)
     labels = np.asarray(label((above > _SHARP) & ((change <= _STILL) | lossy)))
     numbers = np.arange(labels.max() + 1)
     seen = np.asarray(ndimage.sum_labels(above, labels, numbers)) > _VISIBLE

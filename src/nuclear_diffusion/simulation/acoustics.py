@@ -89,21 +89,27 @@ class Scanner:
         a = np.linspace(-1.08, 1.08, self.beams)[None, :] * self.half_angle
         return r, a
 
+    @property
+    def steps(self) -> tuple[float, float]:
+        """Distance of the grid's samples, in cm and in radians."""
+        r, a = self.grid
+        return r[1, 0] - r[0, 0], a[0, 1] - a[0, 0]
+
     @cached_property
     def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
         rows, columns = np.mgrid[: self.size, : self.size]
         x = (columns - (self.size - 1) / 2) * self.scale
         z = (rows - self.top) * self.scale + self.near * np.cos(self.half_angle)
         r, a = np.hypot(x, z), np.arctan2(x, z)
-        ranges, angles = self.grid
-        index = np.stack(
-            [
-                r / ranges[-1, 0] * (self.ranges - 1),
-                (a - angles[0, 0]) / (angles[0, -1] - angles[0, 0]) * (self.beams - 1),
-            ]
-        )
         inside = (r >= self.near) & (r <= self.depth) & (np.abs(a) <= self.half_angle) & (z > 0)
-        return index, inside
+        return np.stack(self._samples(r, a)), inside
+
+    def _samples(self, r: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fractional indices on the grid of ranges in cm and angles in radians."""
+        ranges, angles = self.grid
+        i = r / ranges[-1, 0] * (self.ranges - 1)
+        j = (a - angles[0, 0]) / (angles[0, -1] - angles[0, 0]) * (self.beams - 1)
+        return i, j
 
     @property
     def sector(self) -> np.ndarray:
@@ -121,11 +127,8 @@ class Scanner:
 
         Each scatterer is distributed to its four neighbouring samples, with the phase of its two-way path.
         """
-        ranges, angles = self.grid
         r = np.hypot(points[:, 0], points[:, 1])
-        a = np.arctan2(points[:, 0], points[:, 1])
-        i = r / ranges[-1, 0] * (self.ranges - 1)
-        j = (a - angles[0, 0]) / (angles[0, -1] - angles[0, 0]) * (self.beams - 1)
+        i, j = self._samples(r, np.arctan2(points[:, 0], points[:, 1]))
         keep = (i >= 0) & (i < self.ranges - 1) & (j >= 0) & (j < self.beams - 1)
         i, j, r = i[keep], j[keep], r[keep]
         value = amplitude[keep] * np.exp(-4j * np.pi / self.wavelength * r)
@@ -140,22 +143,21 @@ class Scanner:
                 imag += np.bincount(site, weight * np.imag(value), imag.size)
         return (real + 1j * imag).reshape(self.ranges, self.beams).astype(np.complex64)
 
+    def beam_width(self, r: np.ndarray) -> np.ndarray:
+        """Standard deviation of the beam in radians at ranges in cm, widest near the probe."""
+        return self.lateral * np.sqrt(1 + ((self.focus / np.maximum(r, 0.8) - 1) * 1.1) ** 2)
+
     def blur(self, field: np.ndarray, lateral: float = 1.0, axial: float = 1.0) -> np.ndarray:
         """Apply the point-spread function: a Gaussian pulse in range, a Gaussian beam that widens away from the focus.
 
         `lateral` and `axial` widen it, for clutter on other paths.
         """
-        ranges, angles = self.grid
-        r = ranges[:, 0]
-        step_r, step_a = r[1] - r[0], angles[0, 1] - angles[0, 0]
-        width = self.lateral * np.sqrt(1 + ((self.focus / np.maximum(r, 0.8) - 1) * 1.1) ** 2) * lateral
-        width = np.minimum(width, 0.12 * lateral) / step_a
+        step_r, step_a = self.steps
+        width = np.minimum(self.beam_width(self.grid[0][:, 0]) * lateral, 0.12 * lateral) / step_a
         k_a = 2 * np.pi * np.fft.fftfreq(self.beams)
         k_r = 2 * np.pi * np.fft.fftfreq(self.ranges)
-        spectrum = np.asarray(fft.fft(field, axis=1)) * np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(
-            np.float32
-        )
-        beams = np.asarray(fft.ifft(spectrum, axis=1))
+        beam = np.exp(-0.5 * (width[:, None] * k_a[None]) ** 2).astype(np.float32)
+        beams = np.asarray(fft.ifft(np.asarray(fft.fft(field, axis=1)) * beam, axis=1))
         pulse = np.exp(-0.5 * (self.axial * axial / step_r * k_r) ** 2).astype(np.float32)
         out = np.asarray(fft.ifft(np.asarray(fft.fft(beams, axis=0)) * pulse[:, None], axis=0))
         # equal energy of white scatterers at all depths

@@ -4,7 +4,6 @@ Coordinates are in cm: x to the right, z into the body, the probe at the origin.
 pericardium and surroundings are defined by the distance to them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,106 +90,102 @@ def _unit(degrees: float) -> np.ndarray:
     return np.array([np.sin(a), np.cos(a)])
 
 
+class _Sizes(NamedTuple):
+    """The scale of one heart relative to the average, its walls in cm, and the generator of what varies."""
+
+    scale: float
+    septal: float
+    wall: float
+    thin: float
+    rng: np.random.Generator
+
+    def vary(self, value: float, by: float = 0.12) -> float:
+        """A length of the average heart, in cm, varied by up to a fraction `by`."""
+        return value * self.scale * self.rng.uniform(1 - by, 1 + by)
+
+
 def _chambers(view: str, rng: np.random.Generator) -> tuple[list[Chamber], float]:
     """Chambers of a view, the left ventricle first, and the septal thickness in cm."""
-    size = rng.uniform(0.85, 1.15)
-    septal = rng.uniform(0.8, 1.35) * size
-    wall = rng.uniform(0.75, 1.2) * size
-    thin = rng.uniform(0.2, 0.4)
-
-    def vary(value: float, by: float = 0.12) -> float:
-        return value * size * rng.uniform(1 - by, 1 + by)
-
+    scale = rng.uniform(0.85, 1.15)
+    sizes = _Sizes(scale, rng.uniform(0.8, 1.35) * scale, rng.uniform(0.75, 1.2) * scale, rng.uniform(0.2, 0.4), rng)
     if view in ("a4c", "a2c", "subcostal"):
-        down = _unit(rng.uniform(-16, 16))
-        apex = np.array([rng.uniform(-0.8, 1.8 if view == "a4c" else 0.8), rng.uniform(1.8, 4.2)])
-        if view == "subcostal":
-            # four chambers from below: apex to the right, right heart towards the probe, at greater depth
-            size *= 0.82
-            down = _unit(rng.uniform(-95, -62))
-            apex = np.array([rng.uniform(4.2, 5.4), rng.uniform(8.0, 9.4)])
-        left = np.array([-down[1], down[0]])
-        length, width = vary(4.3), vary(2.25, 0.2)
-        lv = Chamber("lv", apex + length * down, down, length, width, wall)
-        atrium = vary(2.3, 0.2)
-        la = Chamber(
-            "la",
-            lv.centre + (length + 0.82 * atrium) * down + rng.uniform(-0.3, 0.3) * left,
-            down,
-            atrium,
-            vary(2.2, 0.15),
-            thin,
-        )
-        if view == "a2c":
-            return [lv, la], wall
-        rv_width = vary(1.75, 0.25)
-        rv_axis = _unit(np.rad2deg(np.arctan2(*down)) + rng.uniform(2, 16))
-        rv_length = vary(3.5)
-        rv = Chamber("rv", lv.centre + (width + septal + 0.72 * rv_width) * left + vary(0.7, 0.6) * down,
-            rv_axis, rv_length, rv_width, rng.uniform(0.3, 0.55),
-        )  # fmt: skip
-        ra_size = vary(2.1, 0.2)
-        ra = Chamber("ra", la.centre + (la.width + 0.25 + vary(2.05, 0.05)) * left + rng.uniform(-0.4, 0.4) * down,
-            down, ra_size, vary(2.0, 0.15), thin,
-        )  # fmt: skip
-        return [lv, rv, la, ra], septal
-    if view == "a3c":
-        return _apical_long_axis(vary, septal, wall, thin, rng), septal
-    if view == "plax":
-        axis = _unit(rng.uniform(70, 100))
-        up = np.array([axis[1], -axis[0]])  # towards the probe
-        lv = Chamber(
-            "lv", np.array([rng.uniform(-2.2, -0.6), rng.uniform(7.0, 8.6)]), axis, vary(4.0), vary(2.3, 0.15), wall
-        )
-        base = lv.centre + 0.98 * lv.length * axis
-        la = Chamber("la", base + 1.5 * size * axis - 1.35 * size * up, axis, vary(2.1), vary(1.75), thin)
-        ao = Chamber(
-            "ao", base + 1.3 * size * axis + 0.95 * size * up, _unit(rng.uniform(85, 115)), vary(2.6), vary(1.25), 0.3
-        )
-        rv = Chamber(
-            "rv",
-            lv.centre + (lv.width + septal + 0.7) * up + rng.uniform(0, 1.5) * axis,
-            axis,
-            vary(3.2),
-            vary(1.15, 0.25),
-            0.4,
-        )
-        return [lv, la, ao, rv], septal
+        return _two_or_four_chambers(view, sizes), sizes.wall if view == "a2c" else sizes.septal
+    of_view = {"a3c": _apical_long_axis, "plax": _parasternal_long_axis, "psax": _short_axis}[view]
+    return of_view(sizes), sizes.septal
+
+
+def _two_or_four_chambers(view: str, sizes: _Sizes) -> list[Chamber]:
+    rng = sizes.rng
+    down = _unit(rng.uniform(-16, 16))
+    apex = np.array([rng.uniform(-0.8, 1.8 if view == "a4c" else 0.8), rng.uniform(1.8, 4.2)])
+    if view == "subcostal":
+        # four chambers from below: apex to the right, right heart towards the probe, at greater depth
+        sizes = sizes._replace(scale=sizes.scale * 0.82)
+        down = _unit(rng.uniform(-95, -62))
+        apex = np.array([rng.uniform(4.2, 5.4), rng.uniform(8.0, 9.4)])
+    left = np.array([-down[1], down[0]])
+    length, width = sizes.vary(4.3), sizes.vary(2.25, 0.2)
+    lv = Chamber("lv", apex + length * down, down, length, width, sizes.wall)
+    atrium = sizes.vary(2.3, 0.2)
+    centre = lv.centre + (length + 0.82 * atrium) * down + rng.uniform(-0.3, 0.3) * left
+    la = Chamber("la", centre, down, atrium, sizes.vary(2.2, 0.15), sizes.thin)
+    if view == "a2c":
+        return [lv, la]
+    rv_width = sizes.vary(1.75, 0.25)
+    rv_axis = _unit(np.rad2deg(np.arctan2(*down)) + rng.uniform(2, 16))
+    rv_length = sizes.vary(3.5)
+    centre = lv.centre + (width + sizes.septal + 0.72 * rv_width) * left + sizes.vary(0.7, 0.6) * down
+    rv = Chamber("rv", centre, rv_axis, rv_length, rv_width, rng.uniform(0.3, 0.55))
+    ra_size = sizes.vary(2.1, 0.2)
+    centre = la.centre + (la.width + 0.25 + sizes.vary(2.05, 0.05)) * left + rng.uniform(-0.4, 0.4) * down
+    ra = Chamber("ra", centre, down, ra_size, sizes.vary(2.0, 0.15), sizes.thin)
+    return [lv, rv, la, ra]
+
+
+def _parasternal_long_axis(sizes: _Sizes) -> list[Chamber]:
+    rng, vary = sizes.rng, sizes.vary
+    axis = _unit(rng.uniform(70, 100))
+    up = np.array([axis[1], -axis[0]])  # towards the probe
+    centre = np.array([rng.uniform(-2.2, -0.6), rng.uniform(7.0, 8.6)])
+    lv = Chamber("lv", centre, axis, vary(4.0), vary(2.3, 0.15), sizes.wall)
+    base = lv.centre + 0.98 * lv.length * axis
+    centre = base + 1.5 * sizes.scale * axis - 1.35 * sizes.scale * up
+    la = Chamber("la", centre, axis, vary(2.1), vary(1.75), sizes.thin)
+    centre = base + 1.3 * sizes.scale * axis + 0.95 * sizes.scale * up
+    ao = Chamber("ao", centre, _unit(rng.uniform(85, 115)), vary(2.6), vary(1.25), 0.3)
+    centre = lv.centre + (lv.width + sizes.septal + 0.7) * up + rng.uniform(0, 1.5) * axis
+    rv = Chamber("rv", centre, axis, vary(3.2), vary(1.15, 0.25), 0.4)
+    return [lv, la, ao, rv]
+
+
+def _short_axis(sizes: _Sizes) -> list[Chamber]:
+    rng, vary = sizes.rng, sizes.vary
     radius = vary(2.35, 0.15)
-    lv = Chamber(
-        "lv",
-        np.array([rng.uniform(-0.5, 1.2), rng.uniform(6.5, 8.5)]),
-        _unit(rng.uniform(-30, 30)),
-        radius,
-        radius * rng.uniform(0.88, 1.0),
-        wall,
-    )
+    centre, axis = np.array([rng.uniform(-0.5, 1.2), rng.uniform(6.5, 8.5)]), _unit(rng.uniform(-30, 30))
+    lv = Chamber("lv", centre, axis, radius, radius * rng.uniform(0.88, 1.0), sizes.wall)
     towards = _unit(180 + rng.uniform(20, 75))
     rv = Chamber("rv", lv.centre + vary(3.0) * towards, _unit(rng.uniform(-70, -20)), vary(3.1), vary(2.1), 0.4)
-    return [lv, rv], septal
+    return [lv, rv]
 
 
-def _apical_long_axis(
-    vary: Callable[..., float], septal: float, wall: float, thin: float, rng: np.random.Generator
-) -> list[Chamber]:
+def _apical_long_axis(sizes: _Sizes) -> list[Chamber]:
     """Left ventricle, left atrium below it, aorta to the right, and a slice of the right ventricle."""
+    rng, vary = sizes.rng, sizes.vary
     down = _unit(rng.uniform(-14, 10))
     right = np.array([down[1], -down[0]])
     length, width = vary(4.2), vary(2.2, 0.15)
     apex = np.array([rng.uniform(-1.0, 0.6), rng.uniform(1.8, 3.8)])
-    lv = Chamber("lv", apex + length * down, down, length, width, wall)
+    lv = Chamber("lv", apex + length * down, down, length, width, sizes.wall)
     atrium, root = vary(2.0), vary(2.4)
-    la = Chamber(
-        "la", lv.centre + (length + 0.8 * atrium) * down - 0.35 * width * right, down, atrium, vary(1.9, 0.15), thin
-    )
+    centre = lv.centre + (length + 0.8 * atrium) * down - 0.35 * width * right
+    la = Chamber("la", centre, down, atrium, vary(1.9, 0.15), sizes.thin)
     lean = np.arctan2(*down) + np.deg2rad(rng.uniform(12, 28))
     out = np.array([np.sin(lean), np.cos(lean)])
     base = lv.centre + 0.72 * length * down + 0.55 * width * right
     ao = Chamber("ao", base + 0.85 * root * out, out, root, vary(0.95), 0.3)
     slice_ = vary(0.95, 0.3)
-    rv = Chamber(
-        "rv", lv.centre + (width + septal + 0.8 * slice_) * right + vary(0.3, 0.9) * down, down, vary(3.0), slice_, 0.35
-    )
+    centre = lv.centre + (width + sizes.septal + 0.8 * slice_) * right + vary(0.3, 0.9) * down
+    rv = Chamber("rv", centre, down, vary(3.0), slice_, 0.35)
     return [lv, la, ao, rv]
 
 
@@ -210,15 +205,9 @@ def _leaflets(view: str, chambers: list[Chamber], rng: np.random.Generator) -> t
         for sign in (-1, 1):
             inward = np.arctan2(*(-sign * side))
             turn = (inward - forward + np.pi) % (2 * np.pi) - np.pi  # from the flow direction to the closed position
-            out.append(
-                Leaflet(
-                    plane + sign * half * side,
-                    half * rng.uniform(0.9, 1.15),
-                    forward + turn * rng.uniform(0.8, 0.95),
-                    forward + turn * rng.uniform(-0.05, 0.3),
-                    diastolic,
-                )
-            )
+            length, closed = half * rng.uniform(0.9, 1.15), forward + turn * rng.uniform(0.8, 0.95)
+            opened = forward + turn * rng.uniform(-0.05, 0.3)
+            out.append(Leaflet(plane + sign * half * side, length, closed, opened, diastolic))
         return out
 
     if view in ("a4c", "subcostal"):
@@ -239,37 +228,28 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma: float
     return field / field.std()
 
 
+def rest_grid() -> np.ndarray:
+    """Positions (z, x, 2) in cm of the rest maps."""
+    (x0, x1), (z0, z1) = EXTENT
+    return np.stack(np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING)), axis=-1)
+
+
+def _distance(mask: np.ndarray) -> np.ndarray:
+    """Distance in cm of the points in a mask from the nearest one outside."""
+    return np.asarray(distance_transform_edt(mask)) * SPACING
+
+
 def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generator) -> np.ndarray:
     """Echogenicity map in dB relative to myocardium on the rest grid (z, x)."""
-    (x0, x1), (z0, z1) = EXTENT
-    x, z = np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING))
-    points = np.stack([x, z], axis=-1)
+    points = rest_grid()
+    x, z = np.moveaxis(points, -1, 0)
     shape = x.shape
-
     # a smooth warp, so that outlines are not perfect ellipses
     warp = np.stack([_smooth_noise(rng, shape, 24), _smooth_noise(rng, shape, 24)], -1) * rng.uniform(0.05, 0.2)
     warped = points + warp
-    inside = [chamber.radius(warped) < 1 for chamber in chambers]
-
-    def outside_distance(mask: np.ndarray) -> np.ndarray:
-        return np.asarray(distance_transform_edt(~mask)) * SPACING
-
-    from_lv = outside_distance(inside[0])
-    # the right heart ends where the septa begin
-    left = np.logical_or.reduce(
-        [m for m, c in zip(inside, chambers, strict=True) if c.name in ("la", "ao")] + [inside[0]]
-    )
-    from_left = outside_distance(left)
-    for mask, chamber in zip(inside, chambers, strict=True):
-        if chamber.name in ("rv", "ra"):
-            mask &= (from_lv > septal) & (from_left > 0.3)
-    blood = np.logical_or.reduce(inside)
-
-    distances = [from_lv] + [outside_distance(mask) for mask in inside[1:]]
-    muscle = np.logical_or.reduce([d < c.wall for d, c in zip(distances, chambers, strict=True)]) & ~blood
+    blood, muscle, from_lv = _blood_and_muscle(chambers, septal, warped)
     heart = blood | muscle
-    outside = np.asarray(distance_transform_edt(~heart)) * SPACING  # cm from the heart's surface
-    depth_in_muscle = np.asarray(distance_transform_edt(heart)) * SPACING
+    outside, depth_in_muscle = _distance(~heart), _distance(heart)
 
     # papillary muscles and trabeculae: blobs on the inside of the left ventricle's wall
     lv = chambers[0]
@@ -279,22 +259,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
         blob = Chamber("lv", at, lv.axis, rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.4), 0.0).radius(warped) < 1
         blood &= ~blob
         muscle |= blob
-
-    # tissue levels, each with its own texture
-    decibel = np.full(shape, rng.uniform(-30, -5))  # surroundings of the heart
-    surroundings = rng.uniform(2, 5) * _smooth_noise(rng, shape, (6, 14)) + rng.uniform(0, 3) * _smooth_noise(
-        rng, shape, (2, 12)
-    )
-    decibel += surroundings
-    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(0, 4)  # lung returns no echo
-    muscle_level = (
-        rng.uniform(2, 6) * _smooth_noise(rng, shape, 11)
-        + rng.uniform(1, 4) * _smooth_noise(rng, shape, (2, 6))
-        + rng.uniform(0, 3) * _smooth_noise(rng, shape, 3)
-    )
-    muscle_level -= rng.uniform(0, 16) * np.clip(_smooth_noise(rng, shape, 14) - 0.7, 0, None)  # thin, drop-out
-    decibel[muscle] = muscle_level[muscle]
-    decibel[blood] = rng.uniform(-52, -30)
+    decibel = _tissue_levels(blood, muscle, outside, rng)
 
     # specular surfaces are brightest when they face the probe
     def facing(distance: np.ndarray) -> np.ndarray:
@@ -308,7 +273,7 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     decibel += surface * np.clip(pericardium - np.minimum(decibel, 0), 0, None)
     behind = np.exp(-np.clip(outside, 0, None) / rng.uniform(0.5, 1.6)) * deep * ~heart
     decibel += behind * rng.uniform(2, 10)  # bright tissue behind the pericardium
-    inner = np.exp(-((np.asarray(distance_transform_edt(~blood)) * SPACING / 0.12) ** 2)) * muscle
+    inner = np.exp(-((_distance(~blood) / 0.12) ** 2)) * muscle
     decibel += inner * rng.uniform(0, 9) * facing(from_lv) ** 2
     # muscle fibres along the beam scatter less: lateral walls drop out
     decibel += muscle * rng.uniform(-16, -2) * (1 - facing(depth_in_muscle) ** 0.5) * (depth_in_muscle > 0)
@@ -320,22 +285,54 @@ def _echogenicity(chambers: list[Chamber], septal: float, rng: np.random.Generat
     return gaussian_filter(decibel, 0.8).astype(np.float32)
 
 
+def _blood_and_muscle(
+    chambers: list[Chamber], septal: float, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Masks (z, x) of the cavities and of their walls, and the distance in cm from the left ventricle's cavity."""
+    inside = [chamber.radius(points) < 1 for chamber in chambers]
+    from_lv = _distance(~inside[0])
+    # the right heart ends where the septa begin
+    left = [mask for mask, chamber in zip(inside, chambers, strict=True) if chamber.name in ("lv", "la", "ao")]
+    from_left = _distance(~np.logical_or.reduce(left))
+    for mask, chamber in zip(inside, chambers, strict=True):
+        if chamber.name in ("rv", "ra"):
+            mask &= (from_lv > septal) & (from_left > 0.3)
+    blood = np.logical_or.reduce(inside)
+    distances = [from_lv] + [_distance(~mask) for mask in inside[1:]]
+    walls = [distance < chamber.wall for distance, chamber in zip(distances, chambers, strict=True)]
+    return blood, np.logical_or.reduce(walls) & ~blood, from_lv
+
+
+def _tissue_levels(blood: np.ndarray, muscle: np.ndarray, outside: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Levels in dB of surroundings, muscle and blood, each with its own texture; `outside`: cm from the heart."""
+    shape = blood.shape
+    decibel = np.full(shape, rng.uniform(-30, -5))  # surroundings of the heart
+    decibel += rng.uniform(2, 5) * _smooth_noise(rng, shape, (6, 14)) + rng.uniform(0, 3) * _smooth_noise(
+        rng, shape, (2, 12)
+    )
+    decibel -= np.clip(outside - rng.uniform(0.3, 2.5), 0, None) * rng.uniform(0, 4)  # lung returns no echo
+    muscle_level = (
+        rng.uniform(2, 6) * _smooth_noise(rng, shape, 11)
+        + rng.uniform(1, 4) * _smooth_noise(rng, shape, (2, 6))
+        + rng.uniform(0, 3) * _smooth_noise(rng, shape, 3)
+    )
+    muscle_level -= rng.uniform(0, 16) * np.clip(_smooth_noise(rng, shape, 14) - 0.7, 0, None)  # thin, drop-out
+    decibel[muscle] = muscle_level[muscle]
+    decibel[blood] = rng.uniform(-52, -30)
+    return decibel
+
+
 def _add_liver(decibel: np.ndarray, chambers: list[Chamber], rng: np.random.Generator) -> np.ndarray:
     """`decibel` with liver between probe and heart: even and mid-grey, with dark veins and a bright diaphragm."""
-    (x0, x1), (z0, z1) = EXTENT
-    x, z = np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING))
-    points = np.stack([x, z], axis=-1)
+    points, lv = rest_grid(), chambers[0]
     heart = np.logical_or.reduce([c.radius(points) < 1 + c.wall / c.width for c in chambers])
-    lv = chambers[0]
-    outside = np.asarray(distance_transform_edt(~heart)) * SPACING
-    liver = (
-        ~heart & ((points - lv.centre) @ lv.across > rng.uniform(-0.5, 0.5) * lv.width) & (z > rng.uniform(0.5, 1.2))
-    )
-    level = rng.uniform(-13, -6) + rng.uniform(0.8, 1.6) * _smooth_noise(rng, x.shape, 8)
+    outside = _distance(~heart)
+    beside = (points - lv.centre) @ lv.across > rng.uniform(-0.5, 0.5) * lv.width
+    liver = ~heart & beside & (points[..., 1] > rng.uniform(0.5, 1.2))
+    level = rng.uniform(-13, -6) + rng.uniform(0.8, 1.6) * _smooth_noise(rng, decibel.shape, 8)
     for _ in range(rng.integers(2, 5)):
-        vein = Chamber("", np.array([rng.uniform(-4, 4), rng.uniform(1.5, 5)]), _unit(rng.uniform(-80, -20)),
-            rng.uniform(0.6, 2.2), rng.uniform(0.12, 0.35), 0.0)  # fmt: skip
-        radius = vein.radius(points)
+        centre, axis = np.array([rng.uniform(-4, 4), rng.uniform(1.5, 5)]), _unit(rng.uniform(-80, -20))
+        radius = Chamber("", centre, axis, rng.uniform(0.6, 2.2), rng.uniform(0.12, 0.35), 0.0).radius(points)
         level = np.where(radius < 1, rng.uniform(-34, -24), level)
         level = level + rng.uniform(3, 8) * np.exp(-(((radius - 1.25) / 0.2) ** 2))
     level = level + rng.uniform(14, 22) * np.exp(-(((outside - 0.15) / 0.1) ** 2))  # the diaphragm
@@ -358,13 +355,5 @@ def make_anatomy(view: str, rng: np.random.Generator) -> Anatomy:
     leaflets, decibel = _leaflets(view, chambers, rng), _echogenicity(chambers, septal, rng)
     if view == "subcostal":
         decibel = gaussian_filter(_add_liver(decibel, chambers, rng), 0.8).astype(np.float32)
-    return Anatomy(
-        view=view,
-        ventricle=lv,
-        chambers=tuple(chambers),
-        leaflets=leaflets,
-        decibel=decibel,
-        septum=septum,
-        cavity=cavity,
-        extent=float(lv.length * rng.uniform(2.2, 3.0)),
-    )
+    extent = float(lv.length * rng.uniform(2.2, 3.0))
+    return Anatomy(view, lv, tuple(chambers), leaflets, decibel, septum, cavity, extent)

@@ -137,17 +137,9 @@ def simulate(
         masks.append([_polygon(scanner, motion.move(o, m, float(time))) & scanner.sector for o, m in outlines])
         if progress is not None:
             progress(k + 1, len(moments))
+    hazy, clean = (np.array(frames, np.float32)[found.held] for frames in (hazy, clean))
     walls, cavities = np.moveaxis(np.array(masks)[found.held], 1, 0)
-    return SimulatedClip(
-        np.array(hazy, np.float32)[found.held],
-        np.array(clean, np.float32)[found.held],
-        walls,
-        cavities,
-        scanner.sector,
-        scanner.fps,
-        view,
-        seed,
-    )
+    return SimulatedClip(hazy, clean, walls, cavities, scanner.sector, scanner.fps, view, seed)
 
 
 def _require_valid(
@@ -175,9 +167,7 @@ def _require_valid(
 
 def _myocardium(signal: np.ndarray) -> float:
     """Envelope level taken as that of myocardium: the 75th percentile, excluding the near field."""
-    envelope = np.abs(signal)
-    n = envelope.shape[0]
-    return float(np.percentile(envelope[n // 8 :], 75)) + 1e-12
+    return float(np.percentile(np.abs(signal)[len(signal) // 8 :], 75)) + 1e-12
 
 
 def _gain_map(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:

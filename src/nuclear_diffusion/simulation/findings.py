@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from .acoustics import Scanner
-from .anatomy import EXTENT, SPACING, Anatomy, Chamber, Leaflet
+from .anatomy import EXTENT, SPACING, Anatomy, Chamber, Leaflet, rest_grid
 from .haze import speckle
 from .motion import Motion
 
@@ -55,7 +55,7 @@ def some_findings(rng: np.random.Generator) -> list[str]:
 
 
 class Solid(NamedTuple):
-    """Strong scatterers in the heart: a spot of calcium, a lead or a valve."""
+    """Scatterers with a motion of their own: a leaflet, a spot of calcium, a lead or a prosthesis."""
 
     at: Callable[[float], np.ndarray]  # positions (n, 2) in cm at a time in seconds
     amplitude: np.ndarray  # complex (n,), relative to a scatterer in myocardium
@@ -282,8 +282,7 @@ def _lay(decibel: np.ndarray, ridge: _Ridge, lv: Chamber, level: np.ndarray, wan
 
 def _surroundings(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
     """Echogenicity with liver, mediastinum and lung edge as bright as the walls, without a gap around the heart."""
-    (x0, x1), (z0, z1) = EXTENT
-    points = np.stack(np.meshgrid(np.arange(x0, x1, SPACING), np.arange(z0, z1, SPACING)), -1)
+    points = rest_grid()
     chambers = np.logical_or.reduce([c.radius(points) < 1.1 for c in anatomy.chambers])
     blood = gaussian_filter((chambers & (anatomy.decibel < -26)).astype(np.float32), 1.0)
     shape = anatomy.decibel.shape
@@ -301,10 +300,8 @@ def _surroundings(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
 
 def _lone(scanner: Scanner, points: np.ndarray) -> np.ndarray:
     """Amplitudes at `points` (n, 2) for which a single scatterer peaks at myocardium's root mean square envelope."""
-    ranges, angles = scanner.grid
-    r = np.maximum(np.hypot(*points.T), 0.8)
-    beam = scanner.lateral * np.sqrt(1 + ((scanner.focus / r - 1) * 1.1) ** 2)
-    area = scanner.axial / (ranges[1, 0] - ranges[0, 0]) * np.minimum(beam, 0.12) / (angles[0, 1] - angles[0, 0])
+    step_r, step_a = scanner.steps
+    area = scanner.axial / step_r * np.minimum(scanner.beam_width(np.hypot(*points.T)), 0.12) / step_a
     return np.sqrt(np.pi * DENSITY * area)
 
 
@@ -323,7 +320,7 @@ def _with_heart(motion: Motion, anatomy: Anatomy, points: np.ndarray) -> Callabl
     return lambda time: motion.move(points, modes, time)
 
 
-def _with_leaflet(
+def with_leaflet(
     motion: Motion, anatomy: Anatomy, valve: Leaflet, along: np.ndarray, beside: np.ndarray
 ) -> Callable[[float], np.ndarray]:
     """Positions over time of points at fractions `along` (n,) of a leaflet, displaced by `beside` (n, 2) cm."""
@@ -344,7 +341,7 @@ def _calcium(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.random.
         valve = anatomy.leaflets[rng.integers(len(anatomy.leaflets))] if anatomy.leaflets else None
         kind = rng.random()
         if valve is not None and k > 0 and kind < 0.35:
-            at = _with_leaflet(motion, anatomy, valve, np.full(8, rng.uniform(0.2, 1.0)), beside)
+            at = with_leaflet(motion, anatomy, valve, np.full(8, rng.uniform(0.2, 1.0)), beside)
         else:
             if valve is None:
                 place = anatomy.ventricle.boundary(rng.uniform(0, 2 * np.pi, 1), rng.uniform(0, 0.5))[0]
@@ -427,7 +424,7 @@ def _prosthesis(anatomy: Anatomy, scanner: Scanner, motion: Motion, rng: np.rand
         parts.append(_with_heart(motion, anatomy, valve.hinge + size * rng.uniform(-0.5, 0.5, (24, 1)) * ring + spread))
         along, beside = rng.uniform(0.05, 0.85, 40), rng.normal(0, 0.03, (40, 2))
         if discs:
-            parts.append(_with_leaflet(motion, anatomy, valve, along, beside))
+            parts.append(with_leaflet(motion, anatomy, valve, along, beside))
         else:
             forward = np.array([np.sin(valve.opened), np.cos(valve.opened)]) + tilt * ring
             parts.append(_with_heart(motion, anatomy, valve.hinge + height * along[:, None] * forward + beside))

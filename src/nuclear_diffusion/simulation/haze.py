@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from .acoustics import Scanner
-from .unseen import UNSEEN_FAMILIES, Source, draw_unseen
+from .unseen import UNSEEN_FAMILIES, Source, amplitude, draw_unseen, uneven_cloud
 
 FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
 """Kinds of clutter used in training; `UNSEEN_FAMILIES` are excluded from it."""
@@ -123,10 +123,6 @@ def speckle(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     return field / np.median(np.abs(field))
 
 
-def _level(low: float, high: float, rng: np.random.Generator) -> float:
-    return 10 ** (rng.uniform(low, high) / 20)
-
-
 def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """Reverberation below the probe: strong at the skin, decaying with range."""
     r, a = scanner.grid
@@ -134,22 +130,17 @@ def _near_field(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     tilt = 1 + rng.uniform(-0.8, 0.8) * a / scanner.half_angle
     ripple = 1 + rng.uniform(0, 0.6) * np.cos(2 * np.pi * r / rng.uniform(0.4, 1.2))
     cap = rng.random() < 0.5
-    level = _level(12, 30, rng) if cap else _level(-4, 14, rng)
+    level = amplitude(12, 30, rng) if cap else amplitude(-4, 14, rng)
     cone = np.exp(-0.5 * (a / (rng.uniform(0.3, 0.9) * scanner.half_angle)) ** 2) if cap else 1.0
     return level * 10 ** (-decay * r / 20) * np.clip(tilt, 0.1, None) * ripple * cone
 
 
 def _diffuse(scanner: Scanner, rng: np.random.Generator, level: tuple[float, float], spread: float) -> np.ndarray:
     """Multipath haze: a broad cloud over the chambers."""
-    r, a = scanner.grid
-    centre = (
-        scanner.depth * (0.4 + spread * rng.uniform(-0.5, 0.5)),
-        rng.uniform(-spread, spread) * scanner.half_angle,
-    )
-    extent = (rng.uniform(1.5, 5.5), rng.uniform(0.25, 1.0) * scanner.half_angle)
-    cloud = np.exp(-0.5 * ((r - centre[0]) / extent[0]) ** 2 - 0.5 * ((a - centre[1]) / extent[1]) ** 2)
-    uneven = gaussian_filter(rng.standard_normal((scanner.ranges, scanner.beams)), (25, 14), mode="nearest")
-    return _level(*level, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
+    down = scanner.depth * (0.4 + spread * rng.uniform(-0.5, 0.5))
+    centre = down, rng.uniform(-spread, spread) * scanner.half_angle
+    extent = rng.uniform(1.5, 5.5), rng.uniform(0.25, 1.0) * scanner.half_angle
+    return uneven_cloud(scanner, centre, extent, level, rng)
 
 
 def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
@@ -158,7 +149,7 @@ def _reverberation(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     first, width, fall = rng.uniform(1.5, 4.5), rng.uniform(0.1, 0.4), rng.uniform(3, 8)
     window = np.exp(-0.5 * ((a - rng.uniform(-0.6, 0.6) * scanner.half_angle) / rng.uniform(0.15, 0.6)) ** 2)
     arcs = sum(10 ** (-fall * m / 20) * np.exp(-0.5 * ((r - m * first) / width) ** 2) for m in range(1, 5))
-    return _level(-12, 3, rng) * arcs * window
+    return amplitude(-12, 3, rng) * arcs * window
 
 
 def _flank(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
@@ -166,4 +157,4 @@ def _flank(scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     r, a = scanner.grid
     angle = rng.choice([-1, 1]) * rng.uniform(0.35, 0.95) * scanner.half_angle
     blob = ((r - rng.uniform(2, 8)) / rng.uniform(0.4, 1.5)) ** 2 + ((a - angle) / rng.uniform(0.05, 0.18)) ** 2
-    return _level(0, 30, rng) * np.exp(-0.5 * blob)
+    return amplitude(0, 30, rng) * np.exp(-0.5 * blob)

@@ -30,7 +30,7 @@ class MovingReverberation:
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "MovingReverberation":
         """Draw one for `scanner`."""
         if rng.random() < 0.4:
-            paths = [(2.0, 0.0, _level(-8, -1, rng))]
+            paths = [(2.0, 0.0, amplitude(-8, -1, rng))]
         else:
             delay = round(rng.uniform(1.5, 3.5) / scanner.depth * scanner.ranges)
             first, loss = rng.uniform(-12, -5), rng.uniform(2, 6)
@@ -56,15 +56,12 @@ class GratingLobes:
     @classmethod
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "GratingLobes":
         """Draw one for `scanner`."""
-        _, a = scanner.grid
-        beams = rng.uniform(0.3, 0.6) / (a[0, 1] - a[0, 0])
+        beams = rng.uniform(0.3, 0.6) / scanner.steps[1]
         strong, weak = rng.uniform(-3, 4), rng.uniform(4, 12)
         side = rng.choice([-1, 1])
-        levels = (10 ** (strong / 20), 10 ** ((strong - weak) / 20))
-        signs = (side, -side)
         ghosts = [
-            (round(sign * beams), level * np.exp(2j * np.pi * rng.random()))
-            for sign, level in zip(signs, levels, strict=True)
+            (round(sign * beams), 10 ** (decibel / 20) * np.exp(2j * np.pi * rng.random()))
+            for sign, decibel in ((side, strong), (-side, strong - weak))
         ]
         return cls(tuple(ghosts), rng.uniform(0.3, 1.5))
 
@@ -149,7 +146,7 @@ class Breathing:
     def draw(cls, scanner: Scanner, rng: np.random.Generator) -> "Breathing":
         """Draw one for `scanner`."""
         r, a = scanner.grid
-        step = r[1, 0] - r[0, 0]
+        step, _ = scanner.steps
         layers = np.cos(2 * np.pi * (r + rng.uniform(-3, 3) * a) / rng.uniform(1.2, 2.8) + rng.uniform(0, 2 * np.pi))
         pattern = _speckle(scanner, rng, lateral=rng.uniform(1, 2), axial=rng.uniform(1, 1.6))
         pattern = pattern * _cloud(scanner, rng, (-1, 6)) * 10 ** (rng.uniform(5, 11) * layers / 20)
@@ -193,7 +190,8 @@ def draw_unseen(families: Collection[str], scanner: Scanner, rng: np.random.Gene
     return tuple(draw(scanner, np.random.default_rng(seed)) for (name, draw), seed in drawn if name in families)
 
 
-def _level(low: float, high: float, rng: np.random.Generator) -> float:
+def amplitude(low: float, high: float, rng: np.random.Generator) -> float:
+    """A factor between `low` and `high` dB."""
     return 10 ** (rng.uniform(low, high) / 20)
 
 
@@ -215,9 +213,20 @@ def _speckle(scanner: Scanner, rng: np.random.Generator, lateral: float, axial: 
 
 def _cloud(scanner: Scanner, rng: np.random.Generator, level: tuple[float, float]) -> np.ndarray:
     """A broad, uneven envelope over the chambers, with `level` in dB."""
-    r, a = scanner.grid
     centre = scanner.depth * rng.uniform(0.3, 0.55), rng.uniform(-0.4, 0.4) * scanner.half_angle
     extent = rng.uniform(2.5, 6), rng.uniform(0.4, 1.0) * scanner.half_angle
+    return uneven_cloud(scanner, centre, extent, level, rng)
+
+
+def uneven_cloud(
+    scanner: Scanner,
+    centre: tuple[float, float],
+    extent: tuple[float, float],
+    level: tuple[float, float],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """An uneven Gaussian envelope (ranges, beams), with `centre` and `extent` in cm and radians and `level` in dB."""
+    r, a = scanner.grid
     cloud = np.exp(-0.5 * ((r - centre[0]) / extent[0]) ** 2 - 0.5 * ((a - centre[1]) / extent[1]) ** 2)
     uneven = gaussian_filter(rng.standard_normal((scanner.ranges, scanner.beams)), (25, 14), mode="nearest")
-    return _level(*level, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)
+    return amplitude(*level, rng) * cloud * 10 ** (rng.uniform(0, 5) * uneven / uneven.std() / 20)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import require
 from nuclear_diffusion.priors.unet import UNetConfig
 
 
@@ -50,17 +50,12 @@ class TrainConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch", "log_every", "validate_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            require(getattr(self, name) >= 1, f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("lr", "clip", "p_std", "sigma_min"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"`{name}` must be positive, got {getattr(self, name)}.")
+            require(getattr(self, name) > 0, f"`{name}` must be positive, got {getattr(self, name)}.")
         for name in ("tail", "shown", "halved_until", "ema"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
-        if not self.sigma_min < self.sigma_max:
-            raise InputError(f"`sigma_max` must be above {self.sigma_min} (`sigma_min`), got {self.sigma_max}.")
-        if self.minutes is not None and not self.minutes > 0:
-            raise InputError(f"`minutes` must be positive, got {self.minutes}.")
-        if self.warmup < 0:
-            raise InputError(f"`warmup` must not be negative, got {self.warmup}.")
+            require(0 <= getattr(self, name) <= 1, f"`{name}` must lie in [0, 1], got {getattr(self, name)}.")
+        above = f"`sigma_max` must be above {self.sigma_min} (`sigma_min`), got {self.sigma_max}."
+        require(self.sigma_min < self.sigma_max, above)
+        require(self.minutes is None or self.minutes > 0, f"`minutes` must be positive, got {self.minutes}.")
+        require(self.warmup >= 0, f"`warmup` must not be negative, got {self.warmup}.")

@@ -32,7 +32,7 @@ from nuclear_diffusion.priors.unet import UNet
 from nuclear_diffusion.training.batches import Batches, prefetched
 from nuclear_diffusion.training.config import TrainConfig
 from nuclear_diffusion.training.loss import sample_sigma, score_matching_loss, show_haze
-from nuclear_diffusion.training.records import VALIDATION_FRAMES, FrameBank, Judge, Run, TrainState, fast_key, finite
+from nuclear_diffusion.training.records import VALIDATION_FRAMES, FrameBank, Judge, Run, TrainState, fast_key
 from nuclear_diffusion.types import Scalar
 
 
@@ -40,16 +40,12 @@ class TrainProgress(NamedTuple):
     """What the progress callback receives every `log_every` steps and after each validation."""
 
     step: int
-    fraction: float
-    """Fraction of the run, in [0, 1], by steps or by minutes, whichever is larger."""
-    seconds: float
-    """Training time, including earlier parts of a resumed run."""
-    images_per_second: float
-    """Training frames since the last call."""
+    fraction: float  # fraction of the run, in [0, 1], by steps or by minutes, whichever is larger
+    seconds: float  # training time, including earlier parts of a resumed run
+    images_per_second: float  # training frames since the last call
     loss: float
     lr: float
-    validation: dict[str, float] | None
-    """Validation results by column of loss.csv; None between validations."""
+    validation: dict[str, float] | None  # validation results by column of loss.csv; None between validations
 
 
 class TrainResult(NamedTuple):
@@ -142,11 +138,7 @@ def train(
             if not math.isfinite(mean_loss):
                 raise run.diverged(step)
             rate = images / max(time.monotonic() - told_at, 1e-9)
-            errors = None
-            if validates:
-                if not finite(state.average):
-                    raise run.diverged(step)
-                errors = run.validate(state, watched, step)
+            errors = run.validate(state, watched, step) if validates else None
             run.record(step, lr, mean_loss, errors)
             if progress is not None:
                 progress(TrainProgress(step, min(fraction, 1.0), run.seconds, rate, mean_loss, lr, errors))

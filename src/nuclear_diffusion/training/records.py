@@ -124,11 +124,8 @@ class Run:
         """Linear warm-up, then half a cosine over the run."""
         config = self.config
         cosine = 0.5 * (1 + math.cos(math.pi * min(self.fraction(step), 1.0)))
-        return (
-            config.lr
-            * min(1.0, (step + 1) / max(config.warmup, 1))
-            * (config.final_lr + (1 - config.final_lr) * cosine)
-        )
+        rise = min(1.0, (step + 1) / max(config.warmup, 1))
+        return config.lr * rise * (config.final_lr + (1 - config.final_lr) * cosine)
 
     def averaged(self, state: TrainState, share: float = 1.0) -> DiffusionPrior:
         """The prior with the averaged weights, or with a fraction `share` of the way from the start to them."""
@@ -152,7 +149,12 @@ class Run:
     def validate(
         self, state: TrainState, watched: Float[Array, "batch kinds height width"], step: int
     ) -> dict[str, float]:
-        """Validate the averaged network, also half way from the start, and save it if it is the best so far."""
+        """Validate the averaged network, also half way from the start, and save it if it is the best so far.
+
+        Raises `InputError` if its weights are not finite.
+        """
+        if not finite(state.average):
+            raise self.diverged(step)
         started = time.monotonic()
         shares = (1.0,) if self.start is None or step == 0 else (0.5, 1.0)
         loss, found, prior = min((self._measured(state, watched, share) for share in shares), key=lambda one: one[0])

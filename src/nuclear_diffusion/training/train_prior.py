@@ -154,18 +154,9 @@ def _judge(
     """A judge on simulated patients that look like `clips`, and on the user's own hazy clips."""
     some = np.linspace(0, len(clips) - 1, min(64, len(clips))).astype(int)
     with progress_bar("rendering patients for evaluation") as progress:
-        kinds = {
-            "simulated": simulated_like(
-                clips[some][:, :, 0],
-                min(JUDGED, request.patients),
-                size=request.size,
-                workers=os.cpu_count() or 1,
-                progress=progress,
-            )
-        }
-    if own is not None:
-        kinds["own"] = own
-    return Judge(kinds, before)
+        count, workers = min(JUDGED, request.patients), os.cpu_count() or 1
+        like = simulated_like(clips[some][:, :, 0], count, size=request.size, workers=workers, progress=progress)
+    return Judge({"simulated": like} | ({} if own is None else {"own": own}), before)
 
 
 def _words(state: TrainProgress) -> str:

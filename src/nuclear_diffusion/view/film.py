@@ -1,6 +1,7 @@
 """What the player needs of a clip and its result, in few bytes."""
 
 import base64
+import re
 import zlib
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -89,6 +90,11 @@ def packed(film: Film, level: int = 9) -> dict[str, str]:
 def source(name: str) -> str:
     """The text of one of the pages' files, such as style.css."""
     return (files("nuclear_diffusion.view") / name).read_text(encoding="utf-8")
+
+
+def page(name: str, **values: str) -> str:
+    """One of the pages, with the values in place of the comments that are their names."""
+    return re.sub(r"/\*([A-Z]+)\*/", lambda found: values[found[1]], source(name))
 
 
 def to_bytes(video: Shaped[ndarray, "frames height width *rgb"]) -> UInt8[ndarray, "frames height width *rgb"]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from nuclear_diffusion.files import write
 from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.batch import Record
-from nuclear_diffusion.view.film import source
+from nuclear_diffusion.view.film import page, source
 
 COLUMNS = (
     "clip",
@@ -57,14 +57,15 @@ def _plain(value: object) -> object:
 
 
 def _page(records: Sequence[Record], output: Path) -> str:
-    return _PAGE.format(
-        title=html.escape(counted(records)),
-        style=source("style.css"),
-        script=source("table.js"),
-        reasons=_reasons(records, "failed", "Failed") + _reasons(records, "left", "Left at another strength"),
-        heads="".join(f"<th{_side(name)}>{HEADINGS.get(name, name)}</th>" for name in COLUMNS),
-        rows="\n".join(_cells(record) for record in records),
-        pictures="\n".join(_picture(record, output) for record in records if record.state != "failed"),
+    return page(
+        "summary.html",
+        TITLE=html.escape(counted(records)),
+        STYLE=source("style.css"),
+        SCRIPT=source("table.js"),
+        REASONS=_reasons(records, "failed", "Failed") + _reasons(records, "left", "Left at another strength"),
+        HEADS="".join(f"<th{_side(name)}>{HEADINGS.get(name, name)}</th>" for name in COLUMNS),
+        ROWS="\n".join(_cells(record) for record in records),
+        PICTURES="\n".join(_picture(record, output) for record in records if record.state != "failed"),
     )
 
 
@@ -84,11 +85,8 @@ HEADINGS = {
 }
 """Columns as a person reads them, in the words of the app."""
 
-FRACTIONS = {"haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"}
-"""Shown in percent."""
-
-WORDS = {"clip", "state", "notes"}
-"""Columns of text."""
+FRACTIONS = {"haze_energy_removed", "bright_tissue_lost", "bright_tissue_changed"}  # shown in percent
+WORDS = {"clip", "state", "notes"}  # columns of text
 
 
 def _side(column: str) -> str:
@@ -116,46 +114,3 @@ def _picture(record: Record, output: Path) -> str:
         f'<figure data-clip="{name}"><a href="{address}/comparison.mp4">{picture}</a>'
         f"<figcaption>{name}</figcaption></figure>"
     )
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>
-{style}
-</style>
-<body class="page">
-<h1>{title}</h1>
-<p class="notice">Research use only, not a medical device.</p>
-{reasons}
-<h2>Results</h2>
-<p class="small">A click on a heading sorts the table and the pictures. Haze removed: fraction of the energy. Bright
-tissue lost: fraction of the bright pixels that were dimmed by more than a quarter. Change of tissue: mean relative
-change of the bright pixels. Flicker: that of the sector's mean, in grey levels of 255.</p>
-<div class="scroll" tabindex="0" role="region" aria-label="Results">
-<table class="sortable">
-<thead><tr>{heads}</tr></thead>
-<tbody>
-{rows}
-</tbody>
-</table>
-</div>
-<h2>Pictures</h2>
-<p class="small">A picture links to the film of input, signal and background.</p>
-<div class="gallery">
-{pictures}
-</div>
-<script type="module">
-{script}
-const pictures = new Map([...document.querySelectorAll("figure")].map((picture) => [picture.dataset.clip, picture]));
-document.querySelector("table").addEventListener("sorted", (event) => {{
-  const order = [...event.target.tBodies[0].rows].map((row) => pictures.get(row.dataset.clip));
-  document.querySelector(".gallery").append(...order.filter(Boolean));
-}});
-</script>
-</body>
-</html>
-"""

@@ -12,7 +12,7 @@ from nuclear_diffusion.io import Clip
 from nuclear_diffusion.restore.clip import Dehazed, joined
 from nuclear_diffusion.restore.folder import open_result
 from nuclear_diffusion.restore.render import STRENGTH
-from nuclear_diffusion.view.film import Film, film_of, packed, source
+from nuclear_diffusion.view.film import Film, film_of, packed, page, source
 
 LARGEST = 256 * 2**20  # bytes of pixels that a page may hold
 
@@ -53,21 +53,19 @@ def show(result: Any, video: Any = None, *, fps: float | None = None, strength: 
         raise InputError(
             f"The clip has {size / 2**20:.0f} MB of pixels, a page holds {LARGEST // 2**20}: give fewer frames."
         )
-    return Shown(page(film), 640)
+    return Shown(film_page(film), 640)
 
 
-def page(film: Film) -> str:
+def film_page(film: Film) -> str:
     """The player and a film as one HTML page."""
-    text = source("show.html")
-    for name, value in {
-        "STYLE": source("style.css"),
-        "PLAYER": source("player.js"),
-        "UNPACK": source("unpack.js"),
-        "INFO": json.dumps(film.info()),
-        "PLANES": json.dumps(packed(film, level=1)),
-    }.items():
-        text = text.replace(f"/*{name}*/", value)
-    return text
+    return page(
+        "show.html",
+        STYLE=source("style.css"),
+        PLAYER=source("player.js"),
+        UNPACK=source("unpack.js"),
+        INFO=json.dumps(film.info()),
+        PLANES=json.dumps(packed(film, level=1)),
+    )
 
 
 def _film(result: Any, video: Any, fps: float | None, strength: float | None) -> Film:
@@ -80,21 +78,15 @@ def _film(result: Any, video: Any, fps: float | None, strength: float | None) ->
     if video is None:
         video, result = result, None
     if isinstance(video, Clip):
-        seen = video.frames if video.color is None else video.color
-        rate = video.fps
+        seen, rate = video.pixels, video.fps
     else:
         seen, rate = np.asarray(video), 30.0
     if seen.ndim not in (3, 4) or seen.dtype.kind not in "uf":
         raise InputError("Give a result folder, or a result and its clip: show(result, video).")
-    parts: dict[str, Any] = {"strength": STRENGTH if strength is None else strength}
-    for name, field in {
-        "share": "share",
-        "signal": "signal",
-        "background": "background",
-        "deviation": "draws_deviation",
-    }.items():
-        value = getattr(result, field, None)
-        parts[name] = None if value is None else np.asarray(value)
-    if isinstance(result, Dehazed) and result.color is not None:
-        parts["signal"] = result.color
-    return film_of(seen, rate if fps is None else fps, **parts)
+    parts = {name: getattr(result, name, None) for name in ("share", "signal", "background")}
+    parts["deviation"] = getattr(result, "draws_deviation", None)
+    if isinstance(result, Dehazed):
+        parts["signal"] = result.pixels
+    arrays = {name: None if part is None else np.asarray(part) for name, part in parts.items()}
+    start = STRENGTH if strength is None else strength
+    return film_of(seen, rate if fps is None else fps, strength=start, **arrays)

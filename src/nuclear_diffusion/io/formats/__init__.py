@@ -3,7 +3,6 @@
 import gzip
 import os
 import re
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,10 @@ from nuclear_diffusion.io.stored import Picture, Stored
 class Format(NamedTuple):
     """A kind of file."""
 
-    kind: str
-    """In words that follow "read as"."""
-
+    kind: str  # in words that follow "read as"
     open: Callable[[Path, Reading], Stored]
-    begins: Callable[[bytes], bool]
-    """Whether a file that begins with these bytes (4096 at most) is of this kind."""
-
-    suffixes: tuple[str, ...]
-    """What such files are called; decides only where no format knows the beginning."""
+    begins: Callable[[bytes], bool]  # whether a file that begins with these bytes (4096 at most) is of this kind
+    suffixes: tuple[str, ...]  # what such files are called; decides only where no format knows the beginning
 
 
 def _open_zip(path: Path, reading: Reading) -> Stored:
@@ -58,16 +52,10 @@ KNOWN = "DICOM, a movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, zarr, NIfTI, NRRD, M
 
 @dataclass(frozen=True)
 class Frames:
-    """Files of one frame each, in order, that are one clip.
+    """Files of one frame each, in order, that are one clip."""
 
-    Attributes:
-        name: of the clip.
-        folder: that holds the files.
-        files: a frame each.
-    """
-
-    name: str
-    folder: Path
+    name: str  # of the clip
+    folder: Path  # that holds the files
     files: tuple[Path, ...]
 
 
@@ -83,9 +71,9 @@ def open_stored(source: Source, reading: Reading) -> Stored:
     """Open a clip of any format, without decoding it. Raises `InputError` if it cannot be read."""
     if isinstance(source, Frames):
         return _series(source.folder, source.files, reading)
-    if "*" in source.name and not _exists(source):
+    if "*" in source.name and not os.path.exists(source):
         return _series(source, _matching(source), reading)
-    if _is_folder(source):
+    if os.path.isdir(source):
         opened = zarrs.open_zarr if zarrs.is_store(source) else _only_clip
         with door(source, "a folder" if opened is _only_clip else "zarr"):
             return opened(source, reading)
@@ -127,12 +115,12 @@ def name_of(source: Source) -> str:
 def _typed(source: Source) -> str:
     if isinstance(source, Frames):
         return source.name
-    if "*" in source.name and not _exists(source):
+    if "*" in source.name and not os.path.exists(source):
         return re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", source.name).replace("*", "").strip("-_. ") or name_of(
             source.parent
         )
     name = source.name if source.name not in ("", "..") else followed(source).name
-    if not _is_folder(source) or name.lower().endswith(".zarr"):
+    if not os.path.isdir(source) or name.lower().endswith(".zarr"):
         if name.lower().endswith((".nii.gz", ".zarr.zip")):
             return name[:-7] if name.lower().endswith(".nii.gz") else name[:-9]
         if re.fullmatch(r"\.[a-z][a-z0-9]{1,5}|\.3gp|\.3g2", Path(name).suffix.lower()):
@@ -205,14 +193,14 @@ def _only_clip(folder: Path, reading: Reading) -> Stored:
         first = clips[0]
         where = first.folder if isinstance(first, Frames) else first
         raise InputError(f"{folder} holds {len(clips)} clips: name one of them, as in {where}.")
-    (only,) = clips
-    return _series(folder, only.files, reading) if isinstance(only, Frames) else open_stored(only, reading)
+    return open_stored(clips[0], reading)
 
 
 def clips_among(folder: Path, entries: Sequence[Source]) -> list[Source]:
     """The clips of a folder by itself: lone pictures beside a series or a clip are none; pictures alone are one."""
     found = [source for source in entries if may_be_clip(source)]
-    pictures = [source for source in found if isinstance(source, Path) and is_picture(source) and not _several(source)]
+    pictures = [source for source in found if isinstance(source, Path) and is_picture(source)]
+    pictures = [source for source in pictures if len(_matching(source)) < 2]
     clips = [source for source in found if source not in pictures]
     if clips or not pictures:
         return clips
@@ -235,13 +223,10 @@ def _refuse_twice(folder: Path, series: dict[str, list[Path]], found: list[Sourc
 
 def _common_name(folder: Path, files: tuple[Path, ...], groups: int) -> str:
     """The name of a series: of its folder if it is the only one, else what its files' names have in common."""
-    if groups > 1:
-        stems = [_stem(path) for path in files]
-        same = re.sub(r"\d+(?=\D*$)", "", stems[0]).strip("-_. ")
-        if same and all(re.sub(r"\d+(?=\D*$)", "", stem).strip("-_. ") == same for stem in stems):
-            return same
-        return stems[0]
-    return name_of(folder)
+    if groups == 1:
+        return name_of(folder)
+    common = {re.sub(r"\d+(?=\D*$)", "", _stem(path)).strip("-_. ") for path in files}
+    return common.pop() if len(common) == 1 and common != {""} else _stem(files[0])
 
 
 def _stem(path: Path) -> str:
@@ -256,7 +241,7 @@ def may_be_clip(source: Source) -> bool:
     """Whether a folder's entry is of a kind that can be read, by its name or beginning, or cannot be opened."""
     if isinstance(source, Frames) or "*" in source.name:
         return True
-    if _is_folder(source):
+    if os.path.isdir(source):
         return zarrs.is_store(source)
     if source.name.upper() == "DICOMDIR":
         return False
@@ -270,15 +255,7 @@ def may_be_clip(source: Source) -> bool:
 
 def _waits(path: Path) -> bool:
     """Whether a path is a pipe, a socket or a device, which may never answer."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:  # whoever opens it says why
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _several(source: Path) -> bool:
-    return "*" in source.name and len(_matching(source)) > 1
+    return os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _holds_one_frame(path: Path) -> bool:
@@ -297,7 +274,7 @@ def _matching(pattern: Path) -> list[Path]:
     if "*" not in pattern.name:
         return [pattern]
     wanted = re.compile(".*".join(re.escape(part) for part in pattern.name.split("*")), re.DOTALL)
-    if not _is_folder(pattern.parent):
+    if not os.path.isdir(pattern.parent):
         raise InputError(f"{pattern.parent} is not a folder: check the path.")
     listed = {path for path in pattern.parent.iterdir() if path.name[0] != "." and wanted.fullmatch(path.name)}
     return _sorted(path for path in listed - _truths(listed) if path.is_file())
@@ -327,20 +304,18 @@ def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
         raise InputError(f"{path} mixes frames of different sizes ({listed}): crop them to one size.")
     if len({stored.dtype for stored in opened}) > 1:
         raise InputError(f"{path} mixes images of different bit depths: convert them to one.")
+    first, notes = opened[0], _gaps(files)
     if len({stored.range for stored in opened}) > 1:
-        first = opened[0].but("The frames differ in their display range; the first one's is shown.")
-    else:
-        first = opened[0]
+        notes = ["The frames differ in their display range; the first one's is shown.", *notes]
 
     def frames() -> Iterator[Picture]:
         for file in files:
             stored = open_stored(file, reading)
             yield from guarded(file, stored.kind, stored.frames)
 
-    first = first.but(*_gaps(files))
     kind = "images" if first.kind == "an image" else f"frames in {first.kind}"
-    channels = max((stored.channels or 0 for stored in opened), default=0) or None
-    return first.but(kind=kind, frames=frames, count=len(opened), channels=channels, files=tuple(files))
+    channels = max(stored.channels or 0 for stored in opened) or None
+    return first.but(*notes, kind=kind, frames=frames, count=len(opened), channels=channels, files=tuple(files))
 
 
 def _gaps(files: Sequence[Path]) -> list[str]:
@@ -362,20 +337,6 @@ def _gaps(files: Sequence[Path]) -> list[str]:
 def files_of(files: Sequence[Path]) -> Frames:
     """Image files in the given order as one clip."""
     return Frames(name_of(files[0].parent), files[0].parent, tuple(files))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 __all__ = ["FORMATS", "Format", "Frames", "Source", "files_of", "find_clips", "format_of", "name_of", "open_stored"]

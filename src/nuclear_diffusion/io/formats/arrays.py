@@ -14,8 +14,7 @@ from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.guard import check_size
 from nuclear_diffusion.io.stored import Stored
 
-NAMES = ("frames", "input", "video", "images", "data")
-"""The usual names of the clip among several arrays."""
+NAMES = ("frames", "input", "video", "images", "data")  # the usual names of the clip among several arrays
 
 
 def is_rate(name: str) -> bool:

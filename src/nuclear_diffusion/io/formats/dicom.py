@@ -29,9 +29,13 @@ from nuclear_diffusion.io.regions import dicom_regions, pixel_size
 from nuclear_diffusion.io.stored import Picture, Range, Stored, not_square
 
 _UNDEFINED = 0xFFFFFFFF
+_PIXEL_DATA = {
+    (0x7FE0, 0x0010): "PixelData",
+    (0x7FE0, 0x0008): "FloatPixelData",
+    (0x7FE0, 0x0009): "DoubleFloatPixelData",
+}
 _SOI = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
-_GREY = 8 / 255
-"""Channels of a grey pixel differ by less."""
+_GREY = 8 / 255  # channels of a grey pixel differ by less
 
 
 class InSeries(NamedTuple):
@@ -87,11 +91,11 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     pixels = _find(path, reading)
     dataset = _flat(pixels.dataset)
     notes = ["The frames are slices of volumes."] if dataset.get("SOPClassUID") == uid.EnhancedUSVolumeStorage else []
-    region = dicom_regions(dataset, (int(dataset.Rows), int(dataset.Columns)))
-    fps = dicom_rate(dataset)
+    kind, size = f"DICOM ({pixels.syntax.name})", (int(dataset.Rows), int(dataset.Columns))
+    region, fps = dicom_regions(dataset, size), dicom_rate(dataset)
     if _is_video(pixels.syntax):
-        stored = movie.open_stream(path, _video(path, pixels), reading)
-        return stored.but(kind=f"DICOM ({pixels.syntax.name})", fps=fps or stored.fps, count=None, region=region)
+        stored = movie.open_movie(path, reading, _video(path, pixels))
+        return stored.but(kind=kind, fps=fps or stored.fps, count=None, region=region)
     notes += _not_square(dataset)
     count = _count(path, pixels, notes)
     pixels.options["number_of_frames"] = count
@@ -100,9 +104,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
     signed = bool(int(dataset.get("PixelRepresentation") or 0))
     channels, scale, full = samples, None, Range(0, 2**bits - 1)
-    dtype = np.dtype(
-        np.uint8 if dataset.BitsAllocated <= 8 else np.uint16 if dataset.BitsAllocated <= 16 else np.uint32
-    )
+    dtype = np.dtype("u1" if dataset.BitsAllocated <= 8 else "u2" if dataset.BitsAllocated <= 16 else "u4")
     unused = int(dataset.get("HighBit") or bits - 1) + 1 - bits  # bits below the stored ones
     if 0 < unused <= dataset.BitsAllocated - bits:
         pixels.options["bits_stored"] = int(dataset.BitsAllocated)
@@ -117,10 +119,8 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
         dtype = None if lookup or signed else dtype
     if scale is None and (bits < 8 or (samples == 3 and bits == 8)):
         scale = Range(0, full.white)
-    if floats := {"FloatPixelData": np.float32, "DoubleFloatPixelData": np.float64}.get(
-        pixels.options["pixel_keyword"]
-    ):
-        dtype, full = np.dtype(floats), None
+    if (keyword := pixels.options["pixel_keyword"]) != "PixelData":
+        dtype, full = np.dtype(np.float32 if keyword == "FloatPixelData" else np.float64), None
 
     def frames() -> Iterator[Picture]:
         for frame, _ in _decode(path, pixels, raw=photometric not in ("YBR_FULL", "YBR_FULL_422"), count=count):
@@ -135,20 +135,9 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
             else:
                 yield frame
 
-    return Stored(
-        f"DICOM ({pixels.syntax.name})",
-        frames,
-        count,
-        (int(dataset.Rows), int(dataset.Columns)),
-        channels,
-        dtype,
-        fps,
-        scale,
-        full,
-        region=region,
-        axes="THWC" if channels == 3 else "THW",
-        notes=tuple(notes),
-    )
+    axes = "THWC" if channels == 3 else "THW"
+    about = {"range": scale, "full": full, "region": region, "axes": axes, "notes": tuple(notes)}
+    return Stored(kind, frames, count, size, channels, dtype, fps, **about)
 
 
 # ------------------------------------------------------------------------------------------ pixel data
@@ -179,11 +168,9 @@ def _find(path: Path, reading: Reading) -> _Pixels:
             stream, file_size = file, path.stat().st_size
         stream.seek(start)
         prefix = stream.read(12)
-        if "Rows" not in dataset or "Columns" not in dataset or len(prefix) < 12:
-            raise InputError(f"{path} is a DICOM file without pixel data, or cut short: export the clip again.")
         order = "<" if syntax.is_little_endian else ">"
-        group, element = struct.unpack(f"{order}HH", prefix[:4])
-        if (group, element) not in ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009)):
+        tag = struct.unpack(f"{order}HH", prefix[:4]) if len(prefix) == 12 else None
+        if "Rows" not in dataset or "Columns" not in dataset or tag not in _PIXEL_DATA:
             raise InputError(f"{path} is a DICOM file without pixel data, or cut short: export the clip again.")
         if syntax.is_implicit_VR:
             start, length = start + 8, struct.unpack(f"{order}L", prefix[4:8])[0]
@@ -203,7 +190,7 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         "bits_allocated": int(dataset.BitsAllocated),
         "bits_stored": int(dataset.get("BitsStored") or dataset.BitsAllocated),
         "pixel_representation": int(dataset.get("PixelRepresentation") or 0),
-        "pixel_keyword": {0x0010: "PixelData", 0x0008: "FloatPixelData", 0x0009: "DoubleFloatPixelData"}[element],
+        "pixel_keyword": _PIXEL_DATA[tag],
         "pixel_vr": prefix[4:6].decode("ascii", "replace") if not syntax.is_implicit_VR else "OW",
     }
     size = options["samples_per_pixel"] * -(-options["bits_allocated"] // 8)
@@ -306,12 +293,11 @@ def _count(path: Path, pixels: _Pixels, notes: list[str]) -> int:
 
 def _photometric(path: Path, pixels: _Pixels, notes: list[str]) -> str:
     """The colour space of the bytes: a tag that says RGB for YBR, or the reverse, makes grey tissue green or pink."""
-    stated = pixels.options["photometric_interpretation"]
-    if pixels.options["samples_per_pixel"] == 1:
+    stated, samples = pixels.options["photometric_interpretation"], pixels.options["samples_per_pixel"]
+    if samples == 1:
         return stated
-    if pixels.options["samples_per_pixel"] != 3:
-        many = pixels.options["samples_per_pixel"]
-        raise InputError(f"{path} has {many} values for each pixel ({stated}), not 1 or 3: export it as RGB.")
+    if samples != 3:
+        raise InputError(f"{path} has {samples} values for each pixel ({stated}), not 1 or 3: export it as RGB.")
     if stated.startswith("YBR_PARTIAL") and pixels.syntax.is_encapsulated:  # JPEG fills the range, whatever is said
         stated = pixels.options["photometric_interpretation"] = "YBR_FULL_422"
     if stated not in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"):

@@ -19,8 +19,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZEA = ("data/image_sc", "data/image_sc/values", "data/image/values", "data/image")
 """zea's scan-converted and other B-mode images, old and new layout."""
 
-_CACHE = 64 * 2**20
-"""Bytes of chunks to keep, so that a chunk of many frames is unpacked once."""
+_CACHE = 64 * 2**20  # bytes of chunks to keep, so that a chunk of many frames is unpacked once
 
 
 def begins(start: bytes) -> bool:
@@ -38,21 +37,19 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         zea = name in ZEA
         if zea and dataset.ndim not in (2, 3, 4, 5):
             raise InputError(f"{path} has a dataset {name} of shape {dataset.shape}: give (frames, height, width).")
-        fps = _rate(file) or _rate(dataset)
         scan = file.get("scan")
-        if fps is None and isinstance(scan, h5py.Group):
-            fps = _rate(scan)
+        fps = _rate(file) or _rate(dataset) or (_rate(scan) if isinstance(scan, h5py.Group) else None)
         kind, usual = ("MATLAB 7.3", "HWT") if matlab else ("HDF5", "THW")
         notes = _lacking(dataset)
         stored = of_array(path, kind, _view(dataset, matlab), named=reading.axes, usual=usual, fps=fps, notes=notes)
-    about = "The polar image of zea is shown, as no scan-converted one is there." if name == "data/image" else None
+    polar = ["The polar image of zea is shown, as no scan-converted one is there."] if name == "data/image" else []
 
     def frames() -> Iterator[Picture]:
         with h5py.File(path, "r", rdcc_nbytes=_CACHE) as file:
             view = _view(_dataset(path, file, name), matlab)
             yield from of_array(path, "HDF5", view, named=stored.axes.replace("1", "") or None, usual=usual).frames()
 
-    return stored.but(*([about] if about else []), frames=frames, decibel=zea)
+    return stored.but(*polar, frames=frames, decibel=zea)
 
 
 class _Turned:
@@ -119,10 +116,8 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         raise InputError(f"{path} has no array in {name}: name the clip with --dataset.")
     if dataset.dtype.kind not in "biuf":
         raise InputError(f"{path} holds {dataset.dtype} values in {name}: give integers or floats.")
-    outside = bool(dataset.external) or (
-        dataset.is_virtual and any(source.file_name not in (".", "") for source in dataset.virtual_sources())
-    )
-    if outside:
+    sources = dataset.virtual_sources() if dataset.is_virtual else ()
+    if dataset.external or any(source.file_name not in (".", "") for source in sources):
         raise InputError(f"{path} keeps {name} in another file: copy the data into one file.")
     if 0 in dataset.shape:
         raise InputError(f"{path} holds no frames in {name}: give a clip.")

@@ -37,27 +37,17 @@ _NRRD = {
 }
 _NIFTI = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _NIFTI_COLORS = {128: 3, 2304: 4}
-_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
-"""NIfTI's codes for units of time."""
-
-_HEADER = 2**26
-"""Bytes of a text header; the PLUS toolkit writes several lines a frame."""
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes for units of time
+_HEADER = 2**26  # bytes of a text header; the PLUS toolkit writes several lines a frame
 
 
 class _Place(NamedTuple):
-    """Where values are, and how they are packed.
+    """Where values are, and how they are packed."""
 
-    Attributes:
-        files: one, or several with equal parts of the place.
-        start: bytes before them.
-        packed: whether they are packed by zlib or gzip.
-        skip: bytes before them when unpacked.
-    """
-
-    files: Sequence[Path]
-    start: int
-    packed: bool
-    skip: int = 0
+    files: Sequence[Path]  # one, or several with equal parts of the values
+    start: int  # bytes before them
+    packed: bool  # whether they are packed by zlib or gzip
+    skip: int = 0  # bytes before them when unpacked
 
 
 def begins_metaimage(start: bytes) -> bool:

@@ -29,8 +29,7 @@ SUFFIXES += (".264", ".265", ".m1v", ".m2v", ".mjpeg", ".dv")
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,asf,mpeg,mpegvideo,mpegts,flv,live_flv,ogg,mxf,nut,ivf,"
 DEMUXERS += "yuv4mpegpipe,h264,hevc,m4v,mjpeg,dv,wtv,rm,obu,av1,h261,h263,vc1,swf,apng,3dostr"
 
-_SLACK = 0.02
-"""Rates that differ by less are the same, rounded to a container's clock."""
+_SLACK = 0.02  # rates that differ by less are the same, rounded to a container's clock
 
 
 def begins(start: bytes) -> bool:
@@ -53,13 +52,8 @@ def probes(path: Path) -> bool:
         return False
 
 
-def open_movie(path: Path, reading: Reading) -> Stored:
-    """The first video stream of a file."""
-    return _Movie(path, None, reading).stored()
-
-
-def open_stream(path: Path, data: bytes, reading: Reading) -> Stored:
-    """A video that is part of a file."""
+def open_movie(path: Path, reading: Reading, data: bytes | None = None) -> Stored:
+    """The first video stream of a file, or of `data`, a part of it."""
     return _Movie(path, data, reading).stored()
 
 
@@ -98,15 +92,8 @@ class _Movie:
             if first is None or first[0] is None:
                 raise InputError(f"{self.path} holds no frames: give a clip.")
             scale, notes = _range_of(first[0]), _seen(first[0], _aspect(stream))
-        return Stored(
-            kind,
-            self.frames,
-            fps=float(rate) if rate else None,
-            range=scale,
-            axes="THW",
-            notes=tuple(notes),
-            found=lambda: self.notes,
-        )
+        fps = float(rate) if rate else None
+        return Stored(kind, self.frames, fps=fps, range=scale, notes=tuple(notes), found=lambda: self.notes)
 
     def frames(self) -> Iterator["_Picture"]:
         count, times = 0, []
@@ -262,8 +249,7 @@ def _plane(frame: VideoFrame, index: int) -> Shaped[ndarray, "height width"]:
 
 
 def _is_yuv(frame: VideoFrame) -> bool:
-    name = frame.format.name
-    return name.startswith(("yuv4", "yuvj4", "yuva4"))
+    return frame.format.name.startswith(("yuv4", "yuvj4", "yuva4"))
 
 
 def _full(frame: VideoFrame) -> bool:

@@ -19,14 +19,9 @@ from nuclear_diffusion.io.guard import check_size, memory_limit
 from nuclear_diffusion.io.stored import Range, Stored
 
 _MAX_PAGES = 2_000_000
-_FRAMES = "TZQIR"  # tifffile's letters for axes that may count frames
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
-_JPEG = (6, 7)
-"""Compressions by JPEG, old and new."""
-
-_LYING = 4
-"""Orientations above this one exchange rows and columns."""
-
+_JPEG = (6, 7)  # compressions by JPEG, old and new
+_LYING = 4  # orientations above this one exchange rows and columns
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 
@@ -54,23 +49,19 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         check_size(path, (height, width, channels), dtype.itemsize, memory_limit(reading.max_bytes) // 8)
         if not paged:
             check_size(path, shape, dtype.itemsize, reading.max_bytes)
-        colors = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-        if colors is not None:
-            channels, scale = 3, Range(0, 255 if colors.max() <= 255 else 65535)
-        elif page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            low, high = scale or Range(0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
-            scale = Range(high, low)
+        colors, scale = _shown(page, dtype, scale)
+        channels = channels if colors is None else 3
         compression = page.compression.name if page.compression != 1 else ""
         turned = page.tags.valueof("Orientation", 1) or 1
         if page.photometric not in _COLORS and not (compression == "JPEG" and page.photometric.name == "YCBCR"):
             raise InputError(f"{path} has colours of type {page.photometric.name}: save it in grey or RGB.")
         try:
-            first = page.asarray() if paged else None
+            if paged:
+                page.asarray()
         except (ValueError, ImportError) as error:
             if "imagecodecs" in str(error):
                 raise InputError(f"{path} is compressed by {compression}: pip install imagecodecs.") from error
             raise
-        del first
 
     left_out: tuple[str, ...] = ()
 
@@ -90,19 +81,21 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
                 yield _upright(_colored(np.asarray(frame), colors), turned)
 
     kind = f"a TIFF stack ({compression})" if compression else "a TIFF stack"
+    size = (width, height) if turned > _LYING else (height, width)
+    dtype = dtype if colors is None else np.dtype(colors.dtype)
     return Stored(
-        kind,
-        frames,
-        count,
-        (width, height) if turned > _LYING else (height, width),
-        channels,
-        dtype if colors is None else np.dtype(colors.dtype),
-        fps,
-        scale,
-        axes=letters,
-        notes=tuple(notes),
-        found=lambda: left_out,
+        kind, frames, count, size, channels, dtype, fps, scale, axes=letters, notes=tuple(notes), found=lambda: left_out
     )
+
+
+def _shown(page: Any, dtype: np.dtype, scale: Range | None) -> tuple[ndarray | None, Range | None]:
+    """The colours of a palette, and the values of black and white, which are swapped where white is 0."""
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None:
+        return page.colormap, Range(0, 255 if page.colormap.max() <= 255 else 65535)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        low, high = scale or Range(0, float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0)
+        return None, Range(high, low)
+    return None, scale
 
 
 def _left_out(path: Path, pages: Sequence[Any], size: int) -> tuple[str, ...]:
@@ -192,7 +185,7 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
     if tiff.is_imagej:
         about: dict[str, Any] = tiff.imagej_metadata or {}
         step = scalar(about.get("finterval"))
-        fps = scalar(about.get("fps")) if scalar(about.get("fps")) else (1 / step if step else None)
+        fps = scalar(about.get("fps")) or (1 / step if step else None)
         low, high = scalar(about.get("min")), scalar(about.get("max"))
         if (
             high is not None

@@ -27,8 +27,8 @@ class Kind(NamedTuple):
 
     suffix: str
     write: Callable[[Path, Target], AbstractContextManager[Append]]
+    # a package that only this format needs; the extra that installs it has the format's name
     package: str | None = None
-    """A package that only this format needs; the extra that installs it has the format's name."""
 
 
 KINDS = {

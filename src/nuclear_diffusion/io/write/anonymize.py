@@ -4,9 +4,9 @@ from importlib.metadata import version
 
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
-_NO_DATE = "00010101"
-"""What `dicomanonymizer` writes for a date."""
+_NO_DATE = "00010101"  # what `dicomanonymizer` writes for a date
 
 
 def anonymize(dataset: Dataset) -> None:
@@ -31,15 +31,19 @@ def anonymize(dataset: Dataset) -> None:
 
 def mark_anonymized(dataset: Dataset) -> None:
     """State the profile, and that the pixels were not cleaned."""
-    profile = codes.DCM.BasicApplicationConfidentialityProfile
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = profile.value, "DCM", profile.meaning
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = f"dicom-anonymizer {version('dicom-anonymizer')}; pixels not cleaned"
-    dataset.DeidentificationMethodCodeSequence = [code]
+    dataset.DeidentificationMethodCodeSequence = [coded(codes.DCM.BasicApplicationConfidentialityProfile)]
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
     if dataset.get("BurnedInAnnotation") != "NO":
         dataset.BurnedInAnnotation = "YES"
+
+
+def coded(code: Code) -> Dataset:
+    """A code as an item of a sequence."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item
 
 
 def _tree(dataset: Dataset) -> list[Dataset]:

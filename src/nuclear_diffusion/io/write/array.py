@@ -2,7 +2,7 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def write_h5(path: Path, target: Target) -> Iterator[Append]:
     with h5py.File(path, "w") as file:
         frames = _dataset(file, "frames", target, target.levels.dtype)
         frames.attrs.update(_attributes(target))
-        yield _filler(frames, target.levels.store)
+        yield filler(frames, target.levels.store)
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def write_zea(path: Path, target: Target) -> Iterator[Append]:
         image["timestamps"].attrs["unit"] = "s"
         image.create_dataset("start_time_offset", data=np.float32(0))
         image["start_time_offset"].attrs["unit"] = "s"
-        yield _filler(values, _grey)
+        yield filler(values, _grey)
 
 
 def _grey(block: Shaped[ndarray, "frames height width *rgb"]) -> UInt8[ndarray, "frames height width"]:
@@ -107,7 +107,7 @@ def write_zarr(path: Path, target: Target) -> Iterator[Append]:
         attributes=_attributes(target),
         config={"write_empty_chunks": True},  # so that one that is missing is lost
     )
-    yield _filler(frames, target.levels.store)
+    yield filler(frames, target.levels.store)
 
 
 def _attributes(target: Target) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def _dataset(group: h5py.Group, name: str, target: Target, dtype: np.dtype) -> h
     )
 
 
-def _filler(array: Any, store: Any) -> Append:
-    """Append to an array on disk."""
+def filler(array: Any, store: Callable[[ndarray], ndarray]) -> Append:
+    """Append to an array of all frames, in memory or on disk, as `store` makes them."""
     written = 0
 
     def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:

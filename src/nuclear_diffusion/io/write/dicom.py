@@ -20,7 +20,6 @@ from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -35,12 +34,11 @@ from pydicom.uid import (
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.levels import Levels
-from nuclear_diffusion.io.write.anonymize import anonymize, mark_anonymized
+from nuclear_diffusion.io.write.anonymize import anonymize, coded, mark_anonymized
 from nuclear_diffusion.io.write.source import dicom_headers, input_file, pixel_spacing
 from nuclear_diffusion.io.write.target import Append, Target
 
-_RUN = secrets.token_hex(16)
-"""Derived clips of one input series share a new series within a run."""
+_RUN = secrets.token_hex(16)  # derived clips of one input series share a new series within a run
 
 _RETIRED = {
     "1.2.840.10008.5.1.4.1.1.6": UltrasoundImageStorage,
@@ -281,24 +279,18 @@ def _provenance(dataset: Dataset, headers: list[Dataset], target: Target) -> Non
         reference = Dataset()
         reference.ReferencedSOPClassUID = header.SOPClassUID
         reference.ReferencedSOPInstanceUID = header.SOPInstanceUID
-        reference.PurposeOfReferenceCodeSequence = [_code(purpose)]
+        reference.PurposeOfReferenceCodeSequence = [coded(purpose)]
         references.append(reference)
     if references:
         dataset.SourceImageSequence = references
     equipment = Dataset()
-    equipment.PurposeOfReferenceCodeSequence = [_code(codes.DCM.ProcessingEquipment)]
+    equipment.PurposeOfReferenceCodeSequence = [coded(codes.DCM.ProcessingEquipment)]
     equipment.Manufacturer = "The nuclear-diffusion authors"
     equipment.ManufacturerModelName = "nuclear-diffusion"
     equipment.SoftwareVersions = __version__
     equipment.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
     equipment.ContributionDescription = "Removal of haze; research use only, not for diagnostic use"
     dataset.ContributingEquipmentSequence = [*(dataset.get("ContributingEquipmentSequence") or ()), equipment]
-
-
-def _code(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
-    return item
 
 
 def _decimal(number: float) -> str:

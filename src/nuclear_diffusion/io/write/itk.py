@@ -1,36 +1,31 @@
 """Write MetaImage and NIfTI through SimpleITK, with the input's geometry."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from jaxtyping import Shaped
-from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.io.write.array import filler
 from nuclear_diffusion.io.write.source import itk_header, pixel_spacing
 from nuclear_diffusion.io.write.target import Append, Target
 
 
-@contextmanager
-def write_mha(path: Path, target: Target) -> Iterator[Append]:
+def write_mha(path: Path, target: Target) -> AbstractContextManager[Append]:
     """MetaImage: the input's axes and geometry, or (width, height, frames) with the time between frames in seconds."""
     down, across = pixel_spacing(target) or (1.0, 1.0)
-    with _image(path, target, target.shape[:3], (across, down, 1 / target.fps)) as append:
-        yield append
+    return _image(path, target, target.shape[:3], (across, down, 1 / target.fps))
 
 
-@contextmanager
-def write_nifti(path: Path, target: Target) -> Iterator[Append]:
+def write_nifti(path: Path, target: Target) -> AbstractContextManager[Append]:
     """NIfTI, compressed: the input's axes and geometry, or (width, height, 1, frames) in mm and seconds."""
     frames, height, width = target.shape[:3]
     if frames >= 2**15:
         raise InputError(f"NIfTI holds at most 32767 frames, not {frames}: use --write mha.")
     down, across = pixel_spacing(target) or (1.0, 1.0)
-    with _image(path, target, (frames, 1, height, width), (across, down, 1, 1 / target.fps)) as append:
-        yield append
+    return _image(path, target, (frames, 1, height, width), (across, down, 1, 1 / target.fps))
 
 
 @contextmanager
@@ -40,24 +35,14 @@ def _image(path: Path, target: Target, shape: tuple[int, ...], spacing: tuple[fl
     if levels.dtype == np.float16:  # which ITK does not have
         levels = levels._replace(dtype=np.dtype(np.float32))
     stored = np.empty(target.shape, levels.dtype)
-    written = 0
-
-    def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
-        nonlocal written
-        stored[written : written + len(block)] = levels.store(block)
-        written += len(block)
-
-    yield append
+    yield filler(stored, levels.store)
     reader = itk_header(target)
-    if reader is not None and _squeezed(reader.GetSize()[::-1]) == _squeezed(target.shape[:3]):
-        shape = reader.GetSize()[::-1]
-    else:
+    if reader is not None and _squeezed(reader.GetSize()[::-1]) != _squeezed(target.shape[:3]):
         reader = None
+    shape = shape if reader is None else reader.GetSize()[::-1]
     image = sitk.GetImageFromArray(stored.reshape(*shape, *target.shape[3:]), isVector=target.colored)
-    if reader is None:
-        image.SetSpacing(spacing)
-    else:
-        image.SetSpacing(reader.GetSpacing())
+    image.SetSpacing(spacing if reader is None else reader.GetSpacing())
+    if reader is not None:
         image.SetOrigin(reader.GetOrigin())
         image.SetDirection(reader.GetDirection())
     try:

@@ -1,6 +1,6 @@
 """Write what people look at: movies, animated GIFs and folders of PNGs, all with 8 bits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -22,10 +22,22 @@ def _rate(fps: float) -> Fraction:
 
 
 @contextmanager
+def _encoded(container: Any, stream: Any, picture: Callable[[ndarray], av.VideoFrame]) -> Iterator[Append]:
+    """Encode the `picture` made of each frame, and at last what the encoder still holds."""
+
+    def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
+        for frame in EIGHT_BITS.store(block):
+            container.mux(stream.encode(picture(frame)))
+
+    yield append
+    container.mux(stream.encode(None))
+
+
+@contextmanager
 def write_movie(path: Path, target: Target) -> Iterator[Append]:
     """H.264, or MPEG-4 Part 2 without that encoder; odd sides are padded by one line."""
     height, width = target.shape[1:3]
-    pad = [(0, 0), (0, height % 2), (0, width % 2)] + [(0, 0)] * target.colored  # 4:2:0 chroma needs even sides
+    pad = [(0, height % 2), (0, width % 2)] + [(0, 0)] * target.colored  # 4:2:0 chroma needs even sides
     h264 = "libx264" in av.codecs_available
     # x264's macroblock tree gives other bits from run to run, and so does another number of threads
     options = {"crf": "14", "preset": "fast", "x264-params": "mbtree=0"} if h264 else {"qscale": "2", "qmin": "1"}
@@ -37,14 +49,13 @@ def write_movie(path: Path, target: Target) -> Iterator[Append]:
         if not h264:
             stream.bit_rate = 8 * int(np.prod(target.shape[1:])) * max(1, round(target.fps))
 
-        def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
-            for frame in np.pad(EIGHT_BITS.store(block), pad, mode="edge"):
-                rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=-1)
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-                container.mux(stream.encode(picture))
+        def picture(frame: ndarray) -> av.VideoFrame:
+            even = np.pad(frame, pad, mode="edge")
+            rgb = even if even.ndim == 3 else np.repeat(even[..., None], 3, axis=-1)
+            return av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
 
-        yield append
-        container.mux(stream.encode(None))
+        with _encoded(container, stream, picture) as append:
+            yield append
 
 
 @contextmanager
@@ -56,15 +67,13 @@ def write_ffv1(path: Path, target: Target) -> Iterator[Append]:
         stream.pix_fmt = "bgr0" if target.colored else "gray"
         stream.codec_context.thread_count = 1
 
-        def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
-            for frame in EIGHT_BITS.store(block):
-                picture = av.VideoFrame.from_ndarray(
-                    np.ascontiguousarray(frame), format="rgb24" if target.colored else "gray"
-                )
-                container.mux(stream.encode(picture.reformat(format=stream.pix_fmt)))
+        def picture(frame: ndarray) -> av.VideoFrame:
+            given = "rgb24" if target.colored else "gray"
+            made = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=given)
+            return made.reformat(format=stream.pix_fmt)
 
-        yield append
-        container.mux(stream.encode(None))
+        with _encoded(container, stream, picture) as append:
+            yield append
 
 
 @contextmanager
@@ -77,21 +86,19 @@ def write_gif(path: Path, target: Target) -> Iterator[Append]:
         stream.height, stream.width = target.shape[1:3]
         stream.pix_fmt = "pal8"
 
-        def append(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
-            for frame in EIGHT_BITS.store(block):
-                index, palette = frame, grey
-                if frame.ndim == 3:
-                    image = Image.fromarray(frame).quantize(256)
-                    index, used = np.asarray(image), np.asarray(image.getpalette(), np.uint8).reshape(-1, 3)
-                    palette = np.zeros((256, 3), np.uint8)
-                    palette[: len(used)] = used
-                argb = np.concatenate([opaque, palette], axis=1)
-                indexed: Any = (np.ascontiguousarray(index), argb)  # PyAV's stubs leave the palette out
-                picture = av.VideoFrame.from_ndarray(indexed, format="pal8")
-                container.mux(stream.encode(picture))
+        def picture(frame: ndarray) -> av.VideoFrame:
+            index, palette = frame, grey
+            if frame.ndim == 3:
+                image = Image.fromarray(frame).quantize(256)
+                index, used = np.asarray(image), np.asarray(image.getpalette(), np.uint8).reshape(-1, 3)
+                palette = np.zeros((256, 3), np.uint8)
+                palette[: len(used)] = used
+            argb = np.concatenate([opaque, palette], axis=1)
+            indexed: Any = (np.ascontiguousarray(index), argb)  # PyAV's stubs leave the palette out
+            return av.VideoFrame.from_ndarray(indexed, format="pal8")
 
-        yield append
-        container.mux(stream.encode(None))
+        with _encoded(container, stream, picture) as append:
+            yield append
 
 
 @contextmanager

@@ -11,10 +11,8 @@ from nuclear_diffusion.io.regions import pixel_size
 from nuclear_diffusion.io.write.target import Target
 
 _ITK_SUFFIXES = (".mha", ".mhd", ".nii", ".nii.gz", ".nrrd", ".nhdr")
-_LONGEST = 500
-"""Bytes of a line of a header that is shown to ITK."""
-_SINGULAR = 1e-6
-"""The determinant of directions is 1 or -1."""
+_LONGEST = 500  # bytes of a line of a header that is shown to ITK
+_SINGULAR = 1e-6  # the determinant of directions is 1 or -1
 _NO_PREAMBLE = ("", ".dcm", ".dicom", ".ima")
 
 

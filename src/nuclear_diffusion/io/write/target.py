@@ -16,23 +16,14 @@ Append = Callable[[Shaped[ndarray, "frames height width *rgb"]], None]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A clip to be written.
+    """A clip to be written."""
 
-    Attributes:
-        shape: (frames, height, width), or (frames, height, width, 3) for RGB.
-        fps: frames per second.
-        levels: how formats for data store intensity; formats for viewing always store 8 bits.
-        source: the input that the clip was made from; its header is carried over where the format has one.
-        anonymize: remove what identifies the patient from that header.
-        description: how the clip was made, in a few words.
-    """
-
-    shape: tuple[int, ...]
-    fps: float
-    levels: Levels
-    source: Clip | Recording | None = None
-    anonymize: bool = False
-    description: str = ""
+    shape: tuple[int, ...]  # (frames, height, width), or (frames, height, width, 3) for RGB
+    fps: float  # frames per second
+    levels: Levels  # how formats for data store intensity; formats for viewing always store 8 bits
+    source: Clip | Recording | None = None  # the input; its header is carried over where the format has one
+    anonymize: bool = False  # remove what identifies the patient from that header
+    description: str = ""  # how the clip was made, in a few words
 
     @property
     def colored(self) -> bool:
