@@ -137,7 +137,7 @@ def test_features_are_those_of_grey_frames_as_rgb_in_any_number(tmp_path, flat):
     ids=str,
 )
 def test_networks_that_do_not_take_frames_are_refused(tmp_path, wrong):
-    with pytest.raises(InputError, match=r"no network for FID.*\(N, 3, height, width\)"):
+    with pytest.raises(InputError, match=r"not a network for FID.*\(N, 3, height, width\)"):
         open_network(tiny(tmp_path / "tiny.onnx", **wrong))
 
 
@@ -145,7 +145,7 @@ def test_networks_that_do_not_take_frames_are_refused(tmp_path, wrong):
 def test_networks_that_do_not_pool_are_refused(tmp_path, name):
     path, shape = tmp_path / "tiny.onnx", ("N", 3, "height", "width")
     write(path, [helper.make_node(name, ["frames"], ["out"])], shape, TensorProto.FLOAT, ("out", None))
-    with pytest.raises(InputError, match="no network for FID"):
+    with pytest.raises(InputError, match="not a network for FID"):
         open_network(path)
 
 
@@ -226,7 +226,7 @@ def test_what_fid_lacks_is_one_sentence_before_any_work(data, tmp_path, monkeypa
     refused(capfd, [*command, str(tmp_path / "none.onnx")], "none.onnx is not a file", "--inception")
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     refused(capfd, [*command, str(tmp_path / "bad.onnx")], "bad.onnx cannot be opened")
-    refused(capfd, [*command, str(tiny(tmp_path / "fixed.onnx", shape=(1, 3, 8, 8)))], "no network for FID")
+    refused(capfd, [*command, str(tiny(tmp_path / "fixed.onnx", shape=(1, 3, 8, 8)))], "not a network for FID")
     (tmp_path / "only").mkdir()
     for name in ("noisy", "noisy_roi", "truth"):
         (tmp_path / "only" / name).symlink_to(data / name)
