@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 FAILED, UNREAD = 2, 141  # exit codes: an error that the user can fix; nobody reads the output, as after `| head`
 Output = Annotated[Path, option("DIR", None, "-o", help="Output folder; created if missing.")]
-Prior = Annotated[str | None, option("echo|PATH", "default: echo", help="Prior for all methods that use one.")]
+Prior = Annotated[
+    str | None, option("echo|echo-blind|PATH", "default: each method's own", help="Prior for all methods that use one.")
+]
 Data = Annotated[
     Positional[Path],
     option("DATA", help="Data set folder: hazy clips, septum and ventricle masks, ground truth if available."),
