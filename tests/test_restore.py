@@ -376,7 +376,8 @@ def test_the_summary_shows_the_sector_alone(tmp_path):
     first = figure.axes[0].images[0].get_array()
     np.testing.assert_array_equal(first, np.where(fan(), clip.frames[0], 0)[rows, columns])
     titles = [axes.get_title() for axes in figure.axes[:4]]
-    assert titles == ["input", "signal", "background, 4 x as bright", "check: bright echo dimmed"]
+    assert titles == ["input", "signal", "background, 4 x as bright", "bright echo dimmed: haze or tissue?"]
+    assert [text.get_text() for text in figure.axes[3].texts] == ["none"]  # the signal is the clip itself
     assert figure.axes[2].images[0].get_clim() == (0, 0.25)
     title = figure.texts[0].get_window_extent()
     assert 0 < title.x0 < title.x1 < figure.bbox.width

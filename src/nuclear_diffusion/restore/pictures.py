@@ -156,8 +156,10 @@ class Summary:
             line[3].imshow(shown["input"][self._view], extent=extent, **look)
             line[3].imshow(np.where(lost[..., None], to_rgba(_MARK, 0.7), 0.0), extent=extent, aspect="equal")
             line[3].set(xticks=[], yticks=[])
+            if not lost.any():
+                line[3].text(0.98, 0.02, "none", color=_MARK, fontsize=9, ha="right", transform=line[3].transAxes)
             if moment == 0:
-                line[3].set_title("check: bright echo dimmed", color=_MARK, fontsize=9)
+                line[3].set_title("bright echo dimmed: haze or tissue?", color=_MARK, fontsize=9)
             line[0].set_ylabel(f"{moment / fps:.2f} s", fontsize=9)
             line[0].axvline(self._column, color=COLORS["yellow"], linewidth=0.8, alpha=0.8)
         for axes in grid.flat:
