@@ -582,7 +582,7 @@ def test_one_patient_needs_no_choice_and_one_thing_has_one_name(report, tab):
 def test_the_pages_and_the_figures_share_their_colours():
     assert dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6});", source("style.css"))) == palette.COLORS
     colours = {value.lower() for value in palette.COLORS.values()}
-    for script in ("player.js", "films.js"):
+    for script in ("player.js", "panels.js"):
         assert set(re.findall(r"#[0-9a-f]{6}\b", source(script))) <= colours
 
 

@@ -22,7 +22,7 @@ FEWEST = 8  # frames that are shown at least; large frames are thinned out for t
 
 
 def films_of(study: Study, chosen: Sequence[Chosen], most: int = PAGE_BYTES) -> list[dict[str, Any]]:
-    """For `Films` of films.js: of each chosen patient the panels, and in words what is shown."""
+    """For `Films` of panels.js: of each chosen patient the panels, and in words what is shown."""
     return [_patient(study, one, most // len(chosen)) for one in chosen]
 
 
