@@ -205,7 +205,7 @@ function listRuns() {
   $("runs").replaceChildren(...runsOf(state.clip).map(([key, about]) => {
     const item = document.createElement("li");
     const made = button(names[key], () => choose_run(key), key === state.run);
-    const words = { done: `${about.seconds} s`, failed: about.message }[about.state] ?? about.state;
+    const words = { done: about.seconds ? `${about.seconds} s` : "from a file", failed: about.message }[about.state] ?? about.state;
     made.append(Object.assign(document.createElement("span"), { className: "quiet small", textContent: words }));
     made.disabled = about.state !== "done";
     item.append(made, button("×", () => forget(key), null, `Forget ${names[key]}`));
