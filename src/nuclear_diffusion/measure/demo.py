@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from numpy import ndarray
 from pydicom import examples
 from rich.console import Console
+from scipy.ndimage import find_objects
 
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.measure.candidates import CLEAN, HAZY, METHODS, tuned_rpca
@@ -51,7 +52,9 @@ def run_demo(output: Path, *, progress_bar: Bar, silent: bool = False) -> dict[s
             compare(patient, loaded, methods=METHODS | {"rpca-tuned": tuned_rpca(FRAMES)}, progress=progress)
         )
     with result_folder(output / "simulated") as partial:
-        panels = {title_of(each.method): each.signal for each in compared}
+        panels = {
+            title_of(each.method): each.signal[:, *find_objects(patient.sector.astype(int))[0]] for each in compared
+        }
         write_video(partial / "methods.mp4", side_by_side(panels), patient.fps)
         draw_methods(patient, compared).savefig(partial / "methods.png", dpi=120)
 
@@ -66,7 +69,7 @@ def run_demo(output: Path, *, progress_bar: Bar, silent: bool = False) -> dict[s
     console.print(table(compared).console("Simulated patient", bold=title_of("nuclear")))
     console.print("One simulated patient; the arrows point to better.")
     removed = f"{100 * real.report['haze_energy_removed']:.1f} % of its energy"
-    console.print(f"The real clip has little haze: {removed} was removed. The background is shown brighter. Open:")
+    console.print(f"The real clip has little haze: {removed} was removed. Its background is brightened. Open:")
     for file in ("real/comparison.mp4", "real/summary.png", "simulated/methods.mp4", "simulated/methods.png"):
         console.print(f"  {output / file}", highlight=False)
     return report
@@ -111,7 +114,7 @@ def table(compared: list[Compared]) -> Table:
 def draw_methods(patient: SimulatedClip, compared: list[Compared]) -> Figure:
     """The sector in one frame of every method, with the two regions outlined in the input and the truth."""
     moment, columns = len(patient.hazy) // 2, -(-len(compared) // 2)
-    rows, across = (np.flatnonzero(patient.sector.any(axis=axis)) for axis in (1, 0))
+    rows, across = find_objects(patient.sector.astype(int))[0]
     regions = {"septum": (patient.septum, SEPTUM_COLOR), "ventricle": (patient.ventricle, VENTRICLE_COLOR)}
     figure = Figure(figsize=(3.4 * columns, 6.3), layout="constrained")
     grid = list(figure.subplots(2, columns).flat)
@@ -123,7 +126,7 @@ def draw_methods(patient: SimulatedClip, compared: list[Compared]) -> Figure:
             for region, color in regions.values():
                 if region[moment].any():
                     axes.contour(np.asarray(region[moment], float), [0.5], colors=color, linewidths=0.8)
-        axes.set(xlim=(across[0] - 0.5, across[-1] + 0.5), ylim=(rows[-1] + 0.5, rows[0] - 0.5))
+        axes.set(xlim=(across.start - 0.5, across.stop - 0.5), ylim=(rows.stop - 0.5, rows.start - 0.5))
         axes.set_title(f"{title_of(each.method)}\ngCNR {each.scores['gcnr']:.2f}", fontsize=11)
     lines = [Line2D([], [], color=color) for _, color in regions.values()]
     title = "gCNR: contrast of septum and ventricle, at most 1"

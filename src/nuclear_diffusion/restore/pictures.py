@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy import ndarray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import find_objects
 
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.io.recording import Recording
@@ -99,9 +100,8 @@ class Summary:
         self._moments = sorted({0, count // 2, count - 1})
         self._lines = set(evenly(count, LINES).tolist())
         self._spectrum = set(evenly(count, SPECTRUM).tolist())
-        rows, columns = (np.flatnonzero(sector.any(axis=axis)) for axis in (1, 0))
-        self._column = int(columns.mean())
-        self._view = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        self._column = int(np.flatnonzero(sector.any(axis=0)).mean())
+        self._view = find_objects(sector.astype(int))[0]
         self._coarse = -(-max(sector.shape) // COARSE)
         self._shown: list[dict[str, ndarray]] = []
         self._over_time: dict[str, list[ndarray]] = {"input": [], "signal": [], "background": []}
