@@ -477,6 +477,39 @@ def test_inspect_says_whether_the_rate_is_assumed(name, flags, rate, tmp_path, c
     assert f"  rate    {rate}\n" in capsys.readouterr().out
 
 
+def series(folder: Path) -> Path:
+    write_video(folder / "frames", moving(), 20.0)
+    return folder / "frames"
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("clip.npz", "is the input itself"),
+        ("link.png", "is the input itself"),
+        ("frames/frame-2.png", "is the input itself"),
+        ("other.dcm", "must name a picture that ends in .png"),
+        ("new.txt", "must name a picture that ends in .png"),
+        ("notes.png", "exists and is not a PNG"),
+    ],
+)
+def test_a_picture_of_a_clip_replaces_neither_the_clip_nor_what_is_no_picture(output, words, clip, tmp_path, capsys):
+    for name in ("other.dcm", "notes.png"):
+        (tmp_path / name).write_text("of another")
+    (tmp_path / "link.png").symlink_to(clip)
+    inspected = series(tmp_path) if output.startswith("frames") else clip
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_refused(capsys, main(["inspect", str(inspected), "-o", str(tmp_path / output)]), words)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_picture_of_a_clip_replaces_an_older_one(clip, tmp_path):
+    picture = tmp_path / "new" / "picture.PNG"
+    for _ in range(2):
+        assert main(["inspect", str(clip), "-o", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 # render
 
 
