@@ -1,6 +1,9 @@
 """Checks of numerical settings, and of intensities."""
 
+import math
+
 import numpy as np
+from jax.core import Tracer
 
 from nuclear_diffusion.errors import InputError, require
 
@@ -9,8 +12,6 @@ SLACK = 0.5  # resampling, and posterior samples, leave [0, 1] by less; other sc
 
 def concrete(value: object) -> np.ndarray | None:
     """`value` as a NumPy array, or None while JAX traces it and it cannot be checked."""
-    from jax.core import Tracer  # here, because reading a clip needs no JAX
-
     return None if isinstance(value, Tracer) else np.asarray(value)
 
 
@@ -31,7 +32,7 @@ def require_positive(name: str, value: object) -> None:
 def require_intensity(name: str, values: np.ndarray) -> None:
     """Raise `InputError` unless floats are finite and in [0, 1], up to `SLACK`."""
     low, high = (float(value) for value in (values.min(initial=0), values.max(initial=0)))  # which propagate NaN
-    require(np.isfinite([low, high]).all(), f"`{name}` must be finite, got NaN or infinite values: replace them first.")
+    require(math.isfinite(low + high), f"`{name}` must be finite, got NaN or infinite values: replace them first.")
     if low < -SLACK or high > 1 + SLACK:
         advice = "divide by 255" if low >= 0 and high <= 255 else "scale black to 0 and white to 1"
         reached = high if high > 1 + SLACK else low
