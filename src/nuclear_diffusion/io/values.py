@@ -96,7 +96,7 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
         raise InputError(f"{path} holds no frames: give a clip.")
     if not found.varied and typed and found.low != found.high:
         said = (
-            f"{path} has values from {found.low:g} to {found.high:g}, all outside of {typed.black:g} to {typed.white:g}"
+            f"{path} has values from {found.low:g} to {found.high:g}, none between {typed.black:g} and {typed.white:g}"
         )
         raise InputError(f"{said}: correct or remove {'--db' if reading.db else '--white'}.")
     if not found.varied:
