@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import signal
+import subprocess
 import time
 import zipfile
 from pathlib import Path
@@ -18,6 +20,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
+from children import started, stop
 from nuclear_diffusion.app import desk as desks
 from nuclear_diffusion.app import server as servers
 from nuclear_diffusion.app.desk import Desk
@@ -593,3 +596,12 @@ def test_no_question_at_all_is_answered_with_a_server_error(asked, data):
     assert reply.status_code < 500
     if reply.status_code == 400 and path.startswith("/api/"):
         assert "\n" not in reply.text
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_app(tmp_path, number, code):
+    """Ctrl-C is how it ends, as it says when it starts."""
+    with started("app", str(tmp_path), "--no-browser", stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Open http")
+        assert stop(process, number, lambda: True) == code

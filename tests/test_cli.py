@@ -208,6 +208,8 @@ def test_a_script_for_completion_is_no_failure(capsys):
         ("dehaze x --ouput y", "has no option --ouput; did you mean --output?"),
         ("dehaze x -o y --strenght=1", "has no option --strenght; did you mean --strength?"),
         ("dehaze x -o y --steps many", "--steps is not a setting of method nuclear"),
+        ("dehaze x -o y --steps 3", "remove it, or add --method paper or zea."),
+        ("dehaze x -o y --method rpca --strength 1", "remove it, or instead use --method nuclear."),
         ("dehaze x -o y --fps abc", "--fps RATE must be a number, got abc."),
         ("dehaze x -o y --db 1 x", "--db LOW HIGH must be two numbers, got 1 x."),
         ("dehaze x -o y --method nuclr", "got nuclr; did you mean nuclear?"),
@@ -275,6 +277,12 @@ def test_a_full_disk_is_one_sentence(clip, out, capsys, monkeypatch):
     monkeypatch.setattr(run, "write_result", full)
     assert_refused(capsys, main(["dehaze", str(clip), "-o", str(out), "--method", "rpca"]), "no space left", out)
     assert not out.exists()
+
+
+def test_a_text_named_as_dicom_is_no_dicom(tmp_path, capsys):
+    (tmp_path / "broken.dcm").write_text("no clip")
+    said = "broken.dcm is named as DICOM but does not begin as DICOM"
+    assert_refused(capsys, main(["inspect", str(tmp_path / "broken.dcm")]), said)
 
 
 def test_a_pickle_is_never_opened(clip, out, tmp_path, capsys):
@@ -477,6 +485,39 @@ def test_inspect_says_whether_the_rate_is_assumed(name, flags, rate, tmp_path, c
     assert f"  rate    {rate}\n" in capsys.readouterr().out
 
 
+def series(folder: Path) -> Path:
+    write_video(folder / "frames", moving(), 20.0)
+    return folder / "frames"
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("clip.npz", "is the input itself"),
+        ("link.png", "is the input itself"),
+        ("frames/frame-2.png", "is the input itself"),
+        ("other.dcm", "must name a picture that ends in .png"),
+        ("new.txt", "must name a picture that ends in .png"),
+        ("notes.png", "exists and is not a PNG"),
+    ],
+)
+def test_a_picture_of_a_clip_replaces_neither_the_clip_nor_what_is_no_picture(output, words, clip, tmp_path, capsys):
+    for name in ("other.dcm", "notes.png"):
+        (tmp_path / name).write_text("of another")
+    (tmp_path / "link.png").symlink_to(clip)
+    inspected = series(tmp_path) if output.startswith("frames") else clip
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert_refused(capsys, main(["inspect", str(inspected), "-o", str(tmp_path / output)]), words)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_picture_of_a_clip_replaces_an_older_one(clip, tmp_path):
+    picture = tmp_path / "new" / "picture.PNG"
+    for _ in range(2):
+        assert main(["inspect", str(clip), "-o", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 # render
 
 
@@ -608,7 +649,7 @@ def test_a_batch_leaves_a_result_at_another_strength_and_goes_on(tmp_path, out, 
     assert {name: event["event"] for name, event in events.items()} == {"a": "left", "b": "skipped", "c": "done"}
     assert (out / "a" / "result.h5").read_bytes() == held
     (said,) = [text for text in captured.err.splitlines() if text.startswith("error: ")]
-    assert "strength 0.7, not 0.5" in said
+    assert "strength 0.7, not 0.5: to keep it, add --strength 0.7; to change it, type" in said
     with (out / "summary.csv").open(newline="") as file:
         states = {row["clip"]: row["state"] for row in csv.DictReader(file)}
     assert states == {"a": f"left: {said.removeprefix('error: ')}", "b": "skipped", "c": "done"}
@@ -618,6 +659,36 @@ def test_a_batch_leaves_a_result_at_another_strength_and_goes_on(tmp_path, out, 
     advised = said.split("type nuclear-diffusion ")[1].split(", or")[0]
     assert main(shlex.split(advised)) == 0
     assert dehaze(clips, out) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_small", "blind")
+def test_only_a_line_about_a_separation_has_its_seconds(clip, out, capsys):
+    for flags, timed in (([], True), (["--write", "npy"], False), (["--strength", "0.7", "--overwrite"], False)):
+        assert dehaze(clip, out, *flags) == 0
+        assert (" s, " in capsys.readouterr().out) == timed
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_small", "blind")
+def test_a_refusal_to_replace_a_result_says_what_differs(clip, out, capsys):
+    assert dehaze(clip, out) == 0
+    assert_refused(capsys, dehaze(clip, out, "--seed", "1"), "a result with another seed: add --overwrite")
+    rpca = dehaze(clip, out, "--method", "rpca")
+    assert_refused(capsys, rpca, "a result with another method: add --overwrite")
+    write_video(clip, moving()[::-1], 20.0)
+    assert_refused(capsys, dehaze(clip, out), "a result with another clip: add --overwrite")
+
+
+def test_a_folder_or_file_named_for_a_result_is_answered_with_the_result(tmp_path, capsys):
+    (tmp_path / "results" / "us").mkdir(parents=True)
+    (tmp_path / "results" / "us" / "report.json").write_text("{}")
+    for name, words in (
+        ("results", f"give the result folders in it, such as {tmp_path / 'results' / 'us'}."),
+        ("results/us.dcm", f"did you mean {tmp_path / 'results' / 'us'}?"),
+        ("results/us", "give result folders."),
+    ):
+        assert_refused(capsys, main(["render", str(tmp_path / name), "--strength", "0.5"]), words)
 
 
 @pytest.mark.usefixtures("_small", "blind")

@@ -566,6 +566,9 @@ def test_one_blind_pass_is_the_denoiser():
         (np.zeros((4, 4)), "shape"),
         (np.zeros((0, 4, 4)), "shape"),
         (np.full((3, 4, 4), np.nan), "finite"),
+        (np.full((3, 4, 4), 248.0), "but reaches 248: divide by 255"),
+        (np.full((3, 4, 4), 4000.0), "but reaches 4000: scale black to 0 and white to 1"),
+        (np.full((3, 4, 4), -60.0), "but reaches -60: scale black to 0 and white to 1"),
         (np.zeros((3, 0, 4)), "shape"),
     ],
 )

@@ -135,6 +135,47 @@ def test_options_that_contradict_or_make_no_sense_are_refused():
             Reading(**options)
 
 
+def test_swapped_black_and_white_are_refused_with_what_to_type():
+    with pytest.raises(InputError, match="--db 0 -60 has black above white: type --db -60 0"):
+        Reading(db=(0, -60))
+
+
+@pytest.mark.parametrize(
+    ("reading", "says"),
+    [
+        ({"white": 10.0}, f"{100 * np.mean(CLIP[0] > 10):.0f} % are brighter than white by --white"),
+        ({"db": (200.0, 255.0)}, f"{100 * np.mean(CLIP[0] < 200):.0f} % are darker than black by --db"),
+        ({"db": (0.0, float(np.quantile(CLIP[0], 0.96)))}, None),
+    ],
+)
+def test_a_typed_range_that_clips_much_is_said(tmp_path, reading, says):
+    np.save(tmp_path / "clip.npy", CLIP)
+    low, high = reading.get("db") or (0, reading["white"])
+    check(tmp_path / "clip.npy", np.clip((CLIP - low) / (high - low), 0, 1), says=says, **reading)
+
+
+@pytest.mark.parametrize(("reading", "said"), [({"db": (-60, 0)}, "--db"), ({"db": (300, 400)}, "--db")])
+def test_a_typed_range_that_no_value_is_in_is_refused(tmp_path, reading, said):
+    np.save(tmp_path / "clip.npy", CLIP)
+    for read in (read_video, open_clip):
+        with pytest.raises(
+            InputError, match=rf"values from 0 to 255, none between .* and .*: correct or remove {said}"
+        ):
+            read(tmp_path / "clip.npy", Reading(**reading))
+
+
+def test_a_range_for_a_colour_movie_is_said_to_be_ignored(tmp_path):
+    path = movie(tmp_path / "clip.mkv", COLOR, pixels="bgr0", source="rgb24")
+    check(path, COLOR / 255, fps=25, tolerance=0.01, white=10.0, says="--white does not apply to a colour movie")
+
+
+def test_options_that_do_not_apply_to_a_format_are_said_to_be_ignored(tmp_path):
+    nibabel.Nifti1Image(CLIP.T, np.eye(4)).to_filename(tmp_path / "clip.nii")
+    check(tmp_path / "clip.nii", dataset="x", says="--dataset does not apply to NIfTI and is ignored")
+    path = write_dicom(tmp_path / "clip.dcm", CLIP)
+    check(path, fps=read_video(path).fps, axes="HWT", says="--axes does not apply to DICOM and is ignored")
+
+
 @pytest.mark.parametrize(("frames", "height", "width"), [(6, 32, 32), (200, 32, 32), (20, 96, 128), (200, 32, 33)])
 def test_frames_last_are_refused_and_named(tmp_path, frames, height, width):
     values = smooth_clip(frames, height, width)

@@ -310,7 +310,7 @@ class Unpickled:
         return (exec, ("raise SystemExit('unpickled')",))
 
 
-UNREADABLE = "cannot be read|no plain NumPy array|without pixel"
+UNREADABLE = "cannot be read|no plain NumPy array|does not begin as DICOM"
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:

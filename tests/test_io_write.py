@@ -203,6 +203,7 @@ def test_unknown_suffix(tmp_path):
         (np.zeros((0, 4, 4)), 30, "`frames` must be"),
         (np.zeros((2, 4, 4), int), 30, "`frames` must be uint8"),
         (np.full((2, 4, 4), np.nan), 30, "`frames` must be finite"),
+        (np.full((2, 4, 4), 248.0), 30, "reaches 248: divide by 255"),
         (np.zeros((2, 4, 4)), 0, "`fps` must be positive"),
         (np.zeros((2, 4, 4)), np.inf, "`fps` must be positive"),
     ],

@@ -147,6 +147,9 @@ def test_rates(tmp_path):
     assert nifti.shape == (32, 20, 1, 7)
     assert list(nifti.header.get_zooms())[3] == pytest.approx(0.08)
     assert nifti.header.get_xyzt_units() == ("mm", "sec")
+    nifti = nifti_image(write(tmp_path / "c.nii.gz", "nifti", noise(COLOR), fps=12.5))
+    assert nifti.shape == (32, 20, 1, 7, 3)
+    assert nifti.header.get_zooms() == pytest.approx((1, 1, 1, 0.08, 1))
     assert sitk.ReadImage(str(write(tmp_path / "a.mha", "mha", values, fps=12.5))).GetSpacing() == (1, 1, 0.08)
     assert pydicom.dcmread(write(tmp_path / "a.dcm", "dicom", values, fps=12.5)).FrameTime == 80
 

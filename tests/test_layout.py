@@ -222,7 +222,7 @@ def test_a_sector_is_taken_from_a_picture_a_clip_or_a_result(tmp_path, even_haze
 
     assert not dehaze(given).skipped
     assert dehaze(given).skipped
-    with pytest.raises(InputError, match="another clip, sector"):
+    with pytest.raises(InputError, match="with another sector: add --overwrite"):
         dehaze(None)
     for result in (tmp_path / "result", tmp_path / "result" / "result.h5"):
         np.testing.assert_array_equal(known_sector(None, result), sector)

@@ -316,6 +316,8 @@ def test_an_empty_region_is_refused(score):
         lambda: metrics.ks(np.zeros((8, 8)), np.zeros((8, 7)), np.ones((8, 8), bool)),
         lambda: metrics.psnr(np.zeros((8, 8)), np.zeros((8, 7))),
         lambda: metrics.psnr(np.zeros((8, 8)), np.full((8, 8), np.nan)),
+        lambda: metrics.psnr(np.zeros((8, 8)), np.full((8, 8), 255.0)),
+        lambda: metrics.ks(np.zeros((8, 8)), np.full((8, 8), 255.0), np.ones((8, 8), bool)),
         lambda: metrics.ssim(np.zeros((6, 8)), np.zeros((6, 8))),
         lambda: metrics.motion_psnr(np.zeros(8)),
         lambda: metrics.flicker(np.zeros((3, 8, 8)), np.ones((2, 8, 8), bool)),

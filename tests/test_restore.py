@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
+from nuclear_diffusion.checks import require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip, read_video
 from nuclear_diffusion.io.recording import Recording
@@ -301,6 +302,23 @@ def test_a_method_is_known_by_its_name_and_is_json(method):
     made = METHODS[method]()
     assert made.name == method == as_dict(made)["method"]
     assert from_dict(json.loads(json.dumps(as_dict(made)))) == made
+
+
+@pytest.mark.parametrize(("low", "high", "refused"), [(-0.5, 1.5, False), (0, 248, True), (-60, 0, True)])
+@pytest.mark.parametrize("method", METHODS.values())
+def test_methods_refuse_what_is_no_intensity_but_not_the_overshoot_of_resampling(method, low, high, refused):
+    frames = np.linspace(low, high, 3 * 8 * 8, dtype=np.float32).reshape(3, 8, 8)
+    if refused:
+        with pytest.raises(InputError, match=r"must be in \[0, 1\]"):
+            method().separate(frames, Gaussian(20.0, 0.1))
+    else:
+        require_intensity("frames", frames)
+
+
+@pytest.mark.usefixtures("wrong_types")
+def test_an_array_is_no_clip():
+    with pytest.raises(InputError, match=r"`nd.read_video\(path\)`, got ndarray: for an array use `nd.estimate`"):
+        dehaze_clip(np.zeros((3, 32, 32)), RPCA)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_default_strength_is_that_of_the_library():

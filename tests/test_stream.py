@@ -280,6 +280,7 @@ def test_black_and_repeated_frames_of_a_stream():
     [
         ([np.zeros((4, 4), np.uint8)], "floats"),
         ([np.full((4, 4), np.nan)], "finite"),
+        ([np.full((4, 4), 248.0)], "divide by 255"),
         ([np.ones((4, 4)), np.ones((4, 5))], "one size"),
         ([np.zeros(4)], "shape"),
     ],

@@ -808,6 +808,8 @@ def test_the_hash_changes_with_any_weight(prior):
 def test_missing_weights(tmp_path):
     with pytest.raises(InputError, match=r"The weights .* do not exist: "):
         load_prior(tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match=r"ech do not exist: give echo, echo-blind or .*; did you mean echo\?"):
+        load_prior("ech")
     with pytest.raises(InputError, match=r"The weights .* are a folder, not a file: "):
         load_prior(tmp_path)
 

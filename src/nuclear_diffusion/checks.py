@@ -1,9 +1,13 @@
-"""Checks of numerical settings."""
+"""Checks of numerical settings, and of intensities."""
+
+import math
 
 import numpy as np
 from jax.core import Tracer
 
-from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.errors import InputError, require
+
+SLACK = 0.5  # resampling, and posterior samples, leave [0, 1] by less; other scales by far more
 
 
 def concrete(value: object) -> np.ndarray | None:
@@ -23,3 +27,13 @@ def require_positive(name: str, value: object) -> None:
     known = concrete(value)
     if known is not None and not (np.isfinite(known).all() and (known > 0).all()):
         raise InputError(f"`{name}` must be finite and above 0, got {value}.")
+
+
+def require_intensity(name: str, values: np.ndarray) -> None:
+    """Raise `InputError` unless floats are finite and in [0, 1], up to `SLACK`."""
+    low, high = (float(value) for value in (values.min(initial=0), values.max(initial=0)))  # which propagate NaN
+    require(math.isfinite(low + high), f"`{name}` must be finite, got NaN or infinite values: replace them first.")
+    if low < -SLACK or high > 1 + SLACK:
+        advice = "divide by 255" if low >= 0 and high <= 255 else "scale black to 0 and white to 1"
+        reached = high if high > 1 + SLACK else low
+        raise InputError(f"`{name}` must be in [0, 1], but reaches {reached:g}: {advice}.")

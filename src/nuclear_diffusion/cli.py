@@ -182,7 +182,8 @@ class Dehaze(Long, Generic[M]):
         else:
             folder = None if self.flat else Path(record.result)
             removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost, folder)
-            text = f"{record.result}: {record.seconds or 0.0:.1f} s, {removed}"
+            seconds = f"{record.seconds or 0.0:.1f} s, " if record.separated else ""
+            text = f"{record.result}: {seconds}{removed}"
             say.result(text, "done", **about, seconds=record.seconds, result=record.result)
             for sentence in record.notes:
                 say.note(sentence, clip=record.clip)
@@ -645,9 +646,9 @@ def _method(arguments: Sequence[str]) -> Method:
         name = flag.removeprefix("--").split("=")[0]
         having = [kind for kind in METHODS if name in METHODS[kind].__struct_fields__]
         if flag.startswith("--") and having and method.name not in having:
-            raise InputError(
-                f"--{name} is not a setting of method {method.name}: remove it, or add --method {' or '.join(having)}."
-            )
+            way = "add" if typed.method is None else "instead use"
+            other = "" if own else f", or {way} --method {' or '.join(having)}"
+            raise InputError(f"--{name} is not a setting of method {method.name}: remove it{other}.")
     return method
 
 

@@ -1,8 +1,10 @@
 """The error raised for input that cannot be used."""
 
+import difflib
 import errno
 import os
 import re
+from collections.abc import Iterable
 
 _OUTSIDE = {"EACCES", "EPERM", "EIO", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EHOSTDOWN", "ENXIO", "ENODEV"}
 _OUTSIDE |= {"EMFILE", "ENFILE"}
@@ -17,6 +19,12 @@ def require(condition: bool, sentence: str) -> None:
     """Raise `InputError(sentence)` unless `condition` holds."""
     if not condition:
         raise InputError(sentence)
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence: a question with the known word that is most like `word`, if one is."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else f"{otherwise}."
 
 
 def unreadable(path: object, error: Exception, sentence: str) -> InputError:

@@ -1,7 +1,6 @@
 """Options of the command line: their help, how they are parsed, and checks of their values."""
 
 import contextlib
-import difflib
 import functools
 import io
 import itertools
@@ -14,7 +13,7 @@ from typing import Any
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
-from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.errors import InputError, did_you_mean, require
 
 _SHELLS = ("bash", "zsh", "tcsh", "fish")
 
@@ -35,12 +34,6 @@ def require_positive(options: object, *names: str) -> None:
 def require_seed(seed: int | None) -> None:
     """Raise `InputError` unless a seed is unset or fits into 32 bits."""
     require(seed is None or 0 <= seed < 2**32, f"--seed must be between 0 and 2^32 - 1, got {seed}.")
-
-
-def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The end of a sentence: a question with the known word that is most like `word`, if one is."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else f"{otherwise}."
 
 
 def no_command(name: str, commands: Iterable[str]) -> InputError:

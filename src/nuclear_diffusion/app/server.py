@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import shutil
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from nuclear_diffusion import signals
 from nuclear_diffusion.app.desk import Desk, Opened, sentence
 from nuclear_diffusion.app.export import KINDS, export, name_of, safe
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
@@ -411,6 +413,7 @@ def serve(paths: Sequence[Path], *, port: int = 0, browser: bool = True) -> None
         settings = uvicorn.Config(Server(desk, token).app(), log_level="warning", access_log=False)
         asyncio.run(uvicorn.Server(settings).serve(sockets=[listener]))
     except KeyboardInterrupt:
-        pass
+        if signals.received == signal.SIGTERM:  # Ctrl-C is how the app ends
+            raise
     finally:
         desk.shut()

@@ -95,6 +95,7 @@ class Reading:
                 bool(np.isfinite([low, high]).all()) and low != high,
                 f"--db must be the values of black and white, such as -60 0, got {low:g} {high:g}.",
             )
+            require(low < high, f"--db {low:g} {high:g} has black above white: type --db {high:g} {low:g}.")
         if self.fps is not None:
             require(usable_rate(self.fps), f"--fps must be between 0.01 and 100000, got {self.fps:g}.")
 

@@ -17,19 +17,22 @@ MIN_SIDE = 16
 COLOR_SPREAD = 12 / 255
 OVERSHOOT = 0.25  # resampling overshoots by less than this share of the range; it is clipped
 ZEA_DB = Range(-60.0, 0.0)  # zea's default dynamic range
+MOST_CLIPPED = 0.05  # share of a frame's pixels outside the range that the user typed; above it a note says so
 
 
 @dataclass
 class Survey:
     """What a pass over the frames has found."""
 
+    typed: Range | None = None  # the user's black and white
     count: int = 0
     shape: tuple[int, int] = (0, 0)
     dtype: np.dtype | None = None
     low: float = np.inf
     high: float = -np.inf
     spread: float = 0.0  # largest difference between the channels of a pixel, in stored values
-    varied: bool = False
+    varied: bool = False  # within the typed range, if there is one
+    clipped: tuple[float, float] = (0.0, 0.0)  # shares of the first frame's pixels below and above the typed range
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:
         """Take a frame into account. Raises `InputError` if it does not fit the others.
@@ -64,7 +67,11 @@ class Survey:
             if np.isnan(low + high) or np.isinf(low) or np.isinf(high):  # min and max propagate NaN
                 raise InputError(f"{path} holds NaN or infinite values: replace them first.")
             self.low, self.high = min(self.low, low), max(self.high, high)
-            self.varied = self.low != self.high
+            within = np.clip([self.low, self.high], *(self.typed or (-np.inf, np.inf)))
+            self.varied = bool(within[0] != within[1])
+        if self.count == 1 and self.typed is not None:
+            below, above = (grey < self.typed.black) & (grey > -np.inf), grey > self.typed.white
+            self.clipped = float(np.mean(below)), float(np.mean(above))
 
 
 def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Picture], whole: bool) -> Survey:
@@ -72,8 +79,8 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
 
     Raises `InputError` for frames that are no clip: none, of different sizes, NaN, or one value throughout.
     """
-    found = Survey()
-    told = reading.db or ((0, reading.white) if reading.white else stored.range)
+    typed = Range(*reading.db) if reading.db else Range(0.0, reading.white) if reading.white else None
+    found, told = Survey(typed), typed or stored.range
     for picture in pictures:
         span, ranged = 1.0, False
         if isinstance(picture, ndarray):
@@ -87,6 +94,11 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
             break
     if not found.count:
         raise InputError(f"{path} holds no frames: give a clip.")
+    if not found.varied and typed and found.low != found.high:
+        said = (
+            f"{path} has values from {found.low:g} to {found.high:g}, none between {typed.black:g} and {typed.white:g}"
+        )
+        raise InputError(f"{said}: correct or remove {'--db' if reading.db else '--white'}.")
     if not found.varied:
         raise InputError(f"{path} is constant, with the same value in all pixels: give a clip with an image.")
     if not whole and stored.count is not None:
@@ -101,10 +113,8 @@ def choose_range(path: Path, stored: Stored, reading: Reading, found: Survey) ->
     do not fill is named. Raises `InputError` for values that fit no scale.
     """
     low, high = found.low, found.high
-    if reading.white is not None:
-        return Range(0.0, reading.white), []
-    if reading.db is not None:
-        return Range(*reading.db), []
+    if found.typed is not None:
+        return found.typed, _clipped(found, "--white" if reading.db is None else "--db")
     if stored.range is not None:
         return stored.range, []
     dtype = found.dtype
@@ -160,6 +170,15 @@ def _of_bits(full: Range, low: float, high: float) -> tuple[Range, list[str]]:
         return full, []
     note = f"Signed values from {low:g} to {high:g}: black is {-span:g} and white {span - 1:g}; --db names others."
     return Range(-span, span - 1), [note]
+
+
+def _clipped(found: Survey, flag: str) -> list[str]:
+    """A note if the typed range does not suit the first frame, or is not used."""
+    if found.dtype is None and found.spread > COLOR_SPREAD:
+        return [f"{flag} does not apply to a colour movie and is ignored."]
+    sides = zip(found.clipped, ("darker than black", "brighter than white"), strict=True)
+    words = [f"{100 * share:.0f} % are {side}" for share, side in sides if share > MOST_CLIPPED]
+    return [f"Of the first frame's pixels, {' and '.join(words)} by {flag}."] if words else []
 
 
 def _dark(high: float, white: float) -> list[str]:

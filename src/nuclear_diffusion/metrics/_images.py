@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, UInt8
 from numpy import ndarray
 
+from nuclear_diffusion.checks import require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.types import eight_bits
 
@@ -25,8 +26,7 @@ def to_uint8(images: Images, name: str) -> UInt8[ndarray, "frames height width"]
     if values.dtype != np.uint8:
         if not np.issubdtype(values.dtype, np.floating):
             raise ValueError(f"`{name}` must be uint8, or float in [0, 1], got {values.dtype}.")
-        if not np.isfinite(values).all():
-            raise InputError(f"`{name}` holds NaN or infinite values: replace them first.")
+        require_intensity(name, values)
         values = eight_bits(values)
     return values.reshape(-1, *values.shape[-2:])
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from numpy import ndarray
 
+from nuclear_diffusion.checks import require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.nuclear_norm import Background
 from nuclear_diffusion.paper.separation import Separation
@@ -114,6 +115,5 @@ def check_video(video: VideoLike, *, least: int = 2) -> Video:
         raise InputError(f"`video` must be (frames, height, width), got shape {y.shape}.")
     if len(y) < least:
         raise InputError("`video` must have at least 2 frames, got 1: give a clip, not an image.")
-    if not bool(jnp.isfinite(y).all()):
-        raise InputError("`video` must be finite, got NaN or infinite values: repair or drop those frames.")
+    require_intensity("video", given)
     return y

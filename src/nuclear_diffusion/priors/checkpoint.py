@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from nuclear_diffusion.errors import InputError, unreadable
+from nuclear_diffusion.errors import InputError, did_you_mean, unreadable
 from nuclear_diffusion.files import write
 from nuclear_diffusion.priors.diffusion_prior import DiffusionPrior
 from nuclear_diffusion.priors.unet import UNet, UNetConfig
@@ -158,6 +158,9 @@ def load_trained(name_or_path: str | Path = "echo") -> DiffusionPrior:
         with importlib.resources.as_file(resource) as path:
             return _load(path)
     path = Path(name_or_path)
+    if not path.exists():
+        known = f"give {', '.join(SHIPPED)} or a .safetensors file"
+        raise InputError(f"The weights {path} do not exist: {known}{did_you_mean(str(path), SHIPPED)}")
     return _load(path / "prior.safetensors" if (path / "prior.safetensors").is_file() else path)
 
 

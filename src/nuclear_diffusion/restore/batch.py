@@ -91,6 +91,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     flicker_in: float | None = None
     flicker_out: float | None = None
     notes: tuple[str, ...] = ()
+    separated: bool = True
+    """Whether the clip was separated now, in `seconds`; else outputs were added or rendered."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +147,7 @@ class Task:
             flicker_in=flicker.get("input"),
             flicker_out=flicker.get("signal"),
             notes=tuple(report.get("notes", ())),
+            separated=outcome.separated,
         )
 
     def attempt(self, item: Item, loaded: LoadedPrior, tell: Tell | None = None, *, strict: bool = False) -> Record:

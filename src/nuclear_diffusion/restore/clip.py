@@ -97,6 +97,9 @@ def dehaze_clip(
     `prior` may be None for a method without one (`Rpca`). `sector` (h, w) is the sector if it is known. Results are
     bit-identical for the same settings on the same machine. Raises `InputError` for a clip that cannot be separated.
     """
+    if not isinstance(clip, Clip):
+        got = type(clip).__name__
+        raise InputError(f"`clip` must come from `nd.read_video(path)`, got {got}: for an array use `nd.estimate`.")
     start = time.perf_counter()
     recording = Recording.of(clip)
     pieces = dehaze_recording(recording, survey(recording), method, prior, size=size, sector=sector, progress=progress)

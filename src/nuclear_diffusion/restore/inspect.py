@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nuclear_diffusion.files import atomic
+from nuclear_diffusion.errors import require
+from nuclear_diffusion.files import atomic, followed
 from nuclear_diffusion.io import Clip, Reading, Recording, open_clip
 from nuclear_diffusion.io.find import Source
+from nuclear_diffusion.io.guard import head
 from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask
 
@@ -54,10 +56,18 @@ def describe(source: Source, reading: Reading | None = None) -> Seen:
 
 
 def draw(seen: Seen, path: Path) -> None:
-    """Write the first frame with the outline of the sector as PNG. Raises `InputError` if it cannot be written."""
+    """Write the first frame with the outline of the sector as PNG.
+
+    Raises `InputError` if it cannot be written, or would replace the clip or anything but a PNG.
+    """
     from PIL import Image
     from scipy.ndimage import binary_erosion
 
+    inputs = map(followed, (seen.recording.source, *(seen.recording.files or ())))
+    require(followed(path) not in inputs, f"{path} is the input itself: choose another -o.")
+    require(path.suffix.lower() == ".png", f"-o must name a picture that ends in .png, got {path}.")
+    other = path.is_file() and not head(path).startswith(b"\x89PNG")
+    require(not other, f"{path} exists and is not a PNG: choose another -o.")
     grey = np.rint(255 * seen.part.frames[0]).astype(np.uint8)
     picture = np.stack([grey] * 3, axis=-1) if seen.part.color is None else seen.part.color[0].copy()
     picture[seen.sector & ~np.asarray(binary_erosion(seen.sector), bool)] = 255, 160, 0

@@ -131,8 +131,10 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
         self, frames: Frames, prior: Prior | None = None, *, mask: Mask | None = None, progress: Progress | None = None
     ) -> Separation:
         """Separate a whole clip in memory; `mask`: the sector, default: the whole frame."""
+        from nuclear_diffusion.checks import require_intensity
         from nuclear_diffusion.paper.windows import joined
 
+        require_intensity("frames", np.asarray(frames))
         return joined(self.separations(Job([frames], len(frames), prior, mask, progress)))
 
 

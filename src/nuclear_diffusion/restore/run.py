@@ -49,6 +49,7 @@ class Outcome(NamedTuple):
     folder: Path
     report: dict[str, Any]
     skipped: bool  # whether the same result existed already
+    separated: bool = True  # whether the clip was separated now
 
 
 class OtherStrength(InputError):
@@ -56,9 +57,10 @@ class OtherStrength(InputError):
 
     def __init__(self, outcome: Outcome, wanted: float):
         folder, strength = outcome.folder, outcome.report["settings"]["strength"]
+        render = f"nuclear-diffusion render {shlex.quote(str(folder))} --strength {wanted:g}"
         super().__init__(
-            f"{folder} holds a result with strength {strength:g}, not {wanted:g}: type nuclear-diffusion render "
-            f"{shlex.quote(str(folder))} --strength {wanted:g}, or add --overwrite."
+            f"{folder} holds a result with strength {strength:g}, not {wanted:g}: to keep it, add --strength "
+            f"{strength:g}; to change it, type {render}, or add --overwrite."
         )
         self.outcome, self.wanted = outcome, wanted
 
@@ -174,8 +176,8 @@ def dehaze_file(
                     return _completed(folder, finished, recording, method, outputs)
                 if rerender:
                     raise OtherStrength(Outcome(folder, finished, skipped=True), strength)
-                differs = "another clip, sector, settings or weights"
-                raise InputError(f"{folder} holds a result with {differs}: add --overwrite to replace it.")
+                differs = " and ".join(_differences(finished, wanted))
+                raise InputError(f"{folder} holds a result with another {differs}: add --overwrite to replace it.")
             if rerender:
                 with contextlib.suppress(InputError):  # a damaged result is computed again
                     return render_result(folder, strength, outputs=outputs, source=recording, progress=progress)
@@ -195,7 +197,7 @@ def _completed(
             for _ in outputs.passing(result.pieces(), missing, recording, method):
                 pass
         finished = record_files(folder, finished)
-    return Outcome(folder, finished, skipped=not missing)
+    return Outcome(folder, finished, skipped=not missing, separated=False)
 
 
 def _write_flat(
@@ -216,6 +218,16 @@ def _write_flat(
             removed.add(clip, dehazed)
             seconds = dehazed.seconds
     return Outcome(where, make_report(recording, about, removed, seconds), skipped=False)
+
+
+def _differences(finished: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What a report and the `wanted` identity differ in, in words."""
+    words = {"input_sha256": "clip", "sector_sha256": "sector", "prior_sha256": "prior"}
+    differ = [word for name, word in words.items() if finished.get(name) != wanted[name]]
+    old, new = finished["settings"], wanted["settings"]
+    if old.get("method") != new["method"]:
+        return [*(word for word in differ if word != "prior"), "method"]
+    return [*differ, *(name for name in {**old, **new} if name not in differ and old.get(name) != new.get(name))]
 
 
 def differs_in_strength_alone(finished: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -261,7 +273,7 @@ def render_result(
 
             pieces = outputs.passing(again(), outputs.paths(partial), source or result.recording, method)
             report = write_result(partial, result.recording, pieces, about)
-    return Outcome(folder if output is None else output, report, skipped=False)
+    return Outcome(folder if output is None else output, report, skipped=False, separated=False)
 
 
 def _renderable(folder: Path, place: Path, output: Path | None, source: Recording | None) -> dict[str, Any]:
@@ -270,7 +282,11 @@ def _renderable(folder: Path, place: Path, output: Path | None, source: Recordin
     with contextlib.suppress(InputError):
         finished = read_report(place)
     if finished is None:
-        raise InputError(f"{folder} is not a result of `dehaze`: give the result folder of one clip.")
+        inside, named = sorted(folder.glob("*/report.json")), folder.parent / name_of(folder)
+        meant = named != folder and (named / "report.json").is_file()
+        advice = f"did you mean {named}?" if meant else "give result folders."
+        advice = f"give the result folders in it, such as {inside[0].parent}." if inside else advice
+        raise InputError(f"{folder} is not a result of `dehaze`: {advice}")
     if output is not None and (output.exists() or place in followed(output).parents):
         raise InputError(f"{output} exists or is inside the result: choose another -o.")
     if not is_whole(place, finished):

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
+from nuclear_diffusion.checks import require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.paper.separation import Separation
 from nuclear_diffusion.paper.windows import CrossFade
@@ -146,6 +147,5 @@ def _single(frames: Iterable[Any]) -> Iterator[Float32[ndarray, "height width"]]
             shape = frame.shape if shape is None else shape
             if frame.shape != shape:
                 raise InputError(f"`frames` must be of one size, got {frame.shape} after {shape}.")
-            if not np.isfinite(frame).all():
-                raise InputError("`frames` must be finite, got NaN or infinite values: repair or drop those frames.")
+            require_intensity("frames", frame)
             yield frame.astype(np.float32)

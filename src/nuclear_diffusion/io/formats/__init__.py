@@ -47,6 +47,11 @@ FORMATS = (
     Format("a movie", movie.open_movie, movie.begins, movie.SUFFIXES),
 )
 
+_SEVERAL = {"HDF5", "MATLAB", "a ZIP file (NPZ or zarr)"}  # kinds that may hold several arrays
+_ARRAYS = _SEVERAL | {"a NumPy array", "a TIFF stack", "NRRD", "NIfTI", "MetaImage"}  # kinds with axes in any order
+_USED_BY = {"dataset": _SEVERAL, "axes": _ARRAYS}
+"""Which kinds need what only some files do not say."""
+
 KNOWN = "DICOM, a movie, GIF, TIFF, NPZ, NPY, HDF5, MATLAB, zarr, NIfTI, NRRD, MHA or MHD, or a folder of images"
 
 
@@ -84,7 +89,11 @@ def open_stored(source: Source, reading: Reading) -> Stored:
     if found is None:
         raise InputError(f"{source} is of an unknown format: give {KNOWN}.")
     with door(source, found.kind):
-        return found.open(source, reading)
+        stored = found.open(source, reading)
+    ignored = [
+        f"--{option}" for option, kinds in _USED_BY.items() if getattr(reading, option) and found.kind not in kinds
+    ]
+    return stored.but(*(f"{option} does not apply to {found.kind} and is ignored." for option in ignored))
 
 
 def format_of(path: Path) -> Format | None:

@@ -171,6 +171,8 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         order = "<" if syntax.is_little_endian else ">"
         tag = struct.unpack(f"{order}HH", prefix[:4]) if len(prefix) == 12 else None
         if "Rows" not in dataset or "Columns" not in dataset or tag not in _PIXEL_DATA:
+            if not begins(head(path)):
+                raise InputError(f"{path} is named as DICOM but does not begin as DICOM: give the clip as exported.")
             raise InputError(f"{path} is a DICOM file without pixel data, or cut short: export the clip again.")
         if syntax.is_implicit_VR:
             start, length = start + 8, struct.unpack(f"{order}L", prefix[4:8])[0]

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 from numpy import ndarray
 
+from nuclear_diffusion.checks import require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io.clip import Clip
@@ -153,13 +154,15 @@ def write_video(
         fps: frames per second.
 
     Raises:
-        InputError: `path` cannot be written, or its suffix is unknown.
+        InputError: `path` cannot be written, its suffix is unknown, or `frames` are not in [0, 1].
     """
     path, frames = Path(path), np.asarray(frames)
     if frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[-1] != 3) or frames.size == 0:
         raise ValueError(f"`frames` must be (t, h, w) or (t, h, w, 3), not empty, got shape {frames.shape}.")
     if frames.dtype != np.uint8 and not np.issubdtype(frames.dtype, np.floating):
         raise ValueError(f"`frames` must be uint8 or float in [0, 1], got {frames.dtype}.")
+    if frames.dtype != np.uint8:
+        require_intensity("frames", frames)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
     if suffix not in _BY_SUFFIX:
         raise InputError(

@@ -1,5 +1,8 @@
 """Write MetaImage and NIfTI through SimpleITK, with the input's geometry."""
 
+import gzip
+import shutil
+import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nuclear_diffusion.errors import InputError
+from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io.write.array import filler
 from nuclear_diffusion.io.write.source import itk_header, pixel_spacing
 from nuclear_diffusion.io.write.target import Append, Target
@@ -19,13 +23,31 @@ def write_mha(path: Path, target: Target) -> AbstractContextManager[Append]:
     return _image(path, target, target.shape[:3], (across, down, 1 / target.fps))
 
 
-def write_nifti(path: Path, target: Target) -> AbstractContextManager[Append]:
+@contextmanager
+def write_nifti(path: Path, target: Target) -> Iterator[Append]:
     """NIfTI, compressed: the input's axes and geometry, or (width, height, 1, frames) in mm and seconds."""
     frames, height, width = target.shape[:3]
     if frames >= 2**15:
         raise InputError(f"NIfTI holds at most 32767 frames, not {frames}: use --write mha.")
     down, across = pixel_spacing(target) or (1.0, 1.0)
-    return _image(path, target, (frames, 1, height, width), (across, down, 1, 1 / target.fps))
+    with _image(path, target, (frames, 1, height, width), (across, down, 1, 1 / target.fps)) as append:
+        yield append
+    if target.colored:
+        _space_colors(path)
+
+
+def _space_colors(path: Path) -> None:
+    """Write 1 as the spacing of the fifth axis, the colours: ITK writes 0, which the standard does not allow."""
+    with (
+        atomic(path) as mended,
+        gzip.open(path) as old,
+        mended.open("wb") as file,
+        gzip.GzipFile("", "wb", 6, file, mtime=0) as new,
+    ):
+        header = bytearray(old.read(348))
+        struct.pack_into("<f", header, 96, 1.0)
+        new.write(header)
+        shutil.copyfileobj(old, new)
 
 
 @contextmanager
