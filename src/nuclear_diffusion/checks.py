@@ -7,7 +7,8 @@ from jax.core import Tracer
 
 from nuclear_diffusion.errors import InputError, require
 
-SLACK = 0.5  # resampling, and posterior samples, leave [0, 1] by less; other scales by far more
+SLACK = 0.5  # resampling leaves [0, 1] by less, other scales by more
+FAR = 15.0  # a sampler's estimate leaves [0, 1] by less, scales of 8 bits and more do by more
 
 
 def concrete(value: object) -> np.ndarray | None:
@@ -29,11 +30,11 @@ def require_positive(name: str, value: object) -> None:
         raise InputError(f"`{name}` must be finite and above 0, got {value}.")
 
 
-def require_intensity(name: str, values: np.ndarray) -> None:
-    """Raise `InputError` unless floats are finite and in [0, 1], up to `SLACK`."""
+def require_intensity(name: str, values: np.ndarray, slack: float = SLACK) -> None:
+    """Raise `InputError` unless floats are finite and in [0, 1], up to `slack`."""
     low, high = (float(value) for value in (values.min(initial=0), values.max(initial=0)))  # which propagate NaN
     require(math.isfinite(low + high), f"`{name}` must be finite, got NaN or infinite values: replace them first.")
-    if low < -SLACK or high > 1 + SLACK:
+    if low < -slack or high > 1 + slack:
         advice = "divide by 255" if low >= 0 and high <= 255 else "scale black to 0 and white to 1"
-        reached = high if high > 1 + SLACK else low
+        reached = high if high > 1 + slack else low
         raise InputError(f"`{name}` must be in [0, 1], but reaches {reached:g}: {advice}.")

@@ -17,7 +17,7 @@ MIN_SIDE = 16
 COLOR_SPREAD = 12 / 255
 OVERSHOOT = 0.25  # resampling overshoots by less than this share of the range; it is clipped
 ZEA_DB = Range(-60.0, 0.0)  # zea's default dynamic range
-MOST_CLIPPED = 0.05  # share of a frame's pixels outside the range that the user typed; above it a note says so
+MOST_CLIPPED = 0.05  # share of a frame's pixels brighter than the white that the user typed; above it a note says so
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Survey:
     high: float = -np.inf
     spread: float = 0.0  # largest difference between the channels of a pixel, in stored values
     varied: bool = False  # within the typed range, if there is one
-    clipped: tuple[float, float] = (0.0, 0.0)  # shares of the first frame's pixels below and above the typed range
+    clipped: float = 0.0  # share of the first frame's pixels brighter than the typed white
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:
         """Take a frame into account. Raises `InputError` if it does not fit the others.
@@ -70,8 +70,7 @@ class Survey:
             within = np.clip([self.low, self.high], *(self.typed or (-np.inf, np.inf)))
             self.varied = bool(within[0] != within[1])
         if self.count == 1 and self.typed is not None:
-            below, above = (grey < self.typed.black) & (grey > -np.inf), grey > self.typed.white
-            self.clipped = float(np.mean(below)), float(np.mean(above))
+            self.clipped = float(np.mean(grey > self.typed.white))
 
 
 def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Picture], whole: bool) -> Survey:
@@ -176,9 +175,9 @@ def _clipped(found: Survey, flag: str) -> list[str]:
     """A note if the typed range does not suit the first frame, or is not used."""
     if found.dtype is None and found.spread > COLOR_SPREAD:
         return [f"{flag} does not apply to a colour movie and is ignored."]
-    sides = zip(found.clipped, ("darker than black", "brighter than white"), strict=True)
-    words = [f"{100 * share:.0f} % are {side}" for share, side in sides if share > MOST_CLIPPED]
-    return [f"Of the first frame's pixels, {' and '.join(words)} by {flag}."] if words else []
+    if found.clipped <= MOST_CLIPPED:
+        return []
+    return [f"Of the first frame's pixels, {100 * found.clipped:.0f} % are brighter than white by {flag}."]
 
 
 def _dark(high: float, white: float) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Bool, Float, UInt8
 from numpy import ndarray
 
-from nuclear_diffusion.checks import require_intensity
+from nuclear_diffusion.checks import FAR, require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.types import eight_bits
 
@@ -26,7 +26,7 @@ def to_uint8(images: Images, name: str) -> UInt8[ndarray, "frames height width"]
     if values.dtype != np.uint8:
         if not np.issubdtype(values.dtype, np.floating):
             raise ValueError(f"`{name}` must be uint8, or float in [0, 1], got {values.dtype}.")
-        require_intensity(name, values)
+        require_intensity(name, values, FAR)
         values = eight_bits(values)
     return values.reshape(-1, *values.shape[-2:])
 

@@ -5,7 +5,7 @@ from jaxtyping import ArrayLike, Float
 from numpy import ndarray
 from skimage.metrics import structural_similarity
 
-from nuclear_diffusion.checks import require_intensity
+from nuclear_diffusion.checks import FAR, require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.metrics._images import Images, Region, regions, to_uint8
 
@@ -59,8 +59,8 @@ def _pairs(
     x, y = (np.asarray(images, np.float64) for images in (truth, estimate))
     if x.shape != y.shape or x.ndim not in (2, 3):
         raise InputError(f"`truth` and `estimate` must be two images or clips of one shape, got {x.shape}, {y.shape}.")
-    require_intensity("truth", x)
-    require_intensity("estimate", y)
+    require_intensity("truth", x, FAR)
+    require_intensity("estimate", y, FAR)
     x, y = (images.reshape(-1, *images.shape[-2:]) for images in (x, y))
     everything = np.ones(x.shape[1:], bool)
     return x, y, list(regions(everything if mask is None else mask, x.shape, "mask"))

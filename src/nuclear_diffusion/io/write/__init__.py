@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Shaped
 from numpy import ndarray
 
-from nuclear_diffusion.checks import require_intensity
+from nuclear_diffusion.checks import FAR, require_intensity
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import atomic
 from nuclear_diffusion.io.clip import Clip
@@ -162,7 +162,7 @@ def write_video(
     if frames.dtype != np.uint8 and not np.issubdtype(frames.dtype, np.floating):
         raise ValueError(f"`frames` must be uint8 or float in [0, 1], got {frames.dtype}.")
     if frames.dtype != np.uint8:
-        require_intensity("frames", frames)
+        require_intensity("frames", frames, FAR)
     suffix = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
     if suffix not in _BY_SUFFIX:
         raise InputError(
