@@ -7,6 +7,7 @@ import json
 import re
 import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import msgspec
@@ -263,7 +264,8 @@ def test_one_variant_can_be_scored_alone(tmp_path, small, monkeypatch, capsys):
 @pytest.mark.slow
 def test_rows_that_do_nothing_to_a_short_clip_are_the_estimate():
     """Of a prior that looks at each pixel alone, mirroring changes nothing; three frames are one window."""
-    y, prior = jax.random.uniform(jax.random.key(0), (3, 32, 32)), Aware(20.0, 0.2)
+    y = jax.random.uniform(jax.random.key(0), (3, 32, 32))
+    prior: Any = Aware(20.0, 0.2)
     names = ["mean with a mirrored pass", variants.DEFAULT, variants.WINDOWS, variants.UNSTEADY]
     found = variants.shares_of(names, y, prior)
     assert list(found) == names
