@@ -17,7 +17,6 @@ from jaxtyping import Float
 from numpy import ndarray
 from tyro.conf import arg
 
-from benchmarks import variants
 from benchmarks.finished import completed
 from benchmarks.patients import (
     ABOUT,
@@ -32,7 +31,7 @@ from benchmarks.patients import (
     prior_named,
 )
 from benchmarks.record import RESULTS, record_of, save, save_numbers
-from benchmarks.variants import DEFAULT, TABLES
+from benchmarks.variants import DEFAULT, TABLES, shares_of
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.measure.datasets import as_clip
@@ -72,7 +71,11 @@ class Ablation:
     share: Annotated[float, arg(help="Fraction of the patients of each kind, at least one.")] = 1.0
     only: Annotated[
         tuple[str, ...],
-        arg(metavar="VARIANT...", help="Score only these and the default.", help_behavior_hint="(default: all)"),
+        arg(
+            metavar="VARIANT...",
+            help="Measure only these and the default, also on long clips.",
+            help_behavior_hint="(default: all)",
+        ),
     ] = ()
     prior: Annotated[str, arg(metavar="echo|PATH", help="The prior; it must be haze-aware.")] = "echo"
     workers: Annotated[int, arg(help="Worker processes.")] = 1
@@ -84,23 +87,26 @@ class Ablation:
 
     def run(self) -> None:
         """Measure the patients that are missing and write the tables."""
+        rows = self.rows()
         usual = development(self.frames, self.share, self.kinds)
         few = development(self.long_frames, self.share, self.kinds)
         few = [about for about in few if about["patient"] < LONG.get(about["kind"], 0)]
         sha256 = prior_named(self.prior).sha256
-        shared = {"sha256": sha256, **({"only": self.only} if self.only else {})}
-        jobs = [about | shared | {"table": table} for table in TABLES for about in (few if table == "long" else usual)]
+        jobs = [
+            about | {"sha256": sha256, "table": table} | ({"only": rows[table]} if self.only else {})
+            for table in rows
+            for about in (few if table == "long" else usual)
+        ]
         measured = functools.partial(measure, prior=self.prior)
         done = completed(self.output / "finished" / "ablation", jobs, measured, self.workers)
         found = {
-            table: [scores for job, scores in zip(jobs, done, strict=True) if job["table"] == table] for table in TABLES
+            table: [scores for job, scores in zip(jobs, done, strict=True) if job["table"] == table] for table in rows
         }
-        found["others"] = [
-            {DEFAULT: known[DEFAULT], **scores}
-            for known, scores in zip(found["backgrounds"], found["others"], strict=True)
-        ]
-        known = {name for of_table in found.values() for each in of_table for name in each}
-        require(known >= {*self.only}, f"--only names {', '.join({*self.only} - known)}: no table has such a row.")
+        if "others" in found:
+            found["others"] = [
+                {DEFAULT: known[DEFAULT], **scores}
+                for known, scores in zip(found["backgrounds"], found["others"], strict=True)
+            ]
         scores = {table: scores_of(of_table) for table, of_table in found.items() if of_table}
         self.write_numbers(jobs, scores)
         record = record_of(self, {self.prior: sha256})
@@ -113,19 +119,23 @@ For choosing, not for reporting: development patients ({counted(usual)}), {self.
 ## p(L)
 
 All with the same E[X | Y]; h is the network's haze fraction, q the haze fraction from L.
+At 12 frames the default's L is static ([decision 3](../../docs/decisions/0003-completed-haze-field.md)): a p(L) that
+changes only how L varies equals the default here; the long clips tell it apart.
 
 {part(scores["backgrounds"], SHOWN)}
 At equal change of tissue: each variant at the interpolated strength at which its mean KS_A equals the default's; "–" if
 no strength from {STRENGTHS[0]:g} to {STRENGTHS[-1]:g} gives it.
 
-{at_equal_change(found["backgrounds"])}
+{at_equal_change(found["backgrounds"])}"""
+        if "others" in found:
+            page += f"""
 ## Other variants
 
 {part(scores["others"], SHOWN)}
 At equal change of tissue:
 
 {at_equal_change(found["others"])}"""
-        if found["long"]:
+        if found.get("long"):
             page += f"""
 ## Long clips
 
@@ -134,6 +144,18 @@ The default takes all frames together.
 
 {part(scores["long"], SHOWN)}"""
         save(self.output, record, page)
+
+    def rows(self) -> dict[str, list[str]]:
+        """The rows of each table to measure. The default of "others" is that of "backgrounds"."""
+        every = list(dict.fromkeys(name for names in TABLES.values() for name in names))
+        unknown = [name for name in self.only if name not in every]
+        require(not unknown, f"--only names {', '.join(unknown)}: choose from {'; '.join(every)}.")
+        wanted = {DEFAULT, *(self.only or every)}
+        found = {
+            table: [name for name in (every if self.only and table == "long" else names) if name in wanted]
+            for table, names in TABLES.items()
+        }
+        return {table: names for table, names in found.items() if names}
 
     def write_numbers(
         self, jobs: list[dict[str, Any]], scores: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
@@ -157,21 +179,20 @@ def measure(about: dict[str, Any], prior: str) -> dict[str, list[dict[str, float
     if not knows_haze(loaded):
         raise InputError(f"{prior} is not haze-aware, but the variants need it: choose another --prior.")
     hazy, clean = as_clip(simulated), clean_clip(simulated)
-    shares, of_clean = (on_clip(clip, TABLES[about["table"]], loaded) for clip in (hazy, clean))
+    names = about.get("only", TABLES[about["table"]])
+    shares, of_clean = (on_clip(clip, names, loaded) for clip in (hazy, clean))
     strengths = [STRENGTH, *(() if about["table"] == "long" else STRENGTHS)]
     found = {}
     for name, share in shares.items():
-        if name not in (DEFAULT, *about.get("only", shares)):
-            continue
         found[name] = gains(simulated, *(render(hazy.frames, share, strength) for strength in strengths))
         found[name][0]["clean_lost"] = clean_lost(simulated, render(clean.frames, of_clean[name]))
     return found
 
 
-def on_clip(clip: Clip, shares_of: variants.SharesOf, prior: HazeAware) -> Shares:
+def on_clip(clip: Clip, names: Sequence[str], prior: HazeAware) -> Shares:
     """The haze fractions at the clip's resolution, as in `dehaze_clip`."""
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), PRIOR_SIZE)
-    found = shares_of(jnp.asarray(fit.forward(clip.frames)), prior)
+    found = shares_of(names, jnp.asarray(fit.forward(clip.frames)), prior)
     return {name: np.clip(fit.backward(np.asarray(share)), 0, 1) for name, share in found.items()}
 
 
@@ -200,7 +221,7 @@ def at_equal_change(patients: list[dict[str, list[dict[str, float]]]]) -> str:
 
 
 CELLS = """After the semicolon:
-the paired difference from the default with its 95 % bootstrap interval, * if it excludes 0."""
+the paired difference from the default with its 95 % bootstrap interval, * if it excludes 0 (six patients or more)."""
 """What `part` shows, for captions."""
 
 

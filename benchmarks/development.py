@@ -27,6 +27,7 @@ from nuclear_diffusion.errors import require
 from nuclear_diffusion.measure.bootstrap import Interval, mean_interval
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.front import Front, Regions, at_equal_change, front_of, gain
+from nuclear_diffusion.measure.tables import star
 from nuclear_diffusion.restore.clip import dehaze_clip
 from nuclear_diffusion.restore.methods import Nuclear
 
@@ -71,8 +72,8 @@ class Development:
         page = f"""# Development patients
 
 For choosing, not for reporting: means over patients of {self.frames} frames at the default strength, and below each
-prior its paired differences from {labels[0]}; * if the 95 % bootstrap interval excludes 0. gCNR at equal change: the
-highest gCNR of all strengths with a KS_A of at most 0.02 to 0.1, mean of five levels.
+prior its paired differences from {labels[0]}; * if the 95 % bootstrap interval of at least six patients excludes 0.
+gCNR at equal change: the highest gCNR of all strengths with a KS_A of at most 0.02 to 0.1, mean of five levels.
 {record.caption()}
 
 {"".join(parts)}"""
@@ -96,9 +97,9 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 def difference(interval: Interval) -> str:
-    """A difference, with * if its interval excludes 0."""
-    sure = interval.low > 0 or interval.high < 0
-    return f"{interval.mean:+.3f}{'*' if sure else ''}"
+    """A difference, with `star`."""
+    row = {"score": "", "patients": interval.patients, "mean_low": interval.low, "mean_high": interval.high}
+    return f"{interval.mean:+.3f}{star(row)}"
 
 
 def front(patients: list[dict[str, Any]]) -> Front:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nuclear_diffusion.measure.store import Store, each
+from nuclear_diffusion.measure.store import Store, each, reused
 from nuclear_diffusion.reporting import progress_bar
 
 
@@ -13,10 +13,12 @@ def completed(folder: Path, identities: Sequence[Any], measure: Callable[[Any], 
     """The scores of each of `identities`, in order: read from `folder`, or measured if missing.
 
     An identity is a JSON value with all that its scores depend on, besides the code: the revision number in
-    `nuclear_diffusion.measure.store` invalidates all stored scores. With several `workers`, `measure` is a module-level
-    function.
+    `nuclear_diffusion.measure.store` invalidates all stored scores. Says how many were stored. With several `workers`,
+    `measure` is a module-level function.
     """
     found: list[Any] = [None] * len(identities)
+    for sentence in reused(sum(Store(folder).has("finished", one) for one in identities), len(found), folder):
+        print(sentence)
     with progress_bar("measured") as progress:
         progress(0, len(found))
         remembered = functools.partial(_once, measure, Store(folder))

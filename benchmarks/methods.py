@@ -31,7 +31,7 @@ from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.measure.datasets import as_clip
 from nuclear_diffusion.measure.scores import score
 from nuclear_diffusion.measure.statistics import differences, patient_mean, patient_means, records, summarise, tidy
-from nuclear_diffusion.measure.style import LOOKS
+from nuclear_diffusion.measure.style import LOOKS, title_of
 from nuclear_diffusion.measure.tables import Table, difference_table, heading, mean_table, number, star
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.priors.protocol import knows_haze
@@ -40,9 +40,6 @@ from nuclear_diffusion.restore.methods import Method, Mmse, Paper, Zea, as_dict,
 
 PEERS: dict[str, Paper | Zea] = {"paper": Paper(steps=25), "zea": Zea(steps=25)}
 """With 25 steps, because 500 take hours on two CPU cores."""
-
-NAMES = {method: look.title for method, look in LOOKS.items()}
-NAMES |= {method: f"{NAMES[method]}, {peer.steps} steps" for method, peer in PEERS.items()}
 
 TIMED = (*COLUMNS, "seconds")
 
@@ -157,20 +154,21 @@ class Methods:
         )
 
         def scores_of(positions: list[int]) -> pd.DataFrame:
-            return tidy({k: {NAMES[method]: scores for method, scores in done[k].items()} for k in positions})
+            return tidy({k: {_title(method): scores for method, scores in done[k].items()} for k in positions})
 
         scores = scores_of(list(done))
-        ours, others = NAMES["nuclear"], (name for name in scores.method.unique() if name != NAMES["nuclear"])
+        ours, others = _title("nuclear"), (name for name in scores.method.unique() if name != _title("nuclear"))
         compared = differences(scores, COMPARED, [(ours, other) for other in others])
         names = sorted({group for position in done for group in kind.groups(position)})
         groups = {group: scores_of([k for k in done if group in kind.groups(k)]) for group in names}
         both = "; a patient with two counts for both" if any(len(kind.groups(k)) > 1 for k in done) else ""
         by_group = f"""
-{NAMES["hazy"]} → {NAMES["nuclear"]} by {kind.apart}{both}. * if the 95 % interval of the paired difference excludes 0:
+{_title("hazy")} → {_title("nuclear")} by {kind.apart}{both}. * if the 95 % interval of the paired
+difference of at least six patients excludes 0:
 
-{group_table(groups, COMPARED, before=NAMES["hazy"], after=ours).markdown()}
+{group_table(groups, COMPARED, before=_title("hazy"), after=ours).markdown()}
 """
-        chosen = "; ".join(f"{NAMES[name]} {_in_words(method)}" for name, method in methods.items())
+        chosen = "; ".join(f"{_title(name)} {_in_words(method)}" for name, method in methods.items())
         priors = {
             name if name in SHIPPED or name != self.blind else "blind": prior_named(name).sha256
             for name in _prior_names(methods)
@@ -186,7 +184,7 @@ intervals.
 
 {in_words(scores)}
 
-Paired differences; * if the 95 % interval excludes 0:
+Paired differences; * if the 95 % interval of at least six patients excludes 0:
 
 {difference_table(compared, wide=True).markdown()}
 {by_group if groups else ""}
@@ -230,7 +228,7 @@ def measure(about: dict[str, Any], priors: Mapping[str, str]) -> dict[str, dict[
 
 
 def group_table(groups: Mapping[str, pd.DataFrame], columns: Sequence[str], *, before: str, after: str) -> Table:
-    """One row per group of patients (a tidy table each): the means of two methods, * if the interval excludes 0."""
+    """One row per group of patients (a tidy table each): the means of two methods and a `star`."""
     rows = []
     for title, frame in groups.items():
         found = {row["score"]: row for row in records(differences(frame, columns, [(after, before)]))}
@@ -240,6 +238,11 @@ def group_table(groups: Mapping[str, pd.DataFrame], columns: Sequence[str], *, b
             cells.append(f"{old} → {new}" + (star(found[column]) if column in found else ""))
         rows.append([title, *cells])
     return Table(["", "patients", *map(heading, columns)], rows)
+
+
+def _title(method: str) -> str:
+    """A method's name for readers."""
+    return title_of(method) + (f", {PEERS[method].steps} steps" if method in PEERS else "")
 
 
 def _prior_names(methods: Mapping[str, Method]) -> list[str]:
@@ -266,7 +269,7 @@ def in_words(scores: pd.DataFrame) -> str:
 
     def ratio(method: str, score: str) -> float:
         means = patient_means(scores, score)
-        hazy, signal = means[NAMES["hazy"]], means[NAMES[method]]
+        hazy, signal = means[_title("hazy")], means[_title(method)]
         known = hazy.notna() & signal.notna()
         return signal[known].mean() / hazy[known].mean()
 
@@ -275,8 +278,8 @@ def in_words(scores: pd.DataFrame) -> str:
         f"({ratio('clean', f'flicker_{region}'):.2f} for the truth)"
         for region, name in (("b", "ventricle"), ("a", "septum"))
     )
-    lost = patient_means(scores, "clean_lost")[NAMES["nuclear"]].max()
+    lost = patient_means(scores, "clean_lost")[_title("nuclear")].max()
     return (
-        f"{NAMES['nuclear']}: mean flicker relative to the hazy input is {' and '.join(flickers)}.\n"
+        f"{_title('nuclear')}: mean flicker relative to the hazy input is {' and '.join(flickers)}.\n"
         f"The clean clip that loses most loses {lost:.1%} of its bright tissue."
     )

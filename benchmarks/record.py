@@ -103,10 +103,16 @@ def machine() -> str:
 
 def save(output: Path, record: Record, page: str, picture: bytes | None = None) -> None:
     """Write the page of a table, its record, and its picture, if any."""
-    write(output / f"{record.table}.md", page)
+    write(output / f"{record.table}.md", linked(page, output))
     if picture is not None:
         write(output / f"{record.table}.png", picture)
     write_json(output / f"{record.table}.json", record)
+
+
+def linked(page: str, output: Path) -> str:
+    """The page with its links to the documents, written for `RESULTS`, as they are from a folder in it."""
+    deeper = len(output.relative_to(RESULTS).parts) if output.is_relative_to(RESULTS) else 0
+    return page.replace("](../../", "](../../" + "../" * deeper)
 
 
 def save_numbers(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -3,7 +3,7 @@
 All share one E[X | Y] and one rendering, but compute the haze fraction differently.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ from nuclear_diffusion.restore.estimate import double, estimate, estimate_from, 
 from nuclear_diffusion.types import Video
 
 DEFAULT, STEADY, STILL = "default", "no completion: h, made steady", "L does not vary"
-UNSTEADY = "without the last `steady`"
+UNSTEADY, WINDOWS = "without the last `steady`", "windows of 15 frames, 2 shared"
 """Names of rows that the code refers to."""
 
 
@@ -30,38 +30,48 @@ class Still(Completion):
         return jnp.broadcast_to(still, haze.shape), jnp.zeros(self.steps)
 
 
-@eqx.filter_jit
-def share_by_prior(y: Video, mean: Video) -> list[tuple[str, Video]]:
-    """The haze fraction with each p(L), from the same posterior `mean`."""
-    lit = jnp.any(y > 0, axis=0)
-    seen = haze_share(over_speckle(y), over_speckle(jnp.minimum(mean, y))) * lit
-    inside = over_speckle(halve(jnp.broadcast_to(lit, y.shape).astype(y.dtype)))
+class Seen:
+    """What the variants of p(L) share: frames, posterior mean, and what the network says about the haze."""
 
-    def completed(completion: Completion) -> Video:
-        return estimate_from(y, mean, completion).share
+    def __init__(self, y: Video, mean: Video):
+        self.y, self.mean = y, mean
+        self.lit = jnp.any(y > 0, axis=0)
+        self.h = haze_share(over_speckle(y), over_speckle(jnp.minimum(mean, y))) * self.lit
 
-    def explained(completion: Completion) -> Video:
-        # the q of `estimate`, which `estimate_from` does not return
+    def completed(self, completion: Completion) -> Video:
+        """The haze fraction with another completion."""
+        return estimate_from(self.y, self.mean, completion).share
+
+    def q(self) -> Video:
+        """The q of `estimate`, which `estimate_from` does not return."""
+        inside = over_speckle(halve(jnp.broadcast_to(self.lit, self.y.shape).astype(self.y.dtype)))
         weights, haze, brightness = (
-            over_speckle(halve(part)) for part in (seen**2, seen**2 * jnp.maximum(y - mean, 0), y)
+            over_speckle(halve(part)) for part in (self.h**2, self.h**2 * jnp.maximum(self.y - self.mean, 0), self.y)
         )
-        low_rank, _ = completion(haze / jnp.maximum(weights, 1e-6), weights / jnp.maximum(inside, 1e-6))
-        found = completion.explained(low_rank, brightness / jnp.maximum(inside, 1e-6))
-        return double(found, *y.shape[1:]) * lit
+        low_rank, _ = Completion()(haze / jnp.maximum(weights, 1e-6), weights / jnp.maximum(inside, 1e-6))
+        found = Completion().explained(low_rank, brightness / jnp.maximum(inside, 1e-6))
+        return double(found, *self.y.shape[1:]) * self.lit
 
-    q = explained(Completion())
-    shares = {
-        DEFAULT: completed(Completion()),
-        "no p(L): h of each frame": seen,
-        STEADY: steady(seen) * lit,
-        STILL: completed(Still()),
-        UNSTEADY: jnp.sqrt(seen * q),
-        "without h: q, made steady": steady(q) * lit,
-        "P linear, R = 0.01 dB": completed(Completion(decibels=0.01)),
-        "R = 40 dB": completed(Completion(decibels=40.0)),
-        "ridge 0": completed(Completion(ridge=0.0)),
-    }
-    return list(shares.items())  # a list, because JAX would sort a dictionary
+
+BACKGROUNDS: dict[str, Callable[[Seen], Video]] = {
+    DEFAULT: lambda seen: seen.completed(Completion()),
+    "no p(L): h of each frame": lambda seen: seen.h,
+    STEADY: lambda seen: steady(seen.h) * seen.lit,
+    STILL: lambda seen: seen.completed(Still()),
+    UNSTEADY: lambda seen: jnp.sqrt(seen.h * seen.q()),
+    "without h: q, made steady": lambda seen: steady(seen.q()) * seen.lit,
+    "P linear, R = 0.01 dB": lambda seen: seen.completed(Completion(decibels=0.01)),
+    "R = 40 dB": lambda seen: seen.completed(Completion(decibels=40.0)),
+    "ridge 0": lambda seen: seen.completed(Completion(ridge=0.0)),
+}
+"""Rows about p(L). Another p(L): `"my L": lambda seen: seen.completed(Completion(background=MyL()))`."""
+
+
+@eqx.filter_jit
+def share_by_prior(y: Video, mean: Video, names: tuple[str, ...]) -> list[Video]:
+    """The haze fraction of some of `BACKGROUNDS`, from the same posterior `mean`."""
+    seen = Seen(y, mean)
+    return [BACKGROUNDS[name](seen) for name in names]
 
 
 _estimate_from = eqx.filter_jit(estimate_from)
@@ -81,41 +91,53 @@ def noisy_mean(y: Video, prior: HazeAware, noise: Video) -> Video:
     return jnp.clip(found, 0, 1) * jnp.any(y > 0, axis=0)
 
 
-def backgrounds(y: Video, prior: HazeAware) -> dict[str, Video]:
-    """Variants of p(L). The default's q is recomputed here and checked against the package's haze fraction."""
-    shares = dict(share_by_prior(y, mean_of(y, prior)))
-    np.testing.assert_allclose(steady(shares[UNSTEADY]), shares[DEFAULT], atol=1e-3)
-    return shares
+def from_mean(y: Video, mean: Video) -> Video:
+    """The default's haze fraction with another posterior mean."""
+    return _estimate_from(y, mean, Completion()).share
 
 
-def others(y: Video, prior: HazeAware) -> dict[str, Video]:
-    """Other variants; the default is in `backgrounds`."""
+def mirrored(y: Video, prior: HazeAware) -> Video:
+    """The mean of two passes, one of them on the mirrored clip."""
+    return from_mean(y, (mean_of(y, prior) + mean_of(y[:, :, ::-1], prior)[:, :, ::-1]) / 2)
 
-    def share(mean: Video) -> Video:
-        return _estimate_from(y, mean, Completion()).share
 
-    mirrored = mean_of(y[:, :, ::-1], prior)[:, :, ::-1]
-    found = {
-        "exposure 1.25": estimate(1.25 * y, prior).share,
-        "mean with a mirrored pass": share((mean_of(y, prior) + mirrored) / 2),
-    }
-    for seed in range(2):
+def noisy(seed: int, shared: bool) -> Callable[[Video, HazeAware], Video]:
+    """Noise in X_tau, the same for all frames if `shared`."""
+
+    def share(y: Video, prior: HazeAware) -> Video:
         noise = jax.random.normal(jax.random.key(seed), y.shape)
-        for name, drawn in {"fresh": noise, "shared": jnp.broadcast_to(noise[0], y.shape)}.items():
-            found[f"{name} noise in X_tau, seed {seed}"] = share(noisy_mean(y, prior, drawn))
-    return found
+        return from_mean(y, noisy_mean(y, prior, jnp.broadcast_to(noise[0], y.shape) if shared else noise))
+
+    return share
 
 
-def long(y: Video, prior: HazeAware) -> dict[str, Video]:
-    """A few variants on long clips, in which haze can vary."""
-    shares = backgrounds(y, prior)
-    return {name: shares[name] for name in (DEFAULT, STEADY, STILL)} | {
-        "windows of 15 frames, 2 shared": estimate(y, prior, window=15, overlap=2).share
-    }
+OTHERS: dict[str, Callable[[Video, HazeAware], Video]] = {
+    "exposure 1.25": lambda y, prior: estimate(1.25 * y, prior).share,
+    "mean with a mirrored pass": mirrored,
+    **{
+        f"{name} noise in X_tau, seed {seed}": noisy(seed, name == "shared")
+        for seed in range(2)
+        for name in ("fresh", "shared")
+    },
+    WINDOWS: lambda y, prior: estimate(y, prior, window=15, overlap=2).share,
+}
+"""Rows about other ideas."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "backgrounds": tuple(BACKGROUNDS),
+    "others": tuple(name for name in OTHERS if name != WINDOWS),
+    "long": (DEFAULT, STEADY, STILL, WINDOWS),
+}
+"""The rows of each table. On long clips, haze can vary."""
 
 
-SharesOf = Callable[[Video, HazeAware], dict[str, Video]]
-"""The haze fraction of a clip on the prior's grid, by variant."""
+def shares_of(names: Sequence[str], y: Video, prior: HazeAware) -> dict[str, Video]:
+    """The haze fraction of a clip on the prior's grid, by row.
 
-TABLES: dict[str, SharesOf] = {"backgrounds": backgrounds, "others": others, "long": long}
-"""The variants of each table."""
+    The default's q is recomputed here and checked against the package's haze fraction.
+    """
+    about = tuple(name for name in names if name in BACKGROUNDS)
+    found = dict(zip(about, share_by_prior(y, mean_of(y, prior), about), strict=True)) if about else {}
+    if DEFAULT in found and UNSTEADY in found:
+        np.testing.assert_allclose(steady(found[UNSTEADY]), found[DEFAULT], atol=1e-3)
+    return {name: found[name] if name in found else OTHERS[name](y, prior) for name in names}

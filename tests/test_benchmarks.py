@@ -7,7 +7,9 @@ import json
 import re
 import types
 from pathlib import Path
+from typing import Any
 
+import jax
 import msgspec
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from benchmarks.methods import DEFAULTS, PEERS
 from benchmarks.own_prior import OwnPrior
 from benchmarks.paired import Paired
 from benchmarks.patients import KINDS, Loaded
-from benchmarks.record import RESULTS, TRIALS, command_line
+from benchmarks.record import RESULTS, TRIALS, command_line, linked
 from benchmarks.strengths import Strengths
 from benchmarks.tables import TABLES
 from nuclear_diffusion.errors import InputError
@@ -28,6 +30,8 @@ from nuclear_diffusion.measure.candidates import METHODS
 from nuclear_diffusion.paper.gaussian import Gaussian
 from nuclear_diffusion.priors.checkpoint import SHIPPED, load_prior, prior_hash
 from nuclear_diffusion.restore.clip import dehaze_clip
+from nuclear_diffusion.restore.estimate import estimate
+from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.simulation import UNSEEN_FAMILIES, patient_seed, simulate
 from nuclear_diffusion.training.train_prior import Trained
 
@@ -94,7 +98,7 @@ def test_what_cannot_be_parsed_is_one_sentence(command, words, capsys):
     assert said.count("\n") == 1
 
 
-def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, monkeypatch):
+def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, monkeypatch, capsys):
     asked = []
 
     def measure(about):
@@ -105,13 +109,18 @@ def test_what_is_finished_outlives_a_kill_and_not_another_revision(tmp_path, mon
 
     with pytest.raises(KeyboardInterrupt):
         completed(tmp_path, [{"patient": 1, "mu": 3.0}, "stop"], measure)
+    assert capsys.readouterr().out == ""
     first, second = completed(tmp_path, [{"mu": 3.0, "patient": 1}, ["patient", 2]], measure)
     assert asked == [{"patient": 1, "mu": 3.0}, "stop", ["patient", 2]]
     assert first["psnr"] == second["psnr"] == 30.0
     assert np.isnan(first["flicker"])
+    assert capsys.readouterr().out.startswith(
+        f"1 of 2 answers are from {tmp_path} (after a change of code delete it, or"
+    )
     monkeypatch.setattr(store, "REVISION", store.REVISION + 1)
     completed(tmp_path, [["patient", 2]], measure)
     assert len(asked) == 4
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.slow
@@ -163,7 +172,7 @@ def test_a_blind_prior_takes_the_place_of_the_shipped_one_in_the_methods_of_the_
     table.run()
     text = (tmp_path / "peers-blind.md").read_text()
     priors = dict(re.findall(r"[:;] ([^:;`]+) `[^`]+` with prior `(\w+)`", text))
-    blind = ("MMSE denoiser", "Algorithm 1, 25 steps", "zea, 25 steps")
+    blind = ("MMSE denoiser", "Algorithm 1, 2 steps", "zea, 2 steps")
     aware = ("Posterior mean", "Nuclear Diffusion")
     assert priors == dict.fromkeys(blind, "b" * 16) | dict.fromkeys(aware, "e" * 16)
     assert f"echo `{'e' * 16}`, blind `{'b' * 16}`" in text
@@ -192,6 +201,20 @@ def test_a_look_at_strengths_begins_at_the_input(tmp_path, small):
     look.run()
     assert (tmp_path / "strengths.md").read_text() == text
     assert len(small) == 1
+
+
+@pytest.mark.slow
+def test_a_method_without_a_look_is_compared_by_its_name(tmp_path, monkeypatch, small):
+    monkeypatch.setitem(methods.METHODS, "brighter", Rpca(lam=2.0))
+    table = dataclasses.replace(DEFAULTS["unseen"], patients=1, frames=2, only=("brighter",), output=tmp_path)
+    table.run()
+    assert "| Nuclear Diffusion − brighter |" in (tmp_path / "unseen.md").read_text()
+
+
+def test_pages_of_trials_point_to_the_documents():
+    for output in (RESULTS, TRIALS, RESULTS / "finished"):
+        (target,) = re.findall(r"\]\(([^)#]+)", linked(patients.ABOUT, output))
+        assert (output / target).resolve() == BENCHMARKS.parent / "docs" / "evaluation.md"
 
 
 def test_a_trial_does_not_overwrite_the_documents(monkeypatch):
@@ -223,17 +246,33 @@ def test_one_method_can_be_measured_alone():
 @pytest.mark.slow
 def test_one_variant_can_be_scored_alone(tmp_path, small, monkeypatch, capsys):
     shares = {variants.DEFAULT: 0.5, "half": 0.25, "none": 0.0}
-    tables = {"backgrounds": list(shares), "others": [], "long": [variants.DEFAULT]}
+    tables = {"backgrounds": list(shares), "others": ["other"], "long": [variants.DEFAULT]}
     monkeypatch.setattr(ablation, "TABLES", tables)
     monkeypatch.setattr(ablation, "prior_named", PRIORS.__getitem__)
     monkeypatch.setattr(ablation, "on_clip", lambda clip, names, _: {n: shares[n] * clip.frames for n in names})
     options = ["--kinds", "seen", "--share", "0.01", "--frames", "2", "--long-frames", "2", "--output", str(tmp_path)]
     assert main(["ablation", *options, "--only", "half"]) == 0
     with (tmp_path / "ablation.csv").open() as file:
-        rows = {row["variant"] for row in csv.DictReader(file) if row["table"] == "backgrounds"}
-    assert rows == {variants.DEFAULT, "half"}
+        rows = [(row["table"], row["variant"]) for row in csv.DictReader(file)]
+    assert rows == [(table, name) for table in ("backgrounds", "long") for name in (variants.DEFAULT, "half")]
+    assert "| half |" in (tmp_path / "ablation.md").read_text().split("## Long clips")[1]
+    monkeypatch.setattr(ablation, "measure", None)
     assert main(["ablation", *options, "--only", "halves"]) == 2
-    assert "--only names halves" in capsys.readouterr().err
+    assert capsys.readouterr().err == "Error: --only names halves: choose from default; half; none; other.\n"
+
+
+@pytest.mark.slow
+def test_rows_that_do_nothing_to_a_short_clip_are_the_estimate():
+    """Of a prior that looks at each pixel alone, mirroring changes nothing; three frames are one window."""
+    y = jax.random.uniform(jax.random.key(0), (3, 32, 32))
+    prior: Any = Aware(20.0, 0.2)
+    names = ["mean with a mirrored pass", variants.DEFAULT, variants.WINDOWS, variants.UNSTEADY]
+    found = variants.shares_of(names, y, prior)
+    assert list(found) == names
+    *same, unsteady = found.values()
+    for share in same:
+        np.testing.assert_allclose(share, estimate(y, prior).share, atol=1e-5)
+    assert np.abs(unsteady - same[0]).max() > 0.01
 
 
 def test_a_command_is_told_without_paths():

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "benchmarks").rglob("*.md")),
+    *sorted(page for page in (ROOT / "benchmarks").rglob("*.md") if "finished" not in page.relative_to(ROOT).parts),
 ]
 GUIDES = [page for page in PAGES if (ROOT / "benchmarks") not in page.parents]
 SOURCES = Path(nuclear_diffusion.__file__).parent

@@ -339,10 +339,11 @@ def test_other_settings_weights_or_size_are_computed_anew_and_the_old_ones_found
 
 
 def test_another_revision_computes_everything_anew(data, folder, calls, monkeypatch):
-    run(data, folder)
+    assert run(data, folder).reused == ()
+    assert run(data, folder).reused[0].startswith(f"6 of 6 answers are from {folder} (")
     calls.clear()
     monkeypatch.setattr(stores, "REVISION", stores.REVISION + 1)
-    run(data, folder)
+    assert run(data, folder).reused == ()
     assert len(calls) == 3
 
 

@@ -140,9 +140,9 @@ def frame_of(methods: dict[str, dict[str, list[float]]]) -> pd.DataFrame:
 def test_tables_show_means_and_mark_differences_whose_interval_excludes_0():
     frame = frame_of(
         {
-            "new": {"psnr": [30.0, 31.0, 32.0], "ssim": [0.5, 0.5, 0.5], "mine": [1.0, 1.0, 1.0]},
-            "hazy": {"psnr": [20.0, 21.0, 22.0], "ssim": [0.5, 0.5, 0.5], "mine": [1.0, 1.0, 1.0]},
-            "clean": {"psnr": [np.inf] * 3, "ssim": [1.0, 1.0, 1.0], "mine": [1.0, 1.0, 1.0]},
+            "new": {"psnr": [30.0, 31.0, 32.0] * 2, "ssim": [0.5] * 6, "mine": [1.0] * 6},
+            "hazy": {"psnr": [20.0, 21.0, 22.0] * 2, "ssim": [0.5] * 6, "mine": [1.0] * 6},
+            "clean": {"psnr": [np.inf] * 6, "ssim": [1.0] * 6, "mine": [1.0] * 6},
         }
     )
     scores = ["psnr", "ssim", "mine"]
@@ -156,22 +156,35 @@ def test_tables_show_means_and_mark_differences_whose_interval_excludes_0():
     assert wide[2].startswith("| new − Hazy input | 10.00* [10.00, 10.00] | 0.000 [0.000, 0.000] |")
     assert wide[3].startswith("| new − Clean clip | – | -0.500*")
     long = difference_table(found).rows
-    assert long[0] == ["PSNR [dB] ↑", "new − Hazy input", "10.00 [10.00, 10.00]", "0.250", "0.250", "3"]
+    assert long[0] == ["PSNR [dB] ↑", "new − Hazy input", "10.00 [10.00, 10.00]", "0.031", "0.031", "6"]
     assert [row[:2] for row in long[1:3]] == [["SSIM ↑", "new − Hazy input"], ["SSIM ↑", "new − Clean clip"]]
 
 
+def test_a_star_needs_six_patients_and_an_interval_that_does_not_round_to_zero():
+    def shown(*gains: float) -> str:
+        frame = frame_of({"new": {"psnr": list(gains)}, "old": {"psnr": [0.0] * len(gains)}})
+        return difference_table(differences(frame, ["psnr"], [("new", "old")]), wide=True).rows[0][1]
+
+    assert shown(*[0.1] * 6) == "0.10* [0.10, 0.10]"
+    assert shown(*[-0.1] * 6) == "-0.10* [-0.10, -0.10]"
+    assert shown(*[0.1] * 5) == "0.10 [0.10, 0.10]"
+    assert shown(*[0.1] * 5, np.nan) == "0.10 [0.10, 0.10]"
+    assert shown(*[0.004] * 6) == "0.00 [0.00, 0.00]"
+    assert shown(*[-0.004] * 6) == "-0.00 [-0.00, -0.00]"
+
+
 def test_groups_are_told_apart():
-    good = frame_of({"old": {"psnr": [10.0, 11.0]}, "new": {"psnr": [20.0, 21.0]}})
+    good = frame_of({"old": {"psnr": [10.0, 11.0] * 3}, "new": {"psnr": [20.0, 21.0] * 3}})
     bad = frame_of({"old": {"psnr": [10.0, 12.0, 11.0]}, "new": {"psnr": [9.0, 13.0, 11.0]}})
     found = group_table({"good": good, "bad": bad}, ["psnr"], before="old", after="new")
     assert found.headings == ["", "patients", "PSNR [dB] ↑"]
-    assert found.rows == [["good", "2", "10.50 → 20.50*"], ["bad", "3", "11.00 → 11.00"]]
+    assert found.rows == [["good", "6", "10.50 → 20.50*"], ["bad", "3", "11.00 → 11.00"]]
 
 
 def test_every_compared_method_has_one_title_and_every_score_a_definition():
-    assert set(METHODS) < set(LOOKS)
-    assert len({look.title for look in LOOKS.values()}) == len(LOOKS)
-    assert list(METHODS) == [name for name in LOOKS if name in METHODS]  # one order everywhere
+    every = {**LOOKS, **METHODS}  # a method without a look is grey
+    assert len({title_of(name) for name in every}) == len(every)
+    assert [name for name in METHODS if name in LOOKS] == [name for name in LOOKS if name in METHODS]  # one order
     assert all(each.definition and each.better in ("higher", "lower") for each in SCORES.values())
     assert len({each.title for each in SCORES.values()}) == len(SCORES)
 

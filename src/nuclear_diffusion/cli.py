@@ -386,7 +386,7 @@ class Evaluate(Long):
             inception=self.inception,
         )
         left_out = study.left_out()
-        for sentence in (*dataset.notes, *left_out):
+        for sentence in (*dataset.notes, *study.reused, *left_out):
             say.note(sentence)
         page = self.output / "report.html"
         text = f"{page}: {plural(len(study.main), 'method')} on {plural(len(study.cases), 'clip')}"

@@ -42,15 +42,23 @@ class Store(NamedTuple):
 
         Returned as read back from JSON: NaN and infinities are kept, keys become text and tuples lists.
         """
-        path, key = self._path(name, about, "json"), digest(about)
-        with contextlib.suppress(InputError):
-            entry = read_json(path, _Entry, "a stored result", nonfinite=True)
-            if entry.key == key and entry.sha256 == _hash(entry.value):
-                return entry.value
+        if (entry := self._entry(name, about)) is not None:
+            return entry.value
         value = json.loads(json.dumps(compute()))
-        text = json.dumps({"key": key, "sha256": _hash(value), "value": value})
-        write(path, text)
+        text = json.dumps({"key": digest(about), "sha256": _hash(value), "value": value})
+        write(self._path(name, about, "json"), text)
         return value
+
+    def has(self, name: str, about: Any) -> bool:
+        """Whether the JSON value of `about` is stored."""
+        return self._entry(name, about) is not None
+
+    def _entry(self, name: str, about: Any) -> "_Entry | None":
+        with contextlib.suppress(InputError):
+            entry = read_json(self._path(name, about, "json"), _Entry, "a stored result", nonfinite=True)
+            if entry.key == digest(about) and entry.sha256 == _hash(entry.value):
+                return entry
+        return None
 
     def arrays(self, name: str, about: Any) -> dict[str, ndarray] | None:
         """Stored arrays by name, or None."""
@@ -75,6 +83,12 @@ class Store(NamedTuple):
 
     def _path(self, name: str, about: Any, suffix: str) -> Path:
         return self.folder / f"{name}-{digest(about)[:16]}.{suffix}"
+
+
+def reused(count: int, total: int, folder: Path) -> tuple[str, ...]:
+    """The sentence about answers that were not computed again, if any."""
+    advice = "after a change of code delete it, or raise REVISION in nuclear_diffusion/measure/store.py"
+    return (f"{count} of {total} answers are from {folder} ({advice})",) if count else ()
 
 
 def digest(about: Any) -> str:

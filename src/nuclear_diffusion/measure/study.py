@@ -20,7 +20,7 @@ from nuclear_diffusion.measure.candidates import HAZY, Candidate, with_settings
 from nuclear_diffusion.measure.datasets import Case, Loaded
 from nuclear_diffusion.measure.scores import Scores, histograms, measure, motion_levels, spectra
 from nuclear_diffusion.measure.statistics import COLUMNS, pick
-from nuclear_diffusion.measure.store import Store, each
+from nuclear_diffusion.measure.store import Store, each, reused
 from nuclear_diffusion.priors.protocol import Prior
 from nuclear_diffusion.restore.clip import Dehazed, dehaze_clip, rendered
 from nuclear_diffusion.restore.folder import versions
@@ -63,6 +63,7 @@ class Study:
     measured: dict[tuple[str, str], Measured]  # by name of candidate and case
     failures: tuple[Failure, ...]  # clips left out
     folder: Path  # where the outputs are stored
+    reused: tuple[str, ...] = ()  # see `store.reused`
 
     @property
     def main(self) -> tuple[Candidate, ...]:
@@ -149,10 +150,12 @@ def run_study(
     _separated.cache_clear()
     tasks = [_Task(case, candidate, Store(folder)) for case in cases for candidate in candidates]
     found: dict[int, Measured | Failure] = {}
+    stored = 0
     if progress is not None:
         progress(0, len(tasks))
-    for index, result in each(_attempt, tasks, workers):
+    for index, (result, known) in each(_attempt, tasks, workers):
         found[index] = result
+        stored += known
         if progress is not None:
             progress(len(found), len(tasks))
     results = [found[index] for index in range(len(tasks))]
@@ -165,7 +168,7 @@ def run_study(
         for task, result in zip(tasks, results, strict=True)
         if isinstance(result, Measured)
     }
-    return Study(left, tuple(candidates), measured, failures, folder)
+    return Study(left, tuple(candidates), measured, failures, folder, reused(stored, len(tasks), folder))
 
 
 class _Task(NamedTuple):
@@ -174,15 +177,15 @@ class _Task(NamedTuple):
     store: Store
 
 
-def _attempt(task: _Task) -> Measured | Failure:
+def _attempt(task: _Task) -> tuple[Measured | Failure, bool]:
     try:
         return _measured(task)
     except InputError as error:
-        return Failure(task.case.name, task.candidate.name, str(error))
+        return Failure(task.case.name, task.candidate.name, str(error)), False
 
 
-def _measured(task: _Task) -> Measured:
-    """The scores of one task, from disk if stored."""
+def _measured(task: _Task) -> tuple[Measured, bool]:
+    """The scores of one task, from disk if stored, and whether they were."""
     case, candidate, store = task
     loaded, frames_sha256, marks_sha256 = _read(case)
     about = {"frames": frames_sha256, "marks": marks_sha256, **candidate.configuration}
@@ -206,8 +209,9 @@ def _measured(task: _Task) -> Measured:
             )
         )
 
-    stored = store.once(f"{case.name}/{candidate.name}", about, compute)
-    return msgspec.convert(stored, Measured, str_keys=True)
+    name = f"{case.name}/{candidate.name}"
+    known = store.has(name, about)
+    return msgspec.convert(store.once(name, about, compute), Measured, str_keys=True), known
 
 
 class Output(NamedTuple):

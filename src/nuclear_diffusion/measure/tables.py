@@ -16,6 +16,9 @@ from nuclear_diffusion.measure.scores import SCORES
 from nuclear_diffusion.measure.statistics import pick, records
 from nuclear_diffusion.measure.style import Look, title_of
 
+FEWEST = 6
+"""Patients for a star: by chance five differences have one sign in 1 of 16 cases, and the interval then excludes 0."""
+
 
 class Table(NamedTuple):
     """Headings and rows of text."""
@@ -75,7 +78,7 @@ def patient_table(summary: pd.DataFrame) -> Table:
 def difference_table(found: pd.DataFrame, *, wide: bool = False) -> Table:
     """`statistics.differences`: one row per pair and score, with p values.
 
-    `wide`: one row per pair, one column per score; * if the interval excludes 0.
+    `wide`: one row per pair, one column per score; * as in `star`.
     """
     known = [row for row in records(found) if row["patients"]]
     pairs = [f"{title_of(row['first'])} − {title_of(row['second'])}" for row in known]
@@ -119,8 +122,10 @@ def _interval(row: Mapping[str, Any], name: str = "mean", starred: bool = False)
 
 
 def star(row: Mapping[str, Any]) -> str:
-    """* if the interval of a difference excludes 0."""
-    return "*" if row["mean_low"] > 0 or row["mean_high"] < 0 else ""
+    """* if the interval of a difference, over at least `FEWEST` patients, excludes 0 and does not round to it."""
+    ends = row["mean_low"], row["mean_high"]
+    sure = row["patients"] >= FEWEST and (ends[0] > 0 or ends[1] < 0)
+    return "*" if sure and any(float(number(end, row["score"])) for end in ends) else ""
 
 
 def _p_value(p: float) -> str:
