@@ -4,6 +4,7 @@ import gc
 import io
 import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from PIL import Image
 from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.fileset import FileSet
+from pydicom.pixels.processing import convert_color_space
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Reading, open_clip, read_video
@@ -343,6 +345,26 @@ def test_dicom_palettes(tmp_path, dtype, factor, bits):
     check(write_dicom(tmp_path / "clip.dcm", CLIP, "PALETTE COLOR", **tables))
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_matlab_file_with_numbers_of_an_unknown_type_is_refused(tmp_path, compressed, at):
+    """SciPy ends the process on one. The first number is the type, the second one the array's flags."""
+    path = tmp_path / "clip.mat"
+    scipy.io.savemat(path, {"clip": CLIP.transpose(1, 2, 0)})
+    data = bytearray(path.read_bytes())
+    numbers = data.index(struct.pack("<2I", 2, CLIP.size))  # unsigned bytes
+    place, value = ((numbers, 1026), (128 + 16, 9 | 0x800))[at]
+    assert struct.unpack_from("<I", data, place)[0] == (2, 9)[at]
+    struct.pack_into("<I", data, place, value)
+    element = bytes(data[128:])
+    if compressed:
+        code = zlib.compress(element)
+        element = struct.pack("<2I", 15, len(code)) + code
+    path.write_bytes(bytes(data[:128]) + element)
+    with pytest.raises(InputError, match="complex numbers, or is damaged"):
+        read_video(path)
+
+
 def test_dicom_follows_the_frame_increment_pointer(tmp_path):
     tags = {"FrameIncrementPointer": 0x00181065, "FrameTimeVector": [0, 20, 20, 20, 20, 20], "FrameTime": 1}
     check(write_dicom(tmp_path / "clip.dcm", CLIP, **tags), fps=50)
@@ -363,16 +385,55 @@ def test_dicom_jpeg_lossless(tmp_path):
     path = write_dicom(tmp_path / "clip.dcm", CLIP)
     data = encapsulate([bytes(imagecodecs.ljpeg_encode(frame)) for frame in CLIP])
     check(rewritten(path, uid.JPEGLosslessSV1, data))
+    deep = CLIP.astype(np.uint16) * 257
+    path = write_dicom(tmp_path / "deep.dcm", deep)
+    data = encapsulate([bytes(imagecodecs.ljpeg_encode(frame, bitspersample=16)) for frame in deep])
+    check(rewritten(path, uid.JPEGLossless, data))
 
 
-def test_a_damaged_jpeg_2000_does_not_end_the_process(tmp_path):
+def test_dicom_jpeg_lossless_in_colour(tmp_path):
+    """Neither RGB nor YBR is converted by the decoder; pydicom converts YBR."""
+    tinted = np.rint(smooth_clip(4, 64, 96)[..., None] * np.array([1, 0.8, 0.5])).astype(np.uint8)
+    path = write_dicom(tmp_path / "clip.dcm", tinted, "RGB")
+    same = {"lossless": True, "predictor": 1, "colorspace": "RGB", "outcolorspace": "RGB"}
+    data = encapsulate([bytes(imagecodecs.jpeg8_encode(frame, **same)) for frame in tinted])
+    expected = read_video(path).color
+    assert expected is not None
+    found = read_video(rewritten(path, uid.JPEGLosslessSV1, data)).color
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
+    turned = convert_color_space(tinted, "RGB", "YBR_FULL")
+    data = encapsulate([bytes(imagecodecs.jpeg8_encode(frame, **same)) for frame in turned])
+    found = read_video(rewritten(path, uid.JPEGLosslessSV1, data, PhotometricInterpretation="YBR_FULL")).color
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=3)
+
+
+def test_dicom_jpeg_of_12_bits(tmp_path):
+    values = smooth_clip(4, 64, 96).astype(np.uint16) * 16
+    path = write_dicom(tmp_path / "clip.dcm", values, BitsStored=12, HighBit=11)
+    data = encapsulate([bytes(imagecodecs.jpeg8_encode(frame, level=98, bitspersample=12)) for frame in values])
+    clip = read_video(rewritten(path, uid.JPEGExtended12Bit, data))
+    np.testing.assert_allclose(clip.frames, values / 4095, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode", "damage"),
+    [
+        ("JPEGLosslessSV1", imagecodecs.ljpeg_encode, lambda code: (code.index(b"\xff\xc4"), 0xFD)),
+        ("JPEGLSLossless", imagecodecs.jpegls_encode, lambda code: (code.index(b"\xff\xf7") + 4, 40)),
+        ("JPEG2000Lossless", lambda frame: imagecodecs.jpeg2k_encode(frame, codecformat="j2k"), lambda _: (42, 37)),
+    ],
+)
+def test_a_damaged_code_does_not_end_the_process(tmp_path, syntax, encode, damage):
+    """Each of these made GDCM, pydicom's first choice, call `terminate`."""
     path = write_dicom(tmp_path / "clip.dcm", CLIP)
-    codes = [bytearray(imagecodecs.jpeg2k_encode(frame, codecformat="j2k", reversible=True)) for frame in CLIP]
+    codes = [bytearray(encode(frame)) for frame in CLIP]
     for code in codes:
-        assert code[42] == 7  # eight bits, unsigned
-        code[42] = 37
+        place, value = damage(code)
+        code[place] = value
     with pytest.raises(InputError, match="damaged"):
-        read_video(rewritten(path, uid.JPEG2000Lossless, encapsulate([bytes(code) for code in codes])))
+        read_video(rewritten(path, getattr(uid, syntax), encapsulate([bytes(code) for code in codes])))
 
 
 def test_dicom_high_throughput_jpeg_2000(tmp_path):

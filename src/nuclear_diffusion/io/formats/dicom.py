@@ -17,13 +17,12 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.encaps import generate_fragments, parse_basic_offsets, parse_fragments
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, convert_color_space
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import followed
 from nuclear_diffusion.io.clip import Reading
-from nuclear_diffusion.io.formats import movie
+from nuclear_diffusion.io.formats import jpeg, movie
 from nuclear_diffusion.io.guard import check_size, head, memory_limit
 from nuclear_diffusion.io.regions import dicom_regions, pixel_size
 from nuclear_diffusion.io.stored import Picture, Range, Stored, not_square
@@ -228,17 +227,24 @@ def _open(path: Path, pixels: _Pixels) -> io.BufferedIOBase:
     return file
 
 
-_PLUGINS = {uid.JPEGBaseline8Bit: "pillow"} | dict.fromkeys(uid.JPEG2000TransferSyntaxes, "pylibjpeg")
-"""Decoders in place of pydicom's first choice, GDCM, which ends the process on damaged JPEG 2000."""
+def _plugin(pixels: _Pixels) -> str:
+    """Who decodes; not GDCM, pydicom's first choice, which ends the process on damaged codes."""
+    syntax = pixels.syntax
+    if syntax == uid.JPEGBaseline8Bit or (syntax == uid.JPEGExtended12Bit and pixels.options["bits_stored"] <= 8):
+        return "pillow"
+    if syntax in uid.JPEGLSTransferSyntaxes:
+        return "pyjpegls"
+    if syntax in uid.JPEG2000TransferSyntaxes:
+        return "pylibjpeg"
+    return jpeg.PLUGIN if jpeg.is_available(syntax) else ""
 
 
 def _decode(
     path: Path, pixels: _Pixels, *, raw: bool, count: int
 ) -> Iterator[tuple[Shaped[ndarray, "height width *rgb"], dict[str, Any]]]:
-    """The frames, through the first of pydicom's decoders that can, and what their codes say of them."""
+    """The frames, and what their codes say of them."""
     try:
-        decoder = get_decoder(pixels.syntax)
-        plugin = _PLUGINS.get(pixels.syntax, "")
+        decoder, plugin = jpeg.decoder_of(pixels.syntax), _plugin(pixels)
         with _open(path, pixels) as stream:
             file: Any = stream
             items = decoder.iter_array(file, raw=raw, validate=True, decoding_plugin=plugin, **pixels.options)

@@ -1,5 +1,8 @@
 """MATLAB files before 7.3, through SciPy; 7.3 is HDF5."""
 
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import scipy.io
@@ -13,6 +16,9 @@ from nuclear_diffusion.io.stored import Stored
 
 _BYTES = {"double": 8, "single": 4, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4}
 _BYTES |= {"int64": 8, "uint64": 8, "logical": 1}
+_COMPRESSED, _NUMBERS = 15, {1, 2, 3, 4, 5, 6, 7, 9, 12, 13}  # types of data elements
+_COMPLEX = 0x800  # among the flags of an array
+_HEAD = 4096  # bytes, more than what comes before an array's numbers
 
 
 def begins(start: bytes) -> bool:
@@ -30,8 +36,40 @@ def open_matlab(path: Path, reading: Reading) -> Stored:
         check_size(path, shapes[name], _BYTES[kind], reading.max_bytes)
     name = pick(path, shapes, reading.dataset)
     rates = [other for other in shapes if is_rate(other) and shapes[other] == (1, 1)]
+    known = _readable(path)
+    if not all(known.get(wanted) for wanted in (name, *rates)):
+        raise InputError(f"{path} holds complex numbers, or is damaged: save the clip again, as real numbers.")
     loaded = scipy.io.loadmat(path, variable_names=[name, *rates])
     fps = next((scalar(loaded[rate]) for rate in rates), None)
     logical = (name, "logical") in [(one, kind) for one, _, kind in held]
     array = loaded[name].astype(bool) if logical else loaded[name]
     return of_array(path, "MATLAB", array, named=reading.axes, usual="HWT", fps=fps)
+
+
+def _readable(path: Path) -> dict[str, bool]:
+    """By name: whether an array is real with numbers of a known type; on others SciPy crashes in a damaged file."""
+    found: dict[str, bool] = {}
+    with path.open("rb") as file:
+        order = "<" if file.read(128)[126:] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}2I", tag)
+            end = file.tell() + size
+            head = file.read(min(size, _HEAD))
+            head = zlib.decompressobj().decompress(head, _HEAD)[8:] if kind == _COMPRESSED else head
+            with suppress(struct.error):
+                _, flags, at = _element(head, 0, order)
+                _, _, at = _element(head, at, order)  # the shape
+                _, name, at = _element(head, at, order)
+                numbers, _, _ = _element(head, at, order)
+                good = numbers in _NUMBERS and not struct.unpack(f"{order}I", flags[:4])[0] & _COMPLEX
+                found[name.decode("latin-1")] = good and found.get(name.decode("latin-1"), True)
+            file.seek(end)
+    return found
+
+
+def _element(data: bytes, at: int, order: str) -> tuple[int, bytes, int]:
+    """Type and bytes of the data element at `at`, and where the next one is."""
+    kind, size = struct.unpack_from(f"{order}2I", data, at)
+    if kind >> 16:  # a small element: size and type, then at most four bytes
+        return kind & 0xFFFF, data[at + 4 : at + 4 + (kind >> 16)], at + 8
+    return kind, data[at + 8 : at + 8 + size], at + 8 + size + -size % 8
