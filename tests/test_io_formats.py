@@ -391,19 +391,31 @@ def test_dicom_jpeg_lossless(tmp_path):
     check(rewritten(path, uid.JPEGLossless, data))
 
 
+def lossless_jpeg(frame: np.ndarray, *, named: bool) -> bytes:
+    """The three values of each pixel as they are; unless `named`, the components have numbers, not R, G and B."""
+    same = {"lossless": True, "predictor": 1, "colorspace": "RGB", "outcolorspace": "RGB"}
+    code = bytearray(imagecodecs.jpeg8_encode(frame, **same))
+    if not named:
+        start, scan = code.index(b"\xff\xc3"), code.index(b"\xff\xda")
+        for number in range(3):
+            code[start + 10 + 3 * number] = code[scan + 5 + 2 * number] = number + 1
+        assert code[2:4] == b"\xff\xee"  # Adobe's marker says RGB, too
+        del code[2 : 4 + int.from_bytes(code[4:6], "big")]
+    return bytes(code)
+
+
 def test_dicom_jpeg_lossless_in_colour(tmp_path):
     """Neither RGB nor YBR is converted by the decoder; pydicom converts YBR."""
     tinted = np.rint(smooth_clip(4, 64, 96)[..., None] * np.array([1, 0.8, 0.5])).astype(np.uint8)
     path = write_dicom(tmp_path / "clip.dcm", tinted, "RGB")
-    same = {"lossless": True, "predictor": 1, "colorspace": "RGB", "outcolorspace": "RGB"}
-    data = encapsulate([bytes(imagecodecs.jpeg8_encode(frame, **same)) for frame in tinted])
     expected = read_video(path).color
     assert expected is not None
+    data = encapsulate([lossless_jpeg(frame, named=True) for frame in tinted])
     found = read_video(rewritten(path, uid.JPEGLosslessSV1, data)).color
     assert found is not None
     np.testing.assert_array_equal(found, expected)
     turned = convert_color_space(tinted, "RGB", "YBR_FULL")
-    data = encapsulate([bytes(imagecodecs.jpeg8_encode(frame, **same)) for frame in turned])
+    data = encapsulate([lossless_jpeg(frame, named=False) for frame in turned])
     found = read_video(rewritten(path, uid.JPEGLosslessSV1, data, PhotometricInterpretation="YBR_FULL")).color
     assert found is not None
     np.testing.assert_allclose(found, expected, atol=3)
