@@ -529,7 +529,24 @@ def test_many_clicks_start_one_run_and_others_are_followed(app, page):
     page.evaluate(f"async () => {{ await {remove}; }}")  # another tab
     page.click("#runs button[aria-label='Forget Robust PCA (2)']")
     page.wait_for_function("document.querySelectorAll('#runs li').length === 1")
-    assert page.locator("#error").is_hidden()
+    assert page.locator("#error").is_hidden(), page.inner_text("#error")
+
+
+def test_a_result_that_another_tab_removes_while_it_loads_is_no_error(app, page):
+    dropped(page, app)
+    asked = []
+
+    def removed_first(route):
+        asked.append(route.fetch(url=route.request.url.split("/planes")[0], method="DELETE").status)
+        route.continue_()
+
+    page.route("**/api/runs/*/planes/signal", removed_first)
+    started(page, "rpca")
+    page.wait_for_function("document.querySelectorAll('#runs li').length === 1")
+    page.wait_for_function("document.querySelectorAll('#runs li').length === 0", timeout=120_000)
+    assert asked == [200]
+    assert page.locator("#error").is_hidden(), page.inner_text("#error")
+    assert page.evaluate("player.sources.length") == 1  # the clip alone
 
 
 def test_names_of_runs_are_whole_and_say_what_differs(app, page):

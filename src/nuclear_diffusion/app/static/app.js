@@ -125,7 +125,7 @@ async function film(clip, run) {
 }
 
 async function fetchPlane(made, run, plane) {
-  if (made[plane] !== null || !state.runs[run].planes.includes(plane)) return;
+  if (made[plane] !== null || !state.runs[run]?.planes.includes(plane)) return;
   const raw = await bytes(`/api/runs/${run}/planes/${plane}`);
   made[plane] = plane === "share" ? new Uint16Array(raw) : new Uint8Array(raw);
 }
@@ -158,6 +158,17 @@ async function sources(clip) {
 
 /** Show a result (null: the clip alone) beside the input or beside the other result that was chosen. */
 async function choose_run(run) {
+  const before = states(state.runs);
+  try {
+    await present(run);
+  } catch (error) {
+    state.runs = await ask("/api/runs");
+    if (states(state.runs) === before) throw error;
+    await choose_run(run in state.runs ? run : null); // another tab has removed one meanwhile
+  }
+}
+
+async function present(run) {
   const { clip } = state;
   state.run = run;
   const all = await sources(clip);
