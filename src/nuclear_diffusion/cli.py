@@ -570,7 +570,7 @@ def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
     """What is finished when a batch is interrupted, and some of what is not."""
     more = f" and {len(rest) - most} more" if len(rest) > most else ""
     open_ = f"{', '.join(rest[:most])}{more}"
-    finished = f"Finished: {plural(done, 'clip')}; not finished: {open_}"
+    finished = f"Finished: {plural(done, 'clip')}; {f'not finished: {open_}' if rest else 'none is left'}"
     return f"Interrupted. {finished}. The same command goes on, and skips the clips and windows that are finished."
 
 

@@ -1,8 +1,8 @@
 """Progress from inside compiled loops, and a way out of them."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -28,6 +28,8 @@ class _Listener:
 
     def tell(self, step: Int[Array, ""], steps: int) -> None:
         progress, before, size, total = self._about
+        if self.reason is not None:
+            raise _Left
         try:
             progress(before + size * int(step) // steps, total)
         except BaseException as error:
@@ -48,11 +50,11 @@ def _notify(step: Int[Array, ""], steps: int) -> None:
         listener.tell(step, steps)
 
 
-@contextmanager
+@contextlib.contextmanager
 def listening(progress: Progress | None, index: int, count: int, size: int) -> Iterator[None]:
     """Call `progress` as each step of the block begins, part `index` of `count` parts with `size` units each.
 
-    What `progress` raises ends the compiled program at this step, and is raised from the block.
+    What `progress` raises, or a signal in the block, ends the compiled program at this step, and is raised from it.
     """
     if progress is None:
         yield
@@ -62,10 +64,24 @@ def listening(progress: Progress | None, index: int, count: int, size: int) -> I
     try:
         yield
         jax.effects_barrier()
-    except Exception:  # JAX's, for the program that has ended
-        if listener.reason is None:
-            raise
+    except BaseException as error:
+        if listener.reason is None or not isinstance(error, Exception):  # else JAX's, for the program that has ended
+            listener.reason = error
+        _settle()
     finally:
         _listeners.remove(listener)
     if listener.reason is not None:
         raise listener.reason
+
+
+def _settle() -> None:
+    """Wait for a program that is left, and run another: JAX raises a failure until then, also when Python ends."""
+    with contextlib.suppress(Exception):
+        jax.effects_barrier()
+    jax.block_until_ready(_nothing())
+    jax.effects_barrier()
+
+
+@jax.jit
+def _nothing() -> None:
+    jax.debug.callback(lambda: None)
