@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
-from children import started, stop
+from children import eventually, started, stop
 from nuclear_diffusion.app import desk as desks
 from nuclear_diffusion.app import server as servers
 from nuclear_diffusion.app.desk import Desk
@@ -98,13 +98,8 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 
 
 def finished(client, key) -> dict:
-    run: dict = {}
-    for _ in range(600):
-        run = client.get("/api/runs").json()[key]
-        if run["state"] not in ("waiting", "running"):
-            return run
-        time.sleep(0.05)
-    raise AssertionError(run)
+    eventually(lambda: client.get("/api/runs").json()[key]["state"] not in ("waiting", "running"))
+    return client.get("/api/runs").json()[key]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +211,8 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
     about = uploaded(client)
 
     def slow(recording, seen, method, prior, sector, progress):
-        for step in range(1000):
-            progress(step, 1000)
+        while True:
+            progress(1, 1000)
             time.sleep(0.01)
         yield
 
@@ -572,7 +567,7 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_no_question_at_all_is_answered_with_a_server_error(asked, data):
     """The client raises what the server does not handle."""
