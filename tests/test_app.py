@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import json
 import signal
 import subprocess
@@ -39,6 +40,7 @@ from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Nuclear, read_settings
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.restore.run import LoadedPrior
+from nuclear_diffusion.types import eight_bits
 
 pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
 
@@ -478,6 +480,26 @@ def test_an_upload_may_have_any_name(client, name):
     about = uploaded(client, name)
     assert len(about["name"]) > 0
     client.delete(f"/api/clips/{about['key']}")
+
+
+def test_frames_that_are_one_clip_are_opened_by_one_name(client, tmp_path):
+    """As `simulate` writes them; none of them may be a link out of the folder."""
+    data = tmp_path / "data"
+    (data / "more").mkdir()
+    for patient, number in itertools.product((1, 2), range(1, 12)):
+        Image.fromarray(eight_bits(made_clip().frames[number % 6])).save(
+            data / f"patient-{patient}-4C-frame-{number}.png"
+        )
+    entries = client.get("/api/files", params={"folder": str(data)}).json()["entries"]
+    names = ["more", "patient-1-4C-frame-*.png", "patient-2-4C-frame-*.png"]
+    assert [(entry["name"], entry["folder"]) for entry in entries] == [(name, name == "more") for name in names]
+    about = client.post("/api/open", json={"path": entries[1]["path"]}).json()
+    assert (about["frames"], about["source"]) == (11, str(data / names[1]))
+    (data / "patient-2-4C-frame-3.png").rename(tmp_path / "secret.png")
+    (data / "patient-2-4C-frame-3.png").symlink_to(tmp_path / "secret.png")
+    refused = client.post("/api/open", json={"path": entries[2]["path"]})
+    assert (refused.status_code, "outside" in refused.json()["error"]) == (400, True)
+    assert len(client.get("/api/state").json()["clips"]) == 1
 
 
 def test_a_file_name_that_is_no_text_does_not_hide_the_others(client, tmp_path):

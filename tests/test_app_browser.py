@@ -372,11 +372,53 @@ def test_the_demo_clip_is_dehazed_through_a_reload_and_its_knob_is_the_librarys(
     until(page, "document.querySelectorAll('#clips li').length", clips - 1)  # before other tests count them
 
 
-def test_a_bad_file_is_one_sentence_on_the_page(page, tmp_path):
+def test_a_bad_file_is_one_sentence_on_the_page(app, page, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no movie")
     page.locator("#pick").set_input_files(str(tmp_path / "broken.mp4"))
     page.wait_for_selector("#error:not([hidden])")
     assert "broken.mp4" in page.inner_text("#error")
+    clips = page.locator("#clips li").count()
+    page.locator("#pick").set_input_files([str(tmp_path / "broken.mp4"), str(app[1] / "raw.npz")])
+    page.locator("#clips li").nth(clips).wait_for()  # the other one is read
+    assert "broken.mp4" in page.inner_text("#error")
+    dropped(page, app)
+    assert page.locator("#error").is_hidden()
+
+
+def test_a_file_that_is_read_is_named_meanwhile_and_clips_of_one_name_say_where_they_are(app, page):
+    (app[1] / "again").mkdir()
+    shutil.copytree(app[1] / "result", app[1] / "again" / "result")
+    said = []
+
+    def seen(route):
+        said.append(page.inner_text("#drop"))
+        route.continue_()
+
+    page.route("**/api/open", seen)
+    page.click("#browse")
+    for name in (str(app[1]), "again/", "result (result)"):
+        page.locator("#entries li button:first-child", has_text=name).first.click()
+    places = [str(app[1] / place / "result.h5") for place in ("result", "again/result")]
+    page.locator("#clips", has_text=places[1]).wait_for()
+    assert said == ["Reading result …"]
+    shown = page.locator("#clips li button:first-child", has_text="patient-7").all_inner_texts()
+    assert shown == [f"patient-7\n{place}" for place in places]
+    page.locator("#drop", has_text="Drop a clip").wait_for()
+    shutil.rmtree(app[1] / "again")
+
+
+def test_start_and_progress_are_in_sight_with_many_clips(app, page):
+    for _ in range(12):
+        dropped(page, app)
+    assert page.locator("#start").evaluate("(start) => start.getBoundingClientRect().bottom") < 800
+    chosen, shown = (page.locator(f"#clips{part}").bounding_box() for part in (" [aria-pressed=true]", ""))
+    assert shown["y"] <= chosen["y"] < chosen["y"] + chosen["height"] <= shown["y"] + shown["height"] + 1
+    page.click("#start")
+    run = page.locator("#runs li button:first-child")
+    run.wait_for()
+    assert run.evaluate("(shown) => shown.getBoundingClientRect().bottom") < 800
+    page.click("#runs li button:last-child")
+    page.wait_for_function("document.querySelectorAll('#runs li').length === 0")
 
 
 def test_two_tabs_share_the_desk(app, browser, page):
@@ -386,6 +428,10 @@ def test_two_tabs_share_the_desk(app, browser, page):
     other.goto(app[0])
     other.wait_for_selector("#look:not([hidden])")
     assert page.inner_text("#clips").split() == other.inner_text("#clips").split()
+    clips = other.locator("#clips li").count()
+    dropped(page, app)
+    other.dispatch_event("body", "focus", {"bubbles": True})
+    other.locator("#clips li").nth(clips).wait_for()
     other.close()
     assert not violations  # of the content security policy, which the other tests bypass
 
