@@ -131,9 +131,9 @@ def test_forward_stays_within_zero_and_one():
 def test_sixty_large_frames_take_seconds():
     fit = Fit.to_prior(wedge(768, 1024), 256)
     frames = np.ones((60, 768, 1024), np.float32)
-    start = time.perf_counter()
+    start = time.process_time()  # another program may have the cores
     fit.backward(fit.forward(frames))
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
 
 
 def test_an_inverted_sector_is_turned_over_and_back():
