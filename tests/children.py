@@ -1,4 +1,4 @@
-"""Commands as processes of their own, for the tests that stop or kill them."""
+"""Commands as processes of their own, for the tests that stop or kill them, and waiting."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+
+PATIENCE = 600  # seconds that anything may take, on a machine that is slow, or busy
 
 
 def started(*command: str, **how) -> subprocess.Popen:
@@ -17,12 +19,17 @@ def started(*command: str, **how) -> subprocess.Popen:
         signal.signal(signal.SIGINT, before)
 
 
+def eventually(holds: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "It never holds."
+        time.sleep(0.01)
+
+
 def stop(group: subprocess.Popen, number: int, when: Callable[[], object]) -> int:
     """Send a signal to all processes of a group once `when` holds, which must be before it ends; the exit code."""
-    deadline = time.monotonic() + 240
-    while not when():
-        assert time.monotonic() < deadline
-        assert group.poll() is None
-        time.sleep(0.01)
+    eventually(lambda: group.poll() is not None or when())
+    assert group.poll() is None
     os.killpg(group.pid, number)
-    return group.wait(timeout=60)
+    return group.wait(PATIENCE)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Most of the tests' time goes into compiling the same programs again in each process. The workers of pytest-xdist,
 # their children and the next run read them from here. `pytest --cache-clear` empties it.
@@ -19,6 +20,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: children would ignore Ctrl-C, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example may take as long as a machine needs that is slow, or busy.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 RESTORE = ("background", "clip", "draws", "estimate", "folder", "one_pass", "pictures", "render", "run")
 """All but `methods`, which imports the names in its annotations for type checkers only. Nor is `cli` checked, as tyro

@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
+PATIENCE = 240_000  # milliseconds that a page may take, on a machine that is slow, or busy
 
 UNNAMED = re.compile(r"- (?:slider|button|textbox|spinbutton|combobox|checkbox|dialog|region)(?! \")")
 """In an ARIA snapshot: something to use, without a name for those who cannot see what stands beside it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import json
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import nuclear_diffusion as nd
-from children import started, stop
+from children import eventually, started, stop
 from nuclear_diffusion.app import desk as desks
 from nuclear_diffusion.app import server as servers
 from nuclear_diffusion.app.desk import Desk
@@ -39,6 +40,7 @@ from nuclear_diffusion.restore.frames import fingerprint
 from nuclear_diffusion.restore.methods import Nuclear, read_settings
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.restore.run import LoadedPrior
+from nuclear_diffusion.types import eight_bits
 
 pytestmark = pytest.mark.usefixtures("_no_figures_of_results")
 
@@ -98,13 +100,8 @@ def uploaded(client, name="clip.npz", frames=None) -> dict:
 
 
 def finished(client, key) -> dict:
-    run: dict = {}
-    for _ in range(600):
-        run = client.get("/api/runs").json()[key]
-        if run["state"] not in ("waiting", "running"):
-            return run
-        time.sleep(0.05)
-    raise AssertionError(run)
+    eventually(lambda: client.get("/api/runs").json()[key]["state"] not in ("waiting", "running"))
+    return client.get("/api/runs").json()[key]
 
 
 @pytest.mark.parametrize(
@@ -216,8 +213,8 @@ def test_a_run_can_be_stopped_and_a_bad_setting_is_a_sentence(client, monkeypatc
     about = uploaded(client)
 
     def slow(recording, seen, method, prior, sector, progress):
-        for step in range(1000):
-            progress(step, 1000)
+        while True:
+            progress(1, 1000)
             time.sleep(0.01)
         yield
 
@@ -485,6 +482,26 @@ def test_an_upload_may_have_any_name(client, name):
     client.delete(f"/api/clips/{about['key']}")
 
 
+def test_frames_that_are_one_clip_are_opened_by_one_name(client, tmp_path):
+    """As `simulate` writes them; none of them may be a link out of the folder."""
+    data = tmp_path / "data"
+    (data / "more").mkdir()
+    for patient, number in itertools.product((1, 2), range(1, 12)):
+        Image.fromarray(eight_bits(made_clip().frames[number % 6])).save(
+            data / f"patient-{patient}-4C-frame-{number}.png"
+        )
+    entries = client.get("/api/files", params={"folder": str(data)}).json()["entries"]
+    names = ["more", "patient-1-4C-frame-*.png", "patient-2-4C-frame-*.png"]
+    assert [(entry["name"], entry["folder"]) for entry in entries] == [(name, name == "more") for name in names]
+    about = client.post("/api/open", json={"path": entries[1]["path"]}).json()
+    assert (about["frames"], about["source"]) == (11, str(data / names[1]))
+    (data / "patient-2-4C-frame-3.png").rename(tmp_path / "secret.png")
+    (data / "patient-2-4C-frame-3.png").symlink_to(tmp_path / "secret.png")
+    refused = client.post("/api/open", json={"path": entries[2]["path"]})
+    assert (refused.status_code, "outside" in refused.json()["error"]) == (400, True)
+    assert len(client.get("/api/state").json()["clips"]) == 1
+
+
 def test_a_file_name_that_is_no_text_does_not_hide_the_others(client, tmp_path):
     (tmp_path / "data" / "good.npz").touch()
     (Path(str(tmp_path / "data")) / b"bad-\xff.npz".decode("utf-8", "surrogateescape")).touch()
@@ -572,7 +589,7 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_no_question_at_all_is_answered_with_a_server_error(asked, data):
     """The client raises what the server does not handle."""

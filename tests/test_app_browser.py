@@ -21,7 +21,7 @@ from nuclear_diffusion.restore.methods import Nuclear, Rpca, read_settings
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.sector import read_sector
 from nuclear_diffusion.types import eight_bits
-from tests.pages import CHROMIUM, assert_readable, until
+from tests.pages import CHROMIUM, PATIENCE, assert_readable, until
 from tests.test_app import SEPTUM, VENTRICLE, made_result
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -54,9 +54,15 @@ def browser():
         made.close()
 
 
+def new_tab(browser, **how):
+    tab = browser.new_page(**how)
+    tab.set_default_timeout(PATIENCE)
+    return tab
+
+
 @pytest.fixture
 def page(app, browser):
-    tab = browser.new_page(viewport={"width": 1280, "height": 800}, bypass_csp=True)  # for evaluate
+    tab = new_tab(browser, viewport={"width": 1280, "height": 800}, bypass_csp=True)  # for evaluate
     problems = []
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.goto(app[0])
@@ -271,7 +277,7 @@ def test_results_of_two_methods_are_compared_in_step(app, page):
     page.locator("#strength").fill("0.7")
     page.locator("#method").select_option("rpca")
     page.click("#start")
-    page.wait_for_function("player.sources.length === 3", timeout=120_000)
+    page.wait_for_function("player.sources.length === 3")
     assert page.inner_text("#strength-value") == "0.70"  # a method without a knob leaves it alone
     assert page.locator("#strength").input_value() == "0.7"
     assert page.evaluate("player.sources.map(({ name }) => name)") == ["input", "Nuclear Diffusion", "Robust PCA"]
@@ -308,7 +314,7 @@ def test_results_of_two_methods_are_compared_in_step(app, page):
     numbers = page.locator("[data-score=gcnr] td").all_inner_texts()
     assert numbers == [f"{value:.3f}" for value in expected]
     page.click("#runs button[aria-label='Forget Robust PCA']")
-    page.wait_for_function("player.sources.length === 2")
+    page.wait_for_function("player.sources.length === 2")  # before other tests look at this clip
 
 
 def test_a_marked_beat_is_shown_on_the_time_line(page):
@@ -334,7 +340,7 @@ def test_a_marked_beat_is_shown_on_the_time_line(page):
 def test_the_demo_clip_is_dehazed_through_a_reload_and_its_knob_is_the_librarys(app, page, tmp_path):
     dropped(page, app)
     started(page, "zea", steps=LONG)
-    page.locator("#status", has_text="of 8 frames").wait_for(timeout=120_000)
+    page.locator("#status", has_text="of 8 frames").wait_for()
     page.reload()
     page.locator("#status", has_text="of 8 frames").wait_for()
     page.locator("#pick").set_input_files(examples.get_path("ybr_color"))
@@ -348,7 +354,7 @@ def test_the_demo_clip_is_dehazed_through_a_reload_and_its_knob_is_the_librarys(
     page.click("#stop")
     page.locator("#runs", has_text="stopped").wait_for()
     page.locator("#clips li button:first-child").last.click()
-    page.wait_for_function("window.player?.film.share", timeout=120_000)
+    page.wait_for_function("window.player?.film.share")
     assert page.inner_text("#runs").startswith("Nuclear Diffusion")
     for kind in ("json", "result.h5"):
         page.locator("#kind").select_option(kind)
@@ -361,23 +367,71 @@ def test_the_demo_clip_is_dehazed_through_a_reload_and_its_knob_is_the_librarys(
     color = rendered(clip, found, 0.8).color
     assert color is not None
     assert np.abs(painted(page, "result", 3) - 255 * color[3, ..., 0]).max() <= 1
+    clips = page.locator("#clips li").count()
     page.click("#clips li:last-child button:last-child")
+    until(page, "document.querySelectorAll('#clips li').length", clips - 1)  # before other tests count them
 
 
-def test_a_bad_file_is_one_sentence_on_the_page(page, tmp_path):
+def test_a_bad_file_is_one_sentence_on_the_page(app, page, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no movie")
     page.locator("#pick").set_input_files(str(tmp_path / "broken.mp4"))
     page.wait_for_selector("#error:not([hidden])")
     assert "broken.mp4" in page.inner_text("#error")
+    clips = page.locator("#clips li").count()
+    page.locator("#pick").set_input_files([str(tmp_path / "broken.mp4"), str(app[1] / "raw.npz")])
+    page.locator("#clips li").nth(clips).wait_for()  # the other one is read
+    assert "broken.mp4" in page.inner_text("#error")
+    dropped(page, app)
+    assert page.locator("#error").is_hidden()
+
+
+def test_a_file_that_is_read_is_named_meanwhile_and_clips_of_one_name_say_where_they_are(app, page):
+    (app[1] / "again").mkdir()
+    shutil.copytree(app[1] / "result", app[1] / "again" / "result")
+    said = []
+
+    def seen(route):
+        said.append(page.inner_text("#drop"))
+        route.continue_()
+
+    page.route("**/api/open", seen)
+    page.click("#browse")
+    for name in (str(app[1]), "again/", "result (result)"):
+        page.locator("#entries li button:first-child", has_text=name).first.click()
+    places = [str(app[1] / place / "result.h5") for place in ("result", "again/result")]
+    page.locator("#clips", has_text=places[1]).wait_for()
+    assert said == ["Reading result …"]
+    shown = page.locator("#clips li button:first-child", has_text="patient-7").all_inner_texts()
+    assert shown == [f"patient-7\n{place}" for place in places]
+    page.locator("#drop", has_text="Drop a clip").wait_for()
+    shutil.rmtree(app[1] / "again")
+
+
+def test_start_and_progress_are_in_sight_with_many_clips(app, page):
+    for _ in range(12):
+        dropped(page, app)
+    assert page.locator("#start").evaluate("(start) => start.getBoundingClientRect().bottom") < 800
+    chosen, shown = (page.locator(f"#clips{part}").bounding_box() for part in (" [aria-pressed=true]", ""))
+    assert shown["y"] <= chosen["y"] < chosen["y"] + chosen["height"] <= shown["y"] + shown["height"] + 1
+    page.click("#start")
+    run = page.locator("#runs li button:first-child")
+    run.wait_for()
+    assert run.evaluate("(shown) => shown.getBoundingClientRect().bottom") < 800
+    page.click("#runs li button:last-child")
+    page.wait_for_function("document.querySelectorAll('#runs li').length === 0")
 
 
 def test_two_tabs_share_the_desk(app, browser, page):
-    other = browser.new_page()
+    other = new_tab(browser)
     violations = []
     other.on("console", lambda message: violations.append(message.text) if message.type == "error" else None)
     other.goto(app[0])
     other.wait_for_selector("#look:not([hidden])")
     assert page.inner_text("#clips").split() == other.inner_text("#clips").split()
+    clips = other.locator("#clips li").count()
+    dropped(page, app)
+    other.dispatch_event("body", "focus", {"bubbles": True})
+    other.locator("#clips li").nth(clips).wait_for()
     other.close()
     assert not violations  # of the content security policy, which the other tests bypass
 
@@ -447,7 +501,7 @@ def test_the_command_of_a_run_gives_its_result(app, page, tmp_path, monkeypatch)
     page.locator("#facts", has_text="10 % of the picture").wait_for()
     page.locator("#white").fill("200")  # the clip is read again first, and the run waits for it
     started(page, "rpca", lam=0.5)
-    page.locator("#runs button:not(:disabled)", has_text="Robust PCA, lam 0.5, drawn sector").wait_for(timeout=120_000)
+    page.locator("#runs button:not(:disabled)", has_text="Robust PCA, lam 0.5, drawn sector").wait_for()
     shutil.copy(app[1] / "raw.npz", tmp_path / "raw.npz")
     for kind in ("sector.png", "result.h5"):
         page.locator("#kind").select_option(kind)
@@ -487,12 +541,13 @@ def test_the_command_of_an_opened_result_renders_it(app, page, tmp_path, monkeyp
         np.testing.assert_array_equal(typed["signal"], render(clip.frames, share, 0.7))
 
     started(page, "rpca")
-    page.locator("#runs button:not(:disabled)", has_text="Robust PCA").wait_for(timeout=120_000)
+    page.locator("#runs button:not(:disabled)", has_text="Robust PCA").wait_for()
     page.locator("#command", has_text="rpca").wait_for()
     parsed = cli._parse(shlex.split(page.inner_text("#command"))[1:])
     assert isinstance(parsed, cli.Dehaze)
     assert (parsed.method, parsed.sector, parsed.sector_from) == (Rpca(), None, folder / "result" / "result.h5")
     page.click("#runs button[aria-label='Forget Robust PCA']")
+    page.wait_for_function("player.sources.length === 2")
 
 
 def test_many_clicks_start_one_run_and_others_are_followed(app, page):
@@ -504,7 +559,7 @@ def test_many_clicks_start_one_run_and_others_are_followed(app, page):
     page.evaluate("for (let k = 0; k < 20; k++) document.querySelector('#start').click()")
     ask = "fetch('/api/runs', { headers: { 'x-token': new URLSearchParams(location.search).get('token') } })"
     runs = f"async () => Object.values(await (await {ask}).json())"
-    page.wait_for_function("document.querySelector('#status').innerText.includes('frames')", timeout=120_000)
+    page.wait_for_function("document.querySelector('#status').innerText.includes('frames')")
     assert [run["method"]["method"] for run in page.evaluate(runs) if run["clip"] == first] == ["zea"]
 
     second = dropped(page, app)
@@ -521,7 +576,7 @@ def test_many_clicks_start_one_run_and_others_are_followed(app, page):
     page.wait_for_function("document.querySelectorAll('#runs li').length === 0")
     page.locator("#clips li button:first-child").last.click()
     until(page, "outlines.clip", second)
-    page.locator("#runs button:not(:disabled)", has_text="Robust PCA (2)").wait_for(timeout=120_000)
+    page.locator("#runs button:not(:disabled)", has_text="Robust PCA (2)").wait_for()
     until(page, "document.querySelector('#status').innerText", "")  # its time is in the list
 
     key = page.evaluate(f"async () => Object.entries(await (await {ask}).json()).at(-1)[0]")
@@ -541,9 +596,10 @@ def test_a_result_that_another_tab_removes_while_it_loads_is_no_error(app, page)
         route.continue_()
 
     page.route("**/api/runs/*/planes/signal", removed_first)
-    started(page, "rpca")
-    page.wait_for_function("document.querySelectorAll('#runs li').length === 1")
-    page.wait_for_function("document.querySelectorAll('#runs li').length === 0", timeout=120_000)
+    with page.expect_response("**/planes/signal") as response:
+        started(page, "rpca")
+    assert response.value.status == 400
+    page.wait_for_function("document.querySelectorAll('#runs li').length === 0")
     assert asked == [200]
     assert page.locator("#error").is_hidden(), page.inner_text("#error")
     assert page.evaluate("player.sources.length") == 1  # the clip alone
@@ -553,7 +609,7 @@ def test_names_of_runs_are_whole_and_say_what_differs(app, page):
     dropped(page, app)
     for count, lam in enumerate((1, 0.25, 0.25), 1):
         started(page, "rpca", lam=lam)
-        page.locator("#runs button:not(:disabled)").nth(2 * count - 2).wait_for(timeout=120_000)
+        page.locator("#runs button:not(:disabled)").nth(2 * count - 2).wait_for()
         page.wait_for_function("!document.querySelector('#start').disabled")
     shown = page.locator("#runs li button:first-child")
     names = ["Robust PCA", "Robust PCA, lam 0.25", "Robust PCA, lam 0.25 (2)"]
@@ -573,7 +629,7 @@ def test_an_empty_box_changes_nothing(app, page):
     until(page, "document.querySelector('#fps').value", "25")
     dropped(page, app)
     started(page, "rpca", lam="")
-    page.locator("#runs button:not(:disabled)", has_text="Robust PCA").first.wait_for(timeout=120_000)
+    page.locator("#runs button:not(:disabled)", has_text="Robust PCA").first.wait_for()
 
 
 def test_all_folders_that_were_given_can_be_browsed(app, page):
@@ -590,7 +646,7 @@ def test_all_folders_that_were_given_can_be_browsed(app, page):
 
 
 def test_a_page_without_the_token_shows_nothing(app, browser):
-    tab = browser.new_page()
+    tab = new_tab(browser)
     reply = tab.goto(app[0].split("?")[0])
     assert reply is not None
     assert reply.status == 403
@@ -605,7 +661,7 @@ def test_show_is_a_page_of_its_own(browser, tmp_path, app):
     shown = nd.show(folder / "result")
     shown.save(tmp_path / "show.html")
     (tmp_path / "notebook.html").write_text(f"<!DOCTYPE html><div class=output>{shown._repr_html_()}</div>")
-    tab = browser.new_page(viewport={"width": 900, "height": 700})
+    tab = new_tab(browser, viewport={"width": 900, "height": 700})
     for name in ("show", "notebook"):
         tab.goto((tmp_path / f"{name}.html").as_uri())
         frame = tab.frames[-1]

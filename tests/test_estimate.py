@@ -85,7 +85,7 @@ def test_where_the_mean_given_y_is_known_it_is_the_mean_whatever_the_windows(win
 
 @pytest.mark.slow
 @given(st.integers(0, 99), st.floats(0, 1), st.sampled_from([2, 9]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_nothing_moves_the_mean_towards_the_input(seed, keeps, window):
     y = jax.random.uniform(jax.random.key(seed), (9, 6, 5))
     found = estimate(y, Told(keeps), window=window, overlap=1)
@@ -287,7 +287,6 @@ GREY = st.floats(2**-8, 1, width=32)
 
 
 @given(GREY, GREY, st.sampled_from([10.0, 20.0, 60.0]))
-@settings(deadline=None)
 def test_the_share_that_is_explained_is_a_ratio_of_powers(haze, y, decibels):
     """Of 10^(R/10 intensity) - 1, intensity 1 being R decibels above black."""
     found = float(Completion(decibels).explained(jnp.full((1, 1, 1), haze), jnp.full((1, 1, 1), y))[0, 0, 0])
@@ -299,7 +298,6 @@ def test_the_share_that_is_explained_is_a_ratio_of_powers(haze, y, decibels):
 
 @pytest.mark.slow
 @given(st.lists(GREY, min_size=5, max_size=5), GREY)
-@settings(deadline=None)
 def test_more_haze_explains_more_and_a_brighter_echo_is_explained_less(levels, fixed):
     ramp, level = jnp.sort(jnp.asarray(levels, jnp.float32))[:, None, None], jnp.full((5, 1, 1), fixed)
     assert (jnp.diff(Completion().explained(ramp, level), axis=0) >= 0).all()
@@ -335,7 +333,7 @@ def test_an_even_clip_in_closed_form(brightness, share):
 
 @pytest.mark.slow
 @given(st.integers(0, 99), st.floats(-0.5, 1.5), st.floats(-0.5, 0.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_everything_lies_in_its_range_and_black_stays_black_whatever_the_prior_says(seed, keeps, adds):
     """And the clip need not be even in size."""
     y = jax.random.uniform(jax.random.key(seed), (5, 11, 13)).at[:, :4, 3:].set(0)

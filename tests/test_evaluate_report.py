@@ -39,7 +39,7 @@ from nuclear_diffusion.restore.methods import Rpca
 from nuclear_diffusion.restore.render import render
 from nuclear_diffusion.simulation import write_dataset
 from nuclear_diffusion.view.film import Film, packed, source
-from tests.pages import CHROMIUM, assert_readable, until
+from tests.pages import CHROMIUM, PATIENCE, assert_readable, until
 
 
 def measured(method: str, gcnr, ks, motion, level: int) -> Measured:
@@ -438,6 +438,7 @@ def tab(report):
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         context = browser.new_context(viewport={"width": 1280, "height": 800}, offline=True, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE)
         page, problems = context.new_page(), []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto((report / "report.html").as_uri())

@@ -22,7 +22,7 @@ def smooth(height: int, width: int, frames: int = 2) -> np.ndarray:
     return (0.5 + 0.4 * np.sin(7 * y / height + t) * np.cos(5 * x / width)).astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     height=st.integers(90, 400),
     width=st.integers(90, 500),
@@ -46,7 +46,7 @@ def test_there_and_back_is_the_identity_on_smooth_images(height, width, size, to
     assert error.max() < 0.1  # at the tip, where a pixel of the prior is wider than the sector
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=st.integers(40, 300), width=st.integers(40, 300), size=st.sampled_from([64, 100, 256]))
 def test_the_sector_fills_the_frame_centred_and_top_aligned(height, width, size):
     mask = np.zeros((height, width), bool)
@@ -131,9 +131,9 @@ def test_forward_stays_within_zero_and_one():
 def test_sixty_large_frames_take_seconds():
     fit = Fit.to_prior(wedge(768, 1024), 256)
     frames = np.ones((60, 768, 1024), np.float32)
-    start = time.perf_counter()
+    start = time.process_time()  # another program may have the cores
     fit.backward(fit.forward(frames))
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
 
 
 def test_an_inverted_sector_is_turned_over_and_back():

@@ -40,7 +40,7 @@ def test_gcnr_of_a_known_overlap():
     assert metrics.gcnr(image, LEFT, RIGHT) == pytest.approx(1 - 20 / 50)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 255))
 def test_gcnr_is_the_sum_over_256_bins_of_the_joint_range(seed, top):
     rng = np.random.default_rng(seed)

@@ -88,7 +88,7 @@ def test_nuclear_prox_of_degenerate_clips(case, gamma):
     np.testing.assert_allclose(found, threshold_by_svd(video, gamma), atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from([(1, 2, 2), (6, 3, 4), (9, 2, 3)]), st.floats(1e-3, 3), st.floats(0.1, 5), st.integers(0, 99))
 def test_nuclear_prox_meets_the_optimality_condition(shape, gamma, step, seed):
     """v - L is in step * d(gamma ||L||_*): it has spectral norm <= step * gamma, and is aligned with L."""
@@ -136,7 +136,7 @@ def test_last_weight_holds_for_all_further_singular_values():
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from([(1, 2, 2), (6, 3, 4), (9, 2, 3)]), st.floats(1e-3, 3), st.integers(0, 99))
 def test_prox_with_a_free_static_part_meets_the_optimality_condition(shape, gamma, seed):
     """With D = L - mean(L): v - L is in the span of d(gamma ||D||_*), and so has no mean; D is that of a plain prox."""

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from children import eventually
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import write_video
 from nuclear_diffusion.io.find import find_clips, patient_of
@@ -221,14 +222,6 @@ def renderer(monkeypatch):
     return told
 
 
-def eventually(condition) -> bool:
-    for _ in range(500):
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
     whole = tmp_path / "train-12x2-8.npy"
     notes: list[str] = []
@@ -241,7 +234,7 @@ def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
         assert bank.train.filename is not None
         mapped = np.load(bank.train.filename, mmap_mode="r")  # as another process sees them
         renderer.until = 12
-        assert eventually(lambda: ready() == 12)
+        eventually(lambda: ready() == 12)
         assert (mapped[:, 0, 0, 0, 0] == np.arange(1, 13)).all()
         assert not whole.exists()
     assert {path.name for path in tmp_path.iterdir()} == {whole.name, "development-1x2-8.npy"}
@@ -252,14 +245,20 @@ def test_patients_are_rendered_while_others_are_used(renderer, tmp_path):
 
 
 @pytest.mark.parametrize("interrupt", [None, KeyboardInterrupt()])
-def test_what_is_not_rendered_at_the_end_is_never_taken_for_whole(interrupt, renderer, tmp_path):
+def test_what_is_not_rendered_at_the_end_is_never_taken_for_whole(interrupt, renderer, tmp_path, monkeypatch):
     """Whether the run has ended or was interrupted; the renderer is stopped first."""
+
+    class Stop(threading.Event):
+        def set(self):
+            super().set()
+            renderer.until = 6  # the one that is under way
+
+    monkeypatch.setattr(frames_module, "threading", SimpleNamespace(Event=Stop))
 
     def use() -> None:
         with render_ahead(12, 2, tmp_path, size=8) as (_, ready):
             renderer.until = 5
-            assert eventually(lambda: ready() == 5)
-            threading.Timer(0.1, setattr, (renderer, "until", 6)).start()  # the one that is under way
+            eventually(lambda: ready() == 5)
             if interrupt is not None:
                 raise interrupt
 

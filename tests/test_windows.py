@@ -16,7 +16,7 @@ def windows(draw):
     return Windows(draw(st.integers(1, 40)), length, draw(st.integers(0, length - 1)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(windows())
 def test_windows_cover_the_clip_and_overlap_as_asked(plan):
     ends = [start + plan.size for start in plan.starts]
@@ -31,7 +31,7 @@ def test_windows_cover_the_clip_and_overlap_as_asked(plan):
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(windows())
 def test_merging_undoes_cutting(plan):
     """So the weights of the windows add up to 1 in each frame."""

@@ -170,7 +170,10 @@ class Desk:
         if holds_result(path):
             return self._open_result(path, name)
         clip = read_video(path)
-        if name is not None:
+        if name is None:
+            for file in clip.files or ():  # frames may be links
+                self.allowed(str(file))
+        else:
             clip = dataclasses.replace(clip, name=Path(name).stem)
         return self._add(Opened(clip, name or str(path), path, find_sector(clip.frames, clip.region)))
 

@@ -31,6 +31,7 @@ from nuclear_diffusion.app.desk import Desk, Opened, sentence
 from nuclear_diffusion.app.export import KINDS, export, name_of, safe
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
 from nuclear_diffusion.errors import InputError, require
+from nuclear_diffusion.io.find import Frames, find_clips
 from nuclear_diffusion.measure.style import look_of
 from nuclear_diffusion.reporting import sentence_of
 from nuclear_diffusion.restore.folder import read_report
@@ -128,10 +129,14 @@ class Server:
         )
 
     def listing(self, request: Request) -> Response:
-        """Names in a folder that may be opened."""
+        """Names in a folder that may be opened; frames that are one clip have one name, as for `dehaze`."""
         folder = self._folder(request)
-        entries = sorted(folder.iterdir(), key=lambda path: (path.is_file(), path.name.lower()))
-        shown = [path for path in entries if path.name[0] != "."]
+        try:
+            found = find_clips(folder)
+        except InputError:  # the same frames twice: whoever opens one chooses
+            found = [path for path in folder.iterdir() if path.name[0] != "."]
+        entries = chain.from_iterable(each.files if isinstance(each, Frames) else [each] for each in found)
+        shown = sorted(entries, key=lambda path: not path.is_dir())
         return Reply(
             {
                 "folder": str(folder),

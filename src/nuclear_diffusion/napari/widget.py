@@ -47,6 +47,7 @@ class DehazeWidget(QWidget):
         self.found: Dehazed | None = None  # at the strength that is shown
         self.signal: Any = None
         self.worker: Any = None
+        self.ran = ""  # the method of the result
         self._stopped = threading.Event()
         self.told.connect(self._tell)
         self.layer, self.method = QComboBox(), QComboBox()
@@ -96,7 +97,8 @@ class DehazeWidget(QWidget):
             self.words.setText(str(error) if isinstance(error, InputError) else "Open a clip first.")
             return
         self.found = self.signal = None
-        clip, method = self.clip, METHODS[self.method.currentText()]()
+        self.ran = self.method.currentText()
+        clip, method = self.clip, METHODS[self.ran]()
 
         self._stopped.clear()
 
@@ -137,7 +139,7 @@ class DehazeWidget(QWidget):
     def _show(self, found: Dehazed) -> None:
         assert self.clip is not None
         self.found = found
-        for data, look, _ in result_layers(self.clip, found, self.method.currentText()):
+        for data, look, _ in result_layers(self.clip, found, self.ran):
             layer = self.viewer.add_image(data, **look)
             if look["name"].endswith("signal"):
                 self.signal = layer

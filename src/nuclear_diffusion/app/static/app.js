@@ -54,12 +54,19 @@ async function load() {
   await watch();
 }
 
+/** A name, with the place of what others are called, too. */
+const told = (name, place, others) => [name, ...(others.filter((other) => other.name === name).length > 1 ? [quiet(place)] : [])];
+const quiet = (textContent) => Object.assign(document.createElement("span"), { className: "quiet small", textContent });
+
 function listClips() {
   $("clips").replaceChildren(...Object.entries(state.clips).map(([key, clip]) => {
     const item = document.createElement("li");
-    item.append(button(clip.name, () => choose(key), key === state.clip), button("×", () => close(key), null, `Close ${clip.name}`));
+    const made = button("", () => choose(key), key === state.clip);
+    made.append(...told(clip.name, clip.source, Object.values(state.clips)));
+    item.append(made, button("×", () => close(key), null, `Close ${clip.name}`));
     return item;
   }));
+  $("clips").querySelector("[aria-pressed=true]")?.scrollIntoView({ block: "nearest" });
 }
 
 /** A button; `pressed` of one that stays down. */
@@ -72,19 +79,22 @@ function button(text, action, pressed = null, label = "") {
   return made;
 }
 
-async function upload(file) {
-  $("drop").textContent = `Reading ${file.name} …`;
+/** Files that were dropped; one that cannot be read does not stop the others. */
+async function upload(files) {
+  $("error").hidden = true;
+  for (const file of files) await safely(read)(file.name, `/api/clips?name=${encodeURIComponent(file.name)}`, file);
+}
+
+async function read(name, path, body) {
+  $("drop").textContent = `Reading ${name} …`;
   try {
-    await opened(await ask(`/api/clips?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file }));
+    const { key, runs, ...clip } = await ask(path, { method: "POST", body });
+    state.clips[key] = clip;
+    Object.assign(state.runs, runs);
+    await choose(key);
   } finally {
     $("drop").textContent = "Drop a clip, or click";
   }
-}
-
-async function opened({ key, runs, ...clip }) {
-  state.clips[key] = clip;
-  Object.assign(state.runs, runs);
-  await choose(key);
 }
 
 async function close(key) {
@@ -217,7 +227,7 @@ function listRuns() {
     const item = document.createElement("li");
     const made = button(names[key], () => choose_run(key), key === state.run);
     const words = { done: about.seconds ? `${about.seconds} s` : "from a file", failed: about.message }[about.state] ?? about.state;
-    made.append(Object.assign(document.createElement("span"), { className: "quiet small", textContent: words }));
+    made.append(quiet(words));
     made.disabled = about.state !== "done";
     item.append(made, button("×", () => forget(key), null, `Forget ${names[key]}`));
     return item;
@@ -318,6 +328,7 @@ const isGoing = (run) => run.state === "waiting" || run.state === "running";
 
 let starting = false;
 async function start() {
+  $("error").hidden = true;
   $("start").disabled = starting = true; // before the answer, so that a second click starts no second run
   try {
     await rereading.catch(() => {}); // a white that was typed just before; if it was refused, the page says so
@@ -329,6 +340,7 @@ async function start() {
     tellProgress();
   }
   listRuns();
+  $("runs").lastElementChild.scrollIntoView({ block: "nearest" }); // and so the progress above it
   await watch();
 }
 
@@ -592,7 +604,7 @@ $("save-masks").onclick = safely(() => download("/api/masks", question()));
 
 $("drop").onclick = () => $("pick").click();
 $("drop").onkeydown = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("pick").click(); } };
-$("pick").onchange = safely(async () => { for (const file of $("pick").files) await upload(file); $("pick").value = ""; });
+$("pick").onchange = safely(async () => { await upload([...$("pick").files]); $("pick").value = ""; });
 document.addEventListener("dragover", (event) => { event.preventDefault(); $("drop").classList.add("over"); });
 document.addEventListener("dragleave", () => $("drop").classList.remove("over"));
 document.addEventListener("drop", safely(async (event) => {
@@ -600,7 +612,7 @@ document.addEventListener("drop", safely(async (event) => {
   $("drop").classList.remove("over");
   const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry());
   if (entries.some((entry) => entry?.isDirectory)) throw new Error("A folder cannot be dropped: start the app with it, then choose it under Browse.");
-  for (const file of event.dataTransfer.files) await upload(file);
+  await upload([...event.dataTransfer.files]);
 }));
 
 /** List a folder, or the folders that were given. */
@@ -620,7 +632,8 @@ async function list(folder) {
 }
 async function pick(path) {
   $("files").close();
-  await opened(await ask("/api/open", { method: "POST", body: { path } }));
+  $("error").hidden = true;
+  await read(path.split(/[\\/]/).at(-1), "/api/open", { path });
 }
 $("browse").onclick = safely(async () => { await list(state.folders.length > 1 ? null : state.folders[0]); $("files").showModal(); });
 $("close-files").onclick = () => $("files").close();
@@ -652,7 +665,9 @@ function showSheet() {
       seen.observe(video);
     }
     const text = entry.problem ?? [words("haze removed", entry.haze_energy_removed), words("tissue changed", entry.bright_tissue_changed), words("bright tissue lost", entry.bright_tissue_lost), entry.flicker == null ? "" : `flicker ${entry.flicker.toFixed(2)}`].filter(Boolean).join(", ");
-    card.append(Object.assign(document.createElement("strong"), { textContent: entry.name }), text);
+    const name = document.createElement("strong");
+    name.append(...told(entry.name, entry.path, results));
+    card.append(name, text);
     return card;
   }));
 }
@@ -665,4 +680,8 @@ $("sort").onchange = showSheet;
 $("close-sheet").onclick = () => $("sheet").close();
 
 safely(load)();
-window.addEventListener("focus", safely(watch)); // another tab may have started or removed a run
+window.addEventListener("focus", safely(async () => { // another tab may have opened a clip, or started or removed a run
+  state.clips = { ...(await ask("/api/state")).clips, ...state.clips };
+  listClips();
+  await watch();
+}));
