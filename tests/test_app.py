@@ -142,6 +142,11 @@ def test_no_path_outside_of_the_folders_can_be_read(client, tmp_path):
         assert "outside" in reply.json()["error"]
         assert client.get("/api/file", params={"path": str(path)}).status_code == 400
     assert client.get("/api/files", params={"folder": str(tmp_path)}).status_code == 400
+    made_result(tmp_path / "result")
+    (tmp_path / "data" / "result").mkdir()
+    (tmp_path / "data" / "result" / "result.h5").symlink_to(tmp_path / "result" / "result.h5")
+    reply = client.post("/api/open", json={"path": str(tmp_path / "data" / "result")})
+    assert (reply.status_code, "outside" in reply.json()["error"]) == (400, True)
     assert client.get("/api/state").json()["clips"] == {}
 
 

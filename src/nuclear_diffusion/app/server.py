@@ -190,7 +190,7 @@ class Server:
 
     def open(self, request: Request, body: dict[str, str]) -> Response:
         """Open a path below the given folders."""
-        return self._opened(self.desk.open(self.desk.allowed(body.get("path", ""))))
+        return self._opened(self.desk.open_inside(body.get("path", "")))
 
     def white(self, request: Request, body: dict[str, float | None]) -> Response:
         """Read a clip again with another white."""
