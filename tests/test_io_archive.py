@@ -1,15 +1,19 @@
 """Files as forty years of scanners and scripts leave them in archives: read as they were meant, or refused truly."""
 
 import gc
+import gzip
 import io
 import logging
 import os
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import av
 import h5py
+import imagecodecs
 import nibabel
 import numpy as np
 import pydicom
@@ -17,6 +21,7 @@ import pytest
 import scipy.io
 import SimpleITK as sitk
 import tifffile
+import zarr
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset
@@ -426,3 +431,53 @@ def test_a_geometry_without_sense_is_left_out(tmp_path, name, old, new):
             writer.append(clip.frames)
         np.testing.assert_array_equal(read_video(tmp_path / f"out{suffix}").frames, clip.frames)
     assert sitk.ReadImage(str(tmp_path / "out.mha")).GetSpacing()[:2] == (1, 1)
+
+
+# ------------------------------------------------------------------------------- what comes with frames
+
+
+def test_masks_and_copies_beside_frames_are_none(tmp_path):
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"{number:02}.png")
+        Image.fromarray(255 - frame).save(tmp_path / f"{number:02}_mask.png")
+    frames, masks = expand([tmp_path])
+    check(frames)
+    check(masks, 1 - CLIP / 255)
+    (tmp_path / "one").mkdir()
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / "one" / f"f{number}.png")
+    for name in ("f0 - Copy", "f3~", "f1 (1)"):
+        Image.fromarray(CLIP[0]).save(tmp_path / "one" / f"{name}.png")
+    check(tmp_path / "one")
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "model.pt", "P2.csv", "BMI.csv"])
+def test_documents_beside_frames_are_no_clips(tmp_path, name):
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<a/>")
+    if name.endswith(".csv"):
+        (tmp_path / name).write_text(f"{name[:-4]},age\n20,30\n")
+    assert expand([tmp_path]) == [tmp_path]
+    check(tmp_path)
+
+
+def test_pictures_of_two_letters_are_known_without_a_suffix(tmp_path):
+    for kind in ("bmp", "ppm"):
+        Image.fromarray(CLIP[0]).save(tmp_path / "still", kind)
+        check(tmp_path / "still", CLIP[:1] / 255)
+
+
+def test_single_frame_dicom_without_numbers_is_sorted_by_name(tmp_path):
+    order = [f"IM{number}" for number in range(7, 13)]
+    for name, frame in zip(order, CLIP, strict=True):
+        write_dicom(tmp_path / name, frame[None], SeriesInstanceUID="1.2", InstanceNumber=None)
+    check(tmp_path)
+
+
+def test_stills_in_a_series_of_clips_are_no_clip(tmp_path):
+    write_dicom(tmp_path / "IM1", CLIP, SeriesInstanceUID="1.2", InstanceNumber=1)
+    for number in (2, 3):
+        write_dicom(tmp_path / f"IM{number}", CLIP[:1], SeriesInstanceUID="1.2", InstanceNumber=number)
+    assert [len(read_video(clip)) for clip in expand([tmp_path])] == [6, 1, 1]
