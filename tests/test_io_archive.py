@@ -481,3 +481,54 @@ def test_stills_in_a_series_of_clips_are_no_clip(tmp_path):
     for number in (2, 3):
         write_dicom(tmp_path / f"IM{number}", CLIP[:1], SeriesInstanceUID="1.2", InstanceNumber=number)
     assert [len(read_video(clip)) for clip in expand([tmp_path])] == [6, 1, 1]
+
+
+# ----------------------------------------------------------------------------------------- range, rate
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+@pytest.mark.parametrize("colors", [1, 3])
+def test_png_of_twelve_bits_in_colour_or_with_opacity_keeps_them(tmp_path, colors, opaque):
+    values = np.repeat(CLIP[..., None].astype(np.uint16) * 16, colors, axis=-1)
+    if not opaque:
+        values = np.concatenate([values, np.full_like(values[..., :1], 65535)], axis=-1)
+        values[:, :4, :, -1] = 0
+    expected = np.where(opaque | (np.arange(20)[:, None] >= 4), CLIP * 16.0 / 65535, 0)
+    for number, frame in enumerate(values):
+        (tmp_path / f"{number}.png").write_bytes(imagecodecs.png_encode(frame))
+    check(tmp_path, expected, says="type --white 4095")
+
+
+def test_png_of_sixteen_bits_in_colour(tmp_path):
+    values = COLOR[0].astype(np.uint16) * 257
+    (tmp_path / "c.png").write_bytes(imagecodecs.png_encode(values))
+    check(tmp_path / "c.png", COLOR[:1] / 255)
+
+
+def test_eight_bits_that_are_hardly_used_are_said(tmp_path):
+    np.save(tmp_path / "c.npy", CLIP // 4)
+    check(tmp_path / "c.npy", CLIP // 4 / 255, says="The values reach 63 of 255, so the clip is dark: type --white 63")
+    np.save(tmp_path / "c.npy", np.concatenate([CLIP // 8, CLIP]))  # it grows light
+    check(tmp_path / "c.npy", np.concatenate([CLIP // 8, CLIP]) / 255)
+
+
+@pytest.mark.parametrize(
+    ("center", "width", "says"),
+    [(2048, 4096, "reach 255 of 4095, so the clip is dark"), (40, 80, "% are brighter than white by the file")],
+)
+def test_a_window_of_other_values_is_said(tmp_path, center, width, says):
+    path = write_dicom(tmp_path / "c.dcm", CLIP, WindowCenter=center, WindowWidth=width)
+    check(path, np.clip(CLIP / (width - 1), 0, 1), says=says)
+
+
+@pytest.mark.parametrize("unit", ["ms", "msec", "sec"])
+def test_tiff_of_imagej_in_any_unit_of_time(tmp_path, unit):
+    step = 0.02 if unit == "sec" else 20.0
+    about = {"axes": "TYX", "finterval": step, "tunit": unit}
+    tifffile.imwrite(tmp_path / "c.tif", CLIP, imagej=True, metadata=about)
+    check(tmp_path / "c.tif", fps=50)
+
+
+def test_a_rate_that_no_scanner_has_is_said(tmp_path):
+    path = write_dicom(tmp_path / "c.dcm", CLIP, FrameTime=0.04)  # seconds in place of milliseconds
+    check(path, fps=25000, says="25000, is unusual; --fps")

@@ -22,7 +22,7 @@ _MAX_PAGES = 2_000_000
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
 _JPEG = (6, 7)  # compressions by JPEG, old and new
 _LYING = 4  # orientations above this one exchange rows and columns
-_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "msec": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 
 def begins(start: bytes) -> bool:
@@ -184,7 +184,7 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
     notes: list[str] = []
     if tiff.is_imagej:
         about: dict[str, Any] = tiff.imagej_metadata or {}
-        step = scalar(about.get("finterval"))
+        step = (scalar(about.get("finterval")) or 0) * _SECONDS.get(str(about.get("tunit")), 1.0)
         fps = scalar(about.get("fps")) or (1 / step if step else None)
         low, high = scalar(about.get("min")), scalar(about.get("max"))
         if (
