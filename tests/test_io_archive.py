@@ -532,3 +532,42 @@ def test_tiff_of_imagej_in_any_unit_of_time(tmp_path, unit):
 def test_a_rate_that_no_scanner_has_is_said(tmp_path):
     path = write_dicom(tmp_path / "c.dcm", CLIP, FrameTime=0.04)  # seconds in place of milliseconds
     check(path, fps=25000, says="25000, is unusual; --fps")
+
+
+# ------------------------------------------------------------------------------------------ names of axes
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_with_named_axes(tmp_path, version):
+    about: dict = {"dimension_names": ("y", "x", "time")} if version == 3 else {}
+    array = zarr.create_array(tmp_path / "c.zarr", data=np.moveaxis(CLIP, 0, -1), zarr_format=version, **about)
+    if version == 2:
+        array.attrs["_ARRAY_DIMENSIONS"] = ["y", "x", "time"]
+    check(tmp_path / "c.zarr")
+
+
+def test_ome_zarr_has_axes_and_times(tmp_path):
+    group = zarr.open_group(tmp_path / "c.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=CLIP.transpose(1, 2, 0)[None])
+    axes = [("c", "channel", None), ("y", "space", None), ("x", "space", None), ("t", "time", "millisecond")]
+    group.attrs["multiscales"] = [
+        {
+            "axes": [{"name": name, "type": kind, "unit": unit} for name, kind, unit in axes],
+            "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1, 20.0]}]}],
+        }
+    ]
+    check(tmp_path / "c.zarr", fps=50)
+
+
+@pytest.mark.parametrize("scales", [True, False])
+def test_hdf5_with_named_axes(tmp_path, scales):
+    with h5py.File(tmp_path / "c.nc", "w") as file:
+        dataset = file.create_dataset("bmode", data=np.moveaxis(CLIP, 0, -1))
+        for index, name in enumerate(("y", "x", "time")):
+            if scales:
+                scale = file.create_dataset(name, data=np.arange(dataset.shape[index]))
+                scale.make_scale(name)
+                dataset.dims[index].attach_scale(scale)
+            else:
+                dataset.dims[index].label = name
+    check(tmp_path / "c.nc")

@@ -1,6 +1,6 @@
 """Which axis of an array counts frames: named by the user, given by the format, or seen from the lengths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,22 @@ def find_axes(path: Path, shape: tuple[int, ...], named: str | None, usual: str 
     for index, letter in zip(free, usual if len(free) == 3 else "HW", strict=True):
         found[index] = letter
     return "".join(found), notes
+
+
+_NAMED = {
+    **dict.fromkeys(("t", "time", "frame", "frames"), "T"),
+    **dict.fromkeys(("y", "height", "row", "rows"), "H"),
+    **dict.fromkeys(("x", "width", "column", "columns"), "W"),
+    **dict.fromkeys(("c", "channel", "channels", "rgb"), "C"),
+}
+
+
+def axes_of(names: Iterable[object], shape: tuple[int, ...]) -> str | None:
+    """The axes longer than 1 as in `Reading`, by the names that a file gives them; None if they do not tell."""
+    pairs = [(_NAMED.get(str(name).lower(), "?"), side) for name, side in zip(names, shape, strict=False) if side != 1]
+    letters = "".join(letter for letter, _ in pairs)
+    whole = sorted(letters.replace("C", "", 1)) in (["H", "T", "W"], ["H", "W"])
+    return letters if whole and dict(pairs).get("C", 3) in (3, 4) else None
 
 
 def _check_order(path: Path, array: Any, order: str) -> None:
