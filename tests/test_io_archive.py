@@ -571,3 +571,102 @@ def test_hdf5_with_named_axes(tmp_path, scales):
             else:
                 dataset.dims[index].label = name
     check(tmp_path / "c.nc")
+
+
+# ------------------------------------------------------------------------------------------ true reasons
+
+
+def test_a_movie_cut_without_encoding_anew_is_not_cut_short(tmp_path):
+    """Frames before the cut are there to decode the others; an edit list hides them."""
+    frames = np.concatenate([smooth_clip()] * 4)
+    with av.open(str(tmp_path / "c.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], "yuv420p"
+        stream.options = {"g": "12"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    start = 17
+    with (
+        av.open(str(tmp_path / "c.mp4")) as old,
+        av.open(str(tmp_path / "d.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as new,
+    ):
+        stream = old.streams.video[0]
+        copied = new.add_stream_from_template(stream)
+        offset = int(start / 25 / stream.time_base)
+        old.seek(offset, stream=stream)
+        packet: Any
+        for packet in old.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, copied
+                new.mux(packet)
+    whole = read_video(tmp_path / "c.mp4").frames
+    check(tmp_path / "d.mp4", whole[start:], fps=25)
+
+
+def test_a_second_stream_of_a_movie_is_said(tmp_path):
+    with av.open(str(tmp_path / "c.mkv"), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = *CLIP.shape[1:], "gray"
+        for frame in CLIP:
+            container.mux(streams[0].encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+            container.mux(streams[1].encode(av.VideoFrame.from_ndarray(255 - frame, format="gray")))
+    check(tmp_path / "c.mkv", fps=25, says="has 2 video streams; the first is taken")
+
+
+def test_pixels_that_are_not_compressed_whatever_the_tag_says(tmp_path):
+    data = write_dicom(tmp_path / "c.dcm", CLIP).read_bytes()
+    native, stated = b"\x14\x001.2.840.10008.1.2.1\0", b"\x16\x001.2.840.10008.1.2.4.50"
+    assert data.count(native) == 1
+    (tmp_path / "c.dcm").write_bytes(data.replace(native, stated))
+    check(tmp_path / "c.dcm", says="say JPEG Baseline (Process 1), but the pixels are not compressed")
+
+
+def test_compressed_pixels_without_a_transfer_syntax(tmp_path):
+    files, frames = jpegs(CLIP)
+    dataset = pydicom.dcmread(write_jpegs(tmp_path / "c.dcm", files, frames, "MONOCHROME2"))
+    del dataset.file_meta
+    dataset.save_as(tmp_path / "c.dcm", implicit_vr=False, little_endian=True)
+    with pytest.raises(InputError, match="compressed pixel data and does not say by which method"):
+        read_video(tmp_path / "c.dcm")
+
+
+def test_filters_of_hdf5_that_are_missing_are_named(tmp_path):
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(CLIP.shape)
+    plan.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 1, 1, 5, 1, 0))  # Blosc
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        space = h5py.h5s.create_simple(CLIP.shape)
+        dataset = h5py.h5d.create(file.id, b"input", h5py.h5t.NATIVE_UINT8, space, plan)
+        dataset.write_direct_chunk((0, 0, 0), CLIP.tobytes())
+    with pytest.raises(InputError, match=r"HDF5 filter 32001.*which is not installed"):
+        read_video(tmp_path / "c.h5")
+
+
+def test_hdf5_of_complex_numbers_alone(tmp_path):
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["rf"] = CLIP.astype(np.complex64)
+    with pytest.raises(InputError, match="holds no array of real numbers"):
+        read_video(tmp_path / "c.h5")
+
+
+def test_old_and_other_files_called_mat(tmp_path):
+    scipy.io.savemat(tmp_path / "four.mat", {"x": CLIP[0].astype(float)}, format="4")
+    (tmp_path / "octave.mat").write_text("# Created by Octave 8.4.0\n# name: x\n# type: matrix\n")
+    for name in ("four.mat", "octave.mat"):
+        with pytest.raises(InputError, match="no file of MATLAB 5 or newer"):
+            read_video(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["c.hdr", "c.img"])
+def test_analyze(tmp_path, name):
+    image = nibabel.AnalyzeImage(np.ascontiguousarray(CLIP.T).astype(np.int16), np.eye(4))
+    nibabel.save(image, tmp_path / "c.hdr")
+    check(tmp_path / name)
+
+
+def test_what_is_packed_by_gzip_is_called_so(tmp_path):
+    (tmp_path / "c.npy.gz").write_bytes(gzip.compress(b"anything"))
+    with pytest.raises(InputError, match="is packed by gzip: unpack it"):
+        read_video(tmp_path / "c.npy.gz")
