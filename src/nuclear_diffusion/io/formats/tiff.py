@@ -16,7 +16,7 @@ from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Range, Stored
+from nuclear_diffusion.io.stored import Range, Stored, not_square
 
 _MAX_PAGES = 2_000_000
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
@@ -39,6 +39,7 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         shape, order = tuple(int(side) for side in series.shape), series.axes
         dtype = np.dtype(series.dtype)
         fps, scale, notes = _metadata(tiff, dtype, page)
+        notes += not_square(*page.resolution)
         letters = _letters(path, order, shape, reading.axes)
         side = dict(zip(letters, shape, strict=True))
         height, width = side["H"], side["W"]
