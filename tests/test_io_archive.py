@@ -451,6 +451,15 @@ def test_masks_and_copies_beside_frames_are_none(tmp_path):
     check(tmp_path / "one")
 
 
+def test_a_pattern_of_two_clips_is_refused(tmp_path):
+    for number, frame in enumerate(CLIP):
+        for view, shown in (("2CH", frame), ("4CH", 255 - frame)):
+            Image.fromarray(shown).save(tmp_path / f"p1_{view}_{number}.png")
+    with pytest.raises(InputError, match=r"matches 2 clips: name one of them, as in .*p1_2CH_\*\.png"):
+        read_video(tmp_path / "p1_*.png")
+    check(tmp_path / "p*_4CH_*.png", 1 - CLIP / 255)
+
+
 @pytest.mark.parametrize("name", ["labels.xlsx", "model.pt", "P2.csv", "BMI.csv"])
 def test_documents_beside_frames_are_no_clips(tmp_path, name):
     for number, frame in enumerate(CLIP):

@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -310,6 +311,11 @@ def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
     """Files of one frame each as one clip; the first one's rate and range hold for all."""
     if "*" in path.name:
         files = [file for file in files if format_of(file) is not None]
+        several = [name for name, count in Counter(map(_pattern, files)).items() if count > 1]
+        if len(several) > 1:
+            raise InputError(
+                f"{path} matches {len(several)} clips: name one of them, as in {files[0].parent / several[0]}."
+            )
     if not files:
         where = "matches no images" if "*" in path.name else "holds no images"
         raise InputError(f"{path} {where}: give a folder of PNG frames, or a video file.")
