@@ -582,6 +582,16 @@ def test_hdf5_with_named_axes(tmp_path, scales):
     check(tmp_path / "c.nc")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("LABELS", [1, 2, 3]), ("LABELS", "x"), ("LIST", [1, 2, 3]), ("LIST", "x")]
+)
+def test_names_of_axes_that_are_damaged_are_left_out(tmp_path, name, value):
+    """HDF5's own functions end the process on some."""
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file.create_dataset("clip", data=CLIP).attrs[f"DIMENSION_{name}"] = value
+    check(tmp_path / "c.h5")
+
+
 # ------------------------------------------------------------------------------------------ true reasons
 
 

@@ -137,8 +137,11 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _dimensions(dataset: h5py.Dataset) -> list[object]:
-    """The names of the axes: labels, or scales as in netCDF."""
-    return [dimension.label or next(iter(dimension.keys()), "") for dimension in dataset.dims]
+    """The labels of the axes. HDF5's own functions crash on damaged ones."""
+    labels = dataset.attrs.get("DIMENSION_LABELS")
+    if not isinstance(labels, np.ndarray):
+        return []
+    return [label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in labels.flat]
 
 
 def _lacking(dataset: h5py.Dataset) -> tuple[str, ...]:

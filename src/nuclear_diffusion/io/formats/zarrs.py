@@ -79,7 +79,8 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
         )
     fps = scalar(node.attrs.get("fps", attributes.get("fps"))) or (1 / step if step else None)
     notes = lacking(count - held, count, node.fill_value)
-    names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS") or axes
+    names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
+    names = names if isinstance(names, (list, tuple)) else axes
     return of_array(path, "zarr", node, named=reading.axes or axes_of(names, node.shape), fps=fps, notes=notes)
 
 
