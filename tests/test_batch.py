@@ -724,3 +724,17 @@ def without_a_reader(*words: str) -> tuple[int, str]:
 
 def test_a_reader_that_goes_away_ends_the_command_silently():
     assert without_a_reader("dehaze", "--help") == (141, "")
+
+
+@pytest.mark.parametrize("name", ["new\nline", "back\rspace", "\x1b[31m"])
+def test_a_name_with_line_breaks_breaks_no_line(name, tmp_path, out, separations, capsys):
+    for one in (name, "other"):
+        (tmp_path / f"{one}.npz").touch()
+    for _ in range(2):  # made, then skipped
+        assert main(command(tmp_path, out)) == 0
+        said = capsys.readouterr()
+        assert [str(out) in line for line in said.out.splitlines()] == [True] * 3
+        assert all(line.startswith(("note: ", "dehazing ")) for line in said.err.splitlines())
+    lines = (out / "summary.csv").read_text().split("\n")
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)

@@ -1,15 +1,19 @@
 """Files as forty years of scanners and scripts leave them in archives: read as they were meant, or refused truly."""
 
 import gc
+import gzip
 import io
 import logging
 import os
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import av
 import h5py
+import imagecodecs
 import nibabel
 import numpy as np
 import pydicom
@@ -17,6 +21,7 @@ import pytest
 import scipy.io
 import SimpleITK as sitk
 import tifffile
+import zarr
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset
@@ -426,3 +431,255 @@ def test_a_geometry_without_sense_is_left_out(tmp_path, name, old, new):
             writer.append(clip.frames)
         np.testing.assert_array_equal(read_video(tmp_path / f"out{suffix}").frames, clip.frames)
     assert sitk.ReadImage(str(tmp_path / "out.mha")).GetSpacing()[:2] == (1, 1)
+
+
+# ------------------------------------------------------------------------------- what comes with frames
+
+
+def test_masks_and_copies_beside_frames_are_none(tmp_path):
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"{number:02}.png")
+        Image.fromarray(255 - frame).save(tmp_path / f"{number:02}_mask.png")
+    frames, masks = expand([tmp_path])
+    check(frames)
+    check(masks, 1 - CLIP / 255)
+    (tmp_path / "one").mkdir()
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / "one" / f"f{number}.png")
+    for name in ("f0 - Copy", "f3~", "f1 (1)"):
+        Image.fromarray(CLIP[0]).save(tmp_path / "one" / f"{name}.png")
+    check(tmp_path / "one")
+
+
+def test_a_pattern_of_two_clips_is_refused(tmp_path):
+    for number, frame in enumerate(CLIP):
+        for view, shown in (("2CH", frame), ("4CH", 255 - frame)):
+            Image.fromarray(shown).save(tmp_path / f"p1_{view}_{number}.png")
+    with pytest.raises(InputError, match=r"matches 2 clips: name one of them, as in .*p1_2CH_\*\.png"):
+        read_video(tmp_path / "p1_*.png")
+    check(tmp_path / "p*_4CH_*.png", 1 - CLIP / 255)
+
+
+@pytest.mark.parametrize("name", ["labels.xlsx", "model.pt", "P2.csv", "BMI.csv"])
+def test_documents_beside_frames_are_no_clips(tmp_path, name):
+    for number, frame in enumerate(CLIP):
+        Image.fromarray(frame).save(tmp_path / f"{number}.png")
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<a/>")
+    if name.endswith(".csv"):
+        (tmp_path / name).write_text(f"{name[:-4]},age\n20,30\n")
+    assert expand([tmp_path]) == [tmp_path]
+    check(tmp_path)
+
+
+def test_pictures_of_two_letters_are_known_without_a_suffix(tmp_path):
+    for kind in ("bmp", "ppm"):
+        Image.fromarray(CLIP[0]).save(tmp_path / "still", kind)
+        check(tmp_path / "still", CLIP[:1] / 255)
+
+
+def test_single_frame_dicom_without_numbers_is_sorted_by_name(tmp_path):
+    order = [f"IM{number}" for number in range(7, 13)]
+    for name, frame in zip(order, CLIP, strict=True):
+        write_dicom(tmp_path / name, frame[None], SeriesInstanceUID="1.2", InstanceNumber=None)
+    check(tmp_path)
+
+
+def test_stills_in_a_series_of_clips_are_no_clip(tmp_path):
+    write_dicom(tmp_path / "IM1", CLIP, SeriesInstanceUID="1.2", InstanceNumber=1)
+    for number in (2, 3):
+        write_dicom(tmp_path / f"IM{number}", CLIP[:1], SeriesInstanceUID="1.2", InstanceNumber=number)
+    assert [len(read_video(clip)) for clip in expand([tmp_path])] == [6, 1, 1]
+
+
+# ----------------------------------------------------------------------------------------- range, rate
+
+
+@pytest.mark.parametrize("opaque", [True, False])
+@pytest.mark.parametrize("colors", [1, 3])
+def test_png_of_twelve_bits_in_colour_or_with_opacity_keeps_them(tmp_path, colors, opaque):
+    values = np.repeat(CLIP[..., None].astype(np.uint16) * 16, colors, axis=-1)
+    if not opaque:
+        values = np.concatenate([values, np.full_like(values[..., :1], 65535)], axis=-1)
+        values[:, :4, :, -1] = 0
+    expected = np.where(opaque | (np.arange(20)[:, None] >= 4), CLIP * 16.0 / 65535, 0)
+    for number, frame in enumerate(values):
+        (tmp_path / f"{number}.png").write_bytes(imagecodecs.png_encode(frame))
+    check(tmp_path, expected, says="type --white 4095")
+
+
+def test_png_of_sixteen_bits_in_colour(tmp_path):
+    values = COLOR[0].astype(np.uint16) * 257
+    (tmp_path / "c.png").write_bytes(imagecodecs.png_encode(values))
+    check(tmp_path / "c.png", COLOR[:1] / 255)
+
+
+def test_eight_bits_that_are_hardly_used_are_said(tmp_path):
+    np.save(tmp_path / "c.npy", CLIP // 4)
+    check(tmp_path / "c.npy", CLIP // 4 / 255, says="The values reach 63 of 255, so the clip is dark: type --white 63")
+    np.save(tmp_path / "c.npy", np.concatenate([CLIP // 8, CLIP]))  # it grows light
+    check(tmp_path / "c.npy", np.concatenate([CLIP // 8, CLIP]) / 255)
+
+
+@pytest.mark.parametrize(
+    ("center", "width", "says"),
+    [(2048, 4096, "reach 255 of 4095, so the clip is dark"), (40, 80, "% are brighter than white by the file")],
+)
+def test_a_window_of_other_values_is_said(tmp_path, center, width, says):
+    path = write_dicom(tmp_path / "c.dcm", CLIP, WindowCenter=center, WindowWidth=width)
+    check(path, np.clip(CLIP / (width - 1), 0, 1), says=says)
+
+
+@pytest.mark.parametrize("unit", ["ms", "msec", "sec"])
+def test_tiff_of_imagej_in_any_unit_of_time(tmp_path, unit):
+    step = 0.02 if unit == "sec" else 20.0
+    about = {"axes": "TYX", "finterval": step, "tunit": unit}
+    tifffile.imwrite(tmp_path / "c.tif", CLIP, imagej=True, metadata=about)
+    check(tmp_path / "c.tif", fps=50)
+
+
+def test_a_rate_that_no_scanner_has_is_said(tmp_path):
+    path = write_dicom(tmp_path / "c.dcm", CLIP, FrameTime=0.04)  # seconds in place of milliseconds
+    check(path, fps=25000, says="25000, is unusual; --fps")
+
+
+# ------------------------------------------------------------------------------------------ names of axes
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_with_named_axes(tmp_path, version):
+    about: dict = {"dimension_names": ("y", "x", "time")} if version == 3 else {}
+    array = zarr.create_array(tmp_path / "c.zarr", data=np.moveaxis(CLIP, 0, -1), zarr_format=version, **about)
+    if version == 2:
+        array.attrs["_ARRAY_DIMENSIONS"] = ["y", "x", "time"]
+    check(tmp_path / "c.zarr")
+
+
+def test_ome_zarr_has_axes_and_times(tmp_path):
+    group = zarr.open_group(tmp_path / "c.zarr", mode="w", zarr_format=2)
+    group.create_array("0", data=CLIP.transpose(1, 2, 0)[None])
+    axes = [("c", "channel", None), ("y", "space", None), ("x", "space", None), ("t", "time", "millisecond")]
+    group.attrs["multiscales"] = [
+        {
+            "axes": [{"name": name, "type": kind, "unit": unit} for name, kind, unit in axes],
+            "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1, 20.0]}]}],
+        }
+    ]
+    check(tmp_path / "c.zarr", fps=50)
+
+
+def test_hdf5_with_named_axes(tmp_path):
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        dataset = file.create_dataset("bmode", data=np.moveaxis(CLIP, 0, -1))
+        for index, name in enumerate(("y", "x", "time")):
+            dataset.dims[index].label = name
+    check(tmp_path / "c.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LABELS", [1, 2, 3]), ("LABELS", "x"), ("LIST", [1, 2, 3]), ("LIST", "x")]
+)
+def test_names_of_axes_that_are_damaged_are_left_out(tmp_path, name, value):
+    """HDF5's own functions end the process on some."""
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file.create_dataset("clip", data=CLIP).attrs[f"DIMENSION_{name}"] = value
+    check(tmp_path / "c.h5")
+
+
+# ------------------------------------------------------------------------------------------ true reasons
+
+
+def test_a_movie_cut_without_encoding_anew_is_not_cut_short(tmp_path):
+    """Frames before the cut are there to decode the others; an edit list hides them."""
+    frames = np.concatenate([smooth_clip()] * 4)
+    with av.open(str(tmp_path / "c.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:], "yuv420p"
+        stream.options = {"g": "12"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    start = 17
+    with (
+        av.open(str(tmp_path / "c.mp4")) as old,
+        av.open(str(tmp_path / "d.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as new,
+    ):
+        stream = old.streams.video[0]
+        copied = new.add_stream_from_template(stream)
+        offset = int(start / 25 / stream.time_base)
+        old.seek(offset, stream=stream)
+        packet: Any
+        for packet in old.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - offset, packet.dts - offset, copied
+                new.mux(packet)
+    whole = read_video(tmp_path / "c.mp4").frames
+    check(tmp_path / "d.mp4", whole[start:], fps=25)
+
+
+def test_a_second_stream_of_a_movie_is_said(tmp_path):
+    with av.open(str(tmp_path / "c.mkv"), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = *CLIP.shape[1:], "gray"
+        for frame in CLIP:
+            container.mux(streams[0].encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+            container.mux(streams[1].encode(av.VideoFrame.from_ndarray(255 - frame, format="gray")))
+    check(tmp_path / "c.mkv", fps=25, says="has 2 video streams; the first is taken")
+
+
+def test_pixels_that_are_not_compressed_whatever_the_tag_says(tmp_path):
+    data = write_dicom(tmp_path / "c.dcm", CLIP).read_bytes()
+    native, stated = b"\x14\x001.2.840.10008.1.2.1\0", b"\x16\x001.2.840.10008.1.2.4.50"
+    assert data.count(native) == 1
+    (tmp_path / "c.dcm").write_bytes(data.replace(native, stated))
+    check(tmp_path / "c.dcm", says="say JPEG Baseline (Process 1), but the pixels are not compressed")
+
+
+def test_compressed_pixels_without_a_transfer_syntax(tmp_path):
+    files, frames = jpegs(CLIP)
+    dataset = pydicom.dcmread(write_jpegs(tmp_path / "c.dcm", files, frames, "MONOCHROME2"))
+    del dataset.file_meta
+    dataset.save_as(tmp_path / "c.dcm", implicit_vr=False, little_endian=True)
+    with pytest.raises(InputError, match="compressed pixel data and does not say by which method"):
+        read_video(tmp_path / "c.dcm")
+
+
+def test_filters_of_hdf5_that_are_missing_are_named(tmp_path):
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(CLIP.shape)
+    plan.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 1, 1, 5, 1, 0))  # Blosc
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        space = h5py.h5s.create_simple(CLIP.shape)
+        dataset = h5py.h5d.create(file.id, b"input", h5py.h5t.NATIVE_UINT8, space, plan)
+        dataset.write_direct_chunk((0, 0, 0), CLIP.tobytes())
+    with pytest.raises(InputError, match=r"HDF5 filter 32001.*which is not installed"):
+        read_video(tmp_path / "c.h5")
+
+
+def test_hdf5_of_complex_numbers_alone(tmp_path):
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["rf"] = CLIP.astype(np.complex64)
+    with pytest.raises(InputError, match="holds no array of real numbers"):
+        read_video(tmp_path / "c.h5")
+
+
+def test_old_and_other_files_called_mat(tmp_path):
+    scipy.io.savemat(tmp_path / "four.mat", {"x": CLIP[0].astype(float)}, format="4")
+    (tmp_path / "octave.mat").write_text("# Created by Octave 8.4.0\n# name: x\n# type: matrix\n")
+    for name in ("four.mat", "octave.mat"):
+        with pytest.raises(InputError, match="no file of MATLAB 5 or newer"):
+            read_video(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["c.hdr", "c.img"])
+def test_analyze(tmp_path, name):
+    image = nibabel.AnalyzeImage(np.ascontiguousarray(CLIP.T).astype(np.int16), np.eye(4))
+    nibabel.save(image, tmp_path / "c.hdr")
+    check(tmp_path / name)
+
+
+def test_what_is_packed_by_gzip_is_called_so(tmp_path):
+    (tmp_path / "c.npy.gz").write_bytes(gzip.compress(b"anything"))
+    with pytest.raises(InputError, match="is packed by gzip: unpack it"):
+        read_video(tmp_path / "c.npy.gz")

@@ -186,6 +186,40 @@ def test_frames_last_are_refused_and_named(tmp_path, frames, height, width):
     check(tmp_path / "clip.npy", values / 255, axes="HWT")
 
 
+def sector(frames: int, height: int, width: int, margin: int) -> np.ndarray:
+    """Speckle in a sector, black around it, and two black frames."""
+    down, right = np.mgrid[:height, :width]
+    inside = (np.hypot(down, right - width / 2) < height) & (abs(right - width / 2) < 0.7 * down)
+    clip = np.random.default_rng(0).integers(1, 256, (frames, height, width), np.uint8) * inside
+    clip[:2] = 0
+    return np.pad(clip, ((0, 0), (0, 0), (margin, margin)))
+
+
+@pytest.mark.parametrize("margin", [0, 60])
+@pytest.mark.parametrize("suffix", ["npy", "h5", "mat"])
+def test_frames_last_are_refused_by_what_is_black_around_the_sector(tmp_path, suffix, margin):
+    """Where lengths tell nothing."""
+    clip = sector(40, 60, 90, margin)
+
+    def saved(name: str, values: np.ndarray) -> Path:
+        path = tmp_path / f"{name}.{suffix}"
+        match suffix:
+            case "npy":
+                np.save(path, values)
+            case "h5":
+                with h5py.File(path, "w") as file:
+                    file["clip"] = values
+            case "mat":
+                scipy.io.savemat(path, {"clip": values})
+        return path
+
+    right, wrong = (("THW", clip), ("HWT", np.moveaxis(clip, 0, -1)))[:: -1 if suffix == "mat" else 1]
+    check(saved("right", right[1]), clip / 255)
+    with pytest.raises(InputError, match=f"type --axes {wrong[0]}, or --axes {right[0]} if it is not"):
+        read_video(saved("wrong", wrong[1]))
+    check(tmp_path / f"wrong.{suffix}", clip / 255, axes=wrong[0])
+
+
 @pytest.mark.parametrize("shape", [(6, 1, 20, 28), (1, 6, 20, 28), (6, 20, 28, 1), (1, 6, 1, 20, 28)])
 def test_axes_of_length_one_are_dropped(tmp_path, shape):
     np.save(tmp_path / "clip.npy", CLIP.reshape(shape))

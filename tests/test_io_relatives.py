@@ -376,12 +376,15 @@ def test_pickles_in_zarr_are_never_loaded(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["c.mha", "c.nrrd", "c.nii.gz", "sitk.dcm"])
+@pytest.mark.parametrize("name", ["c.mha", "c.nrrd", "c.nii.gz", "sitk.dcm", "c.tif"])
 def test_pixels_that_are_not_square_are_said(tmp_path, name):
     """As in CAMUS; the frames stay as they are, so that spacing, regions and calibration hold for results."""
     for spacing, says in (((0.3, 0.15, 1), "0.5 times as high as wide"), ((0.3, 0.3, 1), None)):
         if name.endswith("dcm"):
             path = write_dicom(tmp_path / name, CLIP, PixelSpacing=[spacing[1], spacing[0]])
+        elif name.endswith("tif"):
+            path, lines = tmp_path / name, (1 / spacing[0], 1 / spacing[1])
+            tifffile.imwrite(path, CLIP, photometric="minisblack", resolution=lines)
         else:
             image, path = sitk.GetImageFromArray(CLIP), tmp_path / name
             image.SetSpacing(spacing)

@@ -1,7 +1,11 @@
 """Every kind of output, written block by block and read by an independent library."""
 
+import asyncio
+import errno
+import os
 import shutil
 import subprocess
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +31,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
+from zarr.storage import LocalStore
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import KINDS, Clip, check_kind, open_writer, read_video
@@ -481,6 +486,27 @@ def test_a_clip_that_is_not_complete_leaves_nothing(tmp_path, kind):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_zarr_leaves_nothing_when_the_disk_is_full(tmp_path, monkeypatch):
+    """Of chunks that are written at once, some are late."""
+    put = LocalStore.set
+
+    async def late(self, key, value):
+        if key == "c/0/0/0":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if key.startswith("c/"):
+            await asyncio.sleep(0.2)
+        await put(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", late)
+    with (
+        pytest.raises(InputError, match="no space left"),
+        open_writer(tmp_path / "c.zarr", "zarr", GREY, 25.0) as writer,
+    ):
+        writer.append(noise(GREY))
+    time.sleep(0.6)
     assert list(tmp_path.iterdir()) == []
 
 

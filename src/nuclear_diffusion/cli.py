@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg, subcommand
 from nuclear_diffusion import signals
 from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.options import no_command, option, parse, require_positive, require_seed
-from nuclear_diffusion.reporting import Reporter, plural, sentence_of
+from nuclear_diffusion.reporting import Reporter, one_line, plural, sentence_of
 from nuclear_diffusion.restore.methods import METHODS, Method, MethodName, Nuclear, as_json, read_settings
 from nuclear_diffusion.training.request import Request
 
@@ -168,7 +168,7 @@ class Dehaze(Long, Generic[M]):
             else:
                 whole = [record for record in records if record is not None]
                 page = write_overview(whole, self.output)
-                say.result(f"{page}: {counted(whole)}", "summary", result=page, clips=len(whole))
+                say.result(one_line(f"{page}: {counted(whole)}"), "summary", result=page, clips=len(whole))
         return FAILED if unfinished else 0
 
     def _tell(self, say: Reporter, record: "Record", done: int, total: int) -> None:
@@ -178,12 +178,12 @@ class Dehaze(Long, Generic[M]):
             say.error(record.reason, record.state, **about)
         elif record.state == "skipped":
             why = "exists; --overwrite replaces it" if self.flat else "already done with the same settings"
-            say.result(f"{record.result}: skipped, {why}", "skipped", **about, result=record.result)
+            say.result(one_line(f"{record.result}: skipped, {why}"), "skipped", **about, result=record.result)
         else:
             folder = None if self.flat else Path(record.result)
             removed = _removed(record.haze_energy_removed or 0.0, record.bright_tissue_lost, folder)
             seconds = f"{record.seconds or 0.0:.1f} s, " if record.separated else ""
-            text = f"{record.result}: {seconds}{removed}"
+            text = one_line(f"{record.result}: {seconds}{removed}")
             say.result(text, "done", **about, seconds=record.seconds, result=record.result)
             for sentence in record.notes:
                 say.note(sentence, clip=record.clip)
@@ -253,7 +253,7 @@ class Render(Long):
             outcome = render_result(folder, self.strength, into, progress=tell)
             report = outcome.report
             removed = _removed(report["haze_energy_removed"], report.get("bright_tissue_lost"), outcome.folder)
-            say.result(f"{outcome.folder}: {removed}", "done", result=outcome.folder)
+            say.result(one_line(f"{outcome.folder}: {removed}"), "done", result=outcome.folder)
 
         numbered = range(len(self.results))
         with say.progress("rendering") as progress:
@@ -569,7 +569,7 @@ def _end(say: Reporter, sentence: str = "") -> int:
 def _interrupted(done: int, rest: Sequence[str], most: int = 5) -> str:
     """What is finished when a batch is interrupted, and some of what is not."""
     more = f" and {len(rest) - most} more" if len(rest) > most else ""
-    open_ = f"{', '.join(rest[:most])}{more}"
+    open_ = one_line(f"{', '.join(rest[:most])}{more}")
     finished = f"Finished: {plural(done, 'clip')}; {f'not finished: {open_}' if rest else 'none is left'}"
     return f"Interrupted. {finished}. The same command goes on, and skips the clips and windows that are finished."
 

@@ -45,7 +45,7 @@ class Reporter:
             self._event("note", note=sentence, **fields)
         elif not self.quiet:
             where = f"{fields['clip']}: " if "clip" in fields else ""
-            self._print(f"note: {where}{sentence}", sys.stderr)
+            self._print(one_line(f"note: {where}{sentence}"), sys.stderr)
 
     def error(self, sentence: str, event: str = "error", **fields: Any) -> None:
         """Say what went wrong."""
@@ -108,7 +108,8 @@ class Reporter:
                     else:
                         done, total, words = state
                         left = seconds_left(begun, done, total, now)
-                        self._print(line(description, done, total, words, now - started, left), sys.stderr)
+                        said_now = line(description, done, total, words, now - started, left)
+                        self._print(one_line(said_now), sys.stderr)
 
         speaker = threading.Thread(target=keep_saying, daemon=True)
         speaker.start()
@@ -153,6 +154,11 @@ def seconds_left(begun: tuple[float, float] | None, done: float, total: float, n
 def shown(text: str) -> str:
     """Text for terminals and files: names may hold any character, of which those that cannot be seen are spelt out."""
     return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+
+
+def one_line(text: str) -> str:
+    """The same on one line: names may hold line breaks."""
+    return shown(text).replace("\n", "\\n")
 
 
 def plural(count: int, noun: str) -> str:

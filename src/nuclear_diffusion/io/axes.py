@@ -1,6 +1,6 @@
 """Which axis of an array counts frames: named by the user, given by the format, or seen from the lengths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.stored import Stored
 
 _BLOCK = 16 * 2**20  # bytes that are taken from an array at once
+_SLICES = 12  # of an array, to see where it is black
 
 
 def of_array(
@@ -87,10 +88,45 @@ def find_axes(path: Path, shape: tuple[int, ...], named: str | None, usual: str 
     return "".join(found), notes
 
 
-def _check_order(path: Path, array: Any, order: str) -> None:
-    """Raise `InputError` if the lengths say that frames are on the axis opposite to the usual one.
+_NAMED = {
+    **dict.fromkeys(("t", "time", "frame", "frames"), "T"),
+    **dict.fromkeys(("y", "height", "row", "rows"), "H"),
+    **dict.fromkeys(("x", "width", "column", "columns"), "W"),
+    **dict.fromkeys(("c", "channel", "channels", "rgb"), "C"),
+}
 
-    Then what would be a frame is a strip, or what would be the number of frames is the side of a square.
+
+def axes_of(names: Iterable[object], shape: tuple[int, ...]) -> str | None:
+    """The axes longer than 1 as in `Reading`, by the names that a file gives them; None if they do not tell."""
+    pairs = [(_NAMED.get(str(name).lower(), "?"), side) for name, side in zip(names, shape, strict=False) if side != 1]
+    letters = "".join(letter for letter, _ in pairs)
+    whole = sorted(letters.replace("C", "", 1)) in (["H", "T", "W"], ["H", "W"])
+    return letters if whole and dict(pairs).get("C", 3) in (3, 4) else None
+
+
+def _black_along(array: Any, order: str, last: bool) -> bool:
+    """Whether more is black in all places of the other outer axis than in all frames, which are the first or `last`."""
+    large = np.prod(array.shape[1:], dtype=np.float64) > _BLOCK // 8
+    slow = not isinstance(array, ndarray) and np.prod(array.shape, dtype=np.float64) > 16 * _BLOCK
+    if large or slow or order[0] == "1" or array.dtype.kind not in "biuf":
+        return False
+    chosen = np.unique(np.linspace(0, array.shape[0] - 1, _SLICES).astype(int))
+    rest = (slice(None),) * (len(order) - 1)
+    slices = np.stack([np.asarray(array[(int(index), *rest)]) for index in chosen]).squeeze().astype(np.float32)
+    black = slices <= slices.min() + 0.02 * (slices.max() - slices.min())
+    black = black[~black.all(axis=(1, 2))]  # black frames say nothing
+    if len(black) < 4:
+        return False
+    first, third = float(black.all(axis=0).mean()), float(black.all(axis=2).mean())
+    frames, other = (third, first) if last else (first, third)
+    return other - frames > 0.15 * (1 - frames)
+
+
+def _check_order(path: Path, array: Any, order: str) -> None:
+    """Raise `InputError` if lengths or values say that frames are on the axis opposite to the usual one.
+
+    Then what would be a frame is a strip, what would be the number of frames is the side of a square, or what is black
+    around the sector in all frames would change with them.
     """
     letters = order.replace("1", "")
     if letters not in ("THW", "HWT"):
@@ -101,7 +137,7 @@ def _check_order(path: Path, array: Any, order: str) -> None:
     first, second, last = sides
     square = first == second != last
     flat = max(second, last) > 4 * min(second, last) and max(first, second) <= 2 * min(first, second)
-    if min(sides) < 2 or not (square or flat):
+    if min(sides) < 2 or not (square or flat or _black_along(array, order, letters == "HWT")):
         return
     words, other = ("height, width, frames", "HWT") if letters == "THW" else ("frames, height, width", "THW")
     raise InputError(

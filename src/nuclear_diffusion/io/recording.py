@@ -17,6 +17,7 @@ from nuclear_diffusion.io.values import COLOR_SPREAD, Survey, brightness, choose
 from nuclear_diffusion.types import Mask, Regions
 
 DEFAULT_FPS = 30.0
+USUAL = (1.0, 2000.0)  # rates outside, in frames per second, may be times in a wrong unit
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def _recording(
     name: str, source: Path, stored: Stored, reading: Reading, found: Survey, pictures: Callable[[], Iterator[Picture]]
 ) -> Recording:
     scale, notes = choose_range(source, stored, reading, found)
-    said, rate = _rate(stored.fps, reading.fps)
+    said, rate = _rate(stored.fps, reading.fps, found.count)
     fps = said or DEFAULT_FPS
     notes = (*stored.notes, *stored.found(), *rate, *notes)
     size = f"{found.count} frames of {found.shape[0]} x {found.shape[1]}"
@@ -181,11 +182,13 @@ def _recording(
     )
 
 
-def _rate(stored: float | None, typed: float | None) -> tuple[float | None, list[str]]:
+def _rate(stored: float | None, typed: float | None, count: int) -> tuple[float | None, list[str]]:
     if typed is not None:
         return float(typed), []
     if stored is None or stored == 0:
         return None, []
     if not usable_rate(stored):
         return None, [f"The stored frame rate, {stored:g}, cannot be used; 30 frames per second are assumed."]
+    if count > 1 and not USUAL[0] <= stored <= USUAL[1]:
+        return float(stored), [f"The stored frame rate, {stored:g}, is unusual; --fps sets another."]
     return float(stored), []

@@ -17,7 +17,8 @@ MIN_SIDE = 16
 COLOR_SPREAD = 12 / 255
 OVERSHOOT = 0.25  # resampling overshoots by less than this share of the range; it is clipped
 ZEA_DB = Range(-60.0, 0.0)  # zea's default dynamic range
-MOST_CLIPPED = 0.05  # share of a frame's pixels brighter than the white that the user typed; above it a note says so
+MOST_CLIPPED = 0.05  # share of a frame's pixels brighter than white; above it a note says so
+BRIGHT = 0.25  # share of the range that a clip of 8 bits, or with a display range, reaches; below it a note says so
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Survey:
     """What a pass over the frames has found."""
 
     typed: Range | None = None  # the user's black and white
+    told: Range | None = None  # these, or the file's
     count: int = 0
     shape: tuple[int, int] = (0, 0)
     dtype: np.dtype | None = None
@@ -32,7 +34,13 @@ class Survey:
     high: float = -np.inf
     spread: float = 0.0  # largest difference between the channels of a pixel, in stored values
     varied: bool = False  # within the typed range, if there is one
-    clipped: float = 0.0  # share of the first frame's pixels brighter than the typed white
+    clipped: float = 0.0  # share of the first frame's pixels brighter than the white that is told
+
+    def bright(self) -> bool:
+        """Whether a frame of 8 bits, or of a display range, reached so much of it that none need be looked at."""
+        black, white = self.told or (0.0, 255.0)
+        fixed = self.dtype is not None and (self.told is not None or self.dtype == np.uint8)
+        return not fixed or black >= white or self.high >= black + BRIGHT * (white - black)
 
     def add(self, path: Path, picture: Picture, ranged: bool, enough: float, *, decibel: bool = False) -> None:
         """Take a frame into account. Raises `InputError` if it does not fit the others.
@@ -60,7 +68,7 @@ class Survey:
         else:
             grey = picture.luma()
             self.spread = max(self.spread, picture.spread()) if self.spread <= enough else self.spread
-        if ranged or not self.varied:
+        if ranged or not (self.varied and self.bright()):
             low, high = float(grey.min()), float(grey.max())
             if decibel and low == -np.inf < high:
                 low = float(grey[np.isfinite(grey) | np.isnan(grey)].min())
@@ -69,8 +77,8 @@ class Survey:
             self.low, self.high = min(self.low, low), max(self.high, high)
             within = np.clip([self.low, self.high], *(self.typed or (-np.inf, np.inf)))
             self.varied = bool(within[0] != within[1])
-        if self.count == 1 and self.typed is not None:
-            self.clipped = float(np.mean(grey > self.typed.white))
+        if self.count == 1 and self.told is not None and self.told.black < self.told.white:
+            self.clipped = float(np.mean(grey > self.told.white))
 
 
 def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Picture], whole: bool) -> Survey:
@@ -79,7 +87,8 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
     Raises `InputError` for frames that are no clip: none, of different sizes, NaN, or one value throughout.
     """
     typed = Range(*reading.db) if reading.db else Range(0.0, reading.white) if reading.white else None
-    found, told = Survey(typed), typed or stored.range
+    told = typed or stored.range
+    found = Survey(typed, told)
     for picture in pictures:
         span, ranged = 1.0, False
         if isinstance(picture, ndarray):
@@ -89,7 +98,8 @@ def survey(path: Path, stored: Stored, reading: Reading, pictures: Iterable[Pict
         decibel = stored.decibel or reading.db is not None
         found.add(path, picture, ranged, enough=COLOR_SPREAD * span, decibel=decibel)
         whole = whole or stored.count is None or ranged
-        if not whole and found.varied and (stored.channels == 1 or found.spread > COLOR_SPREAD * span):
+        decided = stored.channels == 1 or found.spread > COLOR_SPREAD * span
+        if not whole and found.varied and found.bright() and decided:
             break
     if not found.count:
         raise InputError(f"{path} holds no frames: give a clip.")
@@ -115,10 +125,10 @@ def choose_range(path: Path, stored: Stored, reading: Reading, found: Survey) ->
     if found.typed is not None:
         return found.typed, _clipped(found, "--white" if reading.db is None else "--db")
     if stored.range is not None:
-        return stored.range, []
+        return stored.range, _unsuited(found, stored.range)
     dtype = found.dtype
     if dtype is None or dtype == np.uint8:
-        return Range(0, 255), []
+        return Range(0, 255), _unsuited(found, Range(0, 255))
     if dtype.kind == "b":
         return Range(0, 1), []
     if stored.full is not None:
@@ -178,6 +188,16 @@ def _clipped(found: Survey, flag: str) -> list[str]:
     if found.clipped <= MOST_CLIPPED:
         return []
     return [f"Of the first frame's pixels, {100 * found.clipped:.0f} % are brighter than white by {flag}."]
+
+
+def _unsuited(found: Survey, scale: Range) -> list[str]:
+    """A note if the file's display range leaves a clip dark or clips much of it."""
+    if found.dtype is None:
+        return []
+    if found.clipped > MOST_CLIPPED:
+        share = f"{100 * found.clipped:.0f} %"
+        return [f"Of the first frame's pixels, {share} are brighter than white by the file; --white names another."]
+    return [] if found.bright() else _dark(found.high, scale.white)
 
 
 def _dark(high: float, white: float) -> list[str]:

@@ -21,7 +21,7 @@ from nuclear_diffusion.files import beside, write
 from nuclear_diffusion.io import Reading
 from nuclear_diffusion.io.find import Frames, Source, expand
 from nuclear_diffusion.io.formats import open_stored
-from nuclear_diffusion.reporting import sentence_of, shown
+from nuclear_diffusion.reporting import one_line, sentence_of, shown
 from nuclear_diffusion.restore.methods import Method, as_dict
 from nuclear_diffusion.restore.outputs import Outputs
 from nuclear_diffusion.restore.run import LoadedPrior, OtherStrength, Outcome, dehaze_file, folder_names, prior_of
@@ -194,7 +194,7 @@ def items_of(paths: Sequence[Path], output: Path | None = None) -> list[Item]:
 
 def place_of(source: Source) -> str:
     """Where a clip is, for a person."""
-    return shown(str(source.folder / source.name if isinstance(source, Frames) else source).replace("\n", "\\n"))
+    return one_line(str(source.folder / source.name if isinstance(source, Frames) else source))
 
 
 def run_batch(

@@ -10,6 +10,7 @@ from nuclear_diffusion.files import atomic, followed
 from nuclear_diffusion.io import Clip, Reading, Recording, open_clip
 from nuclear_diffusion.io.find import Source
 from nuclear_diffusion.io.guard import head
+from nuclear_diffusion.reporting import one_line
 from nuclear_diffusion.sector import find_sector
 from nuclear_diffusion.types import Mask
 
@@ -45,7 +46,7 @@ class Seen(NamedTuple):
             f"  sector  {share:.0f} % of the frame, {place}",
             *(f"  note    {note}" for note in about.notes),
         ]
-        return [line.replace("\n", "\\n") for line in lines]
+        return [one_line(line) for line in lines]
 
 
 def describe(source: Source, reading: Reading | None = None) -> Seen:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from nuclear_diffusion.files import write
-from nuclear_diffusion.reporting import plural
+from nuclear_diffusion.reporting import one_line, plural
 from nuclear_diffusion.restore.batch import Record
 from nuclear_diffusion.view.film import page, source
 
@@ -52,8 +52,10 @@ def _row(record: Record) -> list[object]:
 
 
 def _plain(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    """A cell on one line that no spreadsheet takes for a formula."""
+    if not isinstance(value, str):
+        return value
+    return f"'{one_line(value)}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else one_line(value)
 
 
 def _page(records: Sequence[Record], output: Path) -> str:

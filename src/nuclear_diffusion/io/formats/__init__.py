@@ -4,6 +4,7 @@ import gzip
 import os
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,6 +30,10 @@ class Format(NamedTuple):
     suffixes: tuple[str, ...]  # what such files are called; decides only where no format knows the beginning
 
 
+_GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"  # also documents of an office
+
+
 def _open_zip(path: Path, reading: Reading) -> Stored:
     return (zarrs.open_zarr if zarrs.zipped(path) else arrays.open_npz)(path, reading)
 
@@ -37,7 +42,7 @@ FORMATS = (
     Format("HDF5", hdf5.open_hdf5, hdf5.begins, (".h5", ".hdf5", ".he5")),
     Format("MATLAB", matlab.open_matlab, matlab.begins, (".mat",)),
     Format("a NumPy array", arrays.open_npy, lambda start: start.startswith(b"\x93NUMPY"), (".npy",)),
-    Format("a ZIP file (NPZ or zarr)", _open_zip, lambda start: start.startswith(b"PK\x03\x04"), (".npz", ".zarr.zip")),
+    Format("a ZIP file (NPZ or zarr)", _open_zip, lambda start: start.startswith(_ZIP), (".npz", ".zarr.zip")),
     Format("a TIFF stack", tiff.open_tiff, tiff.begins, (".tif", ".tiff", ".btf")),
     Format("DICOM", dicom.open_dicom, dicom.begins, (".dcm", ".dicom", ".ima")),
     Format("NRRD", itk.open_nrrd, lambda start: start.startswith(b"NRRD000"), (".nrrd", ".nhdr")),
@@ -87,6 +92,8 @@ def open_stored(source: Source, reading: Reading) -> Stored:
         raise InputError(f"{source} is empty, of 0 bytes: export it again.")
     found = format_of(source)
     if found is None:
+        if head(source, 2) == _GZIP:
+            raise InputError(f"{source} is packed by gzip: unpack it first.")
         raise InputError(f"{source} is of an unknown format: give {KNOWN}.")
     with door(source, found.kind):
         stored = found.open(source, reading)
@@ -102,7 +109,7 @@ def format_of(path: Path) -> Format | None:
     for known in FORMATS:
         if known.begins(start):
             return known
-    if start.startswith(b"\x1f\x8b"):
+    if start.startswith(_GZIP):
         try:
             with gzip.open(path) as file:
                 inner = file.read(512)
@@ -145,9 +152,9 @@ def find_clips(folder: Path) -> list[Source]:
 
     Files of one frame each whose names differ in the number at their end are one clip (a pattern,
     `folder/patient-1-*.mha`); in names of pictures, text may follow the number.
-    DICOM files of one frame and one series are one clip (`Frames`), and everything else that is not hidden is a clip by
-    itself: subfolders, movies, and also files that may turn out to be none. `NAME_gt` beside `NAME` is its ground truth
-    (CAMUS), and no clip.
+    DICOM files of one frame and one series are one clip (`Frames`), but stills if the series holds clips, too.
+    Everything else that is not hidden is a clip by itself: subfolders, movies, and also files that may turn out to be
+    none. `NAME_gt` beside `NAME` is its ground truth (CAMUS), and no clip.
 
     Raises:
         InputError: the folder holds the same frames twice, in two formats.
@@ -159,14 +166,17 @@ def find_clips(folder: Path) -> list[Source]:
     used |= _truths(files)
     found: list[Source] = []
     slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
+    clips: set[tuple[str, ...]] = set()  # series that hold clips, whose files of one frame are stills
     for path in files:
         if path.suffix.lower() not in _NOT_DICOM:
-            about = dicom.series_of(path)
-            if about is not None:
-                slices.setdefault(about.series, []).append((about.number, path))
-    for members in slices.values():
-        if len(members) > 1:
-            ordered = tuple(path for _, path in sorted(members, key=lambda item: (item[0], item[1].name)))
+            place = dicom.series_of(path)
+            if place is not None and place.single:
+                slices.setdefault(place.series, []).append((place.number, path))
+            elif place is not None:
+                clips.add(place.series[:2])
+    for about, members in slices.items():
+        if len(members) > 1 and about[:2] not in clips:
+            ordered = tuple(path for _, path in sorted(members, key=lambda item: item[0]))
             found.append(Frames(_common_name(folder, ordered, len(slices)), folder, ordered))
             used |= set(ordered)
     apart = {path for members in slices.values() for _, path in members}
@@ -259,7 +269,8 @@ def may_be_clip(source: Source) -> bool:
         start = head(source)
     except InputError:  # whoever opens it says why; a link to nothing has only its name
         return named or os.path.exists(source)
-    return named or any(known.begins(start) for known in FORMATS)
+    found = any(known.begins(start) for known in FORMATS)
+    return named or (found and (not start.startswith(_ZIP) or arrays.archived(source) or bool(zarrs.zipped(source))))
 
 
 def _waits(path: Path) -> bool:
@@ -286,7 +297,9 @@ def _matching(pattern: Path) -> list[Path]:
     if not os.path.isdir(pattern.parent):
         raise InputError(f"{pattern.parent} is not a folder: check the path.")
     listed = {path for path in pattern.parent.iterdir() if path.name[0] != "." and wanted.fullmatch(path.name)}
-    return _sorted(path for path in listed - _truths(listed) if path.is_file())
+    numbers = re.compile(r"\d+".join(re.escape(part) for part in pattern.name.split("*")))
+    numbered = {path for path in listed if numbers.fullmatch(path.name)}  # not 01_mask.png beside 01.png
+    return _sorted(path for path in (numbered or listed) - _truths(listed) if path.is_file())
 
 
 def _truths(files: Iterable[Path]) -> set[Path]:
@@ -298,6 +311,11 @@ def _series(path: Path, files: Sequence[Path], reading: Reading) -> Stored:
     """Files of one frame each as one clip; the first one's rate and range hold for all."""
     if "*" in path.name:
         files = [file for file in files if format_of(file) is not None]
+        several = [name for name, count in Counter(map(_pattern, files)).items() if count > 1]
+        if len(several) > 1:
+            raise InputError(
+                f"{path} matches {len(several)} clips: name one of them, as in {files[0].parent / several[0]}."
+            )
     if not files:
         where = "matches no images" if "*" in path.name else "holds no images"
         raise InputError(f"{path} {where}: give a folder of PNG frames, or a video file.")

@@ -31,6 +31,15 @@ def open_npy(path: Path, reading: Reading) -> Stored:
     return of_array(path, "a NumPy array", array, named=reading.axes)
 
 
+def archived(path: Path) -> bool:
+    """Whether a ZIP file holds NumPy arrays, or is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return True
+
+
 def open_npz(path: Path, reading: Reading) -> Stored:
     """The clip in an archive: the array named `frames`, or the only one with frames; `fps` is its rate."""
     try:

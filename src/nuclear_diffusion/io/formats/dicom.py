@@ -33,15 +33,17 @@ _PIXEL_DATA = {
     (0x7FE0, 0x0008): "FloatPixelData",
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
 }
+_ITEM = b"\xfe\xff\x00\xe0"  # begins each fragment of compressed pixel data
 _SOI = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
 _GREY = 8 / 255  # channels of a grey pixel differ by less
 
 
 class InSeries(NamedTuple):
-    """A file of one frame, and its place among others."""
+    """A file's series, its place there, and whether it holds one frame."""
 
     series: tuple[str, ...]
     number: int
+    single: bool
 
 
 class _Pixels(NamedTuple):
@@ -53,6 +55,7 @@ class _Pixels(NamedTuple):
     start: int
     length: int
     options: dict[str, Any]
+    notes: list[str]
 
 
 def begins(start: bytes) -> bool:
@@ -69,7 +72,7 @@ def begins(start: bytes) -> bool:
 
 
 def series_of(path: Path) -> InSeries | None:
-    """The series of a DICOM file that holds one frame, and its place there; None for any other file."""
+    """The series of a DICOM file with pixels; None for any other file."""
     try:
         with path.open("rb") as file:
             if not begins(file.read(256)):
@@ -77,10 +80,11 @@ def series_of(path: Path) -> InSeries | None:
         tags = ["SeriesInstanceUID", "PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns"]
         with path.open("rb") as file:
             dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
-        if "Rows" not in dataset or int(dataset.get("NumberOfFrames") or 1) != 1:
+        if "Rows" not in dataset:
             return None
         series = tuple(str(dataset.get(tag, "")) for tag in ("PatientID", "SeriesInstanceUID", "Rows", "Columns"))
-        return InSeries(series, int(dataset.get("InstanceNumber") or 0))
+        single = int(dataset.get("NumberOfFrames") or 1) == 1
+        return InSeries(series, int(dataset.get("InstanceNumber") or 0), single)
     except Exception:  # what is no DICOM belongs to no series
         return None
 
@@ -95,7 +99,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
     if _is_video(pixels.syntax):
         stored = movie.open_movie(path, reading, _video(path, pixels))
         return stored.but(kind=kind, fps=fps or stored.fps, count=None, region=region)
-    notes += _not_square(dataset)
+    notes += [*pixels.notes, *_not_square(dataset)]
     count = _count(path, pixels, notes)
     pixels.options["number_of_frames"] = count
     photometric = _photometric(path, pixels, notes)
@@ -144,6 +148,7 @@ def open_dicom(path: Path, reading: Reading) -> Stored:
 
 def _find(path: Path, reading: Reading) -> _Pixels:
     """Read the tags, and where the pixel data begin."""
+    notes: list[str] = []
     with path.open("rb") as file:
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True)
         start = file.tell()
@@ -180,7 +185,12 @@ def _find(path: Path, reading: Reading) -> _Pixels:
         if length != _UNDEFINED and start + length > file_size:
             raise InputError(f"{path} is cut short, as its pixel data end early: export it again.")
         if length == _UNDEFINED and not syntax.is_encapsulated:
-            raise InputError(f"{path} has pixel data of undefined length, it is damaged: export it again.")
+            raise InputError(f"{path} has compressed pixel data and does not say by which method: export it again.")
+        if syntax.is_encapsulated and length != _UNDEFINED and not _is_video(syntax):
+            stream.seek(start)
+            if stream.read(4) != _ITEM:
+                notes.append(f"The tags say {syntax.name}, but the pixels are not compressed.")
+                syntax = uid.ExplicitVRLittleEndian
     options = {
         "transfer_syntax_uid": syntax,
         "rows": int(dataset.Rows),
@@ -198,7 +208,7 @@ def _find(path: Path, reading: Reading) -> _Pixels:
     check_size(path, (options["rows"], options["columns"]), size, memory_limit(reading.max_bytes) // 8)
     if "ExtendedOffsetTable" in dataset:
         options["extended_offsets"] = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-    return _Pixels(dataset, syntax, data, start, length, options)
+    return _Pixels(dataset, syntax, data, start, length, options, notes)
 
 
 def _guessed_syntax(dataset: pydicom.Dataset) -> str:

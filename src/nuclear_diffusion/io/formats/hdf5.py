@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io.axes import of_array
+from nuclear_diffusion.io.axes import axes_of, of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import NAMES, is_rate, pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
@@ -41,7 +41,8 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         fps = _rate(file) or _rate(dataset) or (_rate(scan) if isinstance(scan, h5py.Group) else None)
         kind, usual = ("MATLAB 7.3", "HWT") if matlab else ("HDF5", "THW")
         notes = _lacking(dataset)
-        stored = of_array(path, kind, _view(dataset, matlab), named=reading.axes, usual=usual, fps=fps, notes=notes)
+        axes = reading.axes or (None if matlab else axes_of(_dimensions(dataset), dataset.shape))
+        stored = of_array(path, kind, _view(dataset, matlab), named=axes, usual=usual, fps=fps, notes=notes)
     polar = ["The polar image of zea is shown, as no scan-converted one is there."] if name == "data/image" else []
 
     def frames() -> Iterator[Picture]:
@@ -87,9 +88,11 @@ def _name(path: Path, file: h5py.File, wanted: str | None) -> str:
     try:
         return pick(path, shapes, wanted)
     except InputError as error:
-        listed = ", ".join(sorted(shapes)[:8]) or "none"
+        listed = ", ".join(sorted(shapes)[:8])
         if wanted is not None:
             raise
+        if not shapes:
+            raise InputError(f"{path} holds no array of real numbers: save the clip as one.") from error
         raise InputError(
             f"{path} has no dataset `data/image_sc` (zea) or `input` (result.h5), but {listed}: name the clip with "
             "--dataset."
@@ -123,9 +126,22 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         raise InputError(f"{path} holds no frames in {name}: give a clip.")
     if not dataset.is_virtual and dataset.id.get_storage_size() == 0:
         raise InputError(f"{path} declares {name} of shape {dataset.shape}, but holds no values: export it again.")
+    plan = dataset.id.get_create_plist()
+    for code, _, _, words in (plan.get_filter(number) for number in range(plan.get_nfilters())):
+        if not h5py.h5z.filter_avail(code):
+            called = f"HDF5 filter {code} ({words.decode('ascii', 'replace')})".replace(" ()", "")
+            raise InputError(f"{path} is compressed by {called}, which is not installed: h5repack -f GZIP=4 it.")
     if dataset.chunks is not None:
         check_size(path, dataset.chunks, dataset.dtype.itemsize, memory_limit(None) // 8)
     return dataset
+
+
+def _dimensions(dataset: h5py.Dataset) -> list[object]:
+    """The labels of the axes. HDF5's own functions crash on damaged ones."""
+    labels = dataset.attrs.get("DIMENSION_LABELS")
+    if not isinstance(labels, np.ndarray):
+        return []
+    return [label.decode("utf-8", "replace") if isinstance(label, bytes) else label for label in labels.flat]
 
 
 def _lacking(dataset: h5py.Dataset) -> tuple[str, ...]:

@@ -1,26 +1,31 @@
 """Single images and animations, through Pillow."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 from jaxtyping import Shaped
 from numpy import ndarray
 from PIL import Image, ImageOps, ImageSequence
 
 from nuclear_diffusion.io.clip import Reading
-from nuclear_diffusion.io.guard import check_size, memory_limit
+from nuclear_diffusion.io.guard import check_size, head, memory_limit
 from nuclear_diffusion.io.stored import Stored, mean_rate
 
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".pnm", ".webp", ".jp2")
 FRAME_SUFFIXES = (*SUFFIXES, ".tif", ".tiff")
 _ORIENTATION = 0x0112
-_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P2", b"P3", b"P5", b"P6", b"\0\0\0\x0cjP  ")
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
+_SHORT = re.compile(rb"BM....\0\0\0\0|P[2356]\s+[\d#]", re.DOTALL)  # BMP and PNM, unlike text that begins so
 
 
 def begins(start: bytes) -> bool:
     """Whether a file begins as a PNG, JPEG, BMP, PNM, WebP or JPEG 2000 image."""
-    return start.startswith(_BEGINNINGS) or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
+    if start.startswith(_BEGINNINGS) or _SHORT.match(start):
+        return True
+    return start.startswith(b"RIFF") and start[8:12] == b"WEBP"
 
 
 def open_image(path: Path, reading: Reading) -> Stored:
@@ -30,16 +35,33 @@ def open_image(path: Path, reading: Reading) -> Stored:
         width, height = image.size if count > 1 else _upright(image).size
         check_size(path, (height, width), 4, memory_limit(reading.max_bytes) // 8)
         mode = _mode(image)
-        dtype = np.dtype({"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
+        deep = _is_deep(head(path, 26)) and image.getexif().get(_ORIENTATION, 1) == 1
+        dtype = np.dtype(np.uint16 if deep else {"I;16": np.uint16, "F": np.float32}.get(mode, np.uint8))
         fps, notes = _rate(image, count) if count > 1 else (None, ())
 
     def frames() -> Iterator[Shaped[ndarray, "height width *rgb"]]:
+        if deep:
+            yield _deep(path.read_bytes())
+            return
         with _open(path) as image:
             for frame in ImageSequence.Iterator(image) if count > 1 else [_upright(image)]:
                 yield _values(frame)
 
     channels = 3 if mode == "RGB" else 1
     return Stored("an image", frames, count, (height, width), channels, dtype, fps, notes=notes)
+
+
+def _is_deep(start: bytes) -> bool:
+    """Whether an image is a PNG of 16 bits with colours or opacity, of which Pillow keeps 8 bits."""
+    return start.startswith(_BEGINNINGS[0]) and start[24:25] == b"\x10" and start[25:26] in (b"\2", b"\4", b"\6")
+
+
+def _deep(code: bytes) -> Shaped[ndarray, "height width *rgb"]:
+    """Such a PNG, on black."""
+    values = np.asarray(imagecodecs.png_decode(code))
+    if values.shape[-1] in (2, 4):
+        values = np.rint(values[..., :-1] * (values[..., -1:] / np.float32(65535))).astype(np.uint16)
+    return values[..., 0] if values.shape[-1] == 1 else values
 
 
 def _rate(image: Image.Image, count: int) -> tuple[float | None, tuple[str, ...]]:

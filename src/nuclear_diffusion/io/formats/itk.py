@@ -186,7 +186,7 @@ def _nifti_header(path: Path, header: bytes) -> _Nifti:
         start, slope, intercept = struct.unpack(f"{order}q2d", header[168:192])
         units = struct.unpack(f"{order}i", header[500:504])[0]
     else:
-        pair = header[344:348] == b"ni1\0"
+        pair = header[344:348] != b"n+1\0"  # Analyze 7.5 has no mark
         dims = struct.unpack(f"{order}8h", header[40:56])
         code, bits = struct.unpack(f"{order}2h", header[70:74])
         steps = struct.unpack(f"{order}8f", header[76:108])

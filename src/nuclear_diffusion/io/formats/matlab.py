@@ -11,7 +11,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import is_rate, pick, scalar
-from nuclear_diffusion.io.guard import check_size
+from nuclear_diffusion.io.guard import check_size, head
 from nuclear_diffusion.io.stored import Stored
 
 _BYTES = {"double": 8, "single": 4, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4}
@@ -28,6 +28,8 @@ def begins(start: bytes) -> bool:
 
 def open_matlab(path: Path, reading: Reading) -> Stored:
     """The clip in a MATLAB file: (height, width, frames) unless named otherwise."""
+    if not begins(head(path)):
+        raise InputError(f"{path} is no file of MATLAB 5 or newer, such as Octave's text: save it with -v7.")
     held = [(name, shape, kind) for name, shape, kind in scipy.io.whosmat(path) if kind in _BYTES]
     shapes = {name: tuple(int(side) for side in shape) for name, shape, _ in held}
     if not shapes:
@@ -54,13 +56,13 @@ def _readable(path: Path) -> dict[str, bool]:
         while len(tag := file.read(8)) == 8:
             kind, size = struct.unpack(f"{order}2I", tag)
             end = file.tell() + size
-            head = file.read(min(size, _HEAD))
-            head = zlib.decompressobj().decompress(head, _HEAD)[8:] if kind == _COMPRESSED else head
+            data = file.read(min(size, _HEAD))
+            data = zlib.decompressobj().decompress(data, _HEAD)[8:] if kind == _COMPRESSED else data
             with suppress(struct.error):
-                _, flags, at = _element(head, 0, order)
-                _, _, at = _element(head, at, order)  # the shape
-                _, name, at = _element(head, at, order)
-                numbers, _, _ = _element(head, at, order)
+                _, flags, at = _element(data, 0, order)
+                _, _, at = _element(data, at, order)  # the shape
+                _, name, at = _element(data, at, order)
+                numbers, _, _ = _element(data, at, order)
                 good = numbers in _NUMBERS and not struct.unpack(f"{order}I", flags[:4])[0] & _COMPLEX
                 found[name.decode("latin-1")] = good and found.get(name.decode("latin-1"), True)
             file.seek(end)

@@ -10,6 +10,7 @@ import av
 import av.error
 import numpy as np
 from av.filter import Graph
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Shaped, UInt8
@@ -61,9 +62,14 @@ def _container(file: io.BufferedIOBase) -> Any:
     return av.open(file, "r", options={"format_whitelist": DEMUXERS})
 
 
+def _films(container: Any) -> list[Any]:
+    """The video streams that are no cover picture."""
+    return [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+
+
 def _stream(container: Any) -> Any:
-    """The first video stream."""
-    stream = container.streams.video[0]
+    """The first video stream that is no cover picture."""
+    stream = (_films(container) or container.streams.video)[0]
     if stream.codec_context.name == "gif":
         stream.codec_context.options = {"trans_color": "0"}  # what is transparent is black, not white
     return stream
@@ -75,6 +81,7 @@ class _Movie:
     def __init__(self, path: Path, data: bytes | None, reading: Reading) -> None:
         self.path, self.data, self.reading = path, data, reading
         self.notes: tuple[str, ...] = ()
+        self.hidden = 0  # frames that are there only to decode others, before the cut of an edit list
 
     def open(self) -> io.BufferedIOBase:
         return self.path.open("rb") if self.data is None else io.BytesIO(self.data)
@@ -92,6 +99,8 @@ class _Movie:
             if first is None or first[0] is None:
                 raise InputError(f"{self.path} holds no frames: give a clip.")
             scale, notes = _range_of(first[0]), _seen(first[0], _aspect(stream))
+            if (count := len(_films(container))) > 1:
+                notes.append(f"The movie has {count} video streams; the first is taken.")
         fps = float(rate) if rate else None
         return Stored(kind, self.frames, fps=fps, range=scale, notes=tuple(notes), found=lambda: self.notes)
 
@@ -117,6 +126,7 @@ class _Movie:
                     self.notes += (end,)
         if None not in times:
             self.notes += mean_rate(times)[1]
+        stated -= self.hidden
         if count and not self.notes and count < stated - max(1, _SLACK * stated):
             self.notes += (f"The movie is cut short: {count} of {stated} frames are there; they are taken.",)
 
@@ -128,11 +138,12 @@ class _Movie:
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[tuple[VideoFrame | None, str]]:
         """Frames up to the first that is damaged, and at last a note if there was one."""
-        count = 0
+        count = self.hidden = 0
         try:
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     break
+                self.hidden += packet.is_discard
                 for frame in packet.decode():
                     if not frame.is_corrupt:
                         count += 1

@@ -16,13 +16,13 @@ from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Range, Stored
+from nuclear_diffusion.io.stored import Range, Stored, not_square
 
 _MAX_PAGES = 2_000_000
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
 _JPEG = (6, 7)  # compressions by JPEG, old and new
 _LYING = 4  # orientations above this one exchange rows and columns
-_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "msec": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 
 def begins(start: bytes) -> bool:
@@ -39,6 +39,7 @@ def open_tiff(path: Path, reading: Reading) -> Stored:
         shape, order = tuple(int(side) for side in series.shape), series.axes
         dtype = np.dtype(series.dtype)
         fps, scale, notes = _metadata(tiff, dtype, page)
+        notes += not_square(*page.resolution)
         letters = _letters(path, order, shape, reading.axes)
         side = dict(zip(letters, shape, strict=True))
         height, width = side["H"], side["W"]
@@ -184,7 +185,7 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
     notes: list[str] = []
     if tiff.is_imagej:
         about: dict[str, Any] = tiff.imagej_metadata or {}
-        step = scalar(about.get("finterval"))
+        step = (scalar(about.get("finterval")) or 0) * _SECONDS.get(str(about.get("tunit")), 1.0)
         fps = scalar(about.get("fps")) or (1 / step if step else None)
         low, high = scalar(about.get("min")), scalar(about.get("max"))
         if (

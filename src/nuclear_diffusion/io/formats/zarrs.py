@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nuclear_diffusion.errors import InputError, require
-from nuclear_diffusion.io.axes import of_array
+from nuclear_diffusion.io.axes import axes_of, of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
@@ -18,6 +18,8 @@ from nuclear_diffusion.io.stored import Stored, lacking
 
 _ROOTS = (".zarray", ".zgroup", "zarr.json")
 """The file in a store that says what it is."""
+
+_SECONDS = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6}
 
 
 def is_store(folder: Path) -> bool:
@@ -44,6 +46,8 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
     except ImportError as error:
         raise InputError(f"{path} is zarr: pip install 'nuclear-diffusion[zarr]'.") from error
     limit = memory_limit(reading.max_bytes) // 8
+    axes: Sequence[object] = ()
+    step: float | None = None
     if path.is_file():
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
@@ -57,6 +61,7 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
     if isinstance(node, zarr.Group):
         arrays = {name: array for name, array in node.members(max_depth=None) if isinstance(array, zarr.Array)}
         levels = (attributes.get("ome") or attributes).get("multiscales")
+        axes, step = _ome_axes(levels)
         if reading.dataset is None and levels:
             name = str(levels[0]["datasets"][0]["path"])
         else:
@@ -72,9 +77,23 @@ def open_zarr(path: Path, reading: Reading) -> Stored:
         raise InputError(
             f"{path} declares {count:,} chunks and holds {held:,}: it is damaged or cut short, export it again."
         )
-    fps = scalar(node.attrs.get("fps", attributes.get("fps")))
+    fps = scalar(node.attrs.get("fps", attributes.get("fps"))) or (1 / step if step else None)
     notes = lacking(count - held, count, node.fill_value)
-    return of_array(path, "zarr", node, named=reading.axes, fps=fps, notes=notes)
+    names = getattr(node.metadata, "dimension_names", None) or node.attrs.get("_ARRAY_DIMENSIONS")
+    names = names if isinstance(names, (list, tuple)) else axes
+    return of_array(path, "zarr", node, named=reading.axes or axes_of(names, node.shape), fps=fps, notes=notes)
+
+
+def _ome_axes(levels: Any) -> tuple[Sequence[object], float | None]:
+    """The names of the axes of OME-Zarr, and the time from frame to frame in seconds, if they are said."""
+    try:
+        axes = [axis["name"] for axis in levels[0]["axes"]]
+        units = [_SECONDS.get(axis.get("unit")) if axis.get("type") == "time" else None for axis in levels[0]["axes"]]
+        scales = [one["scale"] for one in levels[0]["datasets"][0]["coordinateTransformations"] if "scale" in one]
+        steps = [unit * float(step) for unit, step in zip(units, scales[0], strict=True) if unit]
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return (), None
+    return axes, steps[0] if steps else None
 
 
 def _held(path: Path, inside: str, grid: Sequence[int]) -> int:

@@ -107,7 +107,13 @@ def write_zarr(path: Path, target: Target) -> Iterator[Append]:
         attributes=_attributes(target),
         config={"write_empty_chunks": True},  # so that one that is missing is lost
     )
-    yield filler(frames, target.levels.store)
+    append = filler(frames, target.levels.store)
+
+    def one_by_one(block: Shaped[ndarray, "frames height width *rgb"]) -> None:
+        for index in range(len(block)):  # of several chunks zarr would go on to write the others after one failed
+            append(block[index : index + 1])
+
+    yield one_by_one
 
 
 def _attributes(target: Target) -> dict[str, Any]:
