@@ -220,6 +220,15 @@ def test_frames_last_are_refused_by_what_is_black_around_the_sector(tmp_path, su
     check(tmp_path / f"wrong.{suffix}", clip / 255, axes=wrong[0])
 
 
+def test_a_clip_of_little_that_moves_is_not_taken_for_another_order(tmp_path):
+    """Such as the signal of robust PCA: where it is black tells nothing."""
+    clip = np.zeros((40, 60, 90), np.uint8)
+    for number in range(40):
+        clip[number, number : number + 4, 20:70] = 200
+    np.save(tmp_path / "clip.npy", clip)
+    check(tmp_path / "clip.npy", clip / 255)
+
+
 @pytest.mark.parametrize("shape", [(6, 1, 20, 28), (1, 6, 20, 28), (6, 20, 28, 1), (1, 6, 1, 20, 28)])
 def test_axes_of_length_one_are_dropped(tmp_path, shape):
     np.save(tmp_path / "clip.npy", CLIP.reshape(shape))

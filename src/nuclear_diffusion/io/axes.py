@@ -115,7 +115,7 @@ def _black_along(array: Any, order: str, last: bool) -> bool:
     slices = np.stack([np.asarray(array[(int(index), *rest)]) for index in chosen]).squeeze().astype(np.float32)
     black = slices <= slices.min() + 0.02 * (slices.max() - slices.min())
     black = black[~black.all(axis=(1, 2))]  # black frames say nothing
-    if len(black) < 4:
+    if len(black) < 4 or black.mean() > 0.9:  # of few bright pixels, which may move anywhere
         return False
     first, third = float(black.all(axis=0).mean()), float(black.all(axis=2).mean())
     frames, other = (third, first) if last else (first, third)
