@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nuclear_diffusion import files
 from nuclear_diffusion.cli import main
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import alone_in, atomic, beside, filling, locked, replacing, working_in
@@ -373,3 +374,49 @@ def test_a_full_disk_is_named_by_the_folder_that_was_asked_for_also_by_another_p
     copy = pickle.loads(pickle.dumps(told.value))
     assert isinstance(copy, InputError)
     assert str(copy).startswith(f"Cannot write {tmp_path / 'wanted'} (no space left on device)")
+
+
+@pytest.mark.parametrize(
+    "entered",
+    [
+        lambda folder: atomic(folder / "new" / "file.txt"),
+        lambda folder: locked(folder / "file"),
+        lambda folder: working_in(folder / "run"),
+        lambda folder: replacing(folder / "result", lambda name: True),
+        lambda folder: filling(folder / "more"),
+    ],
+    ids=["atomic", "locked", "working_in", "replacing", "filling"],
+)
+def test_a_signal_at_any_line_before_the_block_leaves_nothing(entered, tmp_path):
+    def interrupted(line: int) -> bool:
+        """Whether a signal came at that line of the module, before the block."""
+        seen = 0
+
+        def trace(frame, event, _):
+            nonlocal seen
+            if frame.f_code.co_filename != files.__file__:
+                return None
+            if event == "line":
+                seen += 1
+                if seen == line:
+                    raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        try:
+            sys.settrace(trace)
+            with entered(tmp_path):
+                sys.settrace(before)
+                raise EOFError
+        except KeyboardInterrupt:
+            return True
+        except EOFError:
+            return False
+        finally:
+            sys.settrace(before)
+
+    lines = 0
+    while interrupted(lines + 1):
+        lines += 1
+        assert [path for path in tmp_path.rglob("*") if path.name[0] == "." or path.is_file()] == []
+    assert lines > 5

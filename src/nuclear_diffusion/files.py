@@ -41,18 +41,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name[-100:]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.open("xb").close()  # fails here with a clear reason, not inside a library
-        temporary.unlink()
-        _check_replaceable(path)
-    except OSError as error:
-        raise _no_room(path, error) from error
-    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.open("xb").close()  # fails here with a clear reason, not inside a library
+            temporary.unlink()
+            _check_replaceable(path)
+        except OSError as error:
+            raise _no_room(path, error) from error
         with _room_for(path):
             yield temporary
             _to_disk(temporary)
             os.replace(temporary, path)
-    finally:
+    finally:  # a signal may also come before the block
         _remove(temporary)
 
 
@@ -121,9 +121,9 @@ def replacing(folder: Path, ours: Callable[[str], bool]) -> Iterator[Path]:
         place = followed(folder)
         recovered(place, ours)
         partial = beside(place, "partial")
-        partial.mkdir()
         try:
             with _room_for(folder):  # before what was written is removed
+                partial.mkdir()
                 yield partial
                 _to_disk(partial)
                 if place.exists():
@@ -144,9 +144,9 @@ def filling(path: Path) -> Iterator[Path]:
     with locked(path), _room_for(path):
         partial = beside(followed(path), "partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         try:
             with _room_for(path):
+                partial.mkdir()
                 yield partial
                 _to_disk(partial)
                 for entry in sorted(partial.iterdir()):
@@ -187,27 +187,28 @@ def _held(lock: Path, what: Path) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
     made = [parent for parent in lock.parents if not parent.exists()]
+    taken = FileLock(lock.absolute(), timeout=0, is_singleton=True)
+    before = taken.lock_counter
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        taken = FileLock(lock.absolute(), timeout=0, is_singleton=True)
-        taken.acquire()
-    except Timeout:
-        raise InputError(
-            f"{what} is being written by {_owner(lock)}: wait until it has ended, or choose another output."
-        ) from None
-    except OSError as error:
-        raise _no_room(what, error) from error
-    try:
-        first = taken.lock_counter == 1
-        if first:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            taken.acquire()
+        except Timeout:
+            raise InputError(
+                f"{what} is being written by {_owner(lock)}: wait until it has ended, or choose another output."
+            ) from None
+        except OSError as error:
+            raise _no_room(what, error) from error
+        if not before:
             with contextlib.suppress(OSError):  # the disk may be full
                 lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield first
+        yield not before
     finally:
-        if taken.lock_counter == 1:
-            with contextlib.suppress(OSError):
-                lock.unlink()  # who waits for this file sees that it is gone
-        taken.release()
+        if taken.lock_counter > before:
+            if not before:
+                with contextlib.suppress(OSError):
+                    lock.unlink()  # who waits for this file sees that it is gone
+            taken.release()
         with contextlib.suppress(OSError):
             for parent in made:
                 parent.rmdir()
@@ -274,7 +275,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 class _NoRoom(InputError):
