@@ -8,6 +8,7 @@ import os
 import shutil
 import warnings
 import zipfile
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,16 @@ def test_stills_in_a_series_of_clips_are_no_clip(tmp_path):
     for number in (2, 3):
         write_dicom(tmp_path / f"IM{number}", CLIP[:1], SeriesInstanceUID="1.2", InstanceNumber=number)
     assert [len(read_video(clip)) for clip in expand([tmp_path])] == [6, 1, 1]
+
+
+@pytest.mark.parametrize("seconds", [0.02, 12])
+@pytest.mark.parametrize("tag", ["AcquisitionDateTime", "AcquisitionTime"])
+def test_stills_taken_far_apart_are_no_clip(tmp_path, tag, seconds):
+    for number, frame in enumerate(CLIP):
+        when = datetime(2026, 1, 2, 23, 58, 30) + timedelta(seconds=seconds * number)
+        said = {tag: when.strftime("%Y%m%d%H%M%S.%f" if tag == "AcquisitionDateTime" else "%H%M%S.%f")}
+        write_dicom(tmp_path / f"IM{number}", frame[None], SeriesInstanceUID="1.2", InstanceNumber=number + 1, **said)
+    assert [len(read_video(clip)) for clip in expand([tmp_path])] == ([6] if seconds < 1 else [1] * 6)
 
 
 # ----------------------------------------------------------------------------------------- range, rate

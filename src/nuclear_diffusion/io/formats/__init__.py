@@ -3,10 +3,12 @@
 import gzip
 import os
 import re
+import statistics
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -152,7 +154,8 @@ def find_clips(folder: Path) -> list[Source]:
 
     Files of one frame each whose names differ in the number at their end are one clip (a pattern,
     `folder/patient-1-*.mha`); in names of pictures, text may follow the number.
-    DICOM files of one frame and one series are one clip (`Frames`), but stills if the series holds clips, too.
+    DICOM files of one frame and one series are one clip (`Frames`), but stills if the series holds clips, too, or if
+    they were taken more than a second apart.
     Everything else that is not hidden is a clip by itself: subfolders, movies, and also files that may turn out to be
     none. `NAME_gt` beside `NAME` is its ground truth (CAMUS), and no clip.
 
@@ -165,18 +168,19 @@ def find_clips(folder: Path) -> list[Source]:
     used |= {path for path in files if path.suffix.lower() == ".img" and path.with_suffix(".hdr") in files}
     used |= _truths(files)
     found: list[Source] = []
-    slices: dict[tuple[str, ...], list[tuple[int, Path]]] = {}
+    slices: dict[tuple[str, ...], list[tuple[dicom.InSeries, Path]]] = {}
     clips: set[tuple[str, ...]] = set()  # series that hold clips, whose files of one frame are stills
     for path in files:
         if path.suffix.lower() not in _NOT_DICOM:
             place = dicom.series_of(path)
             if place is not None and place.single:
-                slices.setdefault(place.series, []).append((place.number, path))
+                slices.setdefault(place.series, []).append((place, path))
             elif place is not None:
                 clips.add(place.series[:2])
     for about, members in slices.items():
-        if len(members) > 1 and about[:2] not in clips:
-            ordered = tuple(path for _, path in sorted(members, key=lambda item: item[0]))
+        members.sort(key=lambda item: item[0].number)
+        if len(members) > 1 and about[:2] not in clips and not _far_apart([place.taken for place, _ in members]):
+            ordered = tuple(path for _, path in members)
             found.append(Frames(_common_name(folder, ordered, len(slices)), folder, ordered))
             used |= set(ordered)
     apart = {path for members in slices.values() for _, path in members}
@@ -190,6 +194,13 @@ def find_clips(folder: Path) -> list[Source]:
             used |= set(members)
     _refuse_twice(folder, series, found)
     return _sorted([*found, *(path for path in entries if path not in used)])
+
+
+def _far_apart(taken: Sequence[datetime | None]) -> bool:
+    """Whether frames were taken too far apart to be one clip: more than a second, for most of them."""
+    known = [when for when in taken if when is not None]
+    gaps = [abs(after - before).total_seconds() for before, after in pairwise(known)]
+    return len(known) == len(taken) and statistics.median(gaps) > 1
 
 
 def _sorted(sources: Iterable[S]) -> list[S]:

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import pydicom
 from jaxtyping import Shaped
 from numpy import ndarray
-from pydicom import uid
+from pydicom import uid, valuerep
 from pydicom.datadict import keyword_for_tag
 from pydicom.encaps import generate_fragments, parse_basic_offsets, parse_fragments
 from pydicom.filereader import read_file_meta_info
@@ -35,15 +36,17 @@ _PIXEL_DATA = {
 }
 _ITEM = b"\xfe\xff\x00\xe0"  # begins each fragment of compressed pixel data
 _SOI = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")
+_TIMES = ("AcquisitionDateTime", "AcquisitionTime")
 _GREY = 8 / 255  # channels of a grey pixel differ by less
 
 
 class InSeries(NamedTuple):
-    """A file's series, its place there, and whether it holds one frame."""
+    """A file's series, its place there, whether it holds one frame, and when that was taken."""
 
     series: tuple[str, ...]
     number: int
     single: bool
+    taken: datetime | None
 
 
 class _Pixels(NamedTuple):
@@ -77,16 +80,23 @@ def series_of(path: Path) -> InSeries | None:
         with path.open("rb") as file:
             if not begins(file.read(256)):
                 return None
-        tags = ["SeriesInstanceUID", "PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns"]
+        tags = ["SeriesInstanceUID", "PatientID", "InstanceNumber", "NumberOfFrames", "Rows", "Columns", *_TIMES]
         with path.open("rb") as file:
             dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
         if "Rows" not in dataset:
             return None
         series = tuple(str(dataset.get(tag, "")) for tag in ("PatientID", "SeriesInstanceUID", "Rows", "Columns"))
         single = int(dataset.get("NumberOfFrames") or 1) == 1
-        return InSeries(series, int(dataset.get("InstanceNumber") or 0), single)
+        return InSeries(series, int(dataset.get("InstanceNumber") or 0), single, _taken(dataset))
     except Exception:  # what is no DICOM belongs to no series
         return None
+
+
+def _taken(dataset: pydicom.Dataset) -> datetime | None:
+    """When a file's frame was taken; None if that is not said."""
+    time = dataset.get("AcquisitionTime")
+    when = valuerep.DT(str(dataset.get("AcquisitionDateTime") or (f"20000101{time}" if time else "")))
+    return None if when is None else when.replace(tzinfo=None)
 
 
 def open_dicom(path: Path, reading: Reading) -> Stored:
