@@ -507,6 +507,21 @@ def test_frames_that_are_one_clip_are_opened_by_one_name(client, tmp_path):
     assert len(client.get("/api/state").json()["clips"]) == 1
 
 
+def test_what_was_typed_is_opened(tmp_path):
+    """`app frames-*.png clip.npz RESULT FOLDER`: the frames as one clip, and of the folder nothing yet."""
+    made_result(tmp_path / "result")
+    (tmp_path / "frames").mkdir()
+    frames = [tmp_path / "frames" / f"{number}.png" for number in range(8, 12)]
+    for file in frames:
+        Image.fromarray(eight_bits(made_clip().frames[0])).save(file)
+    np.savez(tmp_path / "clip.npz", made_clip().frames)
+    desk = Desk()
+    desk.open_all([*frames, tmp_path / "clip.npz", tmp_path / "result", tmp_path])
+    desk.shut()
+    assert [len(opened.clip) for opened in desk.clips.values()] == [6, 4, 6]
+    assert [opened.source for opened in desk.clips.values()][1] == str(tmp_path / "frames")
+
+
 def test_a_file_name_that_is_no_text_does_not_hide_the_others(client, tmp_path):
     (tmp_path / "data" / "good.npz").touch()
     (Path(str(tmp_path / "data")) / b"bad-\xff.npz".decode("utf-8", "surrogateescape")).touch()

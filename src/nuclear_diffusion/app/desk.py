@@ -22,6 +22,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import followed
 from nuclear_diffusion.io import Clip, Reading, read_video
 from nuclear_diffusion.io.clip import usable_rate
+from nuclear_diffusion.io.find import Frames, Source, expand
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.reporting import sentence_of
@@ -37,6 +38,11 @@ from nuclear_diffusion.types import Mask, Progress
 from nuclear_diffusion.view.film import Film, film_of
 
 
+def is_result(path: Path) -> bool:
+    """Whether a folder is a result of `dehaze`."""
+    return (path / "report.json").is_file()
+
+
 class Stopped(Exception):
     """The user stopped a run."""
 
@@ -47,7 +53,7 @@ class Opened:
 
     clip: Clip
     source: str  # the file or folder as the user knows it; of a file that was dropped on the page only its name
-    path: Path  # the file, also one that was dropped
+    path: Source  # the file, also one that was dropped
     sector: Mask
     # where the sector comes from, if it is not found in the clip: drawn on the page, or of an opened result
     given: Literal["", "drawn", "result"] = ""
@@ -172,8 +178,16 @@ class Desk:
                 self.allowed(str(part))
         return self.open(wanted)
 
-    def open(self, path: Path, name: str | None = None) -> str:
+    def open_all(self, paths: Sequence[Path]) -> None:
+        """Read what was typed: results, files, and images of one series as one clip. Folders of clips are left out."""
+        for source in [*filter(is_result, paths), *expand([path for path in paths if not path.is_dir()])]:
+            self.open(source)
+
+    def open(self, path: Source, name: str | None = None) -> str:
         """Read a clip, or a result with its clip; returns the clip's key. `name`: of the file, if uploaded."""
+        if isinstance(path, Frames):
+            clip = read_video(path)
+            return self._add(Opened(clip, str(path.folder), path, find_sector(clip.frames, clip.region)))
         if (path / "result.h5").is_file():
             return self._open_result(path / "result.h5", None, path)
         if holds_result(path):

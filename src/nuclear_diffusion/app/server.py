@@ -27,7 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nuclear_diffusion import signals
-from nuclear_diffusion.app.desk import Desk, Opened, sentence
+from nuclear_diffusion.app.desk import Desk, Opened, is_result, sentence
 from nuclear_diffusion.app.export import KINDS, export, name_of, safe
 from nuclear_diffusion.app.regions import Regions, masks_zip, scores
 from nuclear_diffusion.errors import InputError, require
@@ -142,7 +142,7 @@ class Server:
                 "folder": str(folder),
                 "up": str(folder.parent) if folder not in self.desk.folders else None,
                 "entries": [
-                    {"name": path.name, "path": str(path), "folder": path.is_dir(), "result": _is_result(path)}
+                    {"name": path.name, "path": str(path), "folder": path.is_dir(), "result": is_result(path)}
                     for path in shown[:2000]
                 ],
             }
@@ -334,7 +334,7 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
     """One entry for each finished result directly in a folder."""
     found: list[dict[str, Any]] = []
     for path in sorted(folder.iterdir()):
-        if not _is_result(path):
+        if not is_result(path):
             continue
         about: dict[str, Any] = {"name": path.name, "path": str(path)}
         try:
@@ -347,10 +347,6 @@ def sheet(folder: Path) -> list[dict[str, Any]]:
             shown = msgspec.to_builtins(numbers) | {"flicker": numbers.flicker.get("signal")}
             found.append(about | shown | {"video": str(path / "comparison.mp4")})
     return found
-
-
-def _is_result(path: Path) -> bool:
-    return (path / "report.json").is_file()
 
 
 def _help(name: str) -> dict[str, Any]:
@@ -402,12 +398,10 @@ def serve(paths: Sequence[Path], *, port: int = 0, browser: bool = True) -> None
     """Open `paths` and serve the page until Ctrl-C. `port` 0: any free one."""
     import uvicorn
 
-    folders = [path if path.is_dir() and not _is_result(path) else path.absolute().parent for path in paths]
+    folders = [path if path.is_dir() and not is_result(path) else path.absolute().parent for path in paths]
     desk, token = Desk(folders), secrets.token_urlsafe(24)
     try:
-        for path in paths:
-            if not path.is_dir() or _is_result(path):
-                desk.open(path)
+        desk.open_all(paths)
         listener = socket.create_server(("127.0.0.1", port))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/?token={token}"
         print(f"Open {address}\nCtrl-C stops the app.", flush=True)
