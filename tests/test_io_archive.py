@@ -204,6 +204,13 @@ def test_stills_of_several_series_are_no_clip(tmp_path):
     assert [len(read_video(clip)) for clip in find_clips(tmp_path)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("names", [("01.png", "01_mask.png"), ("heart.png", "heart-Seg.png")])
+def test_the_mask_of_a_still_is_no_frame(tmp_path, names):
+    for name, frame in zip(names, CLIP, strict=False):
+        Image.fromarray(frame).save(tmp_path / name)
+    check(tmp_path, CLIP[:1] / 255)
+
+
 # ------------------------------------------------------------------------------------ stacks and volumes
 
 

@@ -71,6 +71,9 @@ class Frames:
     files: tuple[Path, ...]
 
 
+_MASK = re.compile(r"[-_. ](mask|masks|seg|segmentation|label|labels|gt|overlay)$", re.IGNORECASE)
+"""What the name of a picture's mask ends in."""
+
 _NOT_DICOM = {suffix for known in FORMATS if known.kind != "DICOM" for suffix in known.suffixes}
 
 Source = Path | Frames
@@ -232,6 +235,8 @@ def clips_among(folder: Path, entries: Sequence[Source]) -> list[Source]:
     pictures = [source for source in found if isinstance(source, Path) and is_picture(source)]
     pictures = [source for source in pictures if len(_matching(source)) < 2]
     clips = [source for source in found if source not in pictures]
+    stems = {source.stem for source in pictures}
+    pictures = [source for source in pictures if _MASK.sub("", source.stem) not in stems - {source.stem}]
     if clips or not pictures:
         return clips
     return [Frames(name_of(folder), folder, tuple(_sorted(file for one in pictures for file in _matching(one))))]
