@@ -353,8 +353,8 @@ def test_a_new_network_learns_from_what_the_shipped_prior_cleans(stand_ins, tmp_
     assert prior_hash(stand_ins["read"]["teacher"]) == prior_hash(stand_ins["before"]) == prior_hash(load_prior())
     assert stand_ins["train"]["init"] is None
     config = stand_ins["train"]["config"]
-    assert (config.halved_until, config.lr, config.network.widths) == (0.5, 5e-3, (8, 8))
-    assert config.validate_every == 500
+    assert (config.halved_until, config.lr, config.network.widths) == (0.1, 5e-3, (8, 8))
+    assert config.validate_every == 1000
     assert trained.verdict[0] == "as good as echo"
     assert (tmp_path / "run" / "cache" / "frames").exists()
 

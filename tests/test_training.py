@@ -286,6 +286,21 @@ def test_the_first_part_of_a_run_is_on_halved_frames():
         assert [next(made) for _ in range(4)] == [(3, True), (4, True), (5, False), (6, False)]
 
 
+@pytest.mark.usefixtures("wrong_types")
+def test_each_cycle_starts_with_half_the_peak_and_a_longer_run_begins_as_a_shorter_one():
+    def rates(cycles: int) -> list[float]:
+        config = TrainConfig(steps=100 * cycles, cycles=cycles, lr=0.8, warmup=0, final_lr=0.01)
+        run = SimpleNamespace(fraction=lambda step: step / config.steps, config=config)
+        return [records.Run.lr(run, step) for step in range(config.steps + 1)]  # pyright: ignore
+
+    one, two, three = rates(1), rates(2), rates(3)
+    np.testing.assert_allclose([one[0], one[50], one[100]], [0.8, 0.8 * 0.505, 0.008])
+    np.testing.assert_allclose([two[100], two[150], two[200]], [0.4, 0.4 * 0.505, 0.004])
+    np.testing.assert_allclose([three[200], three[300]], [0.2, 0.002])
+    assert one[:100] == two[:100]  # so a run can be made longer, to the bit
+    np.testing.assert_allclose(three[:200], two[:200], rtol=1e-12)
+
+
 class Slow:
     """A pool whose work is done when it is asked for, or already where it is `early`."""
 

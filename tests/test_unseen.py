@@ -73,6 +73,7 @@ def test_training_never_draws_what_is_unseen(monkeypatch):
     for seed in range(4):
         bank._patient(seed, 1, 32)
     assert all(not given.keys() & {"view", "look"} and set(given["families"]) <= set(FAMILIES) for given in asked)
+    assert all(0.5 <= given["haze"] <= 4 for given in asked)
     assert {call[0] for call in recorded.calls} <= set(VIEWS)
     lay_haze(np.full((1, 32, 32), 0.5, np.float32), np.ones((32, 32), bool), seed=0)
     assert len(hazes) == 5

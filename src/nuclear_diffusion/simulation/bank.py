@@ -17,12 +17,14 @@ from .clip import patient_seed, simulate
 from .findings import some_findings
 from .haze import some_families, some_strength
 
+MOST = 12.0  # decibels; haze far stronger than usual, because the worst clips are where a prior has most to do
+
 
 def _patient(seed: int, frames: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((seed, 3))
     # from a fraction of a beat to a few beats, so that the network learns from clips of any length
     times = np.arange(frames) / max(frames - 1, 1) * np.exp(rng.uniform(np.log(0.12), np.log(3)))
-    strength, families, findings = some_strength(rng), some_families(rng), some_findings(rng)
+    strength, families, findings = some_strength(rng, MOST), some_families(rng), some_findings(rng)
     clip = simulate(seed=seed, size=size, times=times, haze=strength, families=families, findings=findings)
     return eight_bits(clip.hazy), eight_bits(clip.clean)
 

@@ -18,9 +18,9 @@ FAMILIES = ("near field", "diffuse", "reverberation", "flank", "side lobes")
 __all__ = ["FAMILIES", "UNSEEN_FAMILIES", "Haze", "some_families", "some_strength"]
 
 
-def some_strength(rng: np.random.Generator) -> float:
-    """Strength of the clutter in a training clip, 0.5 to 1.4 times that in evaluation clips."""
-    return 10 ** (rng.uniform(-6, 3) / 20)
+def some_strength(rng: np.random.Generator, most: float = 3.0) -> float:
+    """Strength of the clutter in a training clip, relative to that in evaluation clips: -6 to `most` decibels."""
+    return 10 ** (rng.uniform(-6, most) / 20)
 
 
 def some_families(rng: np.random.Generator) -> list[str]:

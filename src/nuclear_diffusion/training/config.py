@@ -14,8 +14,9 @@ class TrainConfig:
       rate follows both.
     - `batch`: frames per step. Before the fraction `halved_until` of the run, steps take four times as many frames at
       half the size.
-    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; `clip`: largest
-      gradient norm.
+    - `lr`: peak learning rate, after `warmup` steps, then a cosine down to `final_lr` * `lr`; each of the `cycles` of
+      equal length starts again, with half the peak of the one before (warm restarts; Loshchilov, Hutter 2017).
+      `clip`: largest gradient norm.
     - `ema`: decay of the weights' moving average, warmed up as (1 + t) / (10 + t).
     - `sigma_min`, `sigma_max`: range of noise levels. E[X | Y] is computed at `sigma_max`, which hides even the
       brightness of a large region (10 does not). ln sigma is normal (`p_mean`, `p_std`), or with probability `tail`
@@ -27,11 +28,12 @@ class TrainConfig:
     """
 
     network: UNetConfig = dataclasses.field(default_factory=UNetConfig)
-    steps: int = 20_000
+    steps: int = 12_000
     minutes: float | None = None
     batch: int = 5
-    halved_until: float = 0.5
+    halved_until: float = 0.2
     lr: float = 5e-3
+    cycles: int = 1
     warmup: int = 200
     final_lr: float = 0.01
     clip: float = 1.0
@@ -49,7 +51,7 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0
 
     def __post_init__(self):
-        for name in ("steps", "batch", "log_every", "validate_every"):
+        for name in ("steps", "cycles", "batch", "log_every", "validate_every"):
             require(getattr(self, name) >= 1, f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("lr", "clip", "p_std", "sigma_min"):
             require(getattr(self, name) > 0, f"`{name}` must be positive, got {getattr(self, name)}.")

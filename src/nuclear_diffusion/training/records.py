@@ -121,11 +121,12 @@ class Run:
         return self.fraction(step) < self.config.halved_until
 
     def lr(self, step: int) -> float:
-        """Linear warm-up, then half a cosine over the run."""
+        """Linear warm-up, then half a cosine in each cycle, from half the peak of the one before."""
         config = self.config
-        cosine = 0.5 * (1 + math.cos(math.pi * min(self.fraction(step), 1.0)))
+        cycle = min(int(self.fraction(step) * config.cycles), config.cycles - 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(self.fraction(step) * config.cycles - cycle, 1.0)))
         rise = min(1.0, (step + 1) / max(config.warmup, 1))
-        return config.lr * rise * (config.final_lr + (1 - config.final_lr) * cosine)
+        return config.lr * 0.5**cycle * rise * (config.final_lr + (1 - config.final_lr) * cosine)
 
     def averaged(self, state: TrainState, share: float = 1.0) -> DiffusionPrior:
         """The prior with the averaged weights, or with a fraction `share` of the way from the start to them."""

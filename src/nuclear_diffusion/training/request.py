@@ -34,7 +34,7 @@ class Request:
     """Number of simulated patients (simulator only)."""
     minutes: Annotated[float | None, option("FLOAT", "default: none")] = None
     """Wall-clock budget in minutes."""
-    steps: Annotated[int | None, option("INT", "default: 20000, or 2400 from an existing prior")] = None
+    steps: Annotated[int | None, option("INT", "default: 24000, or 2400 from an existing prior")] = None
     """Length of the run in optimiser steps, unless --minutes ends it earlier."""
     batch: int = 5
     """Frames per step."""

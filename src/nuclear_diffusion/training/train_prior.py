@@ -27,9 +27,10 @@ from nuclear_diffusion.training.loop import TrainProgress, train
 from nuclear_diffusion.training.request import Request
 from nuclear_diffusion.types import Bar
 
-STEPS, MORE_STEPS = 20_000, 2_400
-"""Length of a run from random weights and from a prior: about five hours and one hour on two cores."""
-VALIDATE_EVERY, VALIDATE_MORE = 500, 200
+STEPS, MORE_STEPS = 24_000, 2_400
+"""Length of a run from random weights and from a prior: about four hours and one hour on two cores."""
+CYCLES = 2  # of the learning rate, from random weights
+VALIDATE_EVERY, VALIDATE_MORE = 1000, 200
 """Steps between validations, which take up to a minute, from random weights and from a prior. From random weights the
 last weights are usually the best."""
 JUDGED = 48  # simulated patients to evaluate on, at most as many as `patients`
@@ -77,7 +78,8 @@ def _train_prior(request: Request, progress_bar: Bar, note: Callable[[str], None
         steps=request.steps or (STEPS if afresh else MORE_STEPS),
         minutes=request.minutes,
         batch=request.batch,
-        halved_until=0.5 if afresh else 0.0,
+        halved_until=0.1 if afresh else 0.0,
+        cycles=CYCLES if afresh else 1,
         lr=request.learning_rate or (5e-3 if afresh else 2e-3 if blind else 1e-3),
         # clean frames as they are, and more noise, at which the shapes of samples are decided
         augment=not blind,
