@@ -22,7 +22,7 @@ from nuclear_diffusion.errors import InputError, require
 from nuclear_diffusion.files import followed
 from nuclear_diffusion.io import Clip, Reading, read_video
 from nuclear_diffusion.io.clip import usable_rate
-from nuclear_diffusion.io.find import Frames, Source, expand
+from nuclear_diffusion.io.find import Source, expand
 from nuclear_diffusion.io.recording import Recording
 from nuclear_diffusion.priors.checkpoint import SHIPPED
 from nuclear_diffusion.reporting import sentence_of
@@ -185,17 +185,16 @@ class Desk:
 
     def open(self, path: Source, name: str | None = None) -> str:
         """Read a clip, or a result with its clip; returns the clip's key. `name`: of the file, if uploaded."""
-        if isinstance(path, Frames):
-            clip = read_video(path)
-            return self._add(Opened(clip, str(path.folder), path, find_sector(clip.frames, clip.region)))
-        if (path / "result.h5").is_file():
-            return self._open_result(path / "result.h5", None, path)
-        if holds_result(path):
-            return self._open_result(path, name)
+        if isinstance(path, Path):
+            if (path / "result.h5").is_file():
+                return self._open_result(path / "result.h5", None, path)
+            if holds_result(path):
+                return self._open_result(path, name)
         clip = read_video(path)
         if name is not None:
             clip = dataclasses.replace(clip, name=Path(name).stem)
-        return self._add(Opened(clip, name or str(path), path, find_sector(clip.frames, clip.region)))
+        typed = str(path if isinstance(path, Path) else path.folder)
+        return self._add(Opened(clip, name or typed, path, find_sector(clip.frames, clip.region)))
 
     def reread(self, key: str, white: float | None) -> Opened:
         """Read a clip's file again with another stored value of white, None: the file's."""

@@ -31,8 +31,7 @@ STEPS, MORE_STEPS = 24_000, 2_400
 """Length of a run from random weights and from a prior: about four hours and one hour on two cores."""
 CYCLES = 2  # of the learning rate, from random weights
 VALIDATE_EVERY, VALIDATE_MORE = 1000, 200
-"""Steps between validations, which take up to a minute, from random weights and from a prior. From random weights the
-last weights are usually the best."""
+"""Steps between validations, which take up to a minute, from random weights and from a prior."""
 JUDGED = 48  # simulated patients to evaluate on, at most as many as `patients`
 
 SHIPPED = "echo"
