@@ -309,6 +309,17 @@ def test_tiff_of_ome(tmp_path, axes):
     check(tmp_path / "clip.ome.tif", CLIP * np.float64(16) / 4095, fps=50)
 
 
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [([20] * 5, None), ([20, 20, 10, 30, 20], "varies from 10 to 30 ms"), ([20, 20, -60, 20, 0], None)],
+)
+def test_tiff_of_ome_with_a_time_for_each_plane(tmp_path, steps, says):
+    times = [float(time) for time in 1000 + np.cumsum([0, *steps])]
+    about = {"axes": "TYX", "Plane": {"DeltaT": times, "DeltaTUnit": ["ms"] * 6}}
+    tifffile.imwrite(tmp_path / "clip.ome.tif", CLIP, metadata=about)
+    check(tmp_path / "clip.ome.tif", fps=50 if sum(steps) > 0 else 30, says=says)
+
+
 def test_tiff_planes_and_opacity(tmp_path):
     tifffile.imwrite(tmp_path / "p.tif", np.moveaxis(COLOR, -1, 1), photometric="rgb", planarconfig="separate")
     check(tmp_path / "p.tif", COLOR / 255)
@@ -668,6 +679,24 @@ def test_hdf5_of_others(tmp_path):
     with pytest.raises(InputError, match="a/one, a/two: name the clip with --dataset"):
         read_video(tmp_path / "two.h5")
     check(tmp_path / "two.h5", 1 - CLIP / 255, dataset="a/two")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("data/image/timestamps", 3 + np.arange(6, dtype=np.float32) / 50),
+        ("scan/time_to_next_transmit", np.full((6, 40), 0.0005)),
+    ],
+)
+def test_hdf5_of_zea_with_times(tmp_path, name, values):
+    with h5py.File(tmp_path / "clip.hdf5", "w") as file:
+        file["data/image/values"] = CLIP
+        file[name] = values
+    check(tmp_path / "clip.hdf5", fps=50)
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:  # without a time for each frame
+        file["data/image/values"] = CLIP
+        file[name] = values[:3].ravel() if values.ndim == 1 else values.ravel()
+    check(tmp_path / "other.hdf5", fps=30)
 
 
 def test_hdf5_stays_in_its_file(tmp_path):

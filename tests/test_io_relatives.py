@@ -463,6 +463,13 @@ def test_nrrd_with_frames_or_colours_on_any_axis(tmp_path):
     check(tmp_path / "b.nrrd", COLOR / 255)
 
 
+@pytest.mark.parametrize(("unit", "fps"), [("ms", 50), ("mm", 30)])
+def test_nrrd_with_a_spacing_of_time(tmp_path, unit, fps):
+    header = {"kinds": ["domain", "domain", "time"], "spacings": [0.3, 0.3, 20], "units": ["mm", "mm", unit]}
+    nrrd.write(str(tmp_path / "c.nrrd"), CLIP.transpose(2, 1, 0), header=header)
+    check(tmp_path / "c.nrrd", fps=fps)
+
+
 @pytest.mark.parametrize("suffix", ["mha", "nrrd"])
 def test_a_sequence_of_plus(tmp_path, suffix):
     """The toolkit of tracked ultrasound writes several lines of header for each frame, with its time."""
@@ -481,6 +488,12 @@ def test_a_sequence_of_plus(tmp_path, suffix):
         header += "".join(f"Seq_Frame{k:04d}_Timestamp:={3 + k * 0.02}\n" for k in range(6)) + "\n"
     (tmp_path / f"c.{suffix}").write_bytes(header.encode() + CLIP.tobytes())
     check(tmp_path / f"c.{suffix}", fps=50)
+    between = ":=" if suffix == "nrrd" else " = "
+    for turn, says in (("MFA", None), ("UN", "the probe is not at the top")):
+        begins, ends = header.split("Seq_", 1)
+        whole = f"{begins}UltrasoundImageOrientation{between}{turn}\nSeq_{ends}"
+        (tmp_path / f"{turn}.{suffix}").write_bytes(whole.encode() + CLIP.tobytes())
+        check(tmp_path / f"{turn}.{suffix}", fps=50, says=says)
 
 
 def test_nrrd_after_skipped_bytes_and_lines(tmp_path):

@@ -181,7 +181,9 @@ def test_zea_layout(tmp_path):
     """`data/image/values` of 8 bits, and times that rise from 0, as `zea.data.spec.Image` asks for."""
     for shape in (GREY, COLOR):
         values = noise(shape)
-        with h5py.File(write(tmp_path / f"{len(shape)}.hdf5", "zea", values, fps=20)) as file:
+        path = write(tmp_path / f"{len(shape)}.hdf5", "zea", values, fps=20)
+        assert read_video(path).fps == pytest.approx(20)
+        with h5py.File(path) as file:
             grey = (
                 values
                 if len(shape) == 3

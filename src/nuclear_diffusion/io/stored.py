@@ -45,11 +45,20 @@ class Planes(Protocol):
 
 Picture = ndarray | Planes
 
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("µs", "μs", "us", "usec", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nanosecond"), 1e-9),
+    **dict.fromkeys(("min", "minute"), 60.0),
+}
+"""Units of time as files name them."""
 
-def mean_rate(times: Sequence[float]) -> tuple[float | None, tuple[str, ...]]:
+
+def mean_rate(times: Sequence[float] | ndarray) -> tuple[float | None, tuple[str, ...]]:
     """The mean rate of frames at these times (s), and a note if the time between them varies by more than rounding."""
-    steps = np.diff(times)
-    if not len(steps) or not steps.sum() > 0:
+    steps = np.diff(np.asarray(times, np.float64))
+    if not len(steps) or not 0 < steps.sum() < math.inf:
         return None, ()
     mean, low, high = (float(f(steps)) for f in (np.mean, np.min, np.max))
     if high - low <= max(0.25 * mean, 2.5e-3):

@@ -13,12 +13,13 @@ from nuclear_diffusion.io.axes import axes_of, of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import NAMES, is_rate, pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Picture, Stored, lacking
+from nuclear_diffusion.io.stored import Picture, Stored, lacking, mean_rate
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZEA = ("data/image_sc", "data/image_sc/values", "data/image/values", "data/image")
 """zea's scan-converted and other B-mode images, old and new layout."""
 
+_SMALL = 2**22  # values of a dataset that is no clip
 _CACHE = 64 * 2**20  # bytes of chunks to keep, so that a chunk of many frames is unpacked once
 
 
@@ -37,10 +38,11 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         zea = name in ZEA
         if zea and dataset.ndim not in (2, 3, 4, 5):
             raise InputError(f"{path} has a dataset {name} of shape {dataset.shape}: give (frames, height, width).")
-        scan = file.get("scan")
-        fps = _rate(file) or _rate(dataset) or (_rate(scan) if isinstance(scan, h5py.Group) else None)
+        fps, uneven = _rate(file) or _rate(dataset) or _rate(file.get("scan")), ()
+        if not fps:
+            fps, uneven = _zea_rate(file, dataset)
         kind, usual = ("MATLAB 7.3", "HWT") if matlab else ("HDF5", "THW")
-        notes = _lacking(dataset)
+        notes = _lacking(dataset) + uneven
         axes = reading.axes or (None if matlab else axes_of(_dimensions(dataset), dataset.shape))
         stored = of_array(path, kind, _view(dataset, matlab), named=axes, usual=usual, fps=fps, notes=notes)
     polar = ["The polar image of zea is shown, as no scan-converted one is there."] if name == "data/image" else []
@@ -154,12 +156,35 @@ def _lacking(dataset: h5py.Dataset) -> tuple[str, ...]:
 
 def _rate(node: Any) -> float | None:
     """Frames per second, of an attribute or a dataset of one number."""
+    if not isinstance(node, (h5py.Group, h5py.Dataset)):
+        return None
     for key in filter(is_rate, node.attrs):
         if rate := scalar(node.attrs[key]):
             return rate
     for key in filter(is_rate, node if isinstance(node, h5py.Group) else ()):
-        if isinstance(node.get(key, getlink=True), h5py.HardLink):
-            held = node[key]
-            if isinstance(held, h5py.Dataset) and held.size == 1 and (rate := scalar(held[()])):
-                return rate
+        if rate := scalar(_small(node, key)):
+            return rate
     return None
+
+
+def _zea_rate(file: h5py.File, dataset: h5py.Dataset) -> tuple[float | None, tuple[str, ...]]:
+    """The rate of the times that zea keeps beside its images, or of those from transmit to transmit, both in seconds;
+    and a note on it.
+    """
+    times = _small(dataset.parent, "timestamps")
+    if times is not None and times.shape == dataset.shape[:1]:
+        return mean_rate(times)
+    steps = _small(file.get("scan"), "time_to_next_transmit")
+    if steps is not None and steps.ndim == 2:
+        return mean_rate(np.cumsum([0.0, *steps.sum(axis=1, dtype=np.float64)]))
+    return None, ()
+
+
+def _small(node: Any, name: str) -> np.ndarray | None:
+    """The values of a small dataset of numbers that lies in this file, if the group has one of this name."""
+    if not isinstance(node, h5py.Group) or not isinstance(node.get(name, getlink=True), h5py.HardLink):
+        return None
+    held = node[name]
+    if not isinstance(held, h5py.Dataset) or held.dtype.kind not in "iuf" or held.is_virtual or held.external:
+        return None
+    return np.asarray(held[()]) if held.size and held.size <= _SMALL else None

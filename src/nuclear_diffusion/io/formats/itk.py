@@ -19,7 +19,7 @@ from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.guard import check_size
-from nuclear_diffusion.io.stored import Stored, not_square
+from nuclear_diffusion.io.stored import SECONDS, Stored, mean_rate, not_square
 
 _META = {"CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4"}
 _META |= {"ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8"}
@@ -37,7 +37,7 @@ _NRRD = {
 }
 _NIFTI = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _NIFTI_COLORS = {128: 3, 2304: 4}
-_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes for units of time
+_TIMES = {8: 1.0, 16: 1e-3, 24: 1e-6}  # NIfTI's codes for units of time
 _HEADER = 2**26  # bytes of a text header; the PLUS toolkit writes several lines a frame
 
 
@@ -89,7 +89,9 @@ def open_metaimage(path: Path, reading: Reading) -> Stored:
     array = _values(path, _Place(files, start, packed), dtype, shape, reading)
     _check_flat(path, sizes)
     steps = _numbers(fields.get("elementspacing") or fields.get("elementsize") or "")
-    return of_array(path, "MetaImage", array, named=reading.axes, fps=_plus_rate(fields)).but(*_sides(steps, reading))
+    fps, notes = _plus_rate(fields)
+    notes += _sides(steps, reading) + _turned(fields)
+    return of_array(path, "MetaImage", array, named=reading.axes, fps=fps, notes=notes)
 
 
 def open_nrrd(path: Path, reading: Reading) -> Stored:
@@ -131,7 +133,10 @@ def open_nrrd(path: Path, reading: Reading) -> Stored:
         array = _moved(array, kinds)
     spaces = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
     steps = [math.hypot(*_numbers(axis)) for axis in spaces] or _numbers(fields.get("spacings", ""))
-    return of_array(path, "NRRD", array, named=reading.axes, fps=_plus_rate(fields)).but(*_sides(steps, reading))
+    fps, notes = _plus_rate(fields)
+    fps = fps or _time_step(fields)
+    notes += _sides(steps, reading) + _turned(fields)
+    return of_array(path, "NRRD", array, named=reading.axes, fps=fps, notes=notes)
 
 
 def _moved(array: ndarray, kinds: list[str]) -> ndarray:
@@ -201,7 +206,7 @@ def _nifti_header(path: Path, header: bytes) -> _Nifti:
         raise InputError(f"{path} has a header that is damaged or of an unknown kind: export it again.")
     _check_flat(path, sizes)
     shape = (*reversed(sizes), *((channels,) if channels > 1 else ()))
-    second = _SECONDS.get(units & 0x38)
+    second = _TIMES.get(units & 0x38)
     fps = 1 / (steps[4] * second) if second and steps[4] > 0 and len(sizes) > 3 else None
     plain = slope == 0 or math.isnan(slope) or (slope, intercept) == (1, 0)
     return _Nifti(shape, dtype, int(start), fps, pair, None if plain else (slope, intercept), steps[1:])
@@ -299,17 +304,29 @@ def _meta_fields(path: Path) -> tuple[dict[str, str], list[str], int]:
     raise InputError(f"{path} cannot be read as MetaImage, its header has no ElementDataFile: export it again.")
 
 
-def _plus_rate(fields: dict[str, str]) -> float | None:
-    """The mean rate of the time stamps, in seconds, that the PLUS toolkit writes for each frame."""
-    times = []
-    for name, value in fields.items():
-        if re.fullmatch(r"seq_frame\d+_timestamp", name):
-            try:
-                times.append(float(value))
-            except ValueError:
-                return None
-    span = max(times) - min(times) if len(times) > 1 else 0
-    return (len(times) - 1) / span if 0 < span < math.inf else None
+def _plus_rate(fields: dict[str, str]) -> tuple[float | None, tuple[str, ...]]:
+    """The mean rate of the time stamps, in seconds, that the PLUS toolkit writes for each frame, and a note on it."""
+    stamps = [value for name, value in fields.items() if re.fullmatch(r"seq_frame\d+_timestamp", name)]
+    return mean_rate(_numbers(" ".join(stamps)))
+
+
+def _turned(fields: dict[str, str]) -> tuple[str, ...]:
+    """A note if PLUS says that the rows do not lead away (F, far) from the probe."""
+    turn = fields.get("ultrasoundimageorientation", "MF").upper()
+    if turn[1:2] in ("F", "X"):  # X: unknown
+        return ()
+    return (f"Its header says that the probe is not at the top (UltrasoundImageOrientation {turn}): turn it upright.",)
+
+
+def _time_step(fields: dict[str, str]) -> float | None:
+    """The rate that the spacing of NRRD's axis of kind `time` gives, if its unit is one of time."""
+    units = re.findall(r'"([^"]*)"', fields.get("units", ""))
+    columns = zip(fields.get("kinds", "").lower().split(), fields.get("spacings", "").split(), units, strict=False)
+    for kind, word, unit in columns:
+        step = sum(_numbers(word)) * SECONDS.get(unit.lower(), 0.0)
+        if kind == "time" and 0 < step < math.inf:
+            return 1 / step
+    return None
 
 
 def _numbers(words: str) -> list[float]:

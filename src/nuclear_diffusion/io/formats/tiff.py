@@ -1,5 +1,6 @@
 """TIFF through tifffile, with the metadata of ImageJ and OME."""
 
+import math
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,12 @@ from nuclear_diffusion.io.axes import of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Range, Stored, not_square
+from nuclear_diffusion.io.stored import SECONDS, Range, Stored, mean_rate, not_square
 
 _MAX_PAGES = 2_000_000
 _COLORS = {tifffile.PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
 _JPEG = (6, 7)  # compressions by JPEG, old and new
 _LYING = 4  # orientations above this one exchange rows and columns
-_SECONDS = {"s": 1.0, "ms": 1e-3, "msec": 1e-3, "µs": 1e-6, "us": 1e-6, "ns": 1e-9, "min": 60.0}
 
 
 def begins(start: bytes) -> bool:
@@ -185,7 +185,7 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
     notes: list[str] = []
     if tiff.is_imagej:
         about: dict[str, Any] = tiff.imagej_metadata or {}
-        step = (scalar(about.get("finterval")) or 0) * _SECONDS.get(str(about.get("tunit")), 1.0)
+        step = (scalar(about.get("finterval")) or 0) * SECONDS.get(str(about.get("tunit")), 1.0)
         fps = scalar(about.get("fps")) or (1 / step if step else None)
         low, high = scalar(about.get("min")), scalar(about.get("max"))
         if (
@@ -199,9 +199,11 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
     elif tiff.is_ome:
         text = tiff.ome_metadata or ""
         if match := re.search(r'\bTimeIncrement="([0-9.eE+-]+)"', text):
-            unit = re.search(r'\bTimeIncrementUnit="([^"]+)"', text)
-            step = (scalar(float(match[1])) or 0) * _SECONDS.get(unit[1] if unit else "s", 1.0)
-            fps = 1 / step if step else None
+            step = float(match[1]) * _ome_second(text, "TimeIncrement")
+            fps = 1 / step if step > 0 else None
+        else:
+            fps, uneven = mean_rate(_ome_times(text))
+            notes += uneven
         bits = re.search(r'\bSignificantBits="(\d{1,2})"', text)
         if bits and dtype.kind == "u" and 8 < int(bits[1]) < 8 * dtype.itemsize:
             scale = Range(0, 2 ** int(bits[1]) - 1)
@@ -213,6 +215,22 @@ def _metadata(tiff: tifffile.TiffFile, dtype: np.dtype, page: Any) -> tuple[floa
         except ValueError:
             fps = None
     return fps, scale, notes
+
+
+def _ome_times(text: str) -> list[float]:
+    """When the frames were taken, in seconds, in their order: DeltaT of the first plane of each."""
+    times: dict[int, float] = {}
+    for plane in re.findall(r"<(?:\w+:)?Plane\b[^>]*>", text):
+        index, since = (re.search(rf'\b{name}="([^"]*)"', plane) for name in ("TheT", "DeltaT"))
+        if index and since:
+            times.setdefault(int(index[1]), float(since[1]) * _ome_second(plane, "DeltaT"))
+    return [times[index] for index in sorted(times)]
+
+
+def _ome_second(text: str, name: str) -> float:
+    """The unit of an attribute of time in seconds; OME's default is the second."""
+    unit = re.search(rf'\b{name}Unit="([^"]+)"', text)
+    return SECONDS.get(unit[1], math.nan) if unit else 1.0
 
 
 def _check_pages(path: Path) -> None:

@@ -14,12 +14,10 @@ from nuclear_diffusion.io.axes import axes_of, of_array
 from nuclear_diffusion.io.clip import Reading
 from nuclear_diffusion.io.formats.arrays import pick, scalar
 from nuclear_diffusion.io.guard import check_size, memory_limit
-from nuclear_diffusion.io.stored import Stored, lacking
+from nuclear_diffusion.io.stored import SECONDS, Stored, lacking
 
 _ROOTS = (".zarray", ".zgroup", "zarr.json")
 """The file in a store that says what it is."""
-
-_SECONDS = {"second": 1.0, "millisecond": 1e-3, "microsecond": 1e-6}
 
 
 def is_store(folder: Path) -> bool:
@@ -88,7 +86,7 @@ def _ome_axes(levels: Any) -> tuple[Sequence[object], float | None]:
     """The names of the axes of OME-Zarr, and the time from frame to frame in seconds, if they are said."""
     try:
         axes = [axis["name"] for axis in levels[0]["axes"]]
-        units = [_SECONDS.get(axis.get("unit")) if axis.get("type") == "time" else None for axis in levels[0]["axes"]]
+        units = [SECONDS.get(axis.get("unit")) if axis.get("type") == "time" else None for axis in levels[0]["axes"]]
         scales = [one["scale"] for one in levels[0]["datasets"][0]["coordinateTransformations"] if "scale" in one]
         steps = [unit * float(step) for unit, step in zip(units, scales[0], strict=True) if unit]
     except (TypeError, KeyError, IndexError, ValueError, AttributeError):
