@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -336,16 +338,25 @@ def test_values_that_break_the_rules_are_carried_over(tmp_path):
         assert (derived.PatientID, derived.StudyDate) == ("X" * 80, "2020-01-02")
 
 
-def test_clips_of_one_series_stay_one_series(tmp_path):
+def derived(path: Path, anonymous: bool) -> tuple[str, str]:
+    """The UIDs of study and series of a clip derived from the one at `path`."""
+    source = clip_of(path, noise(GREY))
+    out = write(path.with_name(f"{path.stem}-out.dcm"), "dicom", noise(GREY), source=source, anonymize=anonymous)
+    written = pydicom.dcmread(out)
+    return str(written.StudyInstanceUID), str(written.SeriesInstanceUID)
+
+
+@pytest.mark.parametrize("anonymous", [False, True])
+def test_clips_of_one_series_stay_together_also_of_several_processes(tmp_path, anonymous):
     original = ultrasound(noise(GREY))
-    series = []
     for name in ("a", "b"):
         original.SOPInstanceUID = generate_uid()
         original.save_as(tmp_path / f"{name}.dcm", enforce_file_format=True)
-        source = clip_of(tmp_path / f"{name}.dcm", noise(GREY))
-        path = write(tmp_path / f"{name}-out.dcm", "dicom", noise(GREY), source=source)
-        series.append(pydicom.dcmread(path).SeriesInstanceUID)
-    assert series[0] == series[1] != original.SeriesInstanceUID
+    study, series = derived(tmp_path / "a.dcm", anonymous)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert pool.submit(derived, tmp_path / "b.dcm", anonymous).result() == (study, series)
+    assert series != original.SeriesInstanceUID
+    assert (study == original.StudyInstanceUID) is not anonymous
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -454,19 +465,6 @@ def test_anonymous_headers_hold_no_patient(tmp_path):
     assert derived.SequenceOfUltrasoundRegions[0].PhysicalDeltaX == 0.03
     np.testing.assert_array_equal(derived.pixel_array, frames)
     assert errors(path) == []
-
-
-def test_anonymous_clips_of_a_study_stay_together(tmp_path):
-    original = ultrasound(noise(GREY))
-    studies = set()
-    for name in ("a", "b"):
-        original.SOPInstanceUID = generate_uid()
-        original.save_as(tmp_path / f"{name}.dcm", enforce_file_format=True)
-        source = clip_of(tmp_path / f"{name}.dcm", noise(GREY))
-        path = write(tmp_path / f"{name}-out.dcm", "dicom", noise(GREY), source=source, anonymize=True)
-        studies.add(pydicom.dcmread(path).StudyInstanceUID)
-    assert len(studies) == 1
-    assert original.StudyInstanceUID not in studies
 
 
 # ------------------------------------------------------------------------------------------------- blocks

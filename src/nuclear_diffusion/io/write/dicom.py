@@ -2,7 +2,6 @@
 
 import copy
 import datetime
-import secrets
 import struct
 import tempfile
 import warnings
@@ -34,11 +33,9 @@ from pydicom.uid import (
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io.levels import Levels
-from nuclear_diffusion.io.write.anonymize import anonymize, coded, mark_anonymized
+from nuclear_diffusion.io.write.anonymize import anonymize, coded, mark_anonymized, replaced
 from nuclear_diffusion.io.write.source import dicom_headers, input_file, pixel_spacing
 from nuclear_diffusion.io.write.target import Append, Target
-
-_RUN = secrets.token_hex(16)  # derived clips of one input series share a new series within a run
 
 _RETIRED = {
     "1.2.840.10008.5.1.4.1.1.6": UltrasoundImageStorage,
@@ -181,7 +178,7 @@ def _derived(headers: list[Dataset], target: Target) -> Dataset:
         dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
     kind = list(dataset.get("ImageType") or ())
     dataset.ImageType = ["DERIVED", kind[1] if len(kind) > 1 else "PRIMARY", *kind[2:]]
-    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[_RUN, str(dataset.get("SeriesInstanceUID", ""))])
+    dataset.SeriesInstanceUID = replaced(str(dataset.get("SeriesInstanceUID", "")))
     described = f"{dataset.get('SeriesDescription') or ''} dehazed".strip()
     dataset.SeriesDescription = described if len(described) <= 64 else "dehazed"
     _timing(dataset, target, len(headers))
