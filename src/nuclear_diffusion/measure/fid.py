@@ -15,6 +15,7 @@ from numpy import ndarray
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.files import sha256_of
 from nuclear_diffusion.io import read_frames
+from nuclear_diffusion.measure import require_modules
 from nuclear_diffusion.measure.scores import LEVELS
 from nuclear_diffusion.measure.study import Study
 from nuclear_diffusion.types import Progress, eight_bits
@@ -55,12 +56,9 @@ def open_network(path: Path) -> Network:
 
     Raises `InputError` if onnxruntime is not installed, or the file is unreadable or not such a network.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            "--inception needs onnxruntime, which is not installed: python -m pip install 'nuclear-diffusion[fid]'."
-        ) from error
+    require_modules("fid", "onnxruntime")
+    import onnxruntime
+
     if not path.is_file():
         raise InputError(f"{path} is not a file: give the ONNX file of the Inception network to --inception.")
     options = onnxruntime.SessionOptions()

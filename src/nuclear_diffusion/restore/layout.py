@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
-from scipy import ndimage
 
 from nuclear_diffusion.errors import InputError
 from nuclear_diffusion.io import Clip
 from nuclear_diffusion.restore.color import Shades, drawn_in_color, tissue_shades
-from nuclear_diffusion.sector import Fit, find_sectors, find_strokes, split_sectors
+from nuclear_diffusion.sector import Fit, find_sectors, find_strokes, nearest, split_sectors
 from nuclear_diffusion.types import Mask
 
 
@@ -56,8 +55,5 @@ class Layout:
         filled = np.array(frames)
         for frame, drawn in zip(filled, overlay, strict=True):
             if drawn.any() and not drawn[self.sector].all():
-                source = ndimage.distance_transform_edt(
-                    drawn | ~self.sector, return_distances=False, return_indices=True
-                )
-                frame[drawn] = frame[tuple(np.asarray(source))][drawn]
+                frame[drawn] = frame[tuple(nearest(self.sector & ~drawn))][drawn]
         return filled

@@ -89,9 +89,13 @@ def split_sectors(mask: Mask) -> list[Mask]:
     mask = np.asarray(mask, bool)
     require(bool(mask.any()), "The sector is empty: mark the pixels of the image in white.")
     kept = np.asarray(label(mask)) * _pieces(mask, 0.05)
-    nearest = ndimage.distance_transform_edt(kept == 0, return_distances=False, return_indices=True)
-    owner = np.where(mask, kept[tuple(np.asarray(nearest))], 0)
+    owner = np.where(mask, kept[tuple(nearest(kept > 0))], 0)
     return [owner == number for number in np.unique(owner[owner > 0])]
+
+
+def nearest(mask: Mask) -> Int[ndarray, "axis height width"]:
+    """For each pixel, row and column of the nearest pixel in the mask."""
+    return ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)  # pyright: ignore
 
 
 def read_sector(path: Path) -> Mask:

@@ -6,9 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 from numpy import ndarray
 from PIL import Image
-from scipy import ndimage
 
-from nuclear_diffusion.sector.find import apex_below
+from nuclear_diffusion.sector.find import apex_below, nearest
 from nuclear_diffusion.types import Mask
 
 _MARGIN = 0.02  # of the sector's longer side, on each side
@@ -61,7 +60,7 @@ class Fit:
         if not fitted.any():
             raise ValueError(f"`size` must be large enough to keep a pixel of the mask, got {size}.")
         visible = mask if hidden is None or (mask <= hidden).all() else mask & ~hidden
-        return cls(fitted, mask, top, left, side, inverted, _nearest(visible), _nearest(fitted))
+        return cls(fitted, mask, top, left, side, inverted, nearest(visible), nearest(fitted))
 
     @property
     def size(self) -> int:
@@ -94,11 +93,6 @@ class Fit:
 
     def _turned(self, image: Float32[ndarray, "h w"]) -> Float32[ndarray, "h w"]:
         return image[::-1] if self.inverted else image
-
-
-def _nearest(mask: Mask) -> Int[ndarray, "axis height width"]:
-    """For each pixel, row and column of the nearest pixel in the mask."""
-    return ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)  # pyright: ignore
 
 
 def _window(

@@ -34,7 +34,7 @@ from nuclear_diffusion.simulation import frame_bank, lay_haze
 from nuclear_diffusion.simulation.bank import rendered_patients
 from nuclear_diffusion.text import read_json, require_file
 from nuclear_diffusion.training.data import Bank, pack_clips
-from nuclear_diffusion.types import Mask, Progress, eight_bits
+from nuclear_diffusion.types import Mask, Progress, eight_bits, evenly
 
 FEW_CLIPS = 4  # fewest clips per reading process; with fewer, starting the process does not pay
 LAYERS = 2  # pairs per short clip: haze is added to the dehazed clip, and to the clip itself
@@ -46,10 +46,6 @@ VALIDATION_PATIENTS = 48  # most simulated patients of the development split for
 AHEAD = 64  # most simulated patients rendered before training starts, if the others are rendered during training
 
 
-def _nothing(sentence: str) -> None:
-    """Takes a note that nobody wants."""
-
-
 def read_frames(
     folder: Path,
     *,
@@ -59,7 +55,7 @@ def read_frames(
     cache: Path | None = None,
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
-    note: Callable[[str], None] = _nothing,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Bank:
     """The clips in `folder`, their sectors fitted to `size` x `size` pixels on black.
 
@@ -118,7 +114,7 @@ def _read(
     clips = list(_fitted(sources, size, teacher, seed, each, progress, left_out))
     if not clips:
         raise InputError(left_out[0])
-    return pack_clips(clips, size=size), left_out
+    return pack_clips(clips), left_out
 
 
 def _cached(folder: Path, size: int) -> tuple[Bank, list[str]] | None:
@@ -162,7 +158,7 @@ def _digest(folder: Path, cache: Path, size: int, teacher: DiffusionPrior | None
     return hashlib.sha256(repr((__version__, size, limit_gb, pairs, told)).encode()).hexdigest()[:16]
 
 
-class _Fitted(NamedTuple):
+class Fitted(NamedTuple):
     """A clip on the prior's grid."""
 
     frames: Float32[ndarray, "frames size size"]
@@ -189,15 +185,15 @@ def _fitted(
             apply = pool.map
         # in groups, because all fitted clips together would fill the memory
         groups = (sources[k : k + 2 * FEW_CLIPS] for k in range(0, len(sources), 2 * FEW_CLIPS))
-        results = (fitted for group in groups for fitted in apply(_fit, group, [size] * len(group)))
+        results = (fitted for group in groups for fitted in apply(fitted_clip, group, [size] * len(group)))
         for done, (source, fitted) in enumerate(zip(sources, results, strict=True), start=1):
             if isinstance(fitted, str):
                 left_out.append(fitted)
             elif teacher is None:
-                yield patient_of(source.name), eight_bits(fitted.frames[_some(len(fitted.frames), each)])
+                yield patient_of(source.name), eight_bits(fitted.frames[evenly(len(fitted.frames), each)])
             else:
                 indices = short_clips(len(fitted.frames))
-                chosen = fitted.frames[indices[_some(len(indices), each)]]
+                chosen = fitted.frames[indices[evenly(len(indices), each)]]
                 shares = (np.asarray(estimate(clip, teacher).share) for clip in chosen)
                 cleaned = np.stack([render(*pair, CLEANING) for pair in zip(chosen, shares, strict=True)])
                 # half of the inputs contain what the teacher removed, because it may have removed tissue or left haze
@@ -215,25 +211,20 @@ def _fitted(
                 progress(done, len(sources))
 
 
-def _fit(source: Source, size: int) -> _Fitted | str:
+def fitted_clip(source: Source, size: int) -> Fitted | str:
     """One clip on the prior's grid, or the error if it is unreadable."""
     try:
         clip = read_video(source)
     except InputError as error:
         return str(error)
     fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
-    return _Fitted(fit.forward(clip.frames), fit.mask, clip.fps)
+    return Fitted(fit.forward(clip.frames), fit.mask, clip.fps)
 
 
 def _hazy(
     frames: Float32[ndarray, "moments size size"], sector: Mask, seed: int, fps: float
 ) -> UInt8[ndarray, "moments size size"]:
     return eight_bits(lay_haze(frames, sector, seed=seed, fps=fps))
-
-
-def _some(count: int, most: int) -> Int[ndarray, " chosen"]:
-    """At most `most` of `count` indices, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def short_clips(frames: int) -> Int[ndarray, "clips moments"]:
@@ -255,7 +246,7 @@ def render_frames(
     size: int = PRIOR_SIZE,
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
-    note: Callable[[str], None] = _nothing,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Bank:
     """Frames of the first `patients` simulated patients of the train split, rendered on all cores.
 
@@ -277,7 +268,7 @@ def render_ahead(
     size: int = PRIOR_SIZE,
     limit_gb: float = LIMIT_GB,
     progress: Progress | None = None,
-    note: Callable[[str], None] = _nothing,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Bank, Callable[[], int]]]:
     """As `render_frames`, but most patients are rendered while the caller trains on the first ones.
 

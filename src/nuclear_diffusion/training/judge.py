@@ -17,7 +17,6 @@ from jaxtyping import Shaped, UInt8
 from numpy import ndarray
 
 from nuclear_diffusion.errors import InputError
-from nuclear_diffusion.io import read_video
 from nuclear_diffusion.io.find import find_clips, patient_of
 from nuclear_diffusion.measure.bootstrap import Interval
 from nuclear_diffusion.measure.datasets import find_dataset
@@ -27,6 +26,7 @@ from nuclear_diffusion.reporting import plural
 from nuclear_diffusion.restore.clip import PRIOR_SIZE
 from nuclear_diffusion.sector import Fit, find_sector
 from nuclear_diffusion.simulation import SimulatedClip, patient_seed, simulate
+from nuclear_diffusion.training.clips import fitted_clip
 from nuclear_diffusion.types import Progress
 
 FIRST = 600_000  # index of the first simulated patient in the development split; no table uses these patients
@@ -184,15 +184,12 @@ def own_hazy(folder: Path, masks: Path | None = None, size: int = PRIOR_SIZE) ->
 def _unmarked(folder: Path, size: int) -> list[Regions]:
     clips, last = [], f"{folder} holds no clips"
     for source in find_clips(folder):
-        try:
-            clip = read_video(source)
-        except InputError as error:
-            last = str(error).rstrip(".")
+        fitted = fitted_clip(source, size)
+        if isinstance(fitted, str):
+            last = fitted.rstrip(".")
             continue
-        fit = Fit.to_prior(find_sector(clip.frames, clip.region), size)
-        frames = fit.forward(clip.frames)
-        nowhere = np.zeros(frames.shape, bool)
-        clips.append(Regions(frames, nowhere, nowhere, fit.mask, patient=patient_of(source.name)))
+        nowhere = np.zeros(fitted.frames.shape, bool)
+        clips.append(Regions(fitted.frames, nowhere, nowhere, fitted.sector, patient=patient_of(source.name)))
     if not clips:
         raise InputError(f"{last}: give a folder of hazy clips to --hazy.")
     return clips

@@ -272,7 +272,7 @@ def _checked(frames: FrameBank, name: str) -> UInt8[np.ndarray, "clips moments k
     if frames.dtype != np.uint8 or not (frames.ndim == 3 or (frames.ndim == 5 and frames.shape[2] in (1, 2))):
         raise InputError(
             f"`{name}` must be uint8 of shape (frames, height, width), or of pairs (clips, moments, 2, height, width), "
-            f"got {frames.dtype} of shape {frames.shape}: pack clips with `pack_clips`."
+            f"got {frames.dtype} of shape {frames.shape}: round frames to bytes."
         )
     if len(frames) == 0 or not np.any(frames[:: max(1, len(frames) // 512)]):
         raise InputError(f"`{name}` holds no picture (no frames, or only black ones): give other clips.")

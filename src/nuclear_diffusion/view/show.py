@@ -15,18 +15,18 @@ from nuclear_diffusion.restore.render import STRENGTH
 from nuclear_diffusion.view.film import Film, film_of, packed, page, source
 
 LARGEST = 256 * 2**20  # bytes of pixels that a page may hold
+HEIGHT = 640  # of the frame in a notebook, in pixels
 
 
 class Shown:
     """A page with a player; notebooks display it, `save` writes it as a file of its own."""
 
-    def __init__(self, page: str, height: int):
+    def __init__(self, page: str):
         self.page = page
-        self.height = height
 
     def _repr_html_(self) -> str:
         """The page in a frame, so that it shares no styles and no names with the notebook."""
-        frame = f'width="100%" height="{self.height}" style="border:0" allow="fullscreen"'
+        frame = f'width="100%" height="{HEIGHT}" style="border:0" allow="fullscreen"'
         return f'<iframe srcdoc="{html.escape(self.page, quote=True)}" {frame}></iframe>'
 
     def save(self, path: str | Path) -> None:
@@ -53,18 +53,15 @@ def show(result: Any, video: Any = None, *, fps: float | None = None, strength: 
         raise InputError(
             f"The clip has {size / 2**20:.0f} MB of pixels, a page holds {LARGEST // 2**20}: give fewer frames."
         )
-    return Shown(film_page(film), 640)
-
-
-def film_page(film: Film) -> str:
-    """The player and a film as one HTML page."""
-    return page(
-        "show.html",
-        STYLE=source("style.css"),
-        PLAYER=source("player.js"),
-        UNPACK=source("unpack.js"),
-        INFO=json.dumps(film.info()),
-        PLANES=json.dumps(packed(film, level=1)),
+    return Shown(
+        page(
+            "show.html",
+            STYLE=source("style.css"),
+            PLAYER=source("player.js"),
+            UNPACK=source("unpack.js"),
+            INFO=json.dumps(film.info()),
+            PLANES=json.dumps(packed(film, level=1)),
+        )
     )
 
 
