@@ -1,17 +1,15 @@
 """The dehazed clip in the forms that the user asks for: in the result folder, or alone under the input's name."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Float, Shaped
-from numpy import ndarray
-
 from nuclear_diffusion.errors import require
 from nuclear_diffusion.files import followed
-from nuclear_diffusion.io import KINDS, Clip, Recording, Writer, check_kind, open_writer
+from nuclear_diffusion.io import KINDS, Recording, Writer, check_kind, open_writer
 from nuclear_diffusion.io.write.source import is_dicom
 from nuclear_diffusion.restore.clip import Piece
 from nuclear_diffusion.restore.methods import Method
@@ -19,8 +17,6 @@ from nuclear_diffusion.restore.pictures import caption
 
 STEM = "signal"  # name of the dehazed clip in a result folder
 NAMES = {STEM + kind.suffix for kind in KINDS.values()}  # what a result folder may hold besides its usual files
-Block = Float[ndarray, "frames height width"]
-Color = Shaped[ndarray, "frames height width 3"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Outputs:
         paths = {kind: folder / (STEM + KINDS[kind].suffix) for kind in self.kinds if kind != "mp4"}
         return {kind: (path,) for kind, path in paths.items() if not path.exists()}
 
-    def flat_paths(self, folder: Path, name: str, clip: Clip | Recording) -> dict[str, tuple[Path, ...]]:
+    def flat_paths(self, folder: Path, name: str, clip: Recording) -> dict[str, tuple[Path, ...]]:
         """Where each kind goes without a result folder.
 
         A clip of MHA or DICOM frames that are a file each becomes such files of the same names. Raises `InputError` if
@@ -64,56 +60,36 @@ class Outputs:
         return paths
 
     def passing(
-        self, pieces: Iterable[Piece], paths: dict[str, tuple[Path, ...]], source: Clip | Recording, method: Method
+        self, pieces: Iterable[Piece], paths: dict[str, tuple[Path, ...]], source: Recording, method: Method
     ) -> Iterator[Piece]:
-        """Consecutive pieces of a clip, each written to `paths` when it passes; the files appear after the last one."""
-        with open_outputs(paths, source, caption(method), anonymize=self.anonymize) as append:
+        """Consecutive pieces of a clip, each written to `paths` when it passes.
+
+        A kind with one path is written as a whole clip, which appears after the last piece; with a path for each frame,
+        each appears when its frame has passed.
+        """
+        shape = (*source.shape, 3) if source.colored else source.shape
+
+        def writer(kind: str, path: Path, length: int, part: Recording) -> AbstractContextManager[Writer]:
+            about = {"anonymize": self.anonymize, "description": caption(method)}
+            return open_writer(path, kind, (length, *shape[1:]), source.fps, source=part, **about)
+
+        numbers = itertools.count()
+        with ExitStack() as stack:
+            single = [kind for kind, files in paths.items() if len(files) == 1]
+            several = [kind for kind in paths if kind not in single]
+            whole = [stack.enter_context(writer(kind, paths[kind][0], shape[0], source)) for kind in single]
             for piece in pieces:
-                append(piece.dehazed.signal, piece.dehazed.color)
+                block = piece.dehazed.pixels
+                for sink in whole:
+                    sink.append(block)
+                for frame, number in zip(block, numbers, strict=False):
+                    for kind in several:
+                        with writer(kind, paths[kind][number], 1, _frame(source, number)) as sink:
+                            sink.append(frame[None])
                 yield piece
 
 
-@contextmanager
-def open_outputs(
-    paths: dict[str, tuple[Path, ...]], source: Clip | Recording, description: str, *, anonymize: bool = False
-) -> Iterator[Callable[[Block, Color | None], None]]:
-    """Yield a function that takes the next frames of the signal, and their colours for a colour clip.
-
-    A kind with one path is written as a whole clip, which appears when the block ends without an error; with a path for
-    each frame, each is written as its frame arrives.
-    """
-    colored = source.colored if isinstance(source, Recording) else source.color is not None
-    shape = (*source.shape, 3) if colored else source.shape
-
-    def writer(kind: str, path: Path, length: int, part: Clip | Recording) -> AbstractContextManager[Writer]:
-        return open_writer(
-            path, kind, (length, *shape[1:]), source.fps, source=part, anonymize=anonymize, description=description
-        )
-
-    with ExitStack() as stack:
-        whole = [
-            stack.enter_context(writer(kind, files[0], shape[0], source))
-            for kind, files in paths.items()
-            if len(files) == 1
-        ]
-        written = 0
-
-        def append(signal: Block, color: Color | None = None) -> None:
-            nonlocal written
-            block = signal if color is None else color
-            for sink in whole:
-                sink.append(block)
-            for frame in block:
-                for kind, files in paths.items():
-                    if len(files) > 1:
-                        with writer(kind, files[written], 1, _frame(source, written)) as sink:
-                            sink.append(frame[None])
-                written += 1
-
-        yield append
-
-
-def _is_series(clip: Clip | Recording, kind: str) -> bool:
+def _is_series(clip: Recording, kind: str) -> bool:
     """Whether each frame is a file of this kind."""
     if not clip.files or len(clip.files) != len(clip):
         return False
@@ -122,7 +98,7 @@ def _is_series(clip: Clip | Recording, kind: str) -> bool:
     return kind == "mha" and all(file.suffix.lower() == ".mha" for file in clip.files)
 
 
-def _frame(source: Clip | Recording, number: int) -> Clip | Recording:
+def _frame(source: Recording, number: int) -> Recording:
     """The source of one frame: its file."""
     file = (source.files or ())[number]
     return dataclasses.replace(source, source=file, files=(file,))
