@@ -161,11 +161,22 @@ def _second_picture(folder: Path) -> Path:
     return sorted(folder.iterdir())[1]
 
 
+_ZEA_TIMES = {
+    "data/image/values": ("data/image/timestamps", np.arange(SHAPE[0]) / np.float32(25)),
+    "data/image_sc": ("scan/time_to_next_transmit", np.full((SHAPE[0], 4), 0.01)),
+}
+"""Times that zea keeps beside its images."""
+
+
 def _hdf5(dataset: str, name: str = "clip.h5", **how: Any) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         with h5py.File(folder / name, "w") as file:
             file.create_dataset(dataset, data=frames() / np.float32(255), **how)
-            file.attrs["fps"] = 25.0
+            if dataset in _ZEA_TIMES:
+                name_of_times, times = _ZEA_TIMES[dataset]
+                file[name_of_times] = times
+            else:
+                file.attrs["fps"] = 25.0
         return folder / name
 
     return make
@@ -333,13 +344,15 @@ def bombs() -> dict[str, tuple[str, bytes]]:
     }
 
 
+_OME_TIMES = {"DeltaT": [40.0 * k for k in range(SHAPE[0])], "DeltaTUnit": ["ms"] * SHAPE[0]}
+
 SEEDS: tuple[Seed, ...] = (
     Seed("npy", "video", _npy),
     Seed("npz", "video", _npz),
     Seed("tiff", "video", _tiff(metadata={"fps": 25.0}, photometric="minisblack")),
     Seed("tiff, deflate", "video", _tiff(compression="zlib", photometric="minisblack")),
     Seed("tiff, imagej", "video", _tiff(imagej=True, metadata={"axes": "TYX", "finterval": 0.04})),
-    Seed("tiff, ome", "video", _tiff(ome=True, metadata={"axes": "TYX"})),
+    Seed("tiff, ome", "video", _tiff(ome=True, metadata={"axes": "TYX", "Plane": _OME_TIMES})),
     Seed("dicom", "video", _dicom()),
     Seed("dicom, deflated", "video", _dicom(pydicom.uid.DeflatedExplicitVRLittleEndian)),
     Seed("dicom, rle", "video", _dicom(pydicom.uid.RLELossless)),
