@@ -697,6 +697,9 @@ def test_hdf5_of_zea_with_times(tmp_path, name, values):
         file["data/image/values"] = CLIP
         file[name] = values[:3].ravel() if values.ndim == 1 else values.ravel()
     check(tmp_path / "other.hdf5", fps=30)
+    with h5py.File(tmp_path / "foreign.hdf5", "w") as file:  # times of another program are in units of its own
+        file["frames"], file["timestamps"] = CLIP, 20.0 * np.arange(6)
+    check(tmp_path / "foreign.hdf5", fps=30)
 
 
 def test_hdf5_stays_in_its_file(tmp_path):

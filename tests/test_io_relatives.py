@@ -489,7 +489,7 @@ def test_a_sequence_of_plus(tmp_path, suffix):
     (tmp_path / f"c.{suffix}").write_bytes(header.encode() + CLIP.tobytes())
     check(tmp_path / f"c.{suffix}", fps=50)
     between = ":=" if suffix == "nrrd" else " = "
-    for turn, says in (("MFA", None), ("UN", "the probe is not at the top")):
+    for turn, says in (("MFA", None), ("", None), ("XX", None), ("UN", "the probe is not at the top")):
         begins, ends = header.split("Seq_", 1)
         whole = f"{begins}UltrasoundImageOrientation{between}{turn}\nSeq_{ends}"
         (tmp_path / f"{turn}.{suffix}").write_bytes(whole.encode() + CLIP.tobytes())

@@ -39,7 +39,7 @@ def open_hdf5(path: Path, reading: Reading) -> Stored:
         if zea and dataset.ndim not in (2, 3, 4, 5):
             raise InputError(f"{path} has a dataset {name} of shape {dataset.shape}: give (frames, height, width).")
         fps, uneven = _rate(file) or _rate(dataset) or _rate(file.get("scan")), ()
-        if not fps:
+        if zea and not fps:
             fps, uneven = _zea_rate(file, dataset)
         kind, usual = ("MATLAB 7.3", "HWT") if matlab else ("HDF5", "THW")
         notes = _lacking(dataset) + uneven

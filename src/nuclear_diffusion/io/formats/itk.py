@@ -312,8 +312,8 @@ def _plus_rate(fields: dict[str, str]) -> tuple[float | None, tuple[str, ...]]:
 
 def _turned(fields: dict[str, str]) -> tuple[str, ...]:
     """A note if PLUS says that the rows do not lead away (F, far) from the probe."""
-    turn = fields.get("ultrasoundimageorientation", "MF").upper()
-    if turn[1:2] in ("F", "X"):  # X: unknown
+    turn = fields.get("ultrasoundimageorientation", "").upper()
+    if turn[1:2] in ("", "F", "X"):  # X: unknown
         return ()
     return (f"Its header says that the probe is not at the top (UltrasoundImageOrientation {turn}): turn it upright.",)
 
