@@ -13,6 +13,7 @@ from benchmarks.finished import completed
 from benchmarks.patients import (
     COLUMNS,
     KIND_NAMES,
+    KINDS,
     KindName,
     clean_clip,
     clean_lost,
@@ -93,7 +94,27 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
             rows.append(["difference", *(difference(each) for each in (more, *map(mean_interval, changes)))])
     head = ["", "gCNR at equal change ↑", *map(gained, COLUMNS)]
     many = "" if len(first) == 1 else "s"
-    return f"## {kind}, {len(first)} patient{many}\n\n{markdown(head, rows)}\n"
+    return f"## {kind}, {len(first)} patient{many}\n\n{markdown(head, rows)}\n{groups(kind, scores)}"
+
+
+def groups(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
+    """GCNR at equal change by `Kind.apart`; empty if patients of the kind do not differ by an argument."""
+    apart = KINDS[kind].apart
+    if not apart:
+        return ""
+    members: dict[str, list[int]] = {}
+    for position in range(len(next(iter(scores.values())))):
+        for group in KINDS[kind].groups(position):
+            members.setdefault(group, []).append(position)
+    rows = [
+        [
+            group,
+            str(len(some)),
+            *(f"{np.mean(at_equal_change(front([p[k] for k in some]))):.3f}" for p in scores.values()),
+        ]
+        for group, some in members.items()
+    ]
+    return f"gCNR at equal change by {apart}:\n\n{markdown(['', 'patients', *scores], rows)}\n"
 
 
 def difference(interval: Interval) -> str:

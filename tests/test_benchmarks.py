@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import ablation, index, methods, patients, strengths, variants
+from benchmarks import ablation, development, index, methods, patients, strengths, variants
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.finished import completed
 from benchmarks.methods import DEFAULTS, PEERS
@@ -226,6 +226,19 @@ def test_a_trial_does_not_overwrite_the_documents(monkeypatch):
     assert written == [TRIALS] * 3
     assert main(["unseen", "--patients", "300"]) == 0
     assert written[3:] == [RESULTS, "index"]
+
+
+def test_groups_of_development_patients_have_means_of_their_own():
+    levels = [{"front": {"gcnr": [0.1 * k] * 3, "ks_a": [0.0, 0.1, 0.2]}} for k in range(6)]  # gCNR of any strength
+    rows = re.findall(
+        r"^\| (.+?) \| (\d) \| (.+?) \| (.+?) \|$", development.groups("unseen", {"a": levels, "b": levels[::-1]}), re.M
+    )
+    found = {name: (int(count), float(a), float(b)) for name, count, a, b in rows}
+    for family in UNSEEN_FAMILIES:
+        some = [k for k in range(6) if family in KINDS["unseen"].groups(k)]
+        a, b = (0.1 * np.mean(some), 0.5 - 0.1 * np.mean(some))
+        assert found[family] == (len(some), pytest.approx(a, abs=5e-4), pytest.approx(b, abs=5e-4))
+    assert development.groups("seen", {"a": levels}) == ""
 
 
 def test_development_patients_are_the_same_in_every_command():
