@@ -75,6 +75,7 @@ class Development:
 For choosing, not for reporting: means over patients of {self.frames} frames at the default strength, and below each
 prior its paired differences from {labels[0]}; * if the 95 % bootstrap interval of at least six patients excludes 0.
 gCNR at equal change: the highest gCNR of all strengths with a KS_A of at most 0.02 to 0.1, mean of five levels.
+A patient of two groups counts for both.
 {record.caption()}
 
 {"".join(parts)}"""
@@ -98,23 +99,15 @@ def table(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
 
 
 def groups(kind: str, scores: Mapping[str, list[dict[str, Any]]]) -> str:
-    """GCNR at equal change by `Kind.apart`; empty if patients of the kind do not differ by an argument."""
-    apart = KINDS[kind].apart
-    if not apart:
+    """GCNR at equal change in each group of the patients; empty without groups."""
+    rows = []
+    for group, some in KINDS[kind].members(range(len(next(iter(scores.values()))))).items():
+        means = [np.mean(at_equal_change(front([each[k] for k in some]))) for each in scores.values()]
+        rows.append([group, str(len(some)), *(f"{mean:.3f}" for mean in means)])
+    if not rows:
         return ""
-    members: dict[str, list[int]] = {}
-    for position in range(len(next(iter(scores.values())))):
-        for group in KINDS[kind].groups(position):
-            members.setdefault(group, []).append(position)
-    rows = [
-        [
-            group,
-            str(len(some)),
-            *(f"{np.mean(at_equal_change(front([p[k] for k in some]))):.3f}" for p in scores.values()),
-        ]
-        for group, some in members.items()
-    ]
-    return f"gCNR at equal change by {apart}:\n\n{markdown(['', 'patients', *scores], rows)}\n"
+    head = ["", "patients", *scores]
+    return f"gCNR at equal change by {KINDS[kind].apart}:\n\n{markdown(head, rows)}\n"
 
 
 def difference(interval: Interval) -> str:

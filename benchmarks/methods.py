@@ -159,8 +159,7 @@ class Methods:
         scores = scores_of(list(done))
         ours, others = _title("nuclear"), (name for name in scores.method.unique() if name != _title("nuclear"))
         compared = differences(scores, COMPARED, [(ours, other) for other in others])
-        names = sorted({group for position in done for group in kind.groups(position)})
-        groups = {group: scores_of([k for k in done if group in kind.groups(k)]) for group in names}
+        groups = {group: scores_of(some) for group, some in kind.members(done).items()}
         both = "; a patient with two counts for both" if any(len(kind.groups(k)) > 1 for k in done) else ""
         by_group = f"""
 {_title("hazy")} → {_title("nuclear")} by {kind.apart}{both}. * if the 95 % interval of the paired

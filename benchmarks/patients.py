@@ -2,7 +2,7 @@
 
 import collections
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 from numpy import ndarray
@@ -63,6 +63,11 @@ class Kind(NamedTuple):
         """The groups that the patient at a position belongs to."""
         value = self.clip(position).get(self.apart, [])
         return [value] if isinstance(value, str) else value
+
+    def members(self, positions: Collection[int]) -> dict[str, list[int]]:
+        """The patients at `positions` in each group, by name; one of two groups counts for both."""
+        names = sorted({group for position in positions for group in self.groups(position)})
+        return {name: [position for position in positions if name in self.groups(position)] for name in names}
 
 
 def unseen_haze(position: int) -> dict[str, Any]:
